@@ -1,0 +1,1 @@
+"""The AI Chat Platform backend: one personal, remembering agent per user."""
