@@ -1,0 +1,1 @@
+"""REST: one module per resource, models at the edge, middlewares around them."""

@@ -1,0 +1,1 @@
+"""Letta 0.16, behind the ports `AgentGateway`, `AgentMemory` and `AgentDirectory`."""

@@ -1,0 +1,48 @@
+"""Cursors: where a client is in its event stream (`epoch:seq`), and where it is in its history (opaque)."""
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+
+_EVENT_CURSOR = re.compile(r"([0-9A-Za-z_-]{1,64}):(0|[1-9][0-9]{0,17})", re.ASCII)
+_HISTORY_CURSOR = re.compile(r"p([1-9][0-9]{0,17})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class EventCursor:
+    """The last event a client has seen: `seq` within `epoch`, 0 before the first."""
+
+    epoch: str
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str) -> "EventCursor":
+        """Read `epoch:seq`. Raises PlatformError(invalid_cursor)."""
+        found = _EVENT_CURSOR.fullmatch(text)
+        if found is None:
+            raise PlatformError(ErrorCode.INVALID_CURSOR)
+        return cls(found[1], int(found[2]))
+
+
+def encode_history_cursor(position: int) -> str:
+    """A history position as the opaque text that clients hand back."""
+    return base64.urlsafe_b64encode(f"p{position}".encode()).rstrip(b"=").decode()
+
+
+def decode_history_cursor(text: str) -> int:
+    """The position inside a history cursor. Raises PlatformError(invalid_cursor) for anything we did not make."""
+    try:
+        plain = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError) as cause:
+        raise PlatformError(ErrorCode.INVALID_CURSOR) from cause
+    found = _HISTORY_CURSOR.fullmatch(plain)
+    if found is None or encode_history_cursor(int(found[1])) != text:
+        raise PlatformError(ErrorCode.INVALID_CURSOR)
+    return int(found[1])

@@ -1,0 +1,38 @@
+"""Every limit of the protocol with its default, in one place; settings override them and tests turn them down."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes unless named otherwise, times in seconds."""
+
+    frame_bytes: int = 64 * 1024
+    content_characters: int = 32_000
+    name_characters: int = 100
+    connections_per_user: int = 16
+    waiting_turns_per_user: int = 8
+    running_turns: int = 16
+    expected_wait_seconds: float = 60.0
+    slow_consumer_bytes: int = 1024 * 1024
+    log_events: int = 2_000
+    log_bytes: int = 1024 * 1024
+    event_text_bytes: int = 16 * 1024
+    ping_seconds: float = 25.0
+    pong_seconds: float = 10.0
+    auth_seconds: float = 10.0
+    turn_seconds: float = 240.0
+    cancel_seconds: float = 5.0
+    ticket_seconds: float = 30.0
+    idle_session_seconds: float = 300.0
+    sse_comment_seconds: float = 25.0
+    sse_lifetime_seconds: float = 13 * 60.0
+    response_seconds: float = 60.0
+    provisioning_seconds: float = 30.0
+    history_page: int = 100
+
+    def wire(self) -> dict[str, int | float]:
+        """The limits a client can act on, as the `ready` frame carries them."""
+        shown = ("frame_bytes", "content_characters", "waiting_turns_per_user", "ping_seconds", "turn_seconds")
+        values = asdict(self)
+        return {name: values[name] for name in shown}

@@ -1,0 +1,167 @@
+"""The shapes of the protocol (Message, Turn, User …) as the core holds them, and how each is written on the wire."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Literal
+
+from server.protocol.codes import ErrorCode
+
+Json = dict[str, Any]
+
+OnBusy = Literal["enqueue", "reject", "interrupt"]
+CostStatus = Literal["estimated", "settled", "written_off"]
+MessageStatus = Literal["complete", "partial", "unsent"]
+
+
+class TurnStatus(StrEnum):
+    """Where a turn stands. `completed`, `failed`, `cancelled` and `unsent` end an attempt."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNSENT = "unsent"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (TurnStatus.QUEUED, TurnStatus.RUNNING)
+
+
+class AgentStatus(StrEnum):
+    """Where a user's account and agent stand."""
+
+    PROVISIONING = "provisioning"
+    ACTIVE = "active"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    DELETING = "deleting"
+
+
+def wire_time(value: datetime | None) -> str | None:
+    """RFC 3339 in UTC with a Z."""
+    return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def wire_money(value: Decimal | None) -> str | None:
+    """US dollars as plain decimal text, never in scientific notation."""
+    return None if value is None else format(value, "f")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One line of a conversation as the user sees it. `cost` in US dollars."""
+
+    id: str
+    turn_id: str
+    role: Literal["user", "assistant"]
+    content: str
+    status: MessageStatus
+    tokens_used: int | None
+    cost: Decimal | None
+    created_at: datetime
+    position: int
+
+    def wire(self) -> Json:
+        return {
+            "id": self.id,
+            "turn_id": self.turn_id,
+            "role": self.role,
+            "content": self.content,
+            "status": self.status,
+            "tokens_used": self.tokens_used,
+            "cost": wire_money(self.cost),
+            "created_at": wire_time(self.created_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and model calls of one attempt or one turn."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    model_calls: int = 0
+
+    def wire(self) -> Json:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnError:
+    """Why a turn ended without its whole reply. `retry_after` in seconds."""
+
+    code: ErrorCode
+    message: str
+    retryable: bool
+    retry_after: int | None = None
+
+    def wire(self) -> Json:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One user message and what became of it. Fields after `finished_at` stay inside the platform."""
+
+    id: str
+    status: TurnStatus
+    attempt: int
+    client_message_id: str
+    user_message: Message
+    message: Message | None
+    usage: Usage | None
+    cost: Decimal | None
+    cost_status: CostStatus | None
+    error: TurnError | None
+    queue_position: int | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    user_id: str
+    number: int
+    run_id: str | None = None
+    cancel_requested_at: datetime | None = None
+
+    def wire(self) -> Json:
+        return {
+            "id": self.id,
+            "status": self.status,
+            "attempt": self.attempt,
+            "client_message_id": self.client_message_id,
+            "user_message": self.user_message.wire(),
+            "message": self.message and self.message.wire(),
+            "usage": self.usage and self.usage.wire(),
+            "cost": wire_money(self.cost),
+            "cost_status": self.cost_status,
+            "error": self.error and self.error.wire(),
+            "queue_position": self.queue_position,
+            "created_at": wire_time(self.created_at),
+            "started_at": wire_time(self.started_at),
+            "finished_at": wire_time(self.finished_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user as the user sees it."""
+
+    id: str
+    email: str
+    name: str | None
+    agent_status: AgentStatus
+    created_at: datetime
+
+    def wire(self) -> Json:
+        return {
+            "id": self.id,
+            "email": self.email,
+            "name": self.name,
+            "agent_status": self.agent_status,
+            "created_at": wire_time(self.created_at),
+        }

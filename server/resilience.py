@@ -1,0 +1,118 @@
+"""How every call to a service is bounded: one deadline, retries for what may be repeated, and a breaker per service.
+
+Adapters wrap their calls in a `Guard`; nothing here knows any service.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class ServiceError(Exception):
+    """The service did not answer, or answered that it cannot right now (5xx). May be repeated if idempotent."""
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Opens after `threshold` failures in a row; then refuses at once for `cooldown` seconds and lets one call try."""
+
+    service: str
+    code: ErrorCode
+    threshold: int = 5
+    cooldown: float = 5.0
+    clock: Callable[[], float] = time.monotonic
+    _failures: int = field(default=0, init=False)
+    _opened_at: float | None = field(default=None, init=False)
+    _probing: bool = field(default=False, init=False)
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened_at is not None
+
+    def admit(self) -> None:
+        """Raises PlatformError(<service>_unavailable, retry_after) while open."""
+        if self._opened_at is None:
+            return
+        remaining = self._opened_at + self.cooldown - self.clock()
+        if remaining > 0 or self._probing:
+            raise PlatformError(self.code, retry_after=max(remaining, 1.0))
+        self._probing = True
+
+    def succeeded(self) -> None:
+        if self._opened_at is not None:
+            log.info("breaker.closed", service=self.service)
+        self._failures, self._opened_at, self._probing = 0, None, False
+
+    def failed(self) -> None:
+        self._failures += 1
+        self._probing = False
+        if self._failures >= self.threshold:
+            if self._opened_at is None:
+                log.warning("breaker.opened", service=self.service, failures=self._failures, cooldown=self.cooldown)
+            self._opened_at = self.clock()
+
+    def abandoned(self) -> None:
+        """The call was cancelled: it says nothing about the service."""
+        self._probing = False
+
+
+@dataclass(slots=True)
+class Guard:
+    """Runs calls to one service. A call raises ServiceError when the service, not the request, is at fault."""
+
+    breaker: Breaker
+    attempts: int = 3
+    backoff: float = 0.2
+
+    async def once(self, call: Callable[[], Awaitable[T]], *, deadline: float) -> T:
+        """One call within `deadline` seconds. Raises PlatformError(<service>_unavailable)."""
+        try:
+            return await self._attempt(call, deadline)
+        except ServiceError as cause:
+            raise PlatformError(self.breaker.code, retry_after=self.breaker.cooldown) from cause
+
+    async def repeatable(self, call: Callable[[], Awaitable[T]], *, deadline: float) -> T:
+        """An idempotent call: tried up to `attempts` times with growing, jittered waits, each within `deadline`."""
+        try:
+            async for attempt in AsyncRetrying(
+                stop=stop_after_attempt(self.attempts),
+                wait=wait_random_exponential(multiplier=self.backoff, max=2.0),
+                retry=retry_if_exception_type(ServiceError),
+                reraise=True,
+            ):
+                with attempt:
+                    return await self._attempt(call, deadline)
+        except ServiceError as cause:
+            raise PlatformError(self.breaker.code, retry_after=self.breaker.cooldown) from cause
+        raise AssertionError("unreachable: the retry loop returns or raises")
+
+    async def _attempt(self, call: Callable[[], Awaitable[T]], deadline: float) -> T:
+        self.breaker.admit()
+        try:
+            async with asyncio.timeout(deadline):
+                result = await call()
+        except ServiceError:
+            self.breaker.failed()
+            raise
+        except TimeoutError as cause:
+            self.breaker.failed()
+            raise ServiceError(f"no answer within {deadline} s") from cause
+        except asyncio.CancelledError:
+            self.breaker.abandoned()
+            raise
+        except Exception:
+            self.breaker.succeeded()  # it answered: what it said concerns the request
+            raise
+        self.breaker.succeeded()
+        return result

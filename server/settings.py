@@ -1,0 +1,97 @@
+"""Every environment variable of the server, read and validated once; `.env.example` explains the same list."""
+
+from decimal import Decimal
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from server.protocol.limits import Limits
+
+MIN_SECRET_LENGTH = 32
+
+
+class Settings(BaseSettings):
+    """The server's configuration. Raises pydantic.ValidationError naming each variable that is missing or wrong."""
+
+    model_config = SettingsConfigDict(env_file=None, extra="ignore", case_sensitive=False, env_ignore_empty=True)
+
+    supabase_url: HttpUrl
+    supabase_anon_key: SecretStr
+    supabase_service_key: SecretStr
+    supabase_jwt_secret: SecretStr | None = None
+    supabase_db_url: SecretStr | None = None
+
+    letta_base_url: HttpUrl
+    letta_api_token: SecretStr = SecretStr("")
+
+    litellm_base_url: HttpUrl
+    litellm_master_key: SecretStr
+    litellm_url_for_letta: HttpUrl | None = None
+
+    agent_model: str = "gpt-4"
+    context_window: int = Field(default=32_000, ge=4_000)
+    default_budget_usd: Decimal | None = Field(default=None, gt=0)
+    budget_period: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(s|m|h|d|mo)$")
+
+    secret_key: SecretStr
+    secret_key_previous: SecretStr | None = None
+    environment: Literal["development", "production", "test"] = "development"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    host: str = ""
+    port: int = Field(default=8080, ge=0, le=65535)
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: int = Field(default=0, ge=0, le=8)
+    auth_redirect_url: HttpUrl | None = None
+    redis_url: SecretStr | None = None
+
+    max_running_turns: int = Field(default=16, ge=1)
+    max_connections_per_user: int = Field(default=16, ge=1)
+    max_waiting_turns: int = Field(default=8, ge=1)
+    turn_timeout_seconds: float = Field(default=240.0, gt=0, le=280)
+    drain_seconds: float = Field(default=20.0, ge=0)
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
+        return value
+
+    @field_validator("log_level", "environment", mode="before")
+    @classmethod
+    def _normalise_case(cls, value: object, info: object) -> object:
+        if isinstance(value, str):
+            return value.upper() if getattr(info, "field_name", "") == "log_level" else value.lower()
+        return value
+
+    @model_validator(mode="after")
+    def _strict_in_production(self) -> Self:
+        if not self.is_production:
+            return self
+        secret = self.secret_key.get_secret_value()
+        if len(secret) < MIN_SECRET_LENGTH or len(set(secret)) < 10:
+            raise ValueError(f"SECRET_KEY must have at least {MIN_SECRET_LENGTH} random characters in production")
+        if any("*" in origin for origin in self.allowed_origins):
+            raise ValueError("ALLOWED_ORIGINS must name its origins in production, without wildcards")
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+    @cached_property
+    def limits(self) -> Limits:
+        return Limits(
+            running_turns=self.max_running_turns,
+            connections_per_user=self.max_connections_per_user,
+            waiting_turns_per_user=self.max_waiting_turns,
+            turn_seconds=self.turn_timeout_seconds,
+        )
+
+    @property
+    def model_url_for_letta(self) -> str:
+        """LiteLLM's address as Letta reaches it, ending in /v1."""
+        return f"{str(self.litellm_url_for_letta or self.litellm_base_url).rstrip('/')}/v1"

@@ -1,0 +1,1 @@
+"""Supabase (Auth, PostgREST and our SQL functions), behind the stores, reads and identity ports."""

@@ -1,0 +1,1 @@
+"""Thin shells between a socket and a session."""
