@@ -1,0 +1,109 @@
+"""AccountStore in memory: profiles and the fenced provisioning claim on them, on the same rows as the sessions."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from server.ports import Account, AccountChange, FencedError, ProvisioningClaim
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import AgentStatus
+from tests.fakes.database import MemoryDatabase, ProfileRow
+
+T = TypeVar("T")
+RENEWED_BY_RECORD = timedelta(seconds=60)
+CLOSED = (AgentStatus.BLOCKED, AgentStatus.DELETING)
+
+
+class FakeAccountStore:
+    """Implements `server.ports.AccountStore` on a MemoryDatabase."""
+
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        self.database = database or MemoryDatabase()
+
+    async def _apply(self, operation: str, change: Callable[[], T]) -> T:
+        await self.database.reached(operation)
+        result = change()
+        await self.database.answered(operation)
+        return result
+
+    async def ensure(self, user_id: str, email: str, name: str | None) -> Account:
+        return await self._apply("ensure", lambda: self._ensure(user_id, email, name))
+
+    def _ensure(self, user_id: str, email: str, name: str | None) -> Account:
+        row = self.database.profile(user_id, email, name)
+        account = row.account
+        if account.email != email or (account.name is None and name is not None):
+            self._save(row, replace(account, email=email, name=account.name or name))
+        return row.account
+
+    async def get(self, user_id: str) -> Account | None:
+        return await self._apply("get", lambda: self._get(user_id))
+
+    def _get(self, user_id: str) -> Account | None:
+        row = self.database.profiles.get(user_id)
+        return row.account if row is not None else None
+
+    async def claim(self, user_id: str, owner: str, seconds: float) -> ProvisioningClaim | None:
+        return await self._apply("claim_provisioning", lambda: self._claim(user_id, owner, seconds))
+
+    def _claim(self, user_id: str, owner: str, seconds: float) -> ProvisioningClaim | None:
+        row, now = self.database.profile(user_id), self.database.clock()
+        if row.claimed_until is not None and row.claimed_until > now and row.claimed_by != owner:
+            return None
+        row.claimed_by, row.claimed_until, row.fence = owner, now + timedelta(seconds=seconds), row.fence + 1
+        return ProvisioningClaim(user_id, row.fence, row.account)
+
+    async def record(self, claim: ProvisioningClaim, change: AccountChange) -> Account:
+        return await self._apply("record", lambda: self._record(claim, change))
+
+    def _record(self, claim: ProvisioningClaim, change: AccountChange) -> Account:
+        row = self.database.profiles.get(claim.user_id)
+        if row is None or row.claimed_by is None or row.fence != claim.fence:
+            raise FencedError(claim.user_id)
+        values: dict[str, Any] = {name: value for name, value in asdict(change).items() if value is not None}
+        row.key_hash = values.pop("key_hash", row.key_hash)
+        if row.account.agent_status in CLOSED:
+            values.pop("agent_status", None)
+        for text in ("intent", "status_reason"):
+            if text in values:
+                values[text] = values[text] or None
+        self._save(row, replace(row.account, **values))
+        row.claimed_until = max(row.claimed_until or self.database.clock(), self.database.clock() + RENEWED_BY_RECORD)
+        return row.account
+
+    async def release(self, claim: ProvisioningClaim) -> None:
+        await self._apply("release_provisioning", lambda: self._release(claim))
+
+    def _release(self, claim: ProvisioningClaim) -> None:
+        row = self.database.profiles.get(claim.user_id)
+        if row is not None and row.fence == claim.fence:
+            row.claimed_by = row.claimed_until = None
+
+    async def incomplete(self, config_hash: str, limit: int) -> list[str]:
+        return await self._apply("incomplete", lambda: self._incomplete(config_hash, limit))
+
+    def _incomplete(self, config_hash: str, limit: int) -> list[str]:
+        now = self.database.clock()
+        rows = sorted(self.database.profiles.values(), key=lambda row: row.account.updated_at)
+        return [
+            row.account.user_id
+            for row in rows
+            if row.account.agent_status not in CLOSED
+            and (row.account.agent_status is not AgentStatus.ACTIVE or row.account.config_hash != config_hash)
+            and (row.claimed_until is None or row.claimed_until <= now)
+        ][:limit]
+
+    async def rename(self, user_id: str, name: str) -> Account:
+        return await self._apply("rename", lambda: self._rename(user_id, name))
+
+    def _rename(self, user_id: str, name: str) -> Account:
+        row = self.database.profiles.get(user_id)
+        if row is None:
+            raise PlatformError(ErrorCode.NOT_FOUND)
+        self._save(row, replace(row.account, name=name))
+        return row.account
+
+    def _save(self, row: ProfileRow, account: Account) -> None:
+        row.account = replace(account, updated_at=self.database.clock())

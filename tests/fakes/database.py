@@ -1,0 +1,175 @@
+"""The rows behind the in-memory stores, the clock they go by, and where tests make the database fail or wait."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+from server.ports import Account, Forgotten
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import AgentStatus, MessageStatus, Turn, TurnStatus
+
+LEASE = timedelta(seconds=12)
+OPEN = (TurnStatus.QUEUED, TurnStatus.RUNNING)
+Hook = Callable[[str], Awaitable[None]]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class TurnRow:
+    """A stored turn with what the port's Turn does not show."""
+
+    turn: Turn
+    content_hash: str
+    carried_by: str | None = None
+    past_runs: set[str] = field(default_factory=set)
+
+    @property
+    def open(self) -> bool:
+        return self.turn.status in OPEN
+
+
+@dataclass(slots=True)
+class ProfileRow:
+    """A profile with its provisioning claim."""
+
+    account: Account
+    key_hash: str | None = None
+    claimed_by: str | None = None
+    fence: int = 0
+    claimed_until: datetime | None = None
+
+
+@dataclass(slots=True)
+class SessionRow:
+    owner: str | None
+    fence: int
+    heartbeat_at: datetime
+
+
+@dataclass(slots=True)
+class DayRow:
+    """One user's UTC day. `cost` in US dollars."""
+
+    messages: int = 0
+    tokens: int = 0
+    cost: Decimal = Decimal(0)
+
+
+@dataclass(slots=True)
+class MemoryDatabase:
+    """Everything the stores share.
+
+    `before` and `after` are awaited with the name of each operation, around its single atomic change: a `before` that
+    raises is a database that was not reached, an `after` that raises is an answer that was lost.
+    """
+
+    clock: Callable[[], datetime] = utc_now
+    before: Hook | None = None
+    after: Hook | None = None
+    users: dict[str, str] = field(default_factory=dict)
+    profiles: dict[str, ProfileRow] = field(default_factory=dict)
+    turns: dict[str, TurnRow] = field(default_factory=dict)
+    sessions: dict[str, SessionRow] = field(default_factory=dict)
+    tickets: dict[str, datetime] = field(default_factory=dict)
+    days: dict[tuple[str, date], DayRow] = field(default_factory=dict)
+
+    def sign_up(self, email: str | None = None) -> str:
+        """A user of the project, as Supabase Auth would store it. Returns the id."""
+        user_id = str(uuid.uuid4())
+        self.users[user_id] = email or f"{user_id[:8]}@example.com"
+        return user_id
+
+    def delete_user(self, user_id: str) -> None:
+        """Delete the user and everything that hangs on it."""
+        del self.users[user_id]
+        self.profiles.pop(user_id, None)
+        self.sessions.pop(user_id, None)
+        self.turns = {key: row for key, row in self.turns.items() if row.turn.user_id != user_id}
+        self.days = {key: day for key, day in self.days.items() if key[0] != user_id}
+
+    async def reached(self, operation: str) -> None:
+        if self.before is not None:
+            await self.before(operation)
+
+    async def answered(self, operation: str) -> None:
+        if self.after is not None:
+            await self.after(operation)
+
+    def profile(self, user_id: str, email: str | None = None, name: str | None = None) -> ProfileRow:
+        """The user's profile row, made if it is missing. Raises PlatformError(unauthorized) without such a user."""
+        if user_id not in self.users:
+            raise PlatformError(ErrorCode.UNAUTHORIZED, "This account no longer exists.")
+        if user_id not in self.profiles:
+            self.profiles[user_id] = ProfileRow(self._new_account(user_id, email or self.users[user_id], name))
+        return self.profiles[user_id]
+
+    def _new_account(self, user_id: str, email: str, name: str | None) -> Account:
+        now = self.clock()
+        return Account(
+            user_id=user_id,
+            email=email,
+            name=name,
+            agent_status=AgentStatus.PROVISIONING,
+            status_reason=None,
+            encrypted_key=None,
+            customer_ready=False,
+            key_ready=False,
+            organization_id=None,
+            member_id=None,
+            tools_ready=False,
+            provider_id=None,
+            agent_id=None,
+            conversation_id=None,
+            config_hash=None,
+            intent=None,
+            created_at=now,
+            updated_at=now,
+        )
+
+    def of_user(self, user_id: str) -> list[TurnRow]:
+        """The user's turns by number."""
+        rows = [row for row in self.turns.values() if row.turn.user_id == user_id]
+        return sorted(rows, key=lambda row: row.turn.number)
+
+    def running(self, user_id: str) -> TurnRow | None:
+        return next((row for row in self.of_user(user_id) if row.turn.status is TurnStatus.RUNNING), None)
+
+    def waiting(self, user_id: str) -> list[TurnRow]:
+        return [row for row in self.of_user(user_id) if row.turn.status is TurnStatus.QUEUED]
+
+    def shown(self, row: TurnRow) -> Turn:
+        """The turn as the port gives it out, with its place among those that wait (1 is next)."""
+        if row.turn.status is not TurnStatus.QUEUED:
+            return replace(row.turn, queue_position=None)
+        ids = [other.turn.id for other in self.waiting(row.turn.user_id)]
+        return replace(row.turn, queue_position=ids.index(row.turn.id) + 1)
+
+    def forgotten(self, turn: Turn) -> tuple[Forgotten, ...]:
+        """What the agent has to be told again before `turn`: the newest ten, in order."""
+        lost = [
+            Forgotten(row.turn.id, row.turn.user_message.content, row.turn.message.content if row.turn.message else "")
+            for row in self.of_user(turn.user_id)
+            if row.turn.status in (TurnStatus.FAILED, TurnStatus.CANCELLED)
+            and row.turn.started_at is not None
+            and row.carried_by is None
+            and row.turn.id != turn.id
+        ]
+        return tuple(lost[-10:])
+
+    def count(self, user_id: str, *, messages: int = 0, tokens: int = 0, cost: Decimal | None = None) -> None:
+        """Add to the user's day."""
+        day = self.days.setdefault((user_id, self.clock().date()), DayRow())
+        day.messages += messages
+        day.tokens += tokens
+        day.cost += cost or Decimal(0)
+
+
+def mark(turn: Turn, status: MessageStatus) -> Turn:
+    """The turn with its user message in another state."""
+    return replace(turn, user_message=replace(turn.user_message, status=status))
