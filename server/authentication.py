@@ -1,0 +1,116 @@
+"""Who is asking: from an Authorization header, a bare token or a ticket to a `Principal` whose account may be used.
+
+Knows tokens, tickets and accounts, no transport: REST, WebSocket and SSE all ask here.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from server.ports import Account, AccountStore, Principal, TokenVerifier
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import AgentStatus
+from server.tickets import Purpose, Tickets
+
+
+class AccountOpener(Protocol):
+    """Makes sure a user has an account and that its provisioning goes on; `Provisioner` is one."""
+
+    async def ensure_account(self, user_id: str, email: str, name: str | None) -> Account: ...
+
+    def start(self, user_id: str) -> None: ...
+
+
+class Authenticator:
+    """Verifies who asks and opens an account for whoever comes with a valid token for the first time.
+
+    An account that was looked at is trusted for `trust` seconds (blocking one takes that long to close every door;
+    a new turn is refused by the database at once), and longer while Supabase cannot be asked. At most `remembered`
+    accounts are held.
+    """
+
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        tickets: Tickets,
+        accounts: AccountStore,
+        opener: AccountOpener,
+        *,
+        trust: float = 15.0,
+        remembered: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._verifier = verifier
+        self._tickets = tickets
+        self._accounts = accounts
+        self._opener = opener
+        self._trust = trust
+        self._remembered = remembered
+        self._clock = clock
+        self._seen: OrderedDict[str, float] = OrderedDict()
+
+    async def header(self, authorization: str | None) -> Principal:
+        """Authenticate an Authorization header (`Bearer <access token>`). Raises as `token` does."""
+        if authorization is None:
+            raise PlatformError(ErrorCode.UNAUTHORIZED)
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise PlatformError(ErrorCode.UNAUTHORIZED, "The Authorization header must be: Bearer <access token>.")
+        return await self.token(token.strip())
+
+    async def token(self, token: str) -> Principal:
+        """Authenticate an access token.
+
+        Raises PlatformError(unauthorized | token_expired | account_blocked | supabase_unavailable).
+        """
+        principal = await self._verifier.verify(token)
+        await self.admit(principal)
+        return principal
+
+    async def ticket(self, text: str, purpose: Purpose) -> Principal:
+        """Spend a ticket. Its principal carries no access token, so it can make no reads of its own.
+
+        Raises PlatformError(unauthorized | account_blocked | supabase_unavailable).
+        """
+        holder = await self._tickets.redeem(text, purpose)
+        account = await self._accounts.get(holder.user_id)
+        if account is None:
+            raise PlatformError(ErrorCode.UNAUTHORIZED)
+        refuse_closed(account)
+        return Principal(holder.user_id, account.email, SecretStr(""), holder.token_expires_at)
+
+    async def admit(self, principal: Principal, name: str | None = None) -> None:
+        """Let a verified user in: open the account on first sight, keep its provisioning going.
+
+        Raises PlatformError(account_blocked | supabase_unavailable).
+        """
+        seen_at = self._seen.get(principal.user_id)
+        if seen_at is not None and self._clock() - seen_at < self._trust:
+            return
+        try:
+            await self.open_account(principal.user_id, principal.email, name)
+        except PlatformError as error:
+            if error.code is not ErrorCode.SUPABASE_UNAVAILABLE or seen_at is None:
+                raise
+
+    async def open_account(self, user_id: str, email: str, name: str | None = None) -> Account:
+        """The user's account, made if need be, with provisioning under way unless it is done. Raises as `admit`."""
+        account = await self._opener.ensure_account(user_id, email, name)
+        self._seen.pop(user_id, None)
+        refuse_closed(account)
+        if account.agent_status is not AgentStatus.ACTIVE:
+            self._opener.start(user_id)
+        self._seen[user_id] = self._clock()
+        if len(self._seen) > self._remembered:
+            self._seen.popitem(last=False)
+        return account
+
+
+def refuse_closed(account: Account) -> None:
+    """Raises PlatformError(account_blocked) for an account that was blocked or is being deleted."""
+    if account.agent_status in (AgentStatus.BLOCKED, AgentStatus.DELETING):
+        raise PlatformError(ErrorCode.ACCOUNT_BLOCKED)

@@ -1,0 +1,72 @@
+"""How this process logs: structured lines, readable in development, JSON in production, and never a secret in them."""
+
+import logging
+import sys
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final, Literal, TextIO
+
+import orjson
+import structlog
+from pydantic import SecretStr
+
+Processor = Callable[[Any, str, MutableMapping[str, Any]], Any]
+
+_SECRET_NAMES: Final = frozenset(
+    {"authorization", "api_key", "key", "litellm_key", "password", "secret", "ticket", "token"}
+    | {"access_token", "refresh_token", "content", "text"}
+)
+_CHATTY: Final = ("aiohttp.access", "httpx", "httpcore", "hpack")
+
+
+def configure_logging(
+    environment: Literal["development", "production", "test"], level: str, stream: TextIO = sys.stdout
+) -> None:
+    """Route structlog and the standard library's loggers into one stream, in one format.
+
+    `level` is a name such as INFO. Values bound with `structlog.contextvars` (request_id, user_id, turn_id) are part of
+    every line written while they are bound, libraries' lines included.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        hide_secrets,
+    ]
+    renderer: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
+        if environment == "production"
+        else [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[
+            *shared,
+            structlog.processors.StackInfoRenderer(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The last line of defence: values under a secret's name never reach a log, whoever passed them."""
+    for name, value in event.items():
+        if name in _SECRET_NAMES or isinstance(value, SecretStr):
+            event[name] = "[hidden]"
+    return event
+
+
+def _to_json(event: Any, **_options: Any) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -1,0 +1,28 @@
+"""Which web pages may talk to this server from a browser: the same answer for CORS and for WebSocket handshakes."""
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Origins:
+    """ALLOWED_ORIGINS as a rule. `*` allows every page; `localhost_allowed` those of this machine, on any port."""
+
+    def __init__(self, allowed: Iterable[str], *, localhost_allowed: bool) -> None:
+        self._allowed = frozenset(origin.lower() for origin in allowed)
+        self._localhost_allowed = localhost_allowed
+
+    def allows(self, origin: str, host: str) -> bool:
+        """Whether a page of `origin` may talk to us, who were addressed as `host` (the Host header)."""
+        origin = origin.lower()
+        if "*" in self._allowed or origin in self._allowed:
+            return True
+        try:
+            parts = urlsplit(origin)
+            name = parts.hostname
+        except ValueError:
+            return False
+        if parts.scheme not in ("http", "https"):
+            return False
+        return parts.netloc == host.lower() or (self._localhost_allowed and name in _LOOPBACK)
