@@ -99,19 +99,23 @@ class _Completion:
     async def limited(self, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
         """The pieces up to the request's token limit, counted."""
         limit = self.request.token_limit
-        async for piece in pieces:
-            if limit is not None and self._said + self._reasoned >= limit:
-                self.finish_reason = "length"
-                return
-            match piece:
-                case Text(text=text):
-                    self._said += count_tokens(text)
-                case Reasoning(text=text):
-                    self._reasoned += count_tokens(text)
-                case ToolCall(name=name) as call:
-                    self._said += count_tokens(name) + count_tokens(call.arguments_json)
-                    self.finish_reason = "tool_calls"
-            yield piece
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if limit is not None and self._said + self._reasoned >= limit:
+                    self.finish_reason = "length"
+                    return
+                self._count(piece)
+                yield piece
+
+    def _count(self, piece: Piece) -> None:
+        match piece:
+            case Text(text=text):
+                self._said += count_tokens(text)
+            case Reasoning(text=text):
+                self._reasoned += count_tokens(text)
+            case ToolCall() as call:
+                self._said += count_tokens(call.name) + count_tokens(call.arguments_json)
+                self.finish_reason = "tool_calls"
 
 
 async def _stream(

@@ -43,7 +43,7 @@ def decide(request: ChatRequest) -> Text | ToolCall:
     """The whole reply to a request: remember, confirm, answer or introduce itself."""
     text = request.last_user_text
     phrases = phrases_for(text)
-    known = [*memory_lines(request.system_text, _USER_BLOCK), *_saved_lately(request)]
+    known = list(dict.fromkeys([*memory_lines(request.system_text, _USER_BLOCK), *_saved_lately(request)]))
     facts = facts_to_remember(text)
     if facts:
         return _remember(request, facts, known, phrases)
