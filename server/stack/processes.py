@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import errno
 import os
+import pwd
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,8 +125,6 @@ def unprivileged(home: Path) -> Account | None:
 
 
 def _nobody() -> tuple[int, int]:
-    import pwd  # noqa: PLC0415 - Unix only; this module is imported by `chat --help` nowhere else
-
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)
@@ -133,13 +133,8 @@ def _nobody() -> tuple[int, int]:
 
 
 def _namespaces_allowed() -> bool:
-    child = os.fork()
-    if child == 0:
-        with contextlib.suppress(BaseException):
-            launch.enter_namespace(65534, 65534)
-            os._exit(0)
-        os._exit(1)
-    return os.waitpid(child, 0)[1] == 0
+    trial = Command(("true",), {}, Path("/"), Account(65534, 65534, namespace=True))
+    return subprocess.run(_launched(trial), check=False, capture_output=True).returncode == 0
 
 
 def _launched(command: Command) -> list[str]:

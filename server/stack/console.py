@@ -1,0 +1,45 @@
+"""What `chat up` says: one line per finished step with its duration, on the terminal and in the log called `stack`."""
+
+import contextlib
+import time
+from datetime import UTC, datetime
+
+import click
+
+from server.stack.layout import Layout
+from server.stack.processes import open_log
+
+
+class Console:
+    """Speaks to the terminal; a terminal that has gone away must not keep the stack from stopping."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._began = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since `chat up` began."""
+        return time.monotonic() - self._began
+
+    def step(self, service: str, what: str, seconds: float | None = None) -> None:
+        """`service` did `what`, which took `seconds`."""
+        took = "" if seconds is None else f" ({seconds:.1f} s)"
+        self.say(f"  {self.elapsed:6.1f} s  {service:<9} {what}{took}")
+
+    def say(self, text: str) -> None:
+        """Any text, as it is."""
+        with contextlib.suppress(OSError):
+            click.echo(text)
+        self._record(text)
+
+    def complain(self, text: str) -> None:
+        """The sentence that says why it went wrong, on standard error."""
+        with contextlib.suppress(OSError):
+            click.secho(text, err=True, fg="red")
+        self._record(text)
+
+    def _record(self, text: str) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with contextlib.suppress(OSError), open_log(self._layout.log("stack")) as log:
+            log.write("".join(f"{now} {line}\n" for line in text.splitlines() if line.strip()).encode())

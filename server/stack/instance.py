@@ -1,0 +1,144 @@
+"""The running `chat up` of a data directory, as other commands see it: its lock, and the state it last wrote.
+
+A lock held by the kernel, not a pid file, says whether it runs: nothing can be left stale."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from server.stack import processes
+from server.stack.layout import write_private
+from server.stack.service import StackError
+
+LOCK = "run/lock"
+STATE = "run/state.json"
+
+
+class State(StrEnum):
+    """Where a service is in its life."""
+
+    WAITING = "waiting"
+    INSTALLING = "installing"
+    STARTING = "starting"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """What is recorded of one service. `started` is the kernel's start time of the process, in clock ticks since boot."""
+
+    name: str
+    port: int | None
+    state: State
+    pid: int | None = None
+    started: int | None = None
+
+
+@contextlib.contextmanager
+def held_lock(root: Path) -> Iterator[None]:
+    """Be the one `chat up` of this data directory. Raises StackError if another one is."""
+    path = root / LOCK
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            pid = file.read().strip() or "unknown"
+            raise StackError(
+                f"`chat up` is already running in {root} (process {pid}); stop it with `chat down`, or name another --data-dir"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def running_pid(root: Path) -> int | None:
+    """The process of the `chat up` that holds this data directory, if one does."""
+    with contextlib.suppress(FileNotFoundError), (root / LOCK).open("r+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(file.read().strip() or 0) or None
+    return None
+
+
+def write_state(root: Path, services: list[ServiceState]) -> None:
+    """Record the services for `chat status`."""
+    write_private(root / STATE, json.dumps([asdict(service) for service in services], indent=1) + "\n")
+
+
+def read_state(root: Path) -> list[ServiceState]:
+    """What was last recorded; nothing if there never was a `chat up`."""
+    try:
+        rows = json.loads((root / STATE).read_text(encoding="utf-8"))
+        return [ServiceState(**{**row, "state": State(row["state"])}) for row in rows]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return []
+
+
+def start_time(pid: int) -> int | None:
+    """When the kernel started the process (clock ticks since boot); with the pid it names a process for good."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def is_alive(service: ServiceState) -> bool:
+    """Whether the recorded process still is that process."""
+    return service.pid is not None and service.started is not None and start_time(service.pid) == service.started
+
+
+def group_memory(pid: int) -> int:
+    """Resident memory of the process's group in bytes, pages shared among its processes counted once between them."""
+    total = 0
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ProcessLookupError, ValueError):
+            if os.getpgid(int(folder.name)) == pid:
+                total += _memory(folder)
+    return total
+
+
+def end_leftovers(root: Path) -> list[str]:
+    """Kill what a killed `chat up` may have left; returns the names. Call with the lock held."""
+    left = [service for service in read_state(root) if is_alive(service)]
+    for service in left:
+        assert service.pid is not None
+        processes.kill_group(service.pid)
+    return [service.name for service in left]
+
+
+def ask_to_stop(pid: int, how: signal.Signals) -> None:
+    """Signal the `chat up`. Raises StackError when it belongs to someone else."""
+    try:
+        os.kill(pid, how)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        raise StackError(f"process {pid} belongs to another user; stop it as that user") from None
+
+
+def _memory(folder: Path) -> int:
+    try:
+        rollup = (folder / "smaps_rollup").read_text(encoding="utf-8")
+        return _kibibytes(rollup, "Pss:")
+    except OSError:
+        return _kibibytes((folder / "status").read_text(encoding="utf-8"), "VmRSS:")
+
+
+def _kibibytes(text: str, field: str) -> int:
+    line = next((line for line in text.splitlines() if line.startswith(field)), None)
+    return int(line.split()[1]) * 1024 if line else 0

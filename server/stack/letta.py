@@ -1,0 +1,118 @@
+"""Letta 0.16.8, the last release of the REST server: in an environment of its own, on PostgreSQL and Redis.
+
+Facts about its settings come from its source and from running it; docs/specification.md says why this release."""
+
+from pathlib import Path
+
+import psycopg
+
+from server.stack import processes
+from server.stack.environments import PythonEnvironment
+from server.stack.health import answers
+from server.stack.layout import LOOPBACK, Layout
+from server.stack.postgres import connect, database_url, ensure_database
+from server.stack.service import Command, Progress, Service, StackError
+
+NOWHERE = "http://127.0.0.1:9"
+"""A proxy that refuses: Letta tries to download NLTK data at each start, and could hang where the internet is cut off."""
+
+
+class Letta(Service):
+    """The agent server of the local stack."""
+
+    name = "letta"
+    depends_on = ("postgres", "redis")
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
+        self._environment = PythonEnvironment(layout, "letta")
+
+    @property
+    def installed(self) -> bool:
+        """Whether its environment is complete."""
+        return self._environment.installed
+
+    async def install(self, progress: Progress) -> None:
+        """Some 250 packages, 1.1 GB with bytecode."""
+        await self._environment.install(progress)
+
+    async def prepare(self) -> None:
+        """Create its database, and its tables the first time."""
+        self._home()
+        await ensure_database(self.layout, self.name, extensions=("vector",))
+        if await self._has_tables():
+            return
+        script = str(Path(__file__).with_name("letta_tables.py"))
+        command = Command((str(self._environment.python), "-P", "-W", "ignore", script), self._settings(), self._home())
+        await processes.run(command, self.layout.log(self.name), "creating Letta's tables")
+
+    def command(self) -> Command:
+        """uvicorn itself rather than `letta server`, for its limit on how long open streams may hold up a stop."""
+        options = {
+            "--host": LOOPBACK,
+            "--port": str(self.port),
+            "--timeout-keep-alive": "75",
+            "--timeout-graceful-shutdown": "3",
+            "--log-level": "warning",
+        }
+        arguments = [part for option in options.items() for part in option]
+        return Command(
+            argv=(
+                str(self._environment.python),
+                *("-W", "ignore", "-m", "uvicorn", "letta.server.rest_api.app:app", "--no-access-log"),
+                *arguments,
+            ),
+            env=self._settings(),
+            cwd=self._home(),
+            stop_seconds=5,
+        )
+
+    async def healthy(self) -> bool:
+        """Whether its own health check answers."""
+        return await answers(f"{letta_url(self.layout)}/v1/health/")
+
+    def _home(self) -> Path:
+        return self.layout.folder("letta")
+
+    def _settings(self) -> dict[str, str]:
+        """No model keys: every model call is made with a user's own, through the provider of that user's organisation."""
+        home = self._home()
+        proxies = {name: NOWHERE for proxy in ("http_proxy", "https_proxy") for name in (proxy, proxy.upper())}
+        return {
+            **self.layout.base_environment(),
+            **proxies,
+            "HOME": str(home),
+            "LETTA_DIR": str(home / ".letta"),
+            "LETTA_PG_URI": database_url(self.layout, self.name) + "?sslmode=disable",
+            "LETTA_DISABLE_SQLALCHEMY_POOLING": "false",  # the default opens a connection for each query
+            "LETTA_PG_POOL_SIZE": "20",
+            "LETTA_PG_MAX_OVERFLOW": "20",
+            "LETTA_REDIS_HOST": LOOPBACK,
+            "LETTA_REDIS_PORT": str(self.layout.port("redis")),
+            "LETTA_SERVER_SECURE": "true",
+            "LETTA_SERVER_PASSWORD": letta_token(self.layout),
+            "LETTA_ENCRYPTION_KEY": self.layout.secret("letta_encryption"),
+            "LETTA_NO_DEFAULT_ACTOR": "true",  # a request without a user is refused instead of acting as a shared one
+            "LETTA_KEEPALIVE_INTERVAL": "10",
+            "LETTA_TRACK_PROVIDER_TRACE": "false",
+            "LETTA_DISABLE_TRACING": "true",
+            "DO_NOT_TRACK": "1",
+        }
+
+    async def _has_tables(self) -> bool:
+        try:
+            async with await connect(database_url(self.layout, self.name)) as connection:
+                row = await (await connection.execute("select to_regclass('public.agents') is not null")).fetchone()
+                return bool(row and row[0])
+        except psycopg.Error as error:
+            raise StackError(f"Letta's database cannot be read: {error}") from error
+
+
+def letta_url(layout: Layout) -> str:
+    """Where Letta listens."""
+    return f"http://{LOOPBACK}:{layout.port('letta')}"
+
+
+def letta_token(layout: Layout) -> str:
+    """Letta's one password, for servers only."""
+    return layout.secret("letta_password")

@@ -1,0 +1,31 @@
+"""Creates Letta's tables from its own ORM; runs once, under Letta's interpreter, with LETTA_PG_URI in the environment.
+
+Letta's wheel ships no alembic migrations. The columns its ORM leaves to them get a sequence each: without the one on
+messages.sequence_id every agent creation answers 409."""
+
+import asyncio
+
+import letta.orm  # registers every table on the metadata
+from letta.orm.base import Base
+from letta.server.db import engine
+from sqlalchemy import FetchedValue, text
+
+
+async def create_tables() -> None:
+    """All of it or, should it fail, nothing: one transaction."""
+    columns = [column for table in Base.metadata.tables.values() for column in table.columns]
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+        for column in columns:
+            if type(column.server_default) is not FetchedValue:
+                continue
+            table, sequence = column.table.name, f"{column.table.name}_{column.name}_seq"
+            await connection.execute(text(f"create sequence {sequence}"))
+            await connection.execute(text(f"alter table {table} alter {column.name} set default nextval('{sequence}')"))
+            await connection.execute(text(f"alter sequence {sequence} owned by {table}.{column.name}"))
+    await engine.dispose()
+
+
+if __name__ == "__main__":
+    assert letta.orm
+    asyncio.run(create_tables())

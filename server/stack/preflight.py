@@ -1,0 +1,48 @@
+"""Reasons not to start at all, each found before anything is changed and told in one sentence."""
+
+import errno
+import platform
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from server.stack.service import StackError
+
+GIB = 1024**3
+INSTALL_BYTES = 5 * GIB
+"""Free disk asked for while something is not installed: all environments are about 3 GB, downloads come on top."""
+RUN_BYTES = GIB // 5
+
+
+def check_platform() -> None:
+    """Raises StackError where the services' wheels have no programs for this machine."""
+    system, machine = platform.system(), platform.machine()
+    if (system, machine) != ("Linux", "x86_64"):
+        raise StackError(f"`chat up` runs on Linux x86_64, and this is {system} {machine}; use `chat serve` with services elsewhere")
+    if platform.libc_ver()[0] != "glibc":
+        raise StackError("`chat up` needs a Linux with glibc (Debian, Ubuntu, Fedora …), and this one has another C library")
+    if not (3, 11) <= sys.version_info < (3, 14):
+        raise StackError(f"`chat up` needs Python 3.11, 3.12 or 3.13, and this is {platform.python_version()}")
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises StackError when the API server could not listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise StackError(f"port {port} is in use by another program; choose one with --port") from error
+            raise StackError(f"port {port} cannot be used: {error.strerror}; choose another with --port") from error
+
+
+def check_disk(root: Path, installed: bool) -> None:
+    """Raises StackError when an installation (or an ordinary run) would fill the disk."""
+    needed, free = (RUN_BYTES if installed else INSTALL_BYTES), shutil.disk_usage(root).free
+    if free < needed:
+        raise StackError(
+            f"{root} has {free / GIB:.1f} GB of free disk and {needed / GIB:.1f} GB are needed; "
+            "free some space or name another --data-dir"
+        )

@@ -1,0 +1,41 @@
+"""`stack.env`: every URL and key of the local services under the names of `.env.example`, in dotenv form."""
+
+from server.stack.layout import LOOPBACK, Layout, write_private
+from server.stack.letta import letta_token, letta_url
+from server.stack.postgres import superuser_url
+from server.stack.supabase_lite import anon_key, service_key, supabase_url
+
+HEADER = "# Written by `chat up` for the services of this data directory. Keep it private: these are master keys.\n"
+
+
+def stack_environment(layout: Layout) -> dict[str, str]:
+    """What the API server needs to know of the local services."""
+    litellm = f"http://{LOOPBACK}:{layout.port('litellm')}"
+    return {
+        "ENVIRONMENT": "development",
+        "HOST": LOOPBACK,
+        "PORT": str(layout.api_port),
+        "SECRET_KEY": layout.secret("server_secret_key"),
+        "SUPABASE_URL": supabase_url(layout),
+        "SUPABASE_ANON_KEY": anon_key(layout),
+        "SUPABASE_SERVICE_KEY": service_key(layout),
+        "SUPABASE_DB_URL": superuser_url(layout),
+        "LETTA_BASE_URL": letta_url(layout),
+        "LETTA_API_TOKEN": letta_token(layout),
+        "LITELLM_BASE_URL": litellm,
+        "LITELLM_MASTER_KEY": layout.secret("litellm_master", prefix="sk-"),
+        "LITELLM_URL_FOR_LETTA": litellm,
+        "AGENT_MODEL": layout.environ.get("AGENT_MODEL") or "gpt-4",
+    }
+
+
+def redis_url(layout: Layout) -> str:
+    """The Redis that Letta uses."""
+    return f"redis://{LOOPBACK}:{layout.port('redis')}/0"
+
+
+def write_stack_env(layout: Layout) -> None:
+    """Write the file (mode 0600)."""
+    lines = [f"{name}={value}" for name, value in stack_environment(layout).items()]
+    lines.append(f"# The server runs as one process without Redis; Letta uses this one:\n# REDIS_URL={redis_url(layout)}")
+    write_private(layout.root / "stack.env", HEADER + "\n".join(lines) + "\n")

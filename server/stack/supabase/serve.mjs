@@ -1,0 +1,37 @@
+// Supabase Lite as one process of the local stack. `serve.mjs --prepare` creates its `auth` schema and leaves;
+// without arguments it serves until it is told to stop.
+import { serve } from "@hono/node-server";
+import { App } from "@supabase/lite";
+import config from "./config.mjs";
+import { withHostedTokens } from "./tokens.mjs";
+
+// Admin mode would make requests without a key from this machine act as service_role.
+const app = new App({ ...config, options: { server: { admin: false } } });
+await app.init();
+await app.ensureSystemSchema();
+
+if (process.argv.includes("--prepare")) {
+  await app.connection.close();
+  process.exit(0);
+}
+
+const { port } = config.api;
+const handle = await withHostedTokens((request, peerAddress) => app.fetch(request, { peerAddress }), {
+  issuer: `http://127.0.0.1:${port}/auth/v1`,
+  secret: config.auth.jwt_secret,
+  keyFile: process.env.LITE_SIGNING_KEY_FILE,
+});
+const server = serve({
+  port,
+  hostname: "127.0.0.1",
+  fetch: (request, env) => handle(request, env.incoming.socket.remoteAddress ?? null),
+});
+
+for (const signal of ["SIGTERM", "SIGINT"])
+  process.once(signal, () => {
+    server.close(async () => {
+      await app.connection.close();
+      process.exit(0);
+    });
+    server.closeIdleConnections();
+  });

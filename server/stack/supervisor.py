@@ -1,0 +1,219 @@
+"""Brings services up in parallel as far as their dependencies allow, restarts what dies, and takes all down in order."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from server.stack import processes
+from server.stack.console import Console
+from server.stack.instance import ServiceState, State, start_time
+from server.stack.service import Command, Service, StackError
+
+HEALTH_INTERVAL = 0.2
+RESTART_DELAYS = (0.2, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds before the first, second, … restart in a row; the last one goes on for ever."""
+STEADY_AFTER = 60.0
+"""A service that ran this many seconds is no longer in a row of restarts."""
+START_ATTEMPTS = 3
+"""How often a service may die before it was healthy for the first time."""
+
+
+class Supervisor:
+    """Owns the services' processes from start to end. `changed` is called after every change of state."""
+
+    def __init__(self, services: Sequence[Service], console: Console, changed: Callable[[list[ServiceState]], None]) -> None:
+        self._console = console
+        self._changed = changed
+        self._hurry = asyncio.Event()
+        self._runners = {service.name: _Runner(service, console, self._record, self._hurry) for service in services}
+        for runner in self._runners.values():
+            runner.needs = [self._runners[name] for name in runner.service.depends_on if name in self._runners]
+            for needed in runner.needs:
+                needed.needed_by.append(runner)
+
+    async def run(self, stop: asyncio.Event, when_ready: Callable[[], Awaitable[None]]) -> None:
+        """Run until `stop`, then end every process. Raises StackError if a service cannot be brought up."""
+        try:
+            await self._until_stopped(stop, when_ready)
+        finally:
+            await self._stop_all()
+
+    def hurry(self) -> None:
+        """Kill instead of asking, from now on."""
+        self._hurry.set()
+
+    async def _until_stopped(self, stop: asyncio.Event, when_ready: Callable[[], Awaitable[None]]) -> None:
+        failure: StackError | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                for runner in self._runners.values():
+                    group.create_task(runner.live(), name=runner.service.name)
+                group.create_task(self._announce(when_ready))
+                await stop.wait()
+                raise _StopRequested
+        except* _StopRequested:
+            pass
+        except* StackError as errors:
+            failure = next(error for error in _leaves(errors) if isinstance(error, StackError))
+        if failure is not None:
+            raise failure
+
+    async def _announce(self, when_ready: Callable[[], Awaitable[None]]) -> None:
+        for runner in self._runners.values():
+            await runner.ready.wait()
+        await when_ready()
+
+    async def _stop_all(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for runner in self._runners.values():
+                group.create_task(runner.stop())
+
+    def _record(self) -> None:
+        self._changed([runner.state for runner in self._runners.values()])
+
+
+class _StopRequested(Exception):  # noqa: N818 - a request, not an error
+    """Ends the task group that keeps the services alive."""
+
+
+class _Runner:
+    """One service's life: install, wait for what it needs, prepare, start, restart; and, apart from that, stop."""
+
+    def __init__(self, service: Service, console: Console, record: Callable[[], None], hurry: asyncio.Event) -> None:
+        self.service = service
+        self.needs: list[_Runner] = []
+        self.needed_by: list[_Runner] = []
+        self.ready = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._console = console
+        self._record = record
+        self._hurry = hurry
+        self._state = State.WAITING
+        self._port: int | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._command: Command | None = None
+
+    @property
+    def state(self) -> ServiceState:
+        process = self._process
+        pid = process.pid if process is not None and process.returncode is None else None
+        return ServiceState(self.service.name, self._port, self._state, pid, start_time(pid) if pid else None)
+
+    async def live(self) -> None:
+        """Bring the service up and keep it up; ends only by cancellation or StackError."""
+        await self._install()
+        for needed in self.needs:
+            await needed.ready.wait()
+        await self._prepare()
+        await self._first_start()
+        await self._keep_running()
+
+    async def _keep_running(self) -> None:
+        began, row = time.monotonic(), 0
+        while True:
+            code = await self._running().wait()
+            row = 0 if time.monotonic() - began > STEADY_AFTER else row
+            delay = RESTART_DELAYS[min(row, len(RESTART_DELAYS) - 1)]
+            row += 1
+            self._enter(State.RESTARTING)
+            self._say(f"died ({_reason(code)}); restarting in {delay:g} s (see `chat logs {self.service.name}`)")
+            processes.kill_group(self._running().pid)
+            await asyncio.sleep(delay)
+            began = time.monotonic()
+            await self._start()
+            try:
+                healthy = await self._becomes_healthy()
+            except StackError as error:
+                self._say(str(error))
+                processes.kill_group(self._running().pid)
+                continue
+            if healthy:
+                self._enter(State.RUNNING)
+                self._say("running again", time.monotonic() - began)
+
+    async def stop(self) -> None:
+        """End the process once everything that needs it has ended."""
+        for user in self.needed_by:
+            await user._stopped.wait()  # noqa: SLF001 - of the same class
+        if self._process is not None and self._command is not None:
+            began = time.monotonic()
+            if self._process.returncode is None:
+                self._enter(State.STOPPING)
+                await processes.stop(self._process, self._command, self._hurry)
+                self._say("stopped", time.monotonic() - began)
+            processes.kill_group(self._process.pid)
+        self._enter(State.STOPPED)
+        self._stopped.set()
+
+    async def _install(self) -> None:
+        if self.service.installed:
+            await self.service.install(self._say)
+            return
+        self._enter(State.INSTALLING)
+        began = time.monotonic()
+        await self.service.install(self._say)
+        self._say("installed", time.monotonic() - began)
+        self._enter(State.WAITING)
+
+    async def _prepare(self) -> None:
+        self._enter(State.STARTING)
+        began = time.monotonic()
+        await self.service.prepare()
+        if time.monotonic() - began > 0.5:
+            self._say("prepared", time.monotonic() - began)
+
+    async def _first_start(self) -> None:
+        began = time.monotonic()
+        for _ in range(START_ATTEMPTS):
+            await self._start()
+            if await self._becomes_healthy():
+                self._enter(State.RUNNING)
+                self._say("ready", time.monotonic() - began)
+                self.ready.set()
+                return
+        log = self.service.layout.log(self.service.name)
+        last = processes.last_line("\n".join(processes.tail(log, 20)))
+        raise StackError(f"{self.service.name} does not start: {last or 'it says nothing'} (more in {log})")
+
+    async def _start(self) -> None:
+        self._command = self.service.command()
+        self._port = self.service.port
+        self._process = await processes.start(self._command, self.service.layout.log(self.service.name))
+        self._record()
+
+    async def _becomes_healthy(self) -> bool:
+        """True once healthy, False when the process died first. Raises StackError when neither happens in time."""
+        process, name = self._running(), self.service.name
+        try:
+            async with asyncio.timeout(self.service.start_seconds):
+                while process.returncode is None:
+                    if await self.service.healthy() and process.returncode is None:
+                        return True
+                    await asyncio.sleep(HEALTH_INTERVAL)
+        except TimeoutError:
+            log = self.service.layout.log(name)
+            raise StackError(f"{name} does not answer after {self.service.start_seconds:.0f} s (see {log})") from None
+        return False
+
+    def _running(self) -> asyncio.subprocess.Process:
+        assert self._process is not None
+        return self._process
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        self._record()
+
+    def _say(self, what: str, seconds: float | None = None) -> None:
+        self._console.step(self.service.name, what, seconds)
+
+
+def _reason(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]

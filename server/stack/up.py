@@ -1,0 +1,116 @@
+"""`chat up`: the whole local stack in the foreground, from an empty directory to a running server."""
+
+import asyncio
+import contextlib
+import ctypes
+import importlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.stack import instance, launch, preflight
+from server.stack.api_server import ApiServer
+from server.stack.console import Console
+from server.stack.environments import Node
+from server.stack.layout import LOOPBACK, Layout
+from server.stack.letta import Letta
+from server.stack.postgres import Postgres
+from server.stack.redis import Redis
+from server.stack.service import Service, StackError
+from server.stack.stack_env import write_stack_env
+from server.stack.supabase_lite import SupabaseLite
+from server.stack.supervisor import Supervisor
+
+SAME_PRESS = 0.7
+"""Two interrupts within this many seconds are one Ctrl-C: a launcher such as `uv run` passes on what we got already."""
+
+
+def local_services(layout: Layout, with_server: bool) -> list[Service]:
+    """Every service of the stack, in the order in which they are shown."""
+    node = Node(layout)
+    services: list[Service] = [Postgres(layout), Redis(layout), SupabaseLite(layout, node)]
+    with contextlib.suppress(ModuleNotFoundError):
+        services.append(importlib.import_module("server.stack.litellm").LiteLLM(layout, node))
+        if not layout.environ.get("OPENAI_API_KEY"):
+            services.append(importlib.import_module("server.stack.model").DemoModel(layout))
+    services.append(Letta(layout))
+    if with_server:
+        services.append(ApiServer(layout))
+    return services
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `chat up` was asked."""
+
+    data_dir: Path
+    port: int
+    with_server: bool = True
+
+
+def up(options: Options) -> None:
+    """Run the stack until Ctrl-C, SIGTERM or `chat down`. Raises StackError when it cannot be brought up."""
+    preflight.check_platform()
+    layout = Layout.open(options.data_dir, options.port)
+    with instance.held_lock(layout.root):
+        _end_with_uv()
+        console = Console(layout)
+        for name in instance.end_leftovers(layout.root):
+            console.step(name, "ended a process that an earlier `chat up` had left")
+        if options.with_server:
+            preflight.check_port(LOOPBACK, options.port)
+        services = local_services(layout, options.with_server)
+        preflight.check_disk(layout.root, installed=all(service.installed for service in services))
+        console.say(f"Starting the stack in {layout.root}")
+        try:
+            write_stack_env(layout)
+            asyncio.run(_supervise(layout, services, console))
+        except OSError as error:
+            raise StackError(f"{error.filename or layout.root}: {error.strerror}") from error
+
+
+async def _supervise(layout: Layout, services: list[Service], console: Console) -> None:
+    supervisor = Supervisor(services, console, lambda states: instance.write_state(layout.root, states))
+    stop = asyncio.Event()
+    first = 0.0
+
+    def on_signal(name: str) -> None:
+        nonlocal first
+        if not stop.is_set():
+            first = time.monotonic()
+            console.say(f"{name}: stopping (again to hurry)")
+            stop.set()
+        elif time.monotonic() - first > SAME_PRESS:
+            supervisor.hurry()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal, number.name)
+
+    async def ready() -> None:
+        console.say(_welcome(layout, console.elapsed, with_server=any(s.name == "server" for s in services)))
+
+    await supervisor.run(stop, ready)
+    console.say("All stopped.")
+
+
+def _end_with_uv() -> None:
+    """When `uv run` started us and is itself killed, stop too: nobody could reach us otherwise.
+
+    A shell that started us may go away: that is what nohup is for."""
+    with contextlib.suppress(OSError):
+        parent = Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8").strip()
+        if parent == "uv":
+            ctypes.CDLL(None).prctl(launch.PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+
+def _welcome(layout: Layout, seconds: float, with_server: bool) -> str:
+    env_file = layout.root / "stack.env"
+    if not with_server:
+        return f"\nThe services are ready after {seconds:.0f} s; their addresses and keys are in {env_file}\n"
+    url = f"http://{LOOPBACK}:{layout.api_port}"
+    return f"""
+Ready after {seconds:.0f} s: {url}
+"""
