@@ -1,0 +1,148 @@
+"""Frames of a connection: what clients may send, strictly validated, and the unnumbered frames the server answers."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, TypeAdapter
+from pydantic import ValidationError as PydanticValidationError
+from pydantic_core import ErrorDetails
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import FieldError, PlatformError
+from server.protocol.shapes import OnBusy, Turn
+
+MAX_CONTENT_CHARACTERS = 32_000
+
+
+def _storable_text(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain the character U+0000")
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+FrameId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
+Content = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_CONTENT_CHARACTERS), AfterValidator(_storable_text)
+]
+
+
+class ClientFrame(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: FrameId | None = None
+
+
+class AuthFrame(ClientFrame):
+    type: Literal["auth"]
+    token: SecretStr = Field(min_length=1, max_length=16_384)
+
+
+class MessageFrame(ClientFrame):
+    type: Literal["message"]
+    client_message_id: FrameId
+    content: Content
+    on_busy: OnBusy = "enqueue"
+
+
+class CancelFrame(ClientFrame):
+    type: Literal["cancel"]
+    turn_id: UUID | None = None
+
+
+class RetryFrame(ClientFrame):
+    type: Literal["retry"]
+    turn_id: UUID
+
+
+class PingFrame(ClientFrame):
+    type: Literal["ping"]
+
+
+AnyClientFrame = AuthFrame | MessageFrame | CancelFrame | RetryFrame | PingFrame
+_CLIENT_FRAME: TypeAdapter[AnyClientFrame] = TypeAdapter(Annotated[AnyClientFrame, Field(discriminator="type")])
+_VARIANTS = ("auth", "message", "cancel", "retry", "ping")
+
+
+def parse_client_frame(text: str) -> AnyClientFrame:
+    """Read one frame. Raises PlatformError(invalid_request | too_large), with the frame's id where it can be read."""
+    try:
+        return _CLIENT_FRAME.validate_json(text, strict=False)
+    except PydanticValidationError as cause:
+        raise _refusal(text, cause) from cause
+
+
+def field_errors(cause: PydanticValidationError, skip: tuple[str, ...] = ()) -> tuple[FieldError, ...]:
+    """What pydantic found wrong, as JSON pointers; the values themselves are never repeated."""
+    return tuple(
+        FieldError(
+            "".join(f"/{part}" for part in error["loc"] if part not in skip), error["msg"].removeprefix("Value error, ")
+        )
+        for error in cause.errors(include_url=False, include_context=False, include_input=False)
+    )
+
+
+def _refusal(text: str, cause: PydanticValidationError) -> PlatformError:
+    try:
+        value: Any = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return PlatformError(ErrorCode.INVALID_REQUEST, "The frame is not valid JSON.")
+    if not isinstance(value, dict):
+        return PlatformError(ErrorCode.INVALID_REQUEST, "A frame is a JSON object.")
+    own_id = value.get("id", value.get("client_message_id"))
+    frame_id = own_id if isinstance(own_id, str) and len(own_id) <= 128 else None
+    problems: list[ErrorDetails] = cause.errors(include_url=False, include_input=False)
+    if any(p["type"] == "string_too_long" and p["loc"][-1] == "content" for p in problems):
+        return PlatformError(
+            ErrorCode.TOO_LARGE, f"A message has at most {MAX_CONTENT_CHARACTERS} characters.", id=frame_id
+        )
+    if problems[0]["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        message = f"`type` must be one of: {', '.join(_VARIANTS)}."
+    else:
+        first = field_errors(cause, skip=_VARIANTS)[0]
+        message = f"{first.pointer or '/'}: {first.detail}"
+    return PlatformError(ErrorCode.INVALID_REQUEST, message, errors=field_errors(cause, skip=_VARIANTS), id=frame_id)
+
+
+def ack_frame(
+    frame_id: str | None, *, turn_id: str, message_id: str, queue_position: int | None, duplicate: bool
+) -> bytes:
+    return orjson.dumps(
+        {
+            "type": "ack",
+            "id": frame_id,
+            "turn_id": turn_id,
+            "message_id": message_id,
+            "queue_position": queue_position,
+            "duplicate": duplicate,
+        }
+    )
+
+
+def error_frame(error: PlatformError, frame_id: str | None = None) -> bytes:
+    body: dict[str, Any] = {
+        "type": "error",
+        "code": error.code,
+        "message": error.message,
+        "retryable": error.retryable,
+    }
+    if (identifier := frame_id or error.id) is not None:
+        body["id"] = identifier
+    if error.retry_after_seconds is not None:
+        body["retry_after"] = error.retry_after_seconds
+    if error.errors:
+        body["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
+    return orjson.dumps(body)
+
+
+def pong_frame(frame_id: str | None) -> bytes:
+    return orjson.dumps({"type": "pong"} if frame_id is None else {"type": "pong", "id": frame_id})
+
+
+def terminal_frame(turn: Turn) -> bytes:
+    """The end of a turn that ended before this connection asked: the terminal event, without a sequence number."""
+    return orjson.dumps(
+        {"type": f"turn.{turn.status}", "turn_id": turn.id, "attempt": turn.attempt, "turn": turn.wire()}
+    )

@@ -1,0 +1,81 @@
+"""How many turns one instance runs at once, and who is next.
+
+Letta answers about two turns a second per core, so turns beyond the limit wait here instead of there. Each user has at
+most one turn in line, which makes first come, first served fair across users.
+"""
+
+import asyncio
+from collections import deque
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+
+_FIRST_GUESS_SECONDS = 5.0
+_SMOOTHING = 0.2
+
+
+class Admission:
+    """A counted gate. Every successful acquire is paired with one `release`."""
+
+    def __init__(self, limit: int, longest_wait: float) -> None:
+        self._free = limit
+        self._limit = limit
+        self._longest_wait = longest_wait
+        self._line: deque[asyncio.Future[None]] = deque()
+        self._typical_seconds = _FIRST_GUESS_SECONDS
+
+    @property
+    def running(self) -> int:
+        return self._limit - self._free
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    @property
+    def expected_wait(self) -> float:
+        """Seconds until a turn that joins the line now would start."""
+        if self._free > 0:
+            return 0.0
+        return (len(self._line) + 1) * self._typical_seconds / self._limit
+
+    def check(self) -> None:
+        """Raises PlatformError(overloaded) when a new turn would wait longer than anybody should."""
+        if (wait := self.expected_wait) > self._longest_wait:
+            raise PlatformError(ErrorCode.OVERLOADED, retry_after=wait - self._longest_wait)
+
+    def try_acquire(self) -> bool:
+        """Take a place if one is free and nobody is in line for it."""
+        if self._free == 0 or self._line:
+            return False
+        self._free -= 1
+        return True
+
+    async def acquire(self) -> None:
+        """Wait in line for a place."""
+        if self.try_acquire():
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._line.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._pass_on()  # the place was handed over just as we gave up
+            elif turn in self._line:
+                self._line.remove(turn)
+            raise
+
+    def release(self, seconds: float | None = None) -> None:
+        """Give the place back; `seconds` is how long the turn ran, which the expected wait learns from."""
+        if seconds is not None:
+            self._typical_seconds += _SMOOTHING * (seconds - self._typical_seconds)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._line:
+            following = self._line.popleft()
+            if not following.done():
+                following.set_result(None)
+                return
+        self._free += 1

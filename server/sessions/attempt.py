@@ -1,0 +1,314 @@
+"""One attempt at one turn: send it to the agent, follow its run to the end through whatever breaks, say how it ended.
+
+An attempt changes nothing but the session's event log; its owner stores the `TurnEnd` it returns.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal, Protocol
+
+import structlog
+
+from server.ports import (
+    AgentBusyError,
+    AgentGateway,
+    AgentHandle,
+    FencedError,
+    Forgotten,
+    Lease,
+    OutgoingMessage,
+    SessionStore,
+    StreamBrokenError,
+    TurnEnd,
+)
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.limits import Limits
+from server.protocol.shapes import Turn, TurnError, TurnStatus, Usage
+from server.sessions.log import EventLog
+from server.sessions.reply import Reply
+
+log = structlog.get_logger(__name__)
+
+_CLOCK_SKEW = timedelta(seconds=2)
+_BUSY_ATTEMPTS = 3
+_TIMED_OUT = TurnError(ErrorCode.TURN_TIMEOUT, "The reply took longer than the limit.", retryable=True)
+
+EndStatus = Literal[TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED, TurnStatus.UNSENT]
+
+
+class Agents(Protocol):
+    """Where a user's agent is, made or mended on demand."""
+
+    async def ready(self, user_id: str, *, timeout: float) -> AgentHandle:
+        """Raises PlatformError(agent_unavailable | account_blocked)."""
+        ...
+
+
+class Pricing(Protocol):
+    async def estimate(self, usage: Usage) -> Decimal | None:
+        """What these tokens cost in US dollars at the listed prices; None while no price is known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """How long an attempt waits before it looks again, in seconds. Tests turn them down."""
+
+    busy: float = 5.0
+    cancel_again: float = 1.0
+    adopt: float = 10.0
+    poll_first: float = 0.25
+    poll_longest: float = 2.0
+    orphan: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptServices:
+    """What every attempt works with."""
+
+    store: SessionStore
+    gateway: AgentGateway
+    agents: Agents
+    pricing: Pricing
+    limits: Limits
+    pauses: Pauses = Pauses()
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+class RunLostError(Exception):
+    """The agent's service no longer knows the run, or restarted in the middle of it."""
+
+
+class Attempt:
+    """Runs once. `stop()` asks it to end early and keep what was said."""
+
+    def __init__(
+        self,
+        services: AttemptServices,
+        events: EventLog,
+        lease: Lease,
+        turn: Turn,
+        forgotten: Sequence[Forgotten],
+        *,
+        taken_over: bool = False,
+    ) -> None:
+        self._services = services
+        self._lease = lease
+        self._forgotten = tuple(forgotten)
+        self._taken_over = taken_over
+        self._stop = asyncio.Event()
+        self._agent: AgentHandle | None = None
+        self._sent = taken_over
+        self._storing: asyncio.Task[None] | None = None
+        self.turn = turn
+        self.reply = Reply(events, turn.id, turn.attempt, services.limits.event_text_bytes, run_id=turn.run_id)
+
+    def stop(self) -> None:
+        """The user asked for the end: the text freezes now, the run is cancelled by `run`."""
+        self.reply.freeze()
+        self._stop.set()
+
+    async def run(self) -> TurnEnd:
+        """Follow the attempt to its end. Cancelling this leaves the agent's run going, to be recovered later."""
+        stream = asyncio.ensure_future(self._follow())
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({stream, stop}, timeout=self._time_left(), return_when=asyncio.FIRST_COMPLETED)
+            if not stream.done():
+                self.reply.freeze()
+                await self._stop_run(stream)
+            return await self._end(await self._problem(stream))
+        finally:
+            await _cancel_and_wait(stream, stop, self._storing)
+
+    def _time_left(self) -> float:
+        begun = self.turn.started_at
+        if begun is None or not self._taken_over:
+            return self._services.limits.turn_seconds
+        spent = (self._services.now() - begun).total_seconds()
+        # An attempt taken over late still gets the time to look at its run and read its reply.
+        return max(self._services.limits.turn_seconds - spent, self._services.pauses.orphan)
+
+    # -- following the run ---------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        self._agent = await self._services.agents.ready(
+            self.turn.user_id, timeout=self._services.limits.provisioning_seconds
+        )
+        if self._taken_over:
+            run_id = self.reply.run_id or await self._find_run(self._agent)
+            if run_id is not None:
+                await self._recover(self._agent, run_id)
+                return
+        for _ in range(_BUSY_ATTEMPTS):
+            try:
+                await self._send(self._agent)
+                return
+            except AgentBusyError as busy:
+                run_id = await self._clear_way(self._agent, busy.run_id)
+            except StreamBrokenError:
+                run_id = self.reply.run_id or await self._find_run(self._agent)
+                if run_id is None:
+                    raise RunLostError from None
+            if run_id is not None:
+                await self._recover(self._agent, run_id)
+                return
+        raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, "The agent is still busy with an earlier message.")
+
+    async def _send(self, agent: AgentHandle) -> None:
+        self._sent = True
+        async with self._services.gateway.send(agent, self._outgoing()) as events:
+            async for event in events:
+                self.reply.feed(event)
+                if self._storing is None and (run_id := self.reply.run_id) is not None:
+                    self._storing = asyncio.create_task(self._store_run(run_id))
+        if self.reply.ended is None:
+            raise StreamBrokenError
+
+    def _outgoing(self) -> list[OutgoingMessage]:
+        reminders = [message for forgotten in self._forgotten for message in remind(forgotten)]
+        return [*reminders, OutgoingMessage("user", self.turn.user_message.content)]
+
+    async def _store_run(self, run_id: str) -> None:
+        """Beside the stream, which must not wait for it. Without it, recovery finds the run by its time."""
+        try:
+            await self._services.store.set_run(self._lease, self.turn.id, self.turn.attempt, run_id)
+        except (PlatformError, FencedError) as error:
+            log.warning("turn.run_not_stored", turn_id=self.turn.id, run_id=run_id, error=str(error))
+
+    async def _clear_way(self, agent: AgentHandle, run_id: str | None) -> str | None:
+        """The conversation is locked. Returns the run to follow if it is this turn's own, else frees the lock."""
+        if run_id is not None:
+            owner = await self._services.store.turn_by_run(self.turn.user_id, run_id)
+            if owner is not None and owner.id == self.turn.id and owner.attempt == self.turn.attempt:
+                return run_id
+            if owner is None and run_id in await self._own_runs(agent):
+                return run_id
+        log.warning("turn.conversation_busy", turn_id=self.turn.id, run_id=run_id)
+        await asyncio.sleep(self._services.pauses.busy)
+        await self._services.gateway.cancel(agent, run_id)
+        return None
+
+    # -- recovery ------------------------------------------------------------------------------------------------
+
+    async def _own_runs(self, agent: AgentHandle) -> list[str]:
+        """Runs that began since this attempt was started and belong to no other turn."""
+        since = (self.turn.started_at or self.turn.created_at) - _CLOCK_SKEW
+        found = await self._services.gateway.runs_since(agent, since)
+        others = [await self._services.store.turn_by_run(self.turn.user_id, run.id) for run in found]
+        return [run.id for run, other in zip(found, others, strict=True) if other is None or other.id == self.turn.id]
+
+    async def _find_run(self, agent: AgentHandle) -> str | None:
+        """The run of an attempt that may have been sent without our learning its id: look, wait, look again."""
+        for pause in (self._services.pauses.adopt, 0.0):
+            if runs := await self._own_runs(agent):
+                self.reply.run_id = runs[-1]
+                await self._store_run(runs[-1])
+                return runs[-1]
+            await asyncio.sleep(pause)
+        return None
+
+    async def _recover(self, agent: AgentHandle, run_id: str) -> None:
+        """Wait for a run that goes on without our stream, then show the rest of what it said."""
+        log.info("turn.recovering", turn_id=self.turn.id, run_id=run_id)
+        await self._wait_for_run(agent, run_id)
+        self.reply.complete_from(await self._services.gateway.reply(agent, run_id))
+
+    async def _wait_for_run(self, agent: AgentHandle, run_id: str) -> None:
+        pauses = self._services.pauses
+        pause, was_away = pauses.poll_first, False
+        while True:
+            try:
+                run = await self._services.gateway.run(agent, run_id)
+            except PlatformError as error:
+                if error.code is not ErrorCode.LETTA_UNAVAILABLE:
+                    raise
+                was_away = True
+            else:
+                if run is None or (run.status == "running" and was_away):
+                    # Gone, or the service restarted and nobody works on it: free the conversation for the next turn.
+                    await self._services.gateway.cancel(agent, run_id)
+                    raise RunLostError
+                if run.status != "running":
+                    return
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, pauses.poll_longest)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    async def _stop_run(self, stream: "asyncio.Future[None]") -> None:
+        """Cancel the agent's run and give its stream a few seconds to end by itself.
+
+        A run that is only just being created is not there to be cancelled yet, so the request is repeated.
+        """
+        if not self._sent:
+            return
+        services = self._services
+        try:
+            async with asyncio.timeout(services.limits.cancel_seconds):
+                agent = self._agent or await services.agents.ready(
+                    self.turn.user_id, timeout=services.limits.cancel_seconds
+                )
+                while not stream.done():
+                    await services.gateway.cancel(agent, self.reply.run_id)
+                    await asyncio.wait({stream}, timeout=services.pauses.cancel_again)
+        except (TimeoutError, PlatformError) as error:
+            log.warning("turn.cancel_unanswered", turn_id=self.turn.id, error=str(error))
+
+    async def _problem(self, stream: "asyncio.Future[None]") -> TurnError | None:
+        """What went wrong on our side of the run, if anything did."""
+        if not stream.done():
+            return None
+        try:
+            await stream
+        except PlatformError as error:
+            return TurnError(error.code, error.message, error.retryable, error.retry_after_seconds)
+        except (RunLostError, StreamBrokenError):
+            return TurnError(
+                ErrorCode.LETTA_UNAVAILABLE, "The agent was lost in the middle of its reply.", retryable=True
+            )
+        return None
+
+    async def _end(self, problem: TurnError | None) -> TurnEnd:
+        reply, ended = self.reply, self.reply.ended
+        error: TurnError | None = None
+        status: EndStatus
+        if ended is not None and ended.status is TurnStatus.COMPLETED:
+            status = TurnStatus.COMPLETED  # also when the request to stop came too late: the agent remembers it whole
+            reply.release_text()
+        elif self._stop.is_set() or (ended is not None and ended.status is TurnStatus.CANCELLED):
+            status = TurnStatus.CANCELLED
+        else:
+            status = TurnStatus.FAILED
+            error = problem or (ended.error if ended else None) or _TIMED_OUT
+        return TurnEnd(
+            turn_id=self.turn.id,
+            attempt=self.turn.attempt,
+            status=status,
+            text=reply.text,
+            usage=reply.usage,
+            cost=await self._services.pricing.estimate(reply.usage) if reply.usage else None,
+            cost_status="estimated" if reply.usage else None,
+            error=error,
+            carried=tuple(f.turn_id for f in self._forgotten) if status is TurnStatus.COMPLETED else (),
+        )
+
+
+def remind(forgotten: Forgotten) -> list[OutgoingMessage]:
+    """A turn the agent has forgotten, told to it again: the user's message, and how far the reply had come."""
+    user = OutgoingMessage("user", forgotten.user_text)
+    if not forgotten.partial_reply:
+        return [user]
+    note = f"(The reply to this was interrupted. The user has seen this much of it: {forgotten.partial_reply})"
+    return [user, OutgoingMessage("user", note)]
+
+
+async def _cancel_and_wait(*tasks: "asyncio.Future[Any] | None") -> None:
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,256 @@
+"""All sessions of this instance: opened on demand, kept by one heartbeat, dropped when idle, drained at the end."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from server.ports import Accepted, Lease, NewTurn
+from server.protocol.codes import ACCOUNT_CLOSED, SERVICE_RESTART, TOO_MANY_CONNECTIONS, CloseCode, ErrorCode
+from server.protocol.cursors import EventCursor
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import AgentStatus, Turn
+from server.sessions.admission import Admission
+from server.sessions.attempt import AttemptServices
+from server.sessions.log import Subscription
+from server.sessions.session import Connection, Session, SessionServices, Snapshot
+
+log = structlog.get_logger(__name__)
+
+
+class RefusedConnectionError(Exception):
+    """The user may not open this connection; `code` says why."""
+
+    def __init__(self, code: CloseCode) -> None:
+        self.code = code
+        super().__init__(code.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often the hub does its rounds, in seconds. A lease lasts 12 s by the database's clock."""
+
+    heartbeat: float = 4.0
+    renewal_limit: float = 8.0
+    scan: float = 5.0
+    reap: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A connection's hold on its session: what to show first, and where to read on."""
+
+    session: Session
+    subscription: Subscription
+    snapshot: Snapshot
+    resumed: bool
+
+
+class SessionHub:
+    """Use as `async with hub.running():`."""
+
+    def __init__(self, attempts: AttemptServices, rhythm: Rhythm = Rhythm(), owner: str | None = None) -> None:
+        self.owner = owner or uuid.uuid4().hex
+        self.draining = False
+        self._attempts = attempts
+        self._limits = attempts.limits
+        self._rhythm = rhythm
+        self._sessions: dict[str, Session] = {}
+        self._opening: dict[str, asyncio.Task[Session]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._renewed_at = time.monotonic()
+        self.admission = Admission(self._limits.running_turns, self._limits.expected_wait_seconds)
+        self._services = SessionServices(
+            attempts, self.admission, self.owner, self._may_start, self._spawn, self._forget
+        )
+
+    # -- what transports and handlers ask ------------------------------------------------------------------------
+
+    async def send(self, new: NewTurn) -> Accepted:
+        """Accept a message. Raises PlatformError."""
+        self._refuse_while_draining()
+        return await (await self.session(new.user_id)).send(new)
+
+    async def cancel(self, user_id: str, turn_id: str | None) -> Turn:
+        return await (await self.session(user_id)).cancel(turn_id)
+
+    async def retry(self, user_id: str, turn_id: str) -> Accepted:
+        self._refuse_while_draining()
+        return await (await self.session(user_id)).retry(turn_id)
+
+    async def snapshot(self, user_id: str) -> Snapshot:
+        return (await self.session(user_id)).snapshot()
+
+    async def wait_for_end(self, user_id: str, turn_id: str, timeout: float) -> Turn | None:
+        """The ended turn, or None if it is still open after `timeout` seconds. Raises PlatformError(not_found)."""
+        session = await self.session(user_id)
+        ending = session.ending(turn_id)  # before the look at the row, so that no end falls between
+        turn = await self._attempts.store.turn(user_id, turn_id)
+        if turn is None or turn.status.ended:
+            session.forget_ending(turn_id)
+        if turn is None:
+            raise PlatformError(ErrorCode.NOT_FOUND)
+        if turn.status.ended:
+            return turn
+        with suppress(TimeoutError):
+            return await asyncio.wait_for(asyncio.shield(ending), timeout)
+        return None
+
+    async def attach(self, user_id: str, connection: Connection, after: EventCursor | None) -> Attachment:
+        """Join a connection to its session. Raises RefusedConnectionError, PlatformError(supabase_unavailable)."""
+        session = await self.session(user_id)
+        if self.draining:
+            raise RefusedConnectionError(SERVICE_RESTART)
+        if len(session.connections) >= self._limits.connections_per_user:
+            raise RefusedConnectionError(TOO_MANY_CONNECTIONS)
+        resumed = after is not None and session.log.holds(after)
+        return Attachment(session, session.attach(connection, after), session.snapshot(), resumed)
+
+    async def session(self, user_id: str) -> Session:
+        """The user's session, loaded once however many ask at the same time."""
+        if (session := self._sessions.get(user_id)) is not None:
+            session.last_used = time.monotonic()
+            return session
+        opening = self._opening.get(user_id)
+        if opening is None:
+            opening = self._opening[user_id] = asyncio.create_task(self._open(user_id))
+            opening.add_done_callback(lambda _: self._opening.pop(user_id, None))
+        return await asyncio.shield(opening)
+
+    def agent_changed(self, user_id: str, status: AgentStatus, reason: str | None) -> None:
+        """Tell the user's connections where their agent stands."""
+        if (session := self._sessions.get(user_id)) is None:
+            return
+        session.announce_agent(status, reason)
+        if status in (AgentStatus.BLOCKED, AgentStatus.DELETING):
+            session.disconnect(ACCOUNT_CLOSED)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For metrics."""
+        return {
+            "sessions": len(self._sessions),
+            "connections": sum(len(session.connections) for session in self._sessions.values()),
+            "running_turns": self.admission.running,
+            "waiting_turns": self.admission.waiting,
+        }
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["SessionHub"]:
+        """Keep the rounds going; at the end stop every session, leaving open turns to be recovered."""
+        rounds = [
+            asyncio.create_task(self._round(self._rhythm.heartbeat, self._renew)),
+            asyncio.create_task(self._round(self._rhythm.scan, self._adopt_orphans)),
+            asyncio.create_task(self._round(self._rhythm.reap, self._drop_idle)),
+        ]
+        try:
+            yield self
+        finally:
+            self.draining = True
+            for task in rounds:
+                task.cancel()
+            await asyncio.gather(*rounds, return_exceptions=True)
+            await self._close_all()
+
+    async def drain(self, seconds: float) -> None:
+        """Start nothing new, let running turns finish for up to `seconds`, then send every client away to reconnect."""
+        self.draining = True
+        workers = [session.worker for session in self._sessions.values() if session.worker is not None]
+        log.info("server.draining", running_turns=len(workers), seconds=seconds)
+        if workers:
+            await asyncio.wait(workers, timeout=seconds)
+        for session in tuple(self._sessions.values()):
+            session.disconnect(SERVICE_RESTART)
+
+    async def _close_all(self) -> None:
+        await asyncio.gather(*self._opening.values(), return_exceptions=True)
+        sessions = tuple(self._sessions.values())
+        self._sessions.clear()
+        await asyncio.gather(*(session.aclose() for session in sessions))
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(self._release(session) for session in sessions))
+
+    def _may_start(self) -> bool:
+        return not self.draining and time.monotonic() - self._renewed_at < self._rhythm.renewal_limit
+
+    def _refuse_while_draining(self) -> None:
+        if self.draining:
+            raise PlatformError(ErrorCode.DRAINING, retry_after=1.0)
+
+    async def _open(self, user_id: str) -> Session:
+        session = Session(user_id, self._services)
+        await session.load()
+        self._sessions[user_id] = session
+        return session
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("session.task_failed", exc_info=error)
+
+    # -- rounds --------------------------------------------------------------------------------------------------
+
+    async def _round(self, seconds: float, work: Any) -> None:
+        while True:
+            try:
+                await work()
+            except PlatformError as error:
+                log.warning("hub.round_failed", round=work.__name__, code=error.code)
+            except Exception:
+                log.exception("hub.round_failed", round=work.__name__)
+            await asyncio.sleep(seconds)
+
+    async def _renew(self) -> None:
+        before = time.monotonic()
+        held = [session for session in self._sessions.values() if session.lease is not None]
+        if held:
+            fences = await self._attempts.store.renew(self.owner)
+            for session in held:
+                if session.lease is not None and fences.get(session.user_id) != session.lease.fence:
+                    session.lost()
+            for user_id, fence in fences.items():
+                if user_id not in self._sessions and user_id not in self._opening:
+                    await self._attempts.store.release(Lease(user_id, self.owner, fence))
+        self._renewed_at = before
+        for session in self._sessions.values():
+            session.work()
+
+    def _forget(self, session: Session) -> None:
+        if self._sessions.get(session.user_id) is session:
+            del self._sessions[session.user_id]
+
+    async def _adopt_orphans(self) -> None:
+        """Open or running turns that nobody owns, clients or not: after a crash, and when a lease was lost."""
+        if self._may_start():
+            for user_id in await self._attempts.store.unowned_work(limit=50):
+                session = await self.session(user_id)
+                if session.worker is None:
+                    await session.load()
+
+    async def _drop_idle(self) -> None:
+        before = time.monotonic() - self._limits.idle_session_seconds
+        for session in tuple(self._sessions.values()):
+            if session.is_idle and session.last_used < before:
+                del self._sessions[session.user_id]
+                await self._release(session)
+
+    async def _release(self, session: Session) -> None:
+        if session.lease is None:
+            return
+        with suppress(PlatformError):
+            await self._attempts.store.release(session.lease)

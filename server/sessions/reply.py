@@ -1,0 +1,131 @@
+"""The reply of one attempt as it grows: from an agent's events to the session's, and to the text that is stored.
+
+The live stream and a recovered run go through the same fold, so that both give the same text.
+"""
+
+from dataclasses import dataclass, field
+
+from server.ports import (
+    AgentEvent,
+    ReasoningDelta,
+    RunEnded,
+    RunStarted,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+    UsageReported,
+)
+from server.protocol.shapes import Usage
+from server.sessions.log import EventLog
+
+_PARAGRAPH = "\n\n"
+
+
+def clip(text: str, limit: int) -> str:
+    """At most `limit` bytes of UTF-8, cut between characters."""
+    encoded = text.encode()
+    return text if len(encoded) <= limit else encoded[:limit].decode(errors="ignore")
+
+
+@dataclass(slots=True)
+class _Paragraphs:
+    """Joins the assistant messages of a turn, which tool calls may separate, as paragraphs of one text."""
+
+    _message_id: str | None = None
+    _begun: bool = False
+
+    def add(self, delta: TextDelta) -> str:
+        """The delta's text, with a paragraph break before it where a new message begins."""
+        new_message = delta.message_id != self._message_id
+        self._message_id = delta.message_id
+        text = _PARAGRAPH + delta.text if new_message and self._begun and delta.text else delta.text
+        self._begun = self._begun or bool(text)
+        return text
+
+
+@dataclass(slots=True)
+class Reply:
+    """What the user has been shown of an attempt, and what its run said of itself."""
+
+    log: EventLog
+    turn_id: str
+    attempt: int
+    event_bytes: int
+    usage: Usage | None = None
+    ended: RunEnded | None = None
+    run_id: str | None = None
+    frozen: bool = False
+    _parts: list[str] = field(default_factory=list)
+    _paragraphs: _Paragraphs = field(default_factory=_Paragraphs)
+    _kept_back: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The text so far, as every device shows it."""
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return self._parts[0] if self._parts else ""
+
+    @property
+    def whole_text(self) -> str:
+        """The text including what arrived after the reply was frozen."""
+        return self.text + "".join(self._kept_back)
+
+    def freeze(self) -> None:
+        """Show no more text: the user asked to stop."""
+        self.frozen = True
+
+    def feed(self, event: AgentEvent) -> None:
+        """Take one event of the run and append what it means to the session's log."""
+        if type(event) is TextDelta:  # by far the most frequent: no isinstance chain before it
+            self._show(self._paragraphs.add(event))
+        elif isinstance(event, RunStarted):
+            self.run_id = event.run_id
+        elif isinstance(event, ReasoningDelta):
+            self._append("reasoning.delta", text=clip(event.text, self.event_bytes))
+        elif isinstance(event, ToolCalled):
+            self._append("tool.called", name=event.name, arguments=clip(event.arguments, self.event_bytes))
+        elif isinstance(event, ToolReturned):
+            self._append("tool.returned", name=event.name, status=event.status)
+        elif isinstance(event, UsageReported):
+            self.usage = event.usage
+        elif isinstance(event, RunEnded):
+            self.ended = event
+
+    def complete_from(self, events: list[AgentEvent]) -> None:
+        """Take a run's recorded events: show what of its text was not shown yet, and adopt its usage and end.
+
+        Tool calls and reasoning that happened unseen are not replayed: only text is owed to the user.
+        """
+        paragraphs = _Paragraphs()
+        recorded = "".join(paragraphs.add(event) for event in events if isinstance(event, TextDelta))
+        for event in events:
+            if isinstance(event, UsageReported):
+                self.usage = event.usage
+            elif isinstance(event, RunEnded):
+                self.ended = event
+        shown = self.whole_text
+        if recorded.startswith(shown):
+            self._show(recorded[len(shown) :])
+        elif recorded:
+            # The record contradicts the stream: the terminal message, which is authoritative, carries the record.
+            self._parts, self._kept_back = [recorded], []
+
+    def release_text(self) -> None:
+        """Show what was kept back: the run had completed before the request to stop reached it."""
+        self.frozen = False
+        kept, self._kept_back = "".join(self._kept_back), []
+        self._show(kept)
+
+    def _show(self, text: str) -> None:
+        if not text:
+            return
+        if self.frozen:
+            self._kept_back.append(text)
+            return
+        self._parts.append(text)
+        self.log.append("message.delta", self.turn_id, self.attempt, text=text)
+
+    def _append(self, type_: str, **fields: str) -> None:
+        if not self.frozen:
+            self.log.append(type_, self.turn_id, self.attempt, **fields)
