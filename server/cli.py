@@ -1,44 +1,40 @@
-"""The `chat` command: each subcommand imports what it needs when it runs, so that `chat --help` is instant."""
+"""The `chat` command. Each subcommand is imported when it runs, so that `chat --help` is instant."""
 
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from importlib import import_module
 
 import click
 
-data_dir_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".chat"),
-    show_default=True,
-    envvar="CHAT_DATA_DIR",
-    help="Where the local stack keeps its software and data.",
-)
+COMMANDS = {
+    "up": ("server.stack.commands:up", "Install and run everything on this machine."),
+    "down": ("server.stack.commands:down", "Stop what `chat up` runs."),
+    "status": ("server.stack.commands:status", "Show every service of the local stack."),
+    "logs": ("server.stack.commands:logs", "Show what a service of the local stack wrote."),
+}
+"""Name → where the click command lives, and its line in `chat --help`."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class LazyGroup(click.Group):
+    """Finds its subcommands in COMMANDS; a help page imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the one that is asked for."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table itself."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Run and operate the AI Chat Platform."""
-
-
-@main.command()
-@data_dir_option
-@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="The API server's port.")
-@click.option("--no-server", is_flag=True, help="Run the services only, for working on the server with `chat serve`.")
-def up(data_dir: Path, port: int, no_server: bool) -> None:
-    """Install and run everything on this machine: all services and the server, in the foreground.
-
-    OPENAI_API_KEY (and OPENAI_BASE_URL) in the environment serve the model; without them a small demo model does."""
-    from server.stack.service import StackError
-    from server.stack.up import Options, up
-
-    try:
-        up(Options(data_dir, port, with_server=not no_server))
-    except StackError as error:
-        _fail(error)
-
-
-def _fail(error: Exception) -> None:
-    click.secho(f"chat: {error}", err=True, fg="red")
-    sys.exit(1)

@@ -1,7 +1,7 @@
 """Software for the services: locked Python environments and Node packages, made inside the data directory.
 
-An environment counts as installed only when its stamp (a digest of its lock and interpreter, written last) matches;
-anything else found in its place is deleted and made anew. Talks to the package registries through uv (or pip) and npm."""
+An environment counts as installed only when its stamp (a digest of its lock and interpreter, written last)
+matches; anything else found in its place is deleted and made anew. Packages come through uv (or pip) and npm."""
 
 import asyncio
 import hashlib
@@ -88,8 +88,9 @@ class WheelContents:
         if self._python_version:
             options += ["--python-version", self._python_version]
         uv = _find_uv()
-        argv = [uv, "pip", "install", "--quiet", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install", "--quiet"]
-        await _install_step(self._layout, self.name, [*argv, *options, "--requirement", str(self._lock_file)])
+        pip = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
+        argv = [*pip, "--quiet", *options, "--requirement", str(self._lock_file)]
+        await _install_step(self._layout, self.name, argv)
         _stamp(self.folder, self._digest())
 
     def _digest(self) -> str:

@@ -34,7 +34,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """What is recorded of one service. `started` is the kernel's start time of the process, in clock ticks since boot."""
+    """What is recorded of one service. `started` is the process's start time, in clock ticks since boot."""
 
     name: str
     port: int | None
@@ -54,7 +54,8 @@ def held_lock(root: Path) -> Iterator[None]:
             file.seek(0)
             pid = file.read().strip() or "unknown"
             raise StackError(
-                f"`chat up` is already running in {root} (process {pid}); stop it with `chat down`, or name another --data-dir"
+                f"`chat up` is already running in {root} (process {pid}); "
+                "stop it with `chat down`, or name another --data-dir"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -1,7 +1,7 @@
 """Becomes a service: ties its life to `chat up`, takes off root's rights, then executes it in its own place.
 
-A program of its own, run as `python -I -S launch.py …` with nothing but the standard library, because these steps must
-happen after the fork, in this order, in a process without threads: changing user or namespace clears the death signal."""
+A program of its own, run as `python -I -S launch.py …` with the standard library alone, because these steps must happen
+after the fork, in this order, in a process without threads: changing user or namespace clears the death signal."""
 
 import argparse
 import ctypes

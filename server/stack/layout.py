@@ -41,7 +41,7 @@ class Layout:
         try:
             root.mkdir(parents=True, exist_ok=True)
             if any(root.iterdir()) and not (root / MARKER).exists():
-                raise StackError(f"{root} is neither empty nor a data directory of this program; name another --data-dir")
+                raise StackError(f"{root} holds other things than a data directory of ours; name another --data-dir")
             root.chmod(0o711)  # PostgreSQL's own user must pass through; nothing inside is readable to others
             (root / MARKER).write_text(json.dumps({"layout": 1}) + "\n")
             for folder in ("logs", "run"):
@@ -163,7 +163,7 @@ class _Values:
             except FileNotFoundError:
                 self._values = {}
             except ValueError as error:
-                raise StackError(f"{self._path} is damaged; restore it, or start anew with `chat down --wipe`") from error
+                raise StackError(f"{self._path} is damaged; restore it, or start anew: `chat down --wipe`") from error
         return self._values.get(name)
 
     def set(self, name: str, value: str) -> None:

@@ -14,7 +14,7 @@ from server.stack.postgres import connect, database_url, ensure_database
 from server.stack.service import Command, Progress, Service, StackError
 
 NOWHERE = "http://127.0.0.1:9"
-"""A proxy that refuses: Letta tries to download NLTK data at each start, and could hang where the internet is cut off."""
+"""A proxy that refuses: Letta tries to download NLTK data at each start, and could hang where there is no internet."""
 
 
 class Letta(Service):
@@ -75,7 +75,7 @@ class Letta(Service):
         return self.layout.folder("letta")
 
     def _settings(self) -> dict[str, str]:
-        """No model keys: every model call is made with a user's own, through the provider of that user's organisation."""
+        """No model keys: every model call is made with a user's own, by the provider of that user's organisation."""
         home = self._home()
         proxies = {name: NOWHERE for proxy in ("http_proxy", "https_proxy") for name in (proxy, proxy.upper())}
         return {

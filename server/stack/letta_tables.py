@@ -5,10 +5,10 @@ messages.sequence_id every agent creation answers 409."""
 
 import asyncio
 
-import letta.orm  # registers every table on the metadata
-from letta.orm.base import Base
-from letta.server.db import engine
-from sqlalchemy import FetchedValue, text
+import letta.orm  # type: ignore[import-not-found]
+from letta.orm.base import Base  # type: ignore[import-not-found]
+from letta.server.db import engine  # type: ignore[import-not-found]
+from sqlalchemy import FetchedValue, text  # type: ignore[import-not-found]
 
 
 async def create_tables() -> None:
@@ -27,5 +27,5 @@ async def create_tables() -> None:
 
 
 if __name__ == "__main__":
-    assert letta.orm
+    assert letta.orm  # imported so that every table is on the metadata
     asyncio.run(create_tables())

@@ -93,7 +93,7 @@ class Postgres(Service):
         self._forget_stale_pid()
 
     def command(self) -> Command:
-        """Runs in the foreground as our direct child; SIGINT is PostgreSQL's fast shutdown, SIGQUIT the immediate one."""
+        """Our direct child, in the foreground; SIGINT is PostgreSQL's fast shutdown, SIGQUIT the immediate one."""
         settings = {
             "port": str(self.port),
             "listen_addresses": LOOPBACK,

@@ -19,9 +19,13 @@ def check_platform() -> None:
     """Raises StackError where the services' wheels have no programs for this machine."""
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
-        raise StackError(f"`chat up` runs on Linux x86_64, and this is {system} {machine}; use `chat serve` with services elsewhere")
+        raise StackError(
+            f"`chat up` runs on Linux x86_64, and this is {system} {machine}; use `chat serve` with services elsewhere"
+        )
     if platform.libc_ver()[0] != "glibc":
-        raise StackError("`chat up` needs a Linux with glibc (Debian, Ubuntu, Fedora …), and this one has another C library")
+        raise StackError(
+            "`chat up` needs a Linux with glibc (Debian, Ubuntu, Fedora …); this one has another C library"
+        )
     if not (3, 11) <= sys.version_info < (3, 14):
         raise StackError(f"`chat up` needs Python 3.11, 3.12 or 3.13, and this is {platform.python_version()}")
 

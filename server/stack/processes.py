@@ -43,7 +43,7 @@ async def run(command: Command, log: Path, doing: str) -> None:
     """Run the command to its end; when cancelled, its whole process group is killed.
 
     Raises StackError, `doing` and the last line of the output in its sentence, if it fails."""
-    began = log.stat().st_size if log.exists() else 0
+    began = _size(log)
     process = await start(command, log)
     try:
         code = await process.wait()
@@ -55,7 +55,7 @@ async def run(command: Command, log: Path, doing: str) -> None:
         return
     output = _from(log, began)
     if os.strerror(errno.ENOSPC) in output:
-        raise StackError(f"{doing} failed: the disk is full; free some space and run the command again")
+        raise StackError(f"{doing} failed: the disk is full; free some space and run it again")
     raise StackError(f"{doing} failed: {last_line(output) or f'exit code {code}'} (more in {log})")
 
 
@@ -144,6 +144,10 @@ def _launched(command: Command) -> list[str]:
         argv += ["--uid", str(command.account.uid), "--gid", str(command.account.gid)]
         argv += ["--namespace"] if command.account.namespace else []
     return [*argv, "--", *command.argv]
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
 
 
 def _from(log: Path, offset: int) -> str:

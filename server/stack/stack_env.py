@@ -37,5 +37,6 @@ def redis_url(layout: Layout) -> str:
 def write_stack_env(layout: Layout) -> None:
     """Write the file (mode 0600)."""
     lines = [f"{name}={value}" for name, value in stack_environment(layout).items()]
-    lines.append(f"# The server runs as one process without Redis; Letta uses this one:\n# REDIS_URL={redis_url(layout)}")
+    lines.append("# The server runs as one process without Redis; this one is Letta's:")
+    lines.append(f"# REDIS_URL={redis_url(layout)}")
     write_private(layout.root / "stack.env", HEADER + "\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""Brings services up in parallel as far as their dependencies allow, restarts what dies, and takes all down in order."""
+"""Brings services up in parallel as far as dependencies allow, restarts what dies, and takes all down in order."""
 
 import asyncio
 import time
@@ -21,7 +21,9 @@ START_ATTEMPTS = 3
 class Supervisor:
     """Owns the services' processes from start to end. `changed` is called after every change of state."""
 
-    def __init__(self, services: Sequence[Service], console: Console, changed: Callable[[list[ServiceState]], None]) -> None:
+    def __init__(
+        self, services: Sequence[Service], console: Console, changed: Callable[[list[ServiceState]], None]
+    ) -> None:
         self._console = console
         self._changed = changed
         self._hurry = asyncio.Event()
@@ -49,8 +51,7 @@ class Supervisor:
                 for runner in self._runners.values():
                     group.create_task(runner.live(), name=runner.service.name)
                 group.create_task(self._announce(when_ready))
-                await stop.wait()
-                raise _StopRequested
+                group.create_task(_raise_when(stop))
         except* _StopRequested:
             pass
         except* StackError as errors:
@@ -134,7 +135,7 @@ class _Runner:
     async def stop(self) -> None:
         """End the process once everything that needs it has ended."""
         for user in self.needed_by:
-            await user._stopped.wait()  # noqa: SLF001 - of the same class
+            await user._stopped.wait()
         if self._process is not None and self._command is not None:
             began = time.monotonic()
             if self._process.returncode is None:
@@ -205,6 +206,11 @@ class _Runner:
 
     def _say(self, what: str, seconds: float | None = None) -> None:
         self._console.step(self.service.name, what, seconds)
+
+
+async def _raise_when(stop: asyncio.Event) -> None:
+    await stop.wait()
+    raise _StopRequested
 
 
 def _reason(code: int) -> str:

@@ -68,7 +68,7 @@ def up(options: Options) -> None:
             write_stack_env(layout)
             asyncio.run(_supervise(layout, services, console))
         except OSError as error:
-            raise StackError(f"{error.filename or layout.root}: {error.strerror}") from error
+            raise StackError(f"{error.filename or layout.root} cannot be used: {error.strerror}") from error
 
 
 async def _supervise(layout: Layout, services: list[Service], console: Console) -> None:

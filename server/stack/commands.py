@@ -1,0 +1,98 @@
+"""The `chat up`, `down`, `status` and `logs` commands: options in, sentences out."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from server.stack import control
+from server.stack.service import StackError
+from server.stack.up import Options
+from server.stack.up import up as run_stack
+
+data_dir_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=Path(".chat"),
+    show_default=True,
+    envvar="CHAT_DATA_DIR",
+    help="Where the local stack keeps its software and data.",
+)
+
+
+@click.command()
+@data_dir_option
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="The API server's port.")
+@click.option("--no-server", is_flag=True, help="Run the services only, for working on the server with `chat serve`.")
+def up(data_dir: Path, port: int, no_server: bool) -> None:
+    """Install what is missing and run everything on this machine, in the foreground, until Ctrl-C.
+
+    OPENAI_API_KEY (and OPENAI_BASE_URL) in the environment serve the model; without them a small demo model does."""
+    with _sentences():
+        run_stack(Options(data_dir, port, with_server=not no_server))
+
+
+@click.command()
+@data_dir_option
+@click.option("--json", "as_json", is_flag=True, help="A list of {name, pid, port, state, rss}; rss in bytes.")
+def status(data_dir: Path, as_json: bool) -> None:
+    """Show every service of the local stack."""
+    with _sentences():
+        rows = control.status(data_dir)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=1))
+        return
+    click.echo(f"{'service':<10} {'state':<11} {'pid':>7} {'port':>6} {'memory':>9}")
+    for row in rows:
+        memory = f"{row.rss / 1024**2:.0f} MiB" if row.rss else ""
+        click.echo(f"{row.name:<10} {row.state:<11} {row.pid or '':>7} {row.port or '':>6} {memory:>9}")
+
+
+@click.command()
+@data_dir_option
+@click.argument("service")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="Lines to begin with.")
+def logs(data_dir: Path, service: str, follow: bool, lines: int) -> None:
+    """Show what SERVICE wrote; the service `stack` is `chat up` itself."""
+    with _sentences():
+        for line in control.recent_log(data_dir, service, lines):
+            click.echo(line)
+        if follow:
+            for text in control.follow_log(data_dir, service):
+                click.echo(text, nl=False)
+
+
+@click.command()
+@data_dir_option
+@click.option("--wipe", is_flag=True, help="Delete the data directory too: every user, conversation and key in it.")
+@click.option("--yes", is_flag=True, help="Do not ask before deleting.")
+def down(data_dir: Path, wipe: bool, yes: bool) -> None:
+    """Stop the local stack, also one that runs in another terminal."""
+    if wipe and not yes:
+        click.confirm(f"Delete {data_dir.absolute()} with all its data?", abort=True)
+    with _sentences():
+        click.echo("Stopped." if control.down(data_dir) else "Nothing was running.")
+        if wipe:
+            control.wipe(data_dir)
+            click.echo(f"Deleted {data_dir.absolute()}.")
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """What the stack cannot do becomes one sentence on standard error and exit code 1."""
+    try:
+        yield
+    except StackError as error:
+        click.secho(f"chat: {error}", err=True, fg="red")
+        sys.exit(1)
+    except PermissionError as error:
+        click.secho(f"chat: no permission for {error.filename}; run it as the user who ran `chat up`", err=True, fg="red")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

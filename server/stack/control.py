@@ -1,0 +1,117 @@
+"""Looks at and stops a running `chat up` from another terminal: `chat status`, `chat logs`, `chat down`."""
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.stack import instance
+from server.stack.instance import State
+from server.stack.layout import MARKER, Layout
+from server.stack.processes import tail
+from server.stack.service import StackError
+
+STOP_SECONDS = 25.0
+"""A stop takes up to 20 s; after this `chat up` is killed, and its children with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One row of `chat status`. `rss` is in bytes: the resident memory of the process and its helpers."""
+
+    name: str
+    pid: int | None
+    port: int | None
+    state: str
+    rss: int | None
+
+
+def status(data_dir: Path) -> list[ServiceStatus]:
+    """Every service of the data directory as it is now; empty where nothing ever ran."""
+    if not (data_dir / MARKER).exists():
+        return []
+    root = _existing(data_dir)
+    running = instance.running_pid(root) is not None
+    rows = []
+    for service in instance.read_state(root):
+        alive = running and instance.is_alive(service)
+        state = service.state if running else State.STOPPED
+        if state is State.RUNNING and not alive:
+            state = State.RESTARTING  # it died this instant, and `chat up` has yet to say so
+        pid = service.pid if alive else None
+        memory = instance.group_memory(pid) if pid else None
+        rows.append(ServiceStatus(service.name, pid, service.port, state.value, memory))
+    return rows
+
+
+def down(data_dir: Path) -> bool:
+    """Stop the `chat up` of the data directory and wait until it has ended; False if none was running.
+
+    Raises StackError if it belongs to another user."""
+    root = _existing(data_dir)
+    pid = instance.running_pid(root)
+    if pid is None:
+        return False
+    instance.ask_to_stop(pid, signal.SIGTERM)
+    if not _ended(root, STOP_SECONDS):
+        instance.ask_to_stop(pid, signal.SIGKILL)
+        if not _ended(root, STOP_SECONDS):
+            raise StackError(f"process {pid} cannot be stopped")
+    return True
+
+
+def wipe(data_dir: Path) -> None:
+    """Delete the data directory with everything in it. Raises StackError unless it is one, and stopped."""
+    root = _existing(data_dir)
+    with instance.held_lock(root):
+        instance.end_leftovers(root)
+        Layout(root, api_port=0).wipe()
+
+
+def recent_log(data_dir: Path, service: str, lines: int) -> list[str]:
+    """The last lines a service wrote. Raises StackError if it has no log."""
+    return tail(_log(data_dir, service), lines)
+
+
+def follow_log(data_dir: Path, service: str) -> Iterator[str]:
+    """What a service writes from now on, for ever, also when its log is set aside for a new one."""
+    path = _log(data_dir, service)
+    with path.open("rb") as file:
+        position = file.seek(0, 2)
+    while True:
+        time.sleep(0.25)
+        size = path.stat().st_size if path.exists() else 0
+        position = min(position, size) if size >= position else 0
+        if size == position:
+            continue
+        with path.open("rb") as file:
+            file.seek(position)
+            written = file.read()
+            position = file.tell()
+        yield written.decode("utf-8", "replace")
+
+
+def _log(data_dir: Path, service: str) -> Path:
+    folder = _existing(data_dir) / "logs"
+    path = folder / f"{service}.log"
+    if path.parent != folder or not path.exists():
+        known = ", ".join(sorted(log.stem for log in folder.glob("*.log"))) or "none yet"
+        raise StackError(f"there is no log of {service}; there are: {known}")
+    return path
+
+
+def _existing(data_dir: Path) -> Path:
+    root = data_dir.absolute()
+    if not (root / MARKER).exists():
+        raise StackError(f"{root} is not a data directory of this program; nothing was ever started there")
+    return root
+
+
+def _ended(root: Path, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while instance.running_pid(root) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
