@@ -1,0 +1,32 @@
+"""`chat migrate`: bring a Supabase project's schema up to date, or print the SQL that would."""
+
+from pathlib import Path
+
+import click
+
+from server.supabase_adapter.migrations import MigrationError, apply_migrations, read_migrations, script
+
+MIGRATIONS = Path(__file__).resolve().parents[2] / "supabase" / "migrations"
+
+
+@click.command()
+@click.option(
+    "--db-url",
+    envvar="SUPABASE_DB_URL",
+    help="The project's PostgreSQL address, of the session pooler (port 5432). Default: $SUPABASE_DB_URL.",
+)
+@click.option("--print", "printed", is_flag=True, help="Print the SQL for the project's SQL editor instead.")
+def migrate(db_url: str | None, printed: bool) -> None:
+    """Apply the database migrations that are not applied yet."""
+    try:
+        if printed:
+            click.echo(script(read_migrations(MIGRATIONS)), nl=False)
+            return
+        if not db_url:
+            raise click.ClickException("SUPABASE_DB_URL is not set. Give it, or use --print and the SQL editor.")
+        applied = apply_migrations(db_url, MIGRATIONS)
+    except MigrationError as error:
+        raise click.ClickException(str(error)) from error
+    for version in applied:
+        click.echo(f"applied {version}")
+    click.echo(f"{len(applied)} applied, the schema is up to date." if applied else "Nothing to do: up to date.")

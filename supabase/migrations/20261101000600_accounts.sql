@@ -1,0 +1,130 @@
+-- Accounts: profiles and the fenced claim under which they are provisioned. Service role only.
+
+create function private.account_json(p_profile public.user_profiles) returns jsonb
+language sql stable set search_path = '' as $$
+  select to_jsonb(p_profile) - array['litellm_key_hash', 'provisioning_owner', 'provisioning_expires_at']
+$$;
+
+create function public.ensure_profile(p_user_id uuid, p_email text, p_name text) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_profile public.user_profiles := private.lock_profile(p_user_id, p_email, p_name);
+begin
+  if v_profile.id is null then
+    return jsonb_build_object('outcome', 'no_account');
+  end if;
+  if v_profile.email is distinct from p_email or (v_profile.name is null and p_name is not null) then
+    update public.user_profiles set email = p_email, name = coalesce(name, p_name), updated_at = clock_timestamp()
+      where id = p_user_id returning * into v_profile;
+  end if;
+  return jsonb_build_object('outcome', 'ok', 'account', private.account_json(v_profile));
+end
+$$;
+
+create function public.get_profile(p_user_id uuid) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select private.account_json(p) from public.user_profiles p where p.id = p_user_id
+$$;
+
+create function public.rename_profile(p_user_id uuid, p_name text) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_profile public.user_profiles;
+begin
+  update public.user_profiles set name = p_name, updated_at = clock_timestamp()
+    where id = p_user_id returning * into v_profile;
+  if not found then
+    return jsonb_build_object('outcome', 'not_found');
+  end if;
+  return jsonb_build_object('outcome', 'ok', 'account', private.account_json(v_profile));
+end
+$$;
+
+-- Take the claim if nobody else's is valid; each success brings a new fence, also to the same owner.
+create function public.claim_provisioning(p_user_id uuid, p_owner text, p_seconds double precision) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_profile public.user_profiles := private.lock_profile(p_user_id);
+begin
+  if v_profile.id is null then
+    return jsonb_build_object('outcome', 'no_account');
+  end if;
+  if v_profile.provisioning_expires_at > clock_timestamp() and v_profile.provisioning_owner <> p_owner then
+    return jsonb_build_object('outcome', 'held');
+  end if;
+  update public.user_profiles set
+    provisioning_owner = p_owner,
+    provisioning_fence = provisioning_fence + 1,
+    provisioning_expires_at = clock_timestamp() + make_interval(secs => p_seconds)
+  where id = p_user_id returning * into v_profile;
+  return jsonb_build_object('outcome', 'ok', 'account', private.account_json(v_profile));
+end
+$$;
+
+-- Store a step's intent or result; columns that the patch leaves out stay, '' clears a text. The claim is good for at
+-- least another minute. Provisioning never reopens an account that is blocked or being deleted.
+create function public.record_provisioning(p_user_id uuid, p_fence bigint, p_patch jsonb) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_profile public.user_profiles;
+begin
+  update public.user_profiles set
+    agent_status = case
+      when agent_status in ('blocked', 'deleting') then agent_status
+      else coalesce(p_patch ->> 'agent_status', agent_status)
+    end,
+    status_reason = nullif(coalesce(p_patch ->> 'status_reason', status_reason), ''),
+    litellm_key = coalesce(p_patch ->> 'litellm_key', litellm_key),
+    litellm_key_hash = coalesce(p_patch ->> 'litellm_key_hash', litellm_key_hash),
+    customer_ready = coalesce((p_patch ->> 'customer_ready')::boolean, customer_ready),
+    key_ready = coalesce((p_patch ->> 'key_ready')::boolean, key_ready),
+    letta_organization_id = coalesce(p_patch ->> 'letta_organization_id', letta_organization_id),
+    letta_member_id = coalesce(p_patch ->> 'letta_member_id', letta_member_id),
+    tools_ready = coalesce((p_patch ->> 'tools_ready')::boolean, tools_ready),
+    letta_provider_id = coalesce(p_patch ->> 'letta_provider_id', letta_provider_id),
+    letta_agent_id = coalesce(p_patch ->> 'letta_agent_id', letta_agent_id),
+    letta_conversation_id = coalesce(p_patch ->> 'letta_conversation_id', letta_conversation_id),
+    config_hash = coalesce(p_patch ->> 'config_hash', config_hash),
+    intent = nullif(coalesce(p_patch ->> 'intent', intent), ''),
+    provisioning_expires_at = greatest(provisioning_expires_at, clock_timestamp() + interval '60 seconds'),
+    updated_at = clock_timestamp()
+  where id = p_user_id and provisioning_fence = p_fence and provisioning_owner is not null
+  returning * into v_profile;
+  if not found then
+    return jsonb_build_object('outcome', 'fenced');
+  end if;
+  return jsonb_build_object('outcome', 'ok', 'account', private.account_json(v_profile));
+end
+$$;
+
+create function public.release_provisioning(p_user_id uuid, p_fence bigint) returns jsonb
+language sql security definer set search_path = '' as $$
+  update public.user_profiles set provisioning_owner = null, provisioning_expires_at = null
+    where id = p_user_id and provisioning_fence = p_fence;
+  select jsonb_build_object('outcome', 'ok')
+$$;
+
+-- Users whose provisioning is unfinished, failed, or was done with another configuration, and whom nobody is at.
+create function public.incomplete_profiles(p_config_hash text, p_limit integer) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(id order by updated_at), '[]')
+  from (
+    select p.id, p.updated_at from public.user_profiles p
+    where (p.agent_status in ('provisioning', 'failed')
+        or (p.agent_status = 'active' and p.config_hash is distinct from p_config_hash))
+      and (p.provisioning_expires_at is null or p.provisioning_expires_at <= clock_timestamp())
+    order by p.updated_at
+    limit p_limit
+  ) incomplete
+$$;
+
+revoke all on function
+  public.ensure_profile(uuid, text, text), public.get_profile(uuid), public.rename_profile(uuid, text),
+  public.claim_provisioning(uuid, text, double precision), public.record_provisioning(uuid, bigint, jsonb),
+  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer)
+from public, anon, authenticated;
+grant execute on function
+  public.ensure_profile(uuid, text, text), public.get_profile(uuid), public.rename_profile(uuid, text),
+  public.claim_provisioning(uuid, text, double precision), public.record_provisioning(uuid, bigint, jsonb),
+  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer)
+to service_role;
