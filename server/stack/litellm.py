@@ -1,0 +1,179 @@
+"""LiteLLM 1.106 with its database: virtual keys, budgets and spend, in front of the one model the agents use.
+
+A process of its own in an environment of its own, and never imported here: two of its releases on PyPI (1.82.7 and
+1.82.8) were malware. Facts about its settings come from its source and from running it."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import psycopg
+
+from server.stack import processes
+from server.stack.environments import Node, NodePackages, PythonEnvironment
+from server.stack.health import answers
+from server.stack.layout import LOOPBACK, Layout, write_private
+from server.stack.litellm_config import MODEL_KEY, MODEL_URL, Upstream, configuration
+from server.stack.litellm_migrations import apply_litellm_migrations
+from server.stack.model import demo_model_url
+from server.stack.postgres import database_url, ensure_database
+from server.stack.service import Command, Progress, Service, StackError
+
+ENGINE_SOURCES = Path(__file__).parent / "litellm_engine"
+OPENAI_URL = "https://api.openai.com/v1"
+DEFAULT_MODEL = "gpt-4"
+DATABASE_OPTIONS = "?connection_limit=10&pool_timeout=60"
+
+
+class LiteLLM(Service):
+    """The model gateway of the local stack, which bills each call to the key that made it."""
+
+    name = "litellm"
+    depends_on = ("postgres",)
+
+    def __init__(self, layout: Layout, node: Node) -> None:
+        super().__init__(layout)
+        self._environment = PythonEnvironment(layout, "litellm")
+        self._engine = NodePackages(node, "litellm-engine", ENGINE_SOURCES)
+        self._client_stamp = self._environment.folder / ".client-generated"
+
+    @property
+    def installed(self) -> bool:
+        """Whether LiteLLM, the engine and the generated database client are there."""
+        return self._environment.installed and self._engine.installed and self._client_generated()
+
+    async def install(self, progress: Progress) -> None:
+        """LiteLLM from PyPI, its database engine from npm, and the Python client generated for the two."""
+        await self._engine.install(progress)
+        self._write_engine_program()
+        await self._environment.install(progress)
+        if not self._client_generated():
+            progress("generating the database client")
+            await self._generate_client()
+
+    async def prepare(self) -> None:
+        """Create the database, bring its schema up to date and write config.yaml."""
+        await ensure_database(self.layout, self.name)
+        try:
+            await apply_litellm_migrations(
+                database_url(self.layout, self.name), self._package("proxy_extras", "migrations")
+            )
+        except psycopg.Error as error:
+            raise StackError(f"LiteLLM's database could not be brought up to date: {error}") from error
+        cost_map = json.loads(self._package("", "model_prices_and_context_window_backup.json").read_text())
+        write_private(self._home() / "config.yaml", configuration(upstream(self.layout), cost_map))
+
+    def command(self) -> Command:
+        """uvicorn itself rather than the `litellm` command, which first spends seconds on Prisma's migration engine."""
+        options = {
+            "--host": LOOPBACK,
+            "--port": str(self.port),
+            "--timeout-keep-alive": "75",
+            "--timeout-graceful-shutdown": "2",
+            "--log-level": "warning",
+        }
+        arguments = [part for option in options.items() for part in option]
+        return Command(
+            argv=(
+                str(self._environment.python),
+                *("-m", "uvicorn", "litellm.proxy.proxy_server:app", "--no-access-log"),
+                *arguments,
+            ),
+            env=self._settings(),
+            cwd=self._home(),
+            stop_seconds=6,
+        )
+
+    async def healthy(self) -> bool:
+        """Whether it serves and its database is connected."""
+        return await answers(f"{litellm_url(self.layout)}/health/readiness")
+
+    def _settings(self) -> dict[str, str]:
+        model = upstream(self.layout)
+        return {
+            **self.layout.base_environment(),
+            "HOME": str(self._home()),
+            "CONFIG_FILE_PATH": str(self._home() / "config.yaml"),
+            "DATABASE_URL": database_url(self.layout, self.name) + DATABASE_OPTIONS,
+            "PRISMA_QUERY_ENGINE_BINARY": str(self._engine_program),
+            "LITELLM_MASTER_KEY": litellm_master_key(self.layout),
+            "LITELLM_SALT_KEY": self.layout.secret("litellm_salt", prefix="sk-"),  # encrypts what it stores
+            "LITELLM_MODE": "PRODUCTION",  # reads no .env file
+            "LITELLM_LOG": "WARNING",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # the wheel's prices, not those of a download
+            "LITELLM_TELEMETRY": "False",
+            "DISABLE_SCHEMA_UPDATE": "true",  # the schema is ours to migrate
+            "DISABLE_ADMIN_UI": "True",
+            "NO_DOCS": "True",
+            MODEL_URL: model.url,
+            MODEL_KEY: model.key,
+        }
+
+    async def _generate_client(self) -> None:
+        """Run prisma-client-py's generator: it needs Node, Prisma's CLI and, so as not to download one, an engine."""
+        python, schema = self._environment.python, self._package("proxy_extras", "schema.prisma")
+        program, home = str(self._engine_program), self._home()
+        base = self.layout.base_environment()
+        path = ":".join((str(python.parent), str(self._engine.node.program.parent), base.get("PATH", "/usr/bin:/bin")))
+        env = {
+            **base,
+            "HOME": str(home),
+            "PATH": path,
+            "PRISMA_BINARY_CACHE_DIR": str(self._engine.folder),  # where it looks for node_modules/prisma
+            "PRISMA_QUERY_ENGINE_BINARY": program,
+            "PRISMA_SCHEMA_ENGINE_BINARY": program,
+            "CHECKPOINT_DISABLE": "1",
+        }
+        log = self.layout.log("install-litellm")
+        for argv in (
+            (str(python.parent / "prisma"), "generate", "--schema", str(schema)),
+            (str(python), "-m", "compileall", "-q", str(self._environment.packages / "prisma")),
+        ):
+            await processes.run(Command(argv, env, home), log, "generating LiteLLM's database client")
+        write_private(self._client_stamp, self._client_digest())
+
+    def _client_generated(self) -> bool:
+        try:
+            return self._client_stamp.read_text() == self._client_digest()
+        except OSError:
+            return False
+
+    def _client_digest(self) -> str:
+        """What the generated client depends on besides its environment, within which the stamp lies."""
+        return hashlib.sha256((ENGINE_SOURCES / "package-lock.json").read_bytes()).hexdigest()
+
+    @property
+    def _engine_program(self) -> Path:
+        return self._engine.folder / "query-engine"
+
+    def _write_engine_program(self) -> None:
+        """The executable that LiteLLM's database client starts in place of Prisma's native engine."""
+        main = self._engine.folder / "main.mjs"
+        self._engine_program.write_text(f'#!/bin/sh\nexec "{self._engine.node.program}" "{main}" "$@"\n')
+        self._engine_program.chmod(0o700)
+
+    def _package(self, extension: str, file: str) -> Path:
+        """A file of LiteLLM's own packages: `litellm`, or `litellm_<extension>`."""
+        return self._environment.packages / "_".join(filter(None, ("litellm", extension))) / file
+
+    def _home(self) -> Path:
+        return self.layout.folder("litellm")
+
+
+def upstream(layout: Layout) -> Upstream:
+    """The model that OPENAI_API_KEY and OPENAI_BASE_URL name, else the demo model; called AGENT_MODEL either way."""
+    model = layout.environ.get("AGENT_MODEL") or DEFAULT_MODEL
+    key = layout.environ.get("OPENAI_API_KEY")
+    if key:
+        return Upstream(model, layout.environ.get("OPENAI_BASE_URL") or OPENAI_URL, key, demo=False)
+    return Upstream(model, demo_model_url(layout), "demo", demo=True)
+
+
+def litellm_url(layout: Layout) -> str:
+    """Where LiteLLM listens, for the server and for Letta alike."""
+    return f"http://{LOOPBACK}:{layout.port('litellm')}"
+
+
+def litellm_master_key(layout: Layout) -> str:
+    """The key for administration; never used for a user's model calls."""
+    return layout.secret("litellm_master", prefix="sk-")
