@@ -102,6 +102,9 @@ class CloseCode:
 
 GOING_AWAY: Final = CloseCode(1001, "draining", True, "The server goes away.")
 SERVICE_RESTART: Final = CloseCode(1012, "draining", True, "The server restarts; another instance takes over.")
+TRY_AGAIN_LATER: Final = CloseCode(
+    1013, "unavailable", True, "A service behind the server cannot be reached right now."
+)
 SLOW_CONSUMER: Final = CloseCode(4000, "slow_consumer", True, "The connection fell too far behind.")
 TOKEN_EXPIRED: Final = CloseCode(4001, "token_expired", True, "The access token expired; reconnect with a fresh one.")
 MOVED: Final = CloseCode(4002, "moved", True, "The session moved to another instance.")
@@ -114,6 +117,7 @@ ACCOUNT_CLOSED: Final = CloseCode(4503, "account_closed", False, "The account wa
 CLOSE_CODES: Final[tuple[CloseCode, ...]] = (
     GOING_AWAY,
     SERVICE_RESTART,
+    TRY_AGAIN_LATER,
     SLOW_CONSUMER,
     TOKEN_EXPIRED,
     MOVED,

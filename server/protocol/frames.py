@@ -9,8 +9,10 @@ from pydantic import ValidationError as PydanticValidationError
 from pydantic_core import ErrorDetails
 
 from server.protocol.codes import ErrorCode
+from server.protocol.cursors import EventCursor
 from server.protocol.errors import FieldError, PlatformError
-from server.protocol.shapes import OnBusy, Turn
+from server.protocol.limits import Limits
+from server.protocol.shapes import Json, OnBusy, Turn
 
 MAX_CONTENT_CHARACTERS = 32_000
 
@@ -66,8 +68,10 @@ _CLIENT_FRAME: TypeAdapter[AnyClientFrame] = TypeAdapter(Annotated[AnyClientFram
 _VARIANTS = ("auth", "message", "cancel", "retry", "ping")
 
 
-def parse_client_frame(text: str) -> AnyClientFrame:
+def parse_client_frame(text: str, most_bytes: int) -> AnyClientFrame:
     """Read one frame. Raises PlatformError(invalid_request | too_large), with the frame's id where it can be read."""
+    if len(text) > most_bytes or len(text.encode()) > most_bytes:
+        raise PlatformError(ErrorCode.TOO_LARGE, f"A frame has at most {most_bytes // 1024} KiB.")
     try:
         return _CLIENT_FRAME.validate_json(text, strict=False)
     except PydanticValidationError as cause:
@@ -107,7 +111,7 @@ def _refusal(text: str, cause: PydanticValidationError) -> PlatformError:
 
 
 def ack_frame(
-    frame_id: str | None, *, turn_id: str, message_id: str, queue_position: int | None, duplicate: bool
+    frame_id: str | None, *, turn_id: str | None, message_id: str | None, queue_position: int | None, duplicate: bool
 ) -> bytes:
     return orjson.dumps(
         {
@@ -139,6 +143,29 @@ def error_frame(error: PlatformError, frame_id: str | None = None) -> bytes:
 
 def pong_frame(frame_id: str | None) -> bytes:
     return orjson.dumps({"type": "pong"} if frame_id is None else {"type": "pong", "id": frame_id})
+
+
+def ready_frame(
+    *,
+    cursor: EventCursor,
+    resumed: bool,
+    user_id: str,
+    limits: Limits,
+    turn: Json | None,
+    queued: list[Json],
+) -> bytes:
+    """Where the session stands. A resumed connection needs no turn: the events it missed follow."""
+    return orjson.dumps(
+        {
+            "type": "ready",
+            "cursor": str(cursor),
+            "resumed": resumed,
+            "user_id": user_id,
+            "limits": limits.wire(),
+            "turn": None if resumed else turn,
+            "queued": queued,
+        }
+    )
 
 
 def terminal_frame(turn: Turn) -> bytes:

@@ -18,7 +18,7 @@ from server.protocol.shapes import AgentStatus, Turn
 from server.sessions.admission import Admission
 from server.sessions.attempt import AttemptServices
 from server.sessions.log import Subscription
-from server.sessions.session import Connection, Session, SessionServices, Snapshot
+from server.sessions.session import Cancelled, Connection, Session, SessionServices, Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class SessionHub:
         self._refuse_while_draining()
         return await (await self.session(new.user_id)).send(new)
 
-    async def cancel(self, user_id: str, turn_id: str | None) -> Turn:
+    async def cancel(self, user_id: str, turn_id: str | None) -> Cancelled:
         return await (await self.session(user_id)).cancel(turn_id)
 
     async def retry(self, user_id: str, turn_id: str) -> Accepted:
@@ -85,6 +85,12 @@ class SessionHub:
 
     async def snapshot(self, user_id: str) -> Snapshot:
         return (await self.session(user_id)).snapshot()
+
+    async def require_idle(self, user_id: str) -> None:
+        """Raises PlatformError(busy) while one of the user's turns runs."""
+        running, _ = await self._attempts.store.open_turns(user_id)
+        if running is not None:
+            raise PlatformError(ErrorCode.BUSY)
 
     async def wait_for_end(self, user_id: str, turn_id: str, timeout: float) -> Turn | None:
         """The ended turn, or None if it is still open after `timeout` seconds. Raises PlatformError(not_found)."""

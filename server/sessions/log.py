@@ -90,10 +90,14 @@ class EventLog:
         ):
             self._bytes_before = entries.popleft().end
 
+    @property
+    def oldest(self) -> int:
+        """The cursor position before the oldest event that is kept."""
+        return self.head - len(self._entries or ())
+
     def holds(self, cursor: EventCursor) -> bool:
         """Whether every event after `cursor` is still here."""
-        oldest = self.head - len(self._entries or ())
-        return cursor.epoch == self.epoch and oldest <= cursor.seq <= self.head
+        return cursor.epoch == self.epoch and self.oldest <= cursor.seq <= self.head
 
     def subscribe(self, after: EventCursor | None, wake: Callable[[], None]) -> "Subscription":
         """Read from `after` if the log still holds it, else from now on. `wake` tells that there is more to read."""
@@ -171,6 +175,12 @@ class Subscription:
             frames.append(entries[start].frame if stop - start == 1 else self._join(entries[start:stop]))
             start = stop
         return frames
+
+    def rewind(self) -> None:
+        """Go back to the oldest event that is kept."""
+        self.seq = self._log.oldest
+        self._read_bytes = self._log._end_of(self.seq)
+        self._caught_up = False
 
     def close(self) -> None:
         """Stop reading. Calling it again does nothing."""

@@ -19,7 +19,7 @@ from server.ports import Accepted, Claim, FencedError, Forgotten, Lease, NewTurn
 from server.protocol.codes import MOVED, CloseCode, ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import AgentStatus, Json, Turn, TurnError, TurnStatus
+from server.protocol.shapes import AgentStatus, Json, Message, Turn, TurnError, TurnStatus
 from server.sessions.admission import Admission
 from server.sessions.attempt import Attempt, AttemptServices
 from server.sessions.log import EventLog, Subscription
@@ -54,12 +54,38 @@ class SessionServices:
 
 
 @dataclass(frozen=True, slots=True)
+class RunningTurn:
+    """The turn that runs, with what its reply says so far."""
+
+    turn_id: str
+    text: str
+    attempt: int
+    user_message: Message
+
+    def wire(self) -> Json:
+        return {
+            "turn_id": self.turn_id,
+            "text": self.text,
+            "attempt": self.attempt,
+            "user_message": self.user_message.wire(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Where a session stands at `cursor`: the running turn with its text so far, and the waiting ones."""
+    """Where a session stands at `cursor`: the running turn, and the waiting ones."""
 
     cursor: EventCursor
-    turn: Json | None
+    turn: RunningTurn | None
     queued: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What became of a request to cancel. `duplicate`: the turn was over before it."""
+
+    turn: Turn
+    duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +133,7 @@ class Session:
     async def retry(self, turn_id: str) -> Accepted:
         return await self._command(partial(self._accept, partial(self._store.retry, self.user_id, turn_id)))
 
-    async def cancel(self, turn_id: str | None) -> Turn:
+    async def cancel(self, turn_id: str | None) -> Cancelled:
         return await self._command(partial(self._cancel, turn_id))
 
     def work(self) -> None:
@@ -129,15 +155,8 @@ class Session:
 
     def snapshot(self) -> Snapshot:
         running = self._running
-        if running is None:
-            return Snapshot(self.log.cursor, None, tuple(self._waiting.values()))
         text = self._attempt.reply.text if self._attempt else ""
-        shown = {
-            "turn_id": running.id,
-            "text": text,
-            "attempt": running.attempt,
-            "user_message": running.user_message.wire(),
-        }
+        shown = None if running is None else RunningTurn(running.id, text, running.attempt, running.user_message)
         return Snapshot(self.log.cursor, shown, tuple(self._waiting.values()))
 
     def attach(self, connection: Connection, after: EventCursor | None) -> Subscription:
@@ -162,7 +181,7 @@ class Session:
             connection.close(code)
 
     def lost(self) -> None:
-        """Another owner has the user now, or should: stop everything here, change nothing, let the clients reconnect."""
+        """Another owner has the user now, or should: stop everything here, change nothing, send the clients away."""
         log.warning("session.lost", user_id=self.user_id, fence=self.lease and self.lease.fence)
         self.lease = None
         self._services.forget(self)
@@ -248,13 +267,15 @@ class Session:
             self._waiting[accepted.turn.id] = accepted.turn
             self._emit_with_message("turn.queued", accepted.turn)
 
-    async def _cancel(self, turn_id: str | None) -> Turn:
+    async def _cancel(self, turn_id: str | None) -> Cancelled:
         turn = await self._store.request_cancel(self.user_id, turn_id)
         if turn.status is TurnStatus.RUNNING:
             self._stop(turn)
-        elif turn.status.ended and turn.id in self._waiting:
+        elif turn.id in self._waiting:
             self._ended(turn)
-        return turn
+        else:
+            return Cancelled(turn, duplicate=True)
+        return Cancelled(turn, duplicate=False)
 
     def _stop(self, turn: Turn) -> None:
         if self._attempt is not None and self._attempt.turn.id == turn.id:

@@ -1,0 +1,55 @@
+"""What the writing side of a connection waits on: more events in the log, or an order to close."""
+
+import asyncio
+
+from server.protocol.codes import SLOW_CONSUMER, CloseCode
+from server.protocol.frames import ready_frame
+from server.protocol.limits import Limits
+from server.sessions.hub import Attachment
+from server.sessions.log import Subscription
+
+
+class Outlet:
+    """The session's view of one connection. `closing` is set once, by whoever ends the connection first."""
+
+    __slots__ = ("_waiter", "closing", "subscription")
+
+    def __init__(self) -> None:
+        self.closing: CloseCode | None = None
+        self.subscription: Subscription | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """There is more to send. Called for every event: the cheap path is a waiter that is already gone."""
+        waiter = self._waiter
+        if waiter is not None:
+            if not waiter.done():
+                waiter.set_result(None)
+        elif self.subscription is not None and self.subscription.is_slow:
+            self.close(SLOW_CONSUMER)
+
+    def close(self, code: CloseCode) -> None:
+        if self.closing is None:
+            self.closing = code
+            self.wake()
+
+    async def wait(self) -> None:
+        """Return at the next `wake`. The caller has looked for work since it was woken last."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+
+def greeting(attachment: Attachment, user_id: str, limits: Limits) -> bytes:
+    """The `ready` frame of a connection that has just joined its session."""
+    snapshot = attachment.snapshot
+    return ready_frame(
+        cursor=attachment.subscription.cursor,
+        resumed=attachment.resumed,
+        user_id=user_id,
+        limits=limits,
+        turn=snapshot.turn.wire() if snapshot.turn else None,
+        queued=[turn.wire() for turn in snapshot.queued],
+    )

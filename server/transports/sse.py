@@ -1,0 +1,169 @@
+"""Server-Sent Events: a user's whole session on `GET chat/events`, or one turn as the answer to `POST chat/message`.
+
+The handler itself is the writer, cancelled by aiohttp when its client disconnects; events carry their cursor as `id`,
+so a browser resumes by Last-Event-ID.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+
+import orjson
+from aiohttp import web
+from aiohttp_sse import EventSourceResponse
+
+from server.ports import NewTurn, Principal
+from server.protocol.codes import SLOW_CONSUMER, TOKEN_EXPIRED, CloseCode, ErrorCode
+from server.protocol.cursors import EventCursor
+from server.protocol.errors import PlatformError
+from server.protocol.frames import terminal_frame
+from server.protocol.limits import Limits
+from server.protocol.shapes import Turn
+from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub
+from server.sessions.log import TERMINAL, Frame, LogTrimmedError
+from server.transports.outlet import Outlet, greeting
+
+
+class EventStreams:
+    """Opens event streams on the users' sessions."""
+
+    def __init__(self, hub: SessionHub, limits: Limits) -> None:
+        self._hub = hub
+        self._limits = limits
+
+    async def stream_session(
+        self, request: web.Request, principal: Principal, after: EventCursor | None
+    ) -> web.StreamResponse:
+        """Everything of the session from `after` on, until shortly before proxies cut requests or the token expires."""
+        stream = EventStream(self._limits)
+        async with self._joined(stream, principal, after) as attachment, stream.open(request) as response:
+            stream.end_at(principal.expires_at)
+            await response.write(_event("ready", greeting(attachment, principal.user_id, self._limits)))
+            await stream.relay(attachment, None)
+            if stream.closing is not None:
+                await response.write(_reconnect(stream.closing))
+        return response
+
+    async def stream_turn(self, request: web.Request, principal: Principal, new: NewTurn) -> web.StreamResponse:
+        """Accept a message and answer with its turn's events to the end. Raises PlatformError if it is refused."""
+        stream = EventStream(self._limits)
+        async with self._joined(stream, principal, None) as attachment:
+            accepted = await self._hub.send(new)
+            headers = {"Location": f"/api/v1/chat/turns/{accepted.turn.id}"}
+            async with stream.open(request, headers) as response:
+                if accepted.turn.status.ended:
+                    await response.write(_event(f"turn.{accepted.turn.status}", terminal_frame(accepted.turn)))
+                    return response
+                if accepted.duplicate:
+                    attachment.subscription.rewind()
+                await self._relay_turn(stream, attachment, accepted.turn)
+        return response
+
+    async def _relay_turn(self, stream: "EventStream", attachment: Attachment, turn: Turn) -> None:
+        await stream.relay(attachment, turn.id)
+        if stream.closing is not None and stream.response is not None:
+            await stream.response.write(_reconnect(stream.closing))
+
+    @asynccontextmanager
+    async def _joined(
+        self, stream: "EventStream", principal: Principal, after: EventCursor | None
+    ) -> AsyncIterator[Attachment]:
+        try:
+            attachment = await self._hub.attach(principal.user_id, stream, after)
+        except RefusedConnectionError as refused:
+            code = ErrorCode.DRAINING if refused.code.reason == "draining" else ErrorCode.RATE_LIMITED
+            message = None if code is ErrorCode.DRAINING else "Too many connections are open for this user."
+            raise PlatformError(code, message, retry_after=1.0) from refused
+        stream.subscription = attachment.subscription
+        try:
+            yield attachment
+        finally:
+            attachment.session.detach(stream, attachment.subscription)
+
+
+class EventStream(Outlet):
+    """One response that is written as the session goes on."""
+
+    __slots__ = ("_limits", "_timers", "_transport", "response")
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__()
+        self._limits = limits
+        self._timers: list[asyncio.TimerHandle] = []
+        self._transport: asyncio.Transport | None = None
+        self.response: EventSourceResponse | None = None
+
+    def close(self, code: CloseCode) -> None:
+        super().close(code)
+        if code is SLOW_CONSUMER and self._transport is not None:
+            self._transport.abort()  # its buffer is full: nothing more can be said to it
+
+    def end_at(self, moment: datetime) -> None:
+        """End with `event: reconnect` when the token expires, and before a proxy would cut a long request."""
+        remaining = (moment - datetime.now(UTC)).total_seconds()
+        seconds, code = min((remaining, TOKEN_EXPIRED), (self._limits.sse_lifetime_seconds, _LONG_ENOUGH), key=_first)
+        self._timers.append(asyncio.get_running_loop().call_later(max(seconds, 0.0), self.close, code))
+
+    @asynccontextmanager
+    async def open(
+        self, request: web.Request, headers: dict[str, str] | None = None
+    ) -> AsyncIterator[EventSourceResponse]:
+        """Send the headers; at the end finish the response and stop everything that was set up for it."""
+        response = EventSourceResponse(
+            headers={"Cache-Control": "no-store", **(headers or {})},
+            ping_interval=self._limits.sse_comment_seconds,
+            allow_all_methods=True,
+        )
+        if isinstance(request.transport, asyncio.Transport):
+            self._transport = request.transport
+        await response.prepare(request)
+        self.response = response
+        try:
+            with suppress(ConnectionError):
+                yield response
+                response.stop_streaming()
+                await response.write_eof()
+        finally:
+            response.stop_streaming()
+            for timer in self._timers:
+                timer.cancel()
+
+    async def relay(self, attachment: Attachment, turn_id: str | None) -> None:
+        """Write events until the stream is closed or, given a turn, until that turn's end."""
+        subscription, response = attachment.subscription, self.response
+        assert response is not None
+        epoch = subscription.cursor.epoch
+        while self.closing is None:
+            try:
+                frames = subscription.take()
+            except LogTrimmedError:
+                self.close(SLOW_CONSUMER)
+                return
+            wanted = [frame for frame in frames if turn_id is None or frame.turn_id == turn_id]
+            if wanted:
+                await response.write(b"".join([_numbered(epoch, frame) for frame in wanted]))
+            if turn_id is not None and any(frame.type in TERMINAL for frame in wanted):
+                return
+            if not subscription.has_more and self.closing is None:
+                await self.wait()
+
+
+_LONG_ENOUGH = CloseCode(1012, "reconnect", True, "The stream is renewed before a proxy cuts it.")
+
+
+def _first(pair: tuple[float, CloseCode]) -> float:
+    return pair[0]
+
+
+def _event(type_: str, data: bytes) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (type_.encode(), data)
+
+
+def _numbered(epoch: str, frame: Frame) -> bytes:
+    return b"id: %b:%d\nevent: %b\ndata: %b\n\n" % (epoch.encode(), frame.seq, frame.type.encode(), frame.data)
+
+
+def _reconnect(code: CloseCode) -> bytes:
+    body = orjson.dumps({"type": "reconnect", "reason": code.reason, "reconnect": code.reconnect})
+    return _event("reconnect", body)

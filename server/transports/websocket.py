@@ -1,0 +1,341 @@
+"""`WS /api/v1/chat/stream`: one reader and one writer per socket around the user's session.
+
+A socket is nobody's until it is authenticated: only then does a `WebSocketConnection` exist that can be sent anything.
+"""
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import structlog
+from aiohttp import WSMessage, WSMsgType, web
+
+from server.authentication import Authenticator
+from server.origins import Origins
+from server.ports import NewTurn, Principal
+from server.protocol.codes import (
+    ACCOUNT_CLOSED,
+    NO_PONG,
+    PROTOCOL_ERROR,
+    SLOW_CONSUMER,
+    TOKEN_EXPIRED,
+    TRY_AGAIN_LATER,
+    UNAUTHORIZED,
+    CloseCode,
+    ErrorCode,
+)
+from server.protocol.cursors import EventCursor
+from server.protocol.errors import PlatformError
+from server.protocol.frames import (
+    AnyClientFrame,
+    AuthFrame,
+    CancelFrame,
+    MessageFrame,
+    PingFrame,
+    RetryFrame,
+    ack_frame,
+    error_frame,
+    parse_client_frame,
+    pong_frame,
+    terminal_frame,
+)
+from server.protocol.limits import Limits
+from server.protocol.shapes import Turn
+from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub
+from server.sessions.log import LogTrimmedError
+from server.transports.outlet import Outlet, greeting
+
+log = structlog.get_logger(__name__)
+
+_ANSWERED_FRAME_BYTES = 2 * 1024 * 1024
+"""Frames above the protocol's limit but below this are answered with an error; larger ones are closed with 1009."""
+_UNREAD_ANSWERS = 256
+_GOODBYE_SECONDS = 5.0
+
+
+class WebSocketEndpoint:
+    """Accepts sockets: origin, cursor, authentication, then a connection."""
+
+    def __init__(self, hub: SessionHub, authenticator: Authenticator, origins: Origins, limits: Limits) -> None:
+        self._hub = hub
+        self._authenticator = authenticator
+        self._origins = origins
+        self._limits = limits
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        origin = request.headers.get("Origin")
+        if origin is not None and not self._origins.allows(origin, request.host):
+            raise PlatformError(ErrorCode.ORIGIN_NOT_ALLOWED)
+        after = EventCursor.parse(request.query["after"]) if "after" in request.query else None
+        header = request.headers.get("Authorization")
+        principal = await self._authenticator.header(header) if header is not None else None
+        socket = web.WebSocketResponse(
+            timeout=_GOODBYE_SECONDS, autoping=False, compress=False, max_msg_size=_ANSWERED_FRAME_BYTES
+        )
+        if not socket.can_prepare(request).ok:
+            raise PlatformError(ErrorCode.INVALID_REQUEST, "This path speaks WebSocket.")
+        await socket.prepare(request)
+        try:
+            if principal is None:
+                principal = await self._introduce(socket, request.query.get("ticket"))
+            connection = WebSocketConnection(socket, self._hub, self._authenticator, self._limits, principal)
+            await connection.serve(after, request.transport)
+        except RefusedConnectionError as refused:
+            await _close(socket, refused.code)
+        except PlatformError as error:
+            await _send_quietly(socket, error_frame(error))
+            await _close(socket, _close_code_for(error))
+        return socket
+
+    async def _introduce(self, socket: web.WebSocketResponse, ticket: str | None) -> Principal:
+        """Who this is, by ticket or by the first frame. Raises PlatformError."""
+        if ticket is not None:
+            return await self._authenticator.ticket(ticket, "chat")
+        try:
+            async with asyncio.timeout(self._limits.auth_seconds):
+                message = await socket.receive()
+        except TimeoutError as cause:
+            raise PlatformError(ErrorCode.UNAUTHORIZED, "No token came in time.") from cause
+        frame = parse_client_frame(message.data, self._limits.frame_bytes) if message.type is WSMsgType.TEXT else None
+        if not isinstance(frame, AuthFrame):
+            raise PlatformError(ErrorCode.UNAUTHORIZED, "The first frame must be: auth.")
+        return await self._authenticator.token(frame.token.get_secret_value())
+
+
+class WebSocketConnection(Outlet):
+    """An authenticated socket. `serve` returns when it is over, whichever side ended it."""
+
+    __slots__ = (
+        "_answers",
+        "_authenticator",
+        "_expiry",
+        "_heard",
+        "_hub",
+        "_keepalive",
+        "_limits",
+        "_ping_due",
+        "_principal",
+        "_socket",
+        "_transport",
+        "_writer",
+    )
+
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        hub: SessionHub,
+        authenticator: Authenticator,
+        limits: Limits,
+        principal: Principal,
+    ) -> None:
+        super().__init__()
+        self._socket = socket
+        self._hub = hub
+        self._authenticator = authenticator
+        self._limits = limits
+        self._principal = principal
+        self._answers: list[bytes] = []
+        self._ping_due = False
+        self._heard = True
+        self._keepalive: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._transport: asyncio.BaseTransport | None = None
+        self._writer: asyncio.Task[None] | None = None
+
+    async def serve(self, after: EventCursor | None, transport: asyncio.BaseTransport | None) -> None:
+        """Join the session and carry frames both ways. Raises RefusedConnectionError, PlatformError if it cannot join."""
+        self._transport = transport
+        attachment = await self._hub.attach(self._principal.user_id, self, after)
+        self.subscription = attachment.subscription
+        self._answers.append(greeting(attachment, self._principal.user_id, self._limits))
+        self._watch_expiry()
+        self._schedule_ping()
+        self._writer = asyncio.create_task(self._write(attachment))
+        try:
+            await self._read()
+        finally:
+            attachment.session.detach(self, attachment.subscription)
+            for timer in (self._keepalive, self._expiry):
+                if timer is not None:
+                    timer.cancel()
+            await self._finish_writer(self._writer)
+
+    def close(self, code: CloseCode) -> None:
+        """The goodbye is the writer's; a writer that is stuck on a full socket is interrupted, then cut off."""
+        if self.closing is not None:
+            return
+        super().close(code)
+        if code is SLOW_CONSUMER and self._writer is not None:
+            self._writer.cancel()
+        if isinstance(self._transport, asyncio.Transport):
+            asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, self._transport.abort)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    async def _write(self, attachment: Attachment) -> None:
+        try:
+            await self._pump(attachment)
+        except asyncio.CancelledError:
+            if self.closing is None:
+                raise
+            # `close` interrupted a send that was stuck: what is left is to say goodbye.
+        except LogTrimmedError:
+            self.closing = self.closing or SLOW_CONSUMER
+        except ConnectionError:
+            return
+        if self.closing is not None:
+            await _close(self._socket, self.closing)
+
+    async def _pump(self, attachment: Attachment) -> None:
+        subscription, send = attachment.subscription, self._socket.send_frame
+        while self.closing is None:
+            if self._answers:
+                answers, self._answers = self._answers, []
+                for answer in answers:
+                    await send(answer, WSMsgType.TEXT)
+            if self._ping_due:
+                self._ping_due = False
+                await self._socket.ping()
+            if subscription.has_more:
+                for frame in subscription.take():
+                    await send(frame.data, WSMsgType.TEXT)
+            if not (self._answers or self._ping_due or subscription.has_more) and self.closing is None:
+                await self.wait()
+
+    async def _finish_writer(self, writer: "asyncio.Task[None]") -> None:
+        if self.closing is None:
+            writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+
+    def _answer(self, frame: bytes) -> None:
+        self._answers.append(frame)
+        if len(self._answers) > _UNREAD_ANSWERS:
+            self.close(SLOW_CONSUMER)  # it asks and asks and does not read the answers
+        self.wake()
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            self._heard = True
+            if message.type is WSMsgType.TEXT:
+                await self._take(message.data)
+            elif message.type is WSMsgType.PING:
+                await self._socket.pong(message.data)
+            elif message.type is WSMsgType.BINARY:
+                self._answer(error_frame(PlatformError(ErrorCode.INVALID_REQUEST, "Frames are text, not binary.")))
+            elif message.type is not WSMsgType.PONG:
+                _log_end(message)
+                return
+
+    async def _take(self, text: str) -> None:
+        frame: AnyClientFrame | None = None
+        try:
+            if len(text) > self._limits.frame_bytes or len(text.encode()) > self._limits.frame_bytes:
+                raise PlatformError(ErrorCode.TOO_LARGE, f"A frame has at most {self._limits.frame_bytes // 1024} KiB.")
+            frame = parse_client_frame(text)
+            await self._obey(frame)
+        except PlatformError as error:
+            own_id = frame and (frame.id or getattr(frame, "client_message_id", None))
+            self._answer(error_frame(error, own_id))
+            if error.code is ErrorCode.ACCOUNT_BLOCKED:
+                self.close(ACCOUNT_CLOSED)
+
+    async def _obey(self, frame: AnyClientFrame) -> None:
+        user_id = self._principal.user_id
+        match frame:
+            case PingFrame():
+                self._answer(pong_frame(frame.id))
+            case MessageFrame():
+                content_hash = hashlib.sha256(frame.content.encode()).hexdigest()
+                new = NewTurn(user_id, frame.client_message_id, frame.content, content_hash, frame.on_busy)
+                accepted = await self._hub.send(new)
+                self._acknowledge(frame.id or frame.client_message_id, accepted.turn, accepted.duplicate)
+            case RetryFrame():
+                accepted = await self._hub.retry(user_id, str(frame.turn_id))
+                self._acknowledge(frame.id, accepted.turn, accepted.duplicate)
+            case CancelFrame():
+                cancelled = await self._hub.cancel(user_id, str(frame.turn_id) if frame.turn_id else None)
+                self._acknowledge(frame.id, cancelled.turn, cancelled.duplicate)
+            case AuthFrame():
+                await self._authenticate_again(frame)
+
+    def _acknowledge(self, frame_id: str | None, turn: Turn, duplicate: bool) -> None:
+        self._answer(
+            ack_frame(
+                frame_id,
+                turn_id=turn.id,
+                message_id=turn.user_message.id,
+                queue_position=turn.queue_position,
+                duplicate=duplicate,
+            )
+        )
+        if duplicate and turn.status.ended:
+            self._answer(terminal_frame(turn))
+
+    # -- who and how long ----------------------------------------------------------------------------------------
+
+    async def _authenticate_again(self, frame: AuthFrame) -> None:
+        """A fresh token before the old one expires. It must be the same user's, or the connection ends."""
+        try:
+            principal = await self._authenticator.token(frame.token.get_secret_value())
+        except PlatformError as error:
+            if error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_EXPIRED):
+                self._answer(error_frame(error, frame.id))
+                return
+            raise
+        if principal.user_id != self._principal.user_id:
+            self.close(UNAUTHORIZED)
+            return
+        self._principal = principal
+        self._watch_expiry()
+        self._answer(ack_frame(frame.id, turn_id=None, message_id=None, queue_position=None, duplicate=False))
+
+    def _watch_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        remaining = (self._principal.expires_at - datetime.now(UTC)).total_seconds()
+        self._expiry = asyncio.get_running_loop().call_later(max(remaining, 0.0), self.close, TOKEN_EXPIRED)
+
+    def _schedule_ping(self) -> None:
+        self._keepalive = asyncio.get_running_loop().call_later(self._limits.ping_seconds, self._send_ping)
+
+    def _send_ping(self) -> None:
+        self._heard, self._ping_due = False, True
+        self.wake()
+        self._keepalive = asyncio.get_running_loop().call_later(self._limits.pong_seconds, self._expect_pong)
+
+    def _expect_pong(self) -> None:
+        if self._heard:
+            self._schedule_ping()
+        else:
+            self.close(NO_PONG)
+
+
+def _close_code_for(error: PlatformError) -> CloseCode:
+    match error.code:
+        case ErrorCode.UNAUTHORIZED | ErrorCode.INVALID_REQUEST:
+            return UNAUTHORIZED
+        case ErrorCode.TOKEN_EXPIRED:
+            return TOKEN_EXPIRED
+        case ErrorCode.ACCOUNT_BLOCKED:
+            return ACCOUNT_CLOSED
+        case _:
+            return TRY_AGAIN_LATER if error.retryable else PROTOCOL_ERROR
+
+
+async def _close(socket: web.WebSocketResponse, code: CloseCode) -> None:
+    if not socket.closed:
+        await socket.close(code=code.code, message=code.reason.encode())
+
+
+async def _send_quietly(socket: web.WebSocketResponse, frame: bytes) -> None:
+    with suppress(ConnectionError):
+        await socket.send_frame(frame, WSMsgType.TEXT)
+
+
+def _log_end(message: WSMessage) -> None:
+    if message.type is WSMsgType.ERROR:
+        log.info("websocket.broken", error=str(message.data))
