@@ -92,7 +92,7 @@ def _sentences() -> Iterator[None]:
         click.secho(f"chat: {error}", err=True, fg="red")
         sys.exit(1)
     except PermissionError as error:
-        click.secho(f"chat: no permission for {error.filename}; run it as the user who ran `chat up`", err=True, fg="red")
+        click.secho(f"chat: no permission for {error.filename}; run it as the user of `chat up`", err=True, fg="red")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -55,21 +55,19 @@ async def run(command: Command, log: Path, doing: str) -> None:
         return
     output = _from(log, began)
     if os.strerror(errno.ENOSPC) in output:
-        raise StackError(f"{doing} failed: the disk is full; free some space and run it again")
+        raise StackError(f"{doing} failed: the disk is full; free some space and retry")
     raise StackError(f"{doing} failed: {last_line(output) or f'exit code {code}'} (more in {log})")
 
 
-async def stop(process: asyncio.subprocess.Process, command: Command, hurry: asyncio.Event) -> None:
-    """End a process and everything in its group: politely for `command.stop_seconds` or until `hurry`, then for good."""
+async def stop(process: asyncio.subprocess.Process, command: Command) -> None:
+    """End a process and everything in its group: politely for `command.stop_seconds`, then for good."""
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(command.stop_signal)
-    ended, hurried = asyncio.ensure_future(process.wait()), asyncio.ensure_future(hurry.wait())
-    try:
-        await asyncio.wait({ended, hurried}, timeout=command.stop_seconds, return_when=asyncio.FIRST_COMPLETED)
-        kill_group(process.pid)
-        await ended
-    finally:
-        hurried.cancel()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(command.stop_seconds):
+            await process.wait()
+    kill_group(process.pid)
+    await process.wait()
 
 
 def kill_group(group: int) -> None:
@@ -108,16 +106,18 @@ def last_line(output: str) -> str:
 def unprivileged(home: Path) -> Account | None:
     """The account a service runs as that refuses to be root; None when we are not root.
 
-    Prefers giving up root; where a folder above `home` is closed to others, appears as that user in a user namespace.
-    Raises StackError when neither is possible."""
+    Prefers giving up root; where a folder above `home` is closed to others (or the account does not exist in our
+    container's user namespace), appears as that user in a namespace. Raises StackError when neither is possible."""
     if os.geteuid() != 0:
         return None
     uid, gid = _nobody()
     closed = next((folder for folder in home.parents if not folder.stat().st_mode & 0o001), None)
+    choices = [Account(uid, gid, namespace=True)] if closed else [Account(uid, gid), Account(uid, gid, namespace=True)]
+    for account in choices:
+        if _possible(account):
+            return account
     if closed is None:
-        return Account(uid, gid)
-    if _namespaces_allowed():
-        return Account(uid, gid, namespace=True)
+        raise StackError("PostgreSQL refuses to run as root, and this container has no other user: run as a user")
     raise StackError(
         f"PostgreSQL refuses to run as root, and {closed} is closed to every other user: "
         "name a --data-dir elsewhere (such as /var/lib/chat), or run as an ordinary user"
@@ -132,9 +132,9 @@ def _nobody() -> tuple[int, int]:
     raise StackError("PostgreSQL refuses to run as root, and there is no user `nobody` to run it as")
 
 
-def _namespaces_allowed() -> bool:
-    trial = Command(("true",), {}, Path("/"), Account(65534, 65534, namespace=True))
-    return subprocess.run(_launched(trial), check=False, capture_output=True).returncode == 0
+def _possible(account: Account) -> bool:
+    trial = _launched(Command(("true",), {}, Path("/"), account))
+    return subprocess.run(trial, check=False, capture_output=True).returncode == 0
 
 
 def _launched(command: Command) -> list[str]:

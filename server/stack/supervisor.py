@@ -26,8 +26,7 @@ class Supervisor:
     ) -> None:
         self._console = console
         self._changed = changed
-        self._hurry = asyncio.Event()
-        self._runners = {service.name: _Runner(service, console, self._record, self._hurry) for service in services}
+        self._runners = {service.name: _Runner(service, console, self._record) for service in services}
         for runner in self._runners.values():
             runner.needs = [self._runners[name] for name in runner.service.depends_on if name in self._runners]
             for needed in runner.needs:
@@ -41,8 +40,9 @@ class Supervisor:
             await self._stop_all()
 
     def hurry(self) -> None:
-        """Kill instead of asking, from now on."""
-        self._hurry.set()
+        """While stopping: kill instead of waiting."""
+        for runner in self._runners.values():
+            runner.kill()
 
     async def _until_stopped(self, stop: asyncio.Event, when_ready: Callable[[], Awaitable[None]]) -> None:
         failure: StackError | None = None
@@ -54,8 +54,8 @@ class Supervisor:
                 group.create_task(_raise_when(stop))
         except* _StopRequested:
             pass
-        except* StackError as errors:
-            failure = next(error for error in _leaves(errors) if isinstance(error, StackError))
+        except* (StackError, OSError) as errors:
+            failure = _as_sentence(_leaves(errors)[0])
         if failure is not None:
             raise failure
 
@@ -80,7 +80,7 @@ class _StopRequested(Exception):  # noqa: N818 - a request, not an error
 class _Runner:
     """One service's life: install, wait for what it needs, prepare, start, restart; and, apart from that, stop."""
 
-    def __init__(self, service: Service, console: Console, record: Callable[[], None], hurry: asyncio.Event) -> None:
+    def __init__(self, service: Service, console: Console, record: Callable[[], None]) -> None:
         self.service = service
         self.needs: list[_Runner] = []
         self.needed_by: list[_Runner] = []
@@ -88,7 +88,6 @@ class _Runner:
         self._stopped = asyncio.Event()
         self._console = console
         self._record = record
-        self._hurry = hurry
         self._state = State.WAITING
         self._port: int | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -140,11 +139,16 @@ class _Runner:
             began = time.monotonic()
             if self._process.returncode is None:
                 self._enter(State.STOPPING)
-                await processes.stop(self._process, self._command, self._hurry)
+                await processes.stop(self._process, self._command)
                 self._say("stopped", time.monotonic() - began)
             processes.kill_group(self._process.pid)
         self._enter(State.STOPPED)
         self._stopped.set()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process is not None and self._process.returncode is None:
+            processes.kill_group(self._process.pid)
 
     async def _install(self) -> None:
         if self.service.installed:
@@ -211,6 +215,13 @@ class _Runner:
 async def _raise_when(stop: asyncio.Event) -> None:
     await stop.wait()
     raise _StopRequested
+
+
+def _as_sentence(error: BaseException) -> StackError:
+    if isinstance(error, OSError):
+        return StackError(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
+    assert isinstance(error, StackError)
+    return error
 
 
 def _reason(code: int) -> str:
