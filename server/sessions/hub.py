@@ -1,7 +1,6 @@
 """All sessions of this instance: opened on demand, kept by one heartbeat, dropped when idle, drained at the end."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -63,7 +62,6 @@ class SessionHub:
         self._sessions: dict[str, Session] = {}
         self._opening: dict[str, asyncio.Task[Session]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._renewed_at = time.monotonic()
         self.admission = Admission(self._limits.running_turns, self._limits.expected_wait_seconds)
         self._services = SessionServices(
             attempts, self.admission, self.owner, self._may_start, self._spawn, self._forget
@@ -120,7 +118,7 @@ class SessionHub:
     async def session(self, user_id: str) -> Session:
         """The user's session, loaded once however many ask at the same time."""
         if (session := self._sessions.get(user_id)) is not None:
-            session.last_used = time.monotonic()
+            session.last_used = self._services.clock()
             return session
         opening = self._opening.get(user_id)
         if opening is None:
@@ -186,7 +184,7 @@ class SessionHub:
         await asyncio.gather(*(self._release(session) for session in sessions))
 
     def _may_start(self) -> bool:
-        return not self.draining and time.monotonic() - self._renewed_at < self._rhythm.renewal_limit
+        return not self.draining and self._services.clock() - self._renewed_at < self._rhythm.renewal_limit
 
     def _refuse_while_draining(self) -> None:
         if self.draining:
@@ -222,7 +220,7 @@ class SessionHub:
             await asyncio.sleep(seconds)
 
     async def _renew(self) -> None:
-        before = time.monotonic()
+        before = self._services.clock()
         held = [session for session in self._sessions.values() if session.lease is not None]
         if held:
             fences = await self._attempts.store.renew(self.owner)
@@ -249,7 +247,7 @@ class SessionHub:
                     await session.load()
 
     async def _drop_idle(self) -> None:
-        before = time.monotonic() - self._limits.idle_session_seconds
+        before = self._services.clock() - self._limits.idle_session_seconds
         for session in tuple(self._sessions.values()):
             if session.is_idle and session.last_used < before:
                 del self._sessions[session.user_id]

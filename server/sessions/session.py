@@ -6,7 +6,6 @@ PostgreSQL decides everything that matters; what is held here is a view of it.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -50,6 +49,7 @@ class SessionServices:
     may_start: Callable[[], bool]
     spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
     forget: "Callable[[Session], None]"
+    clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
     claim_pause: float = 1.0
 
 
@@ -106,8 +106,8 @@ class Session:
         self.log = EventLog(services.attempts.limits, services.attempts.now)
         self.connections: list[Connection] = []
         self.lease: Lease | None = None
-        self.last_used = time.monotonic()
         self._services = services
+        self.last_used = services.clock()
         self._store = services.attempts.store
         self._inbox: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] | None = None
         self._actor: asyncio.Task[None] | None = None
@@ -162,14 +162,14 @@ class Session:
     def attach(self, connection: Connection, after: EventCursor | None) -> Subscription:
         """Let a connection read the log from `after` (or from now); no await between this and `snapshot`."""
         self.connections.append(connection)
-        self.last_used = time.monotonic()
+        self.last_used = self._services.clock()
         return self.log.subscribe(after, connection.wake)
 
     def detach(self, connection: Connection, subscription: Subscription) -> None:
         subscription.close()
         if connection in self.connections:
             self.connections.remove(connection)
-        self.last_used = time.monotonic()
+        self.last_used = self._services.clock()
 
     def announce_agent(self, status: AgentStatus, reason: str | None) -> None:
         self.log.append("agent.status", status=status, reason=reason)
@@ -229,7 +229,7 @@ class Session:
                         answer.set_result(result)
         finally:
             self._actor = None
-            self.last_used = time.monotonic()
+            self.last_used = self._services.clock()
             for _, answer in inbox:
                 answer.cancel()
 
@@ -251,10 +251,14 @@ class Session:
             self.lease = accepted.lease
         if not accepted.duplicate:
             self._announce(accepted, started)
-        elif not accepted.turn.status.ended and accepted.turn.id not in self._waiting and self._running is None:
-            self._waiting[accepted.turn.id] = accepted.turn  # accepted elsewhere, or before a restart
+        elif not accepted.turn.status.ended and not self._knows(accepted.turn):
+            self.lease = None  # it was begun elsewhere, or before a restart: claim the session to see where it stands
+            await self.load()
         self.work()
         return accepted
+
+    def _knows(self, turn: Turn) -> bool:
+        return turn.id in self._waiting or (self._running is not None and self._running.id == turn.id)
 
     def _announce(self, accepted: Accepted, started: bool) -> None:
         for turn in accepted.cancelled:
@@ -304,7 +308,7 @@ class Session:
             if self._begun is not None and self._begun.has_place:
                 self._services.admission.release()
             self._worker = self._begun = None
-            self.last_used = time.monotonic()
+            self.last_used = self._services.clock()
 
     async def _claim(self) -> bool:
         """Take the session over, waiting for another owner's lease to end. False: nothing is open any more."""
@@ -351,7 +355,7 @@ class Session:
 
     async def _run(self, begun: _Begun) -> None:
         assert self.lease is not None
-        turn, began = begun.turn, time.monotonic()
+        turn, began = begun.turn, self._services.clock()
         attempt = Attempt(
             self._services.attempts, self.log, self.lease, turn, begun.forgotten, taken_over=begun.taken_over
         )
@@ -363,7 +367,7 @@ class Session:
             stored = await self._patiently(partial(self._store.finish, self.lease, end))
         finally:
             if begun.has_place:
-                self._services.admission.release(time.monotonic() - began)
+                self._services.admission.release(self._services.clock() - began)
         self._attempt = None
         self._ended(stored)
         log.info(
@@ -374,7 +378,7 @@ class Session:
             status=stored.status,
             error=stored.error and stored.error.code,
             run_id=attempt.reply.run_id,
-            duration_ms=round((time.monotonic() - began) * 1000),
+            duration_ms=round((self._services.clock() - began) * 1000),
         )
 
     async def _end_of(self, attempt: Attempt) -> TurnEnd:
@@ -414,12 +418,12 @@ class Session:
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat an idempotent call while the database is away, for up to 15 minutes."""
-        pause, until = _STORE_RETRY_FIRST, time.monotonic() + _STORE_GIVE_UP
+        pause, until = _STORE_RETRY_FIRST, self._services.clock() + _STORE_GIVE_UP
         while True:
             try:
                 return await call()
             except PlatformError as error:
-                if error.code is not ErrorCode.SUPABASE_UNAVAILABLE or time.monotonic() > until:
+                if error.code is not ErrorCode.SUPABASE_UNAVAILABLE or self._services.clock() > until:
                     raise
                 log.warning("session.database_away", user_id=self.user_id, retry_in=pause)
             await asyncio.sleep(pause)

@@ -231,15 +231,13 @@ class WebSocketConnection(Outlet):
                 return
 
     async def _take(self, text: str) -> None:
-        frame: AnyClientFrame | None = None
+        frame_id: str | None = None
         try:
-            if len(text) > self._limits.frame_bytes or len(text.encode()) > self._limits.frame_bytes:
-                raise PlatformError(ErrorCode.TOO_LARGE, f"A frame has at most {self._limits.frame_bytes // 1024} KiB.")
-            frame = parse_client_frame(text)
+            frame = parse_client_frame(text, self._limits.frame_bytes)
+            frame_id = frame.id or (frame.client_message_id if isinstance(frame, MessageFrame) else None)
             await self._obey(frame)
         except PlatformError as error:
-            own_id = frame and (frame.id or getattr(frame, "client_message_id", None))
-            self._answer(error_frame(error, own_id))
+            self._answer(error_frame(error, frame_id))
             if error.code is ErrorCode.ACCOUNT_BLOCKED:
                 self.close(ACCOUNT_CLOSED)
 
