@@ -18,11 +18,9 @@ from server.tickets import Purpose, Tickets
 
 
 class AccountOpener(Protocol):
-    """Makes sure a user has an account and that its provisioning goes on; `Provisioner` is one."""
+    """Makes sure that a user has an account and that its provisioning goes on; `Provisioner` is one."""
 
-    async def ensure_account(self, user_id: str, email: str, name: str | None) -> Account: ...
-
-    def start(self, user_id: str) -> None: ...
+    async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account: ...
 
 
 class Authenticator:
@@ -102,8 +100,6 @@ class Authenticator:
         account = await self._opener.ensure_account(user_id, email, name)
         self._seen.pop(user_id, None)
         refuse_closed(account)
-        if account.agent_status is not AgentStatus.ACTIVE:
-            self._opener.start(user_id)
         self._seen[user_id] = self._clock()
         if len(self._seen) > self._remembered:
             self._seen.popitem(last=False)

@@ -1,0 +1,127 @@
+"""One's agent: where it stands, and what it remembers."""
+
+import asyncio
+import re
+from dataclasses import asdict
+from typing import Final
+
+from aiohttp import web
+
+from server.api import schemas
+from server.api.answers import answer
+from server.api.models import MemoryQuery, UpdateBlock
+from server.api.routes import Reply, Route
+from server.appkeys import HUB, MEMORY, PROVISIONER, READS, SETTINGS
+from server.ports import AgentHandle, MemoryBlock, PassagePage, Principal
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import Json, wire_time
+
+_PATIENCE_SECONDS: Final = 5.0
+"""How long a look at the memory waits for an agent that is being made."""
+_LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,50}", re.ASCII)
+_PASSAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+
+
+async def status(request: web.Request, principal: Principal) -> web.Response:
+    """Answered without asking Letta, so that it tells the state even when that is the trouble."""
+    profile = await request.app[READS].profile(principal)
+    if profile is None:
+        raise PlatformError(ErrorCode.NOT_FOUND, "This account no longer exists.")
+    snapshot = await request.app[HUB].snapshot(principal.user_id)
+    running = snapshot.turn
+    return answer(
+        {
+            "status": profile.user.agent_status,
+            "reason": profile.status_reason,
+            "agent_id": profile.agent_id,
+            "model": request.app[SETTINGS].agent_model,
+            "turn": running and {"turn_id": running.turn_id, "text": running.text},
+            "queued": len(snapshot.queued),
+            "updated_at": wire_time(profile.updated_at),
+        }
+    )
+
+
+async def memory(request: web.Request, principal: Principal, query: MemoryQuery) -> web.Response:
+    if query.before is not None and not _PASSAGE_ID.fullmatch(query.before):
+        raise PlatformError(ErrorCode.INVALID_CURSOR)
+    agent = await _agent(request, principal)
+    remembered = request.app[MEMORY]
+    async with asyncio.TaskGroup() as asked:
+        blocks = asked.create_task(remembered.blocks(agent))
+        page = asked.create_task(remembered.passages(agent, query.query, query.limit, query.before))
+        window = asked.create_task(remembered.context(agent))
+    return answer(
+        {
+            "blocks": [_block(block) for block in blocks.result()],
+            "archival": _archival(page.result()),
+            "context": asdict(window.result()),
+        }
+    )
+
+
+async def update_block(request: web.Request, principal: Principal, label: str, body: UpdateBlock) -> web.Response:
+    """Rewrite a memory block. Refused while a turn runs: the agent may be writing the same block."""
+    if not _LABEL.fullmatch(label):
+        raise PlatformError(ErrorCode.NOT_FOUND)
+    await request.app[HUB].require_idle(principal.user_id)
+    agent = await _agent(request, principal)
+    return answer(_block(await request.app[MEMORY].update_block(agent, label, body.value)))
+
+
+async def _agent(request: web.Request, principal: Principal) -> AgentHandle:
+    return await request.app[PROVISIONER].ready(principal.user_id, principal.email, timeout=_PATIENCE_SECONDS)
+
+
+def _block(block: MemoryBlock) -> Json:
+    return {
+        "label": block.label,
+        "value": block.value,
+        "limit": block.limit,
+        "description": block.description,
+        "updated_at": wire_time(block.updated_at),
+    }
+
+
+def _archival(page: PassagePage) -> Json:
+    return {
+        "data": [
+            {"id": passage.id, "text": passage.text, "created_at": wire_time(passage.created_at)}
+            for passage in page.data
+        ],
+        "has_more": page.has_more,
+        "next_cursor": page.data[-1].id if page.has_more and page.data else None,
+    }
+
+
+_MEMORY_ERRORS = (ErrorCode.AGENT_UNAVAILABLE, ErrorCode.LETTA_UNAVAILABLE)
+
+ROUTES = (
+    Route(
+        "GET",
+        "/api/v1/agent/status",
+        status,
+        "agent",
+        "Where one's agent stands",
+        {200: Reply("The agent.", schemas.Agent)},
+    ),
+    Route(
+        "GET",
+        "/api/v1/agent/memory",
+        memory,
+        "agent",
+        "What the agent remembers",
+        {200: Reply("Memory blocks, archival memory, and what fills the context window.", schemas.AgentMemory)},
+        errors=(ErrorCode.INVALID_CURSOR, *_MEMORY_ERRORS),
+    ),
+    Route(
+        "PATCH",
+        "/api/v1/agent/memory/{label}",
+        update_block,
+        "agent",
+        "Rewrite a memory block",
+        {200: Reply("The block.", schemas.Block)},
+        errors=(ErrorCode.NOT_FOUND, ErrorCode.BUSY, ErrorCode.TOO_LARGE, *_MEMORY_ERRORS),
+    ),
+)

@@ -1,0 +1,123 @@
+"""Sign-up and sign-in through Supabase Auth: a convenience, since any access token of the project is enough."""
+
+import structlog
+from aiohttp import web
+
+from server.api import schemas
+from server.api.answers import answer
+from server.api.models import Login, Logout, Refresh, Register
+from server.api.routes import Reply, Route
+from server.appkeys import AUTHENTICATOR, IDENTITY, READS
+from server.ports import Principal, TokenPair
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import wire_time
+
+log = structlog.get_logger(__name__)
+
+
+async def register(request: web.Request, body: Register) -> web.Response:
+    """Create the user and begin to make the agent, which the answer does not wait for."""
+    tokens = await request.app[IDENTITY].sign_up(body.email, body.password, body.name)
+    if tokens is None:
+        log.info("auth.confirmation_required")
+        return answer({"status": "confirmation_required", "email": body.email}, status=202)
+    log.info("auth.registered", user_id=tokens.user_id)
+    return await _signed_in(request, tokens, status=201, name=body.name)
+
+
+async def login(request: web.Request, body: Login) -> web.Response:
+    """Sign in; provisioning that was left unfinished goes on in the background."""
+    try:
+        tokens = await request.app[IDENTITY].sign_in(body.email, body.password)
+    except PlatformError as error:
+        log.warning("auth.sign_in_failed", code=error.code)
+        raise
+    log.info("auth.signed_in", user_id=tokens.user_id)
+    return await _signed_in(request, tokens)
+
+
+async def refresh(request: web.Request, body: Refresh) -> web.Response:
+    """Exchange a refresh token, which is spent by it, for a new pair."""
+    return await _signed_in(request, await request.app[IDENTITY].refresh(body.refresh_token))
+
+
+async def me(request: web.Request, principal: Principal) -> web.Response:
+    profile = await request.app[READS].profile(principal)
+    if profile is None:
+        raise PlatformError(ErrorCode.NOT_FOUND, "This account no longer exists.")
+    return answer(profile.user.wire())
+
+
+async def logout(request: web.Request, principal: Principal, body: Logout) -> web.Response:
+    """End this session, the user's other ones, or all. The access token itself stays valid until it expires."""
+    await request.app[IDENTITY].sign_out(principal, body.scope)
+    log.info("auth.signed_out", scope=body.scope)
+    return web.Response(status=204)
+
+
+async def _signed_in(
+    request: web.Request, tokens: TokenPair, *, status: int = 200, name: str | None = None
+) -> web.Response:
+    account = await request.app[AUTHENTICATOR].open_account(tokens.user_id, tokens.email, name)
+    return answer(
+        {
+            "access_token": tokens.access_token.get_secret_value(),
+            "token_type": "bearer",
+            "expires_in": tokens.expires_in,
+            "expires_at": wire_time(tokens.expires_at),
+            "refresh_token": tokens.refresh_token.get_secret_value(),
+            "user": account.user.wire(),
+        },
+        status=status,
+    )
+
+
+_SIGNED_IN = Reply("Signed in.", schemas.SignedIn)
+_SIGN_IN_ERRORS = (
+    ErrorCode.UNAUTHORIZED,
+    ErrorCode.ACCOUNT_BLOCKED,
+    ErrorCode.RATE_LIMITED,
+    ErrorCode.SUPABASE_UNAVAILABLE,
+)
+
+ROUTES = (
+    Route(
+        "POST",
+        "/api/v1/auth/register",
+        register,
+        "auth",
+        "Register a user, whose agent is then made",
+        {
+            201: Reply("Registered and signed in.", schemas.SignedIn),
+            202: Reply("The e-mail address must be confirmed first, or exists already.", schemas.ConfirmationRequired),
+        },
+        errors=(ErrorCode.WEAK_PASSWORD, ErrorCode.RATE_LIMITED, ErrorCode.SUPABASE_UNAVAILABLE),
+        access="open",
+        limited=True,
+    ),
+    Route(
+        "POST",
+        "/api/v1/auth/login",
+        login,
+        "auth",
+        "Sign in",
+        {200: _SIGNED_IN},
+        errors=_SIGN_IN_ERRORS,
+        access="open",
+        limited=True,
+    ),
+    Route(
+        "POST",
+        "/api/v1/auth/refresh",
+        refresh,
+        "auth",
+        "Exchange a refresh token for a new pair of tokens",
+        {200: _SIGNED_IN},
+        errors=_SIGN_IN_ERRORS,
+        access="open",
+        limited=True,
+    ),
+    Route("GET", "/api/v1/auth/me", me, "auth", "Who is signed in", {200: Reply("The user.", schemas.User)}),
+    Route("POST", "/api/v1/auth/logout", logout, "auth", "Sign out", {204: Reply("Signed out.")}),
+)

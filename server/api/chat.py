@@ -1,0 +1,242 @@
+"""Talking to one's agent over REST: sending, waiting, history, cancel and retry. Streams belong to the transports."""
+
+import hashlib
+import uuid
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
+
+from server.api import schemas
+from server.api.answers import answer
+from server.api.middlewares import REQUEST_ID
+from server.api.models import CancelTurn, EventsQuery, HistoryQuery, SendMessage
+from server.api.preferences import prefers_stream, wants_async
+from server.api.problems import problem
+from server.api.routes import Reply, Route
+from server.appkeys import EVENT_STREAMS, HUB, READS, SETTINGS, SOCKETS, TICKETS
+from server.ports import MessagePage, NewTurn, Principal
+from server.protocol.codes import ErrorCode
+from server.protocol.cursors import EventCursor, decode_history_cursor, encode_history_cursor
+from server.protocol.errors import FieldError, PlatformError
+from server.protocol.frames import FrameId
+from server.protocol.shapes import Turn, TurnStatus, wire_time
+
+_MESSAGE_ID: TypeAdapter[str] = TypeAdapter(FrameId)
+
+
+async def message(request: web.Request, principal: Principal, body: SendMessage) -> web.StreamResponse:
+    """Send a message: answered with the turn's events, with the ended turn, or with where to look for it."""
+    new = NewTurn(
+        principal.user_id,
+        _client_message_id(request, body),
+        body.content,
+        hashlib.sha256(body.content.encode()).hexdigest(),
+        body.on_busy,
+    )
+    at_once = wants_async(request.headers.getall("Prefer", []))
+    stream = body.stream
+    if stream is None:
+        stream = not at_once and prefers_stream(request.headers.get("Accept"))
+    if stream:
+        return await request.app[EVENT_STREAMS].stream_turn(request, principal, new)
+    return await _send_and_wait(request, new, at_once=at_once)
+
+
+async def _send_and_wait(request: web.Request, new: NewTurn, *, at_once: bool) -> web.Response:
+    hub = request.app[HUB]
+    accepted = await hub.send(new)
+    location = {"Location": f"/api/v1/chat/turns/{accepted.turn.id}"}
+    if at_once:
+        return answer(accepted.turn.wire(), 202, {**location, "Preference-Applied": "respond-async"})
+    seconds = request.app[SETTINGS].limits.response_seconds
+    ended = await hub.wait_for_end(new.user_id, accepted.turn.id, seconds)
+    if ended is None:
+        return answer(accepted.turn.wire(), 202, location)
+    return _ended(request, ended)
+
+
+def _ended(request: web.Request, turn: Turn) -> web.Response:
+    """An ended turn: itself, or the problem that it failed with, whose status tells those who look no further."""
+    if turn.status not in (TurnStatus.FAILED, TurnStatus.UNSENT) or turn.error is None:
+        return answer(turn.wire())
+    failure = turn.error
+    error = PlatformError(failure.code, failure.message, retryable=failure.retryable, retry_after=failure.retry_after)
+    return problem(error, request[REQUEST_ID], turn=turn)
+
+
+def _client_message_id(request: web.Request, body: SendMessage) -> str:
+    """The sender's id of the message, by header or body; one of ours where there is none."""
+    header = request.headers.get("Idempotency-Key")
+    if header is None:
+        return body.client_message_id or str(uuid.uuid4())
+    try:
+        _MESSAGE_ID.validate_python(header)
+    except ValidationError as cause:
+        message = "Idempotency-Key must be 1 to 128 visible ASCII characters."
+        raise PlatformError(ErrorCode.INVALID_REQUEST, message) from cause
+    if body.client_message_id not in (None, header):
+        raise PlatformError(
+            ErrorCode.INVALID_REQUEST,
+            "Idempotency-Key and client_message_id differ.",
+            errors=(FieldError("/client_message_id", "must equal the Idempotency-Key header"),),
+        )
+    return header
+
+
+async def history(request: web.Request, principal: Principal, query: HistoryQuery) -> web.Response:
+    before = None if query.before is None else decode_history_cursor(query.before)
+    after = None if query.after is None else decode_history_cursor(query.after)
+    page = await request.app[READS].history(principal, query.limit, before=before, after=after)
+    return answer(
+        {
+            "data": [message.wire() for message in page.data],
+            "has_more": page.has_more,
+            "next_cursor": _next_cursor(page, after),
+        }
+    )
+
+
+def _next_cursor(page: MessagePage, after: int | None) -> str | None:
+    """Where to go on: towards older messages while there are any; towards newer ones always, as more may come."""
+    if after is not None:
+        return encode_history_cursor(page.data[0].position if page.data else after)
+    return encode_history_cursor(page.data[-1].position) if page.has_more else None
+
+
+async def turn(request: web.Request, principal: Principal, turn_id: UUID) -> web.Response:
+    found = await request.app[READS].turn(principal, str(turn_id))
+    if found is None:
+        raise PlatformError(ErrorCode.NOT_FOUND)
+    return answer(found.wire())
+
+
+async def retry(request: web.Request, principal: Principal, turn_id: UUID) -> web.Response:
+    """Try a failed, cancelled or unsent turn again: the same turn, one attempt later."""
+    accepted = await request.app[HUB].retry(principal.user_id, str(turn_id))
+    return answer(accepted.turn.wire())
+
+
+async def cancel(request: web.Request, principal: Principal, body: CancelTurn) -> web.Response:
+    """Ask for the end of a turn. One that runs keeps what it has said, and ends within seconds."""
+    turn_id = None if body.turn_id is None else str(body.turn_id)
+    return answer((await request.app[HUB].cancel(principal.user_id, turn_id)).turn.wire())
+
+
+async def ticket(request: web.Request, principal: Principal) -> web.Response:
+    """A ticket that opens chat/stream or chat/events once, for clients that can set no header there."""
+    issued = request.app[TICKETS].issue(principal, "chat")
+    return answer({"ticket": issued.text, "expires_at": wire_time(issued.expires_at)})
+
+
+async def events(request: web.Request, principal: Principal, query: EventsQuery) -> web.StreamResponse:
+    """The session's events as SSE, from the last one seen: Last-Event-ID is newer than the URL a browser reuses."""
+    seen = request.headers.get("Last-Event-ID") or query.after
+    after = None if seen is None else EventCursor.parse(seen)
+    return await request.app[EVENT_STREAMS].stream_session(request, principal, after)
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    return await request.app[SOCKETS].handle(request)
+
+
+_TURN = Reply("The turn.", schemas.Turn)
+_STREAM_ERRORS = (ErrorCode.INVALID_CURSOR, ErrorCode.RATE_LIMITED, ErrorCode.DRAINING)
+
+ROUTES = (
+    Route(
+        "POST",
+        "/api/v1/chat/message",
+        message,
+        "chat",
+        "Send a message to the agent",
+        {
+            200: Reply("The turn's events as they come, or the ended turn.", schemas.Turn, stream=True),
+            202: Reply("The turn goes on; Location says where to look.", schemas.Turn),
+        },
+        errors=(
+            ErrorCode.BUDGET_EXCEEDED,
+            ErrorCode.BUSY,
+            ErrorCode.ID_CONFLICT,
+            ErrorCode.QUEUE_FULL,
+            ErrorCode.RATE_LIMITED,
+            ErrorCode.MODEL_ERROR,
+            ErrorCode.LETTA_UNAVAILABLE,
+            ErrorCode.LITELLM_UNAVAILABLE,
+            ErrorCode.AGENT_UNAVAILABLE,
+            ErrorCode.OVERLOADED,
+            ErrorCode.DRAINING,
+            ErrorCode.TURN_TIMEOUT,
+        ),
+        headers={
+            "Idempotency-Key": "client_message_id, as a header.",
+            "Prefer": "`respond-async`: answer 202 at once.",
+        },
+    ),
+    Route(
+        "GET",
+        "/api/v1/chat/history",
+        history,
+        "chat",
+        "The conversation, newest first",
+        {200: Reply("A page of messages.", schemas.History)},
+        errors=(ErrorCode.INVALID_CURSOR,),
+    ),
+    Route(
+        "GET",
+        "/api/v1/chat/turns/{turn_id}",
+        turn,
+        "chat",
+        "One turn",
+        {200: _TURN},
+        errors=(ErrorCode.NOT_FOUND,),
+    ),
+    Route(
+        "POST",
+        "/api/v1/chat/turns/{turn_id}/retry",
+        retry,
+        "chat",
+        "Try a turn again",
+        {200: _TURN},
+        errors=(ErrorCode.NOT_FOUND, ErrorCode.NOT_RETRYABLE, ErrorCode.QUEUE_FULL, ErrorCode.DRAINING),
+    ),
+    Route(
+        "POST",
+        "/api/v1/chat/cancel",
+        cancel,
+        "chat",
+        "Cancel a turn",
+        {200: _TURN},
+        errors=(ErrorCode.NOT_FOUND,),
+    ),
+    Route(
+        "POST",
+        "/api/v1/chat/ticket",
+        ticket,
+        "chat",
+        "A ticket for a socket",
+        {200: Reply("The ticket: single use, 30 seconds.", schemas.Ticket)},
+    ),
+    Route(
+        "GET",
+        "/api/v1/chat/events",
+        events,
+        "chat",
+        "The session's events (SSE)",
+        {200: Reply("Events until `event: reconnect`.", media="text/event-stream")},
+        errors=_STREAM_ERRORS,
+        access="ticket",
+        headers={"Last-Event-ID": "The cursor to resume from; comes before `?after=`."},
+    ),
+    Route(
+        "GET",
+        "/api/v1/chat/stream",
+        stream,
+        "chat",
+        "The session's events and commands (WebSocket)",
+        {101: Reply("The connection is a WebSocket now.")},
+        errors=(*_STREAM_ERRORS, ErrorCode.ORIGIN_NOT_ALLOWED),
+        access="own",
+        parameters=EventsQuery,
+    ),
+)

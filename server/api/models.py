@@ -1,0 +1,117 @@
+"""Requests as pydantic validates them. Unknown fields are refused; text the database cannot hold is, too."""
+
+import re
+from datetime import date
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from server.protocol.frames import Content, FrameId
+from server.protocol.limits import Limits
+from server.protocol.shapes import OnBusy
+
+_LIMITS = Limits()
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("must not contain the character U+0000")
+        return value
+
+
+Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
+Password = Annotated[SecretStr, Field(min_length=1, max_length=256)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=_LIMITS.name_characters)]
+
+
+class Register(Request):
+    email: Email
+    password: Password
+    name: Name | None = None
+
+
+class Login(Request):
+    email: Email
+    password: Password
+
+
+class Refresh(Request):
+    refresh_token: Annotated[SecretStr, Field(min_length=1, max_length=4096)]
+
+
+class Logout(Request):
+    scope: Literal["local", "others", "global"] = "local"
+
+
+class SendMessage(Request):
+    content: Content
+    client_message_id: FrameId | None = Field(
+        default=None, description="Your id of this message: sent again, it attaches to the same turn."
+    )
+    on_busy: OnBusy = "enqueue"
+    stream: bool | None = Field(default=None, description="true: text/event-stream, false: JSON; else Accept decides.")
+
+
+class CancelTurn(Request):
+    turn_id: UUID | None = Field(default=None, description="The running turn, else the first waiting one, if absent.")
+
+
+class UpdateBlock(Request):
+    value: str
+
+
+class UpdateProfile(Request):
+    name: Name
+
+
+class HistoryQuery(Request):
+    limit: int = Field(default=50, ge=1, le=_LIMITS.history_page)
+    before: str | None = Field(default=None, description="A cursor: messages older than it.")
+    after: str | None = Field(default=None, description="A cursor: messages newer than it.")
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> Self:
+        if self.before is not None and self.after is not None:
+            raise ValueError("give before or after, not both")
+        return self
+
+
+class EventsQuery(Request):
+    after: str | None = Field(default=None, description="The cursor of the last event seen.")
+    ticket: str | None = Field(default=None, description="From chat/ticket, instead of the Authorization header.")
+
+
+class MemoryQuery(Request):
+    query: str | None = Field(default=None, min_length=1, max_length=1000, description="What to look for.")
+    limit: int = Field(default=20, ge=1, le=100)
+    before: str | None = Field(default=None, description="A cursor: passages older than it.")
+
+
+def _plain_date(value: Any) -> Any:
+    """Only YYYY-MM-DD: pydantic alone would also take timestamps and week dates."""
+    if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
+        raise ValueError("must be a date as YYYY-MM-DD")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_plain_date), Field(ge=date(2000, 1, 1))]
+
+
+class UsageQuery(Request):
+    first: Day | None = Field(default=None, alias="from", description="First UTC day; 29 days before `to` if absent.")
+    last: Day | None = Field(default=None, alias="to", description="Last UTC day; today if absent.")

@@ -1,0 +1,173 @@
+"""The OpenAPI document, made from the same routes that are served and the same models that validate."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from server.api.problems import MEDIA_TYPE as PROBLEM_TYPE
+from server.api.routes import Reply, Route
+from server.api.schemas import Problem
+from server.protocol.codes import CLOSE_CODES, ERRORS, ErrorCode
+from server.protocol.shapes import Json
+
+_REFERENCE: Final = "#/components/schemas/{model}"
+_PARSING = (ErrorCode.INVALID_REQUEST,)
+_BODY = (ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE)
+_SIGNED_IN = (
+    ErrorCode.UNAUTHORIZED,
+    ErrorCode.TOKEN_EXPIRED,
+    ErrorCode.ACCOUNT_BLOCKED,
+    ErrorCode.SUPABASE_UNAVAILABLE,
+)
+
+
+def document(routes: Sequence[Route], version: str) -> Json:
+    """The OpenAPI 3.1 description of `routes`."""
+    paths: Json = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "AI Chat Platform",
+            "version": version,
+            "description": "Every user has a personal agent with long-term memory.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(routes),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
+            },
+        },
+        "x-error-codes": {
+            code: {"status": rule.status, "retryable": rule.retryable, "meaning": rule.sentence}
+            for code, rule in ERRORS.items()
+        },
+        "x-close-codes": [
+            {"code": close.code, "reason": close.reason, "reconnect": close.reconnect, "meaning": close.meaning}
+            for close in CLOSE_CODES
+        ],
+    }
+
+
+def _operation(route: Route) -> Json:
+    operation: Json = {
+        "operationId": f"{route.tag}_{route.handler.__name__}",
+        "tags": [route.tag],
+        "summary": route.summary,
+        "security": _security(route),
+        "parameters": _parameters(route),
+        "responses": {str(status): _response(reply) for status, reply in route.replies.items()} | _problems(route),
+    }
+    if route.handler.__doc__:
+        operation["description"] = " ".join(route.handler.__doc__.split())
+    if route.body is not None:
+        required = any(field.is_required() for field in route.body.model_fields.values())
+        operation["requestBody"] = {"required": required, "content": {"application/json": _schema_of(route.body)}}
+    return operation
+
+
+def _security(route: Route) -> list[Json]:
+    match route.access:
+        case "bearer":
+            return [{"bearer": []}]
+        case "ticket":
+            return [{"bearer": []}, {"ticket": []}]
+        case "own":
+            return [{"bearer": []}, {"ticket": []}, {}]
+        case "open":
+            return []
+
+
+def _parameters(route: Route) -> list[Json]:
+    parameters: list[Json] = [
+        {"name": name, "in": "path", "required": True, "schema": _path_schema(kind)}
+        for name, kind in route.path_parameters.items()
+    ]
+    if route.query is not None:
+        schema = route.query.model_json_schema()
+        for name, field in schema["properties"].items():
+            parameters.append(
+                {"name": name, "in": "query", "required": name in schema.get("required", ()), **_split(field)}
+            )
+    parameters += [
+        {"name": name, "in": "header", "description": meaning, "schema": {"type": "string"}}
+        for name, meaning in route.headers.items()
+    ]
+    return parameters
+
+
+def _path_schema(kind: Any) -> Json:
+    return {"type": "string", "format": "uuid"} if kind is UUID else {"type": "string"}
+
+
+def _split(field: Json) -> Json:
+    """A field's schema as a parameter's: the description beside it, and absence said by `required`, not by null."""
+    schema = {name: value for name, value in field.items() if name not in ("description", "title", "default")}
+    options = [option for option in schema.pop("anyOf", []) if option != {"type": "null"}]
+    parameter: Json = {"schema": {**schema, **(options[0] if options else {})}}
+    if field.get("default") is not None:
+        parameter["schema"]["default"] = field["default"]
+    if "description" in field:
+        parameter["description"] = field["description"]
+    return parameter
+
+
+def _response(reply: Reply) -> Json:
+    content: Json = {}
+    if reply.stream:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    if reply.model is not None:
+        content["application/json"] = _schema_of(reply.model)
+    if reply.media is not None:
+        content[reply.media] = {"schema": {"type": "string"}}
+    return {"description": reply.description} | ({"content": content} if content else {})
+
+
+def _problems(route: Route) -> Json:
+    """One response per status, naming the codes that come with it."""
+    codes = {*route.errors, ErrorCode.INTERNAL_ERROR}
+    if route.access != "open":
+        codes.update(_SIGNED_IN)
+    if route.query is not None:
+        codes.update(_PARSING)
+    if route.body is not None:
+        codes.update(_BODY)
+    by_status = groupby(sorted(codes, key=_status), key=_status)
+    return {
+        str(status): {
+            "description": ", ".join(sorted(group)),
+            "content": {PROBLEM_TYPE: _schema_of(Problem)},
+        }
+        for status, group in by_status
+    }
+
+
+def _status(code: ErrorCode) -> int:
+    return ERRORS[code].status
+
+
+def _schema_of(model: type[BaseModel]) -> Json:
+    return {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}
+
+
+def _schemas(routes: Iterable[Route]) -> Json:
+    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(Problem, "serialization")]
+    for route in routes:
+        wanted += [(reply.model, "serialization") for reply in route.replies.values() if reply.model is not None]
+        if route.body is not None:
+            wanted.append((route.body, "validation"))
+    unique = list(dict.fromkeys(wanted))
+    _, definitions = models_json_schema(unique, ref_template=_REFERENCE)
+    schemas: Json = definitions["$defs"]
+    for name in {model.__name__ for model, mode in unique if mode == "serialization"}:
+        schemas[name].pop("additionalProperties", None)  # answers may gain fields
+    return schemas

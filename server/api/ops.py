@@ -1,0 +1,118 @@
+"""Operational endpoints, open to everybody: health, readiness, metrics, and the API's own description."""
+
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Final
+
+from aiohttp import web
+
+from server.api import schemas
+from server.api.answers import answer
+from server.api.routes import Reply, Route
+from server.appkeys import METRICS, READINESS
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import Json
+
+VERSION: Final = version("ai-chat-platform")
+OPENAPI: Final = web.AppKey[Json]("openapi")
+
+_PAGES: Final = files("server.api") / "pages"
+_MEDIA_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+_ONLY_OURS: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_READABLE: Final = frozenset({"style.css", "docs.js"})
+
+
+async def health() -> web.Response:
+    """The process answers; nothing is said of its dependencies."""
+    return answer({"status": "ok"})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Whether to send traffic here. A dependency that is down makes it degraded: the rest of the API still works."""
+    report = await request.app[READINESS].report()
+    return answer(report.wire(VERSION), 200 if report.takes_traffic else 503)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    measured = request.app[METRICS]
+    return web.Response(body=measured.text(), headers={"Content-Type": measured.CONTENT_TYPE})
+
+
+async def openapi(request: web.Request) -> web.Response:
+    return answer(request.app[OPENAPI])
+
+
+async def docs() -> web.Response:
+    return _page("docs.html")
+
+
+async def index() -> web.Response:
+    return _page("index.html")
+
+
+async def page(name: str) -> web.Response:
+    """What the pages themselves load."""
+    if name not in _READABLE:
+        raise PlatformError(ErrorCode.NOT_FOUND)
+    return _page(name)
+
+
+def _page(name: str) -> web.Response:
+    return web.Response(
+        text=(_PAGES / name).read_text(encoding="utf-8"),
+        content_type=_MEDIA_TYPES[name.rpartition(".")[2]],
+        charset="utf-8",
+        headers={"Content-Security-Policy": _ONLY_OURS, "Referrer-Policy": "no-referrer"},
+    )
+
+
+_TAG: Final = "operations"
+
+ROUTES = (
+    Route(
+        "GET", "/health", health, _TAG, "Liveness", {200: Reply("The process answers.", schemas.Health)}, access="open"
+    ),
+    Route(
+        "GET",
+        "/ready",
+        ready,
+        _TAG,
+        "Readiness",
+        {200: Reply("Ready or degraded.", schemas.Ready), 503: Reply("Starting or draining.", schemas.Ready)},
+        access="open",
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        metrics,
+        _TAG,
+        "Metrics for Prometheus",
+        {200: Reply("The exposition format.", media="text/plain")},
+        access="open",
+    ),
+    Route(
+        "GET",
+        "/openapi.json",
+        openapi,
+        _TAG,
+        "This document",
+        {200: Reply("OpenAPI 3.1.", media="application/json")},
+        access="open",
+    ),
+    Route("GET", "/docs", docs, _TAG, "API reference", {200: Reply("A page.", media="text/html")}, access="open"),
+    Route("GET", "/", index, _TAG, "What this is", {200: Reply("A page.", media="text/html")}, access="open"),
+    Route(
+        "GET",
+        "/pages/{name}",
+        page,
+        _TAG,
+        "Parts of the pages",
+        {200: Reply("A style sheet or script.", media="text/plain")},
+        errors=(ErrorCode.NOT_FOUND,),
+        access="open",
+    ),
+)

@@ -1,0 +1,223 @@
+"""Answers as the OpenAPI document describes them; tests hold every answer the handlers give against these models."""
+
+from datetime import date, datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.protocol.codes import ErrorCode
+from server.protocol.shapes import AgentStatus, CostStatus, MessageStatus, TurnStatus
+
+Money = Annotated[str, Field(pattern=r"^-?\d+(\.\d+)?$", description="US dollars as a decimal string.")]
+
+
+class Answer(BaseModel):
+    """Clients ignore fields they do not know: objects may gain some."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class User(Answer):
+    id: UUID
+    email: str
+    name: str | None
+    agent_status: AgentStatus
+    created_at: datetime
+
+
+class Profile(User):
+    agent_id: str | None
+    updated_at: datetime
+
+
+class SignedIn(Answer):
+    access_token: str
+    token_type: Literal["bearer"]
+    expires_in: int = Field(description="Seconds.")
+    expires_at: datetime
+    refresh_token: str
+    user: User
+
+
+class ConfirmationRequired(Answer):
+    status: Literal["confirmation_required"]
+    email: str
+
+
+class Message(Answer):
+    id: UUID
+    turn_id: UUID
+    role: Literal["user", "assistant"]
+    content: str
+    status: MessageStatus
+    tokens_used: int | None
+    cost: Money | None
+    created_at: datetime
+
+
+class Usage(Answer):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    model_calls: int
+
+
+class TurnError(Answer):
+    code: ErrorCode
+    message: str
+    retryable: bool
+    retry_after: int | None = Field(description="Seconds.")
+
+
+class Turn(Answer):
+    id: UUID
+    status: TurnStatus
+    attempt: int
+    client_message_id: str
+    user_message: Message
+    message: Message | None
+    usage: Usage | None
+    cost: Money | None
+    cost_status: CostStatus | None
+    error: TurnError | None
+    queue_position: int | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class History(Answer):
+    data: list[Message] = Field(description="Newest first.")
+    has_more: bool
+    next_cursor: str | None
+
+
+class Ticket(Answer):
+    ticket: str
+    expires_at: datetime
+
+
+class TurnSoFar(Answer):
+    turn_id: UUID
+    text: str
+
+
+class Agent(Answer):
+    status: AgentStatus
+    reason: str | None
+    agent_id: str | None
+    model: str
+    turn: TurnSoFar | None = Field(description="The turn that runs now and what it has said so far.")
+    queued: int = Field(description="Turns that wait.")
+    updated_at: datetime
+
+
+class Block(Answer):
+    label: str
+    value: str
+    limit: int = Field(description="Characters.")
+    description: str | None
+    updated_at: datetime | None
+
+
+class Passage(Answer):
+    id: str
+    text: str
+    created_at: datetime | None
+
+
+class Archival(Answer):
+    data: list[Passage]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Context(Answer):
+    """What fills the agent's context window, in tokens."""
+
+    window: int
+    used: int
+    system: int
+    blocks: int
+    tools: int
+    messages: int
+
+
+class AgentMemory(Answer):
+    blocks: list[Block]
+    archival: Archival
+    context: Context
+
+
+class Spending(Answer):
+    messages: int
+    tokens: int
+    cost: Money
+
+
+class SpendingRange(Spending):
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
+
+    first: date = Field(alias="from")
+    last: date = Field(alias="to")
+
+
+class SpendingDay(Spending):
+    date: date
+
+
+class Budget(Answer):
+    limit: Money | None
+    spent: Money
+    remaining: Money | None
+    period: str | None
+    resets_at: datetime | None
+
+
+class UserUsage(Answer):
+    total: Spending
+    today: Spending
+    range: SpendingRange
+    days: list[SpendingDay] = Field(description="The days of the range on which there was any usage, oldest first.")
+    budget: Budget | None = Field(description="null while LiteLLM cannot be asked.")
+    currency: Literal["USD"]
+    timezone: Literal["UTC"]
+
+
+class Health(Answer):
+    status: Literal["ok"]
+
+
+class Check(Answer):
+    status: Literal["up", "down"]
+    latency_ms: float
+    error: str | None
+
+
+class Ready(Answer):
+    status: Literal["ready", "degraded", "starting", "draining"]
+    version: str
+    checks: dict[str, Check]
+
+
+class FieldProblem(Answer):
+    pointer: str = Field(description="A JSON pointer into the body, or into the query read as an object.")
+    detail: str
+
+
+class Problem(Answer):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: ErrorCode
+    retryable: bool
+    retry_after: int | None = Field(default=None, description="Seconds; Retry-After carries it, too.")
+    request_id: str
+    errors: list[FieldProblem]
+    turn: Turn | None = Field(default=None, description="The turn that failed, where one did.")
