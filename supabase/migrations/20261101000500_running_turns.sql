@@ -67,25 +67,26 @@ begin
 end
 $$;
 
--- End an attempt: {turn_id, attempt, status, text, usage, cost, cost_status, error, carried}. An attempt that has ended is
--- returned as it is stored.
-create function public.finish_turn(p_user_id uuid, p_owner text, p_fence bigint, p_end jsonb) returns jsonb
+-- End an attempt, given as the text of {turn_id, attempt, status, text, usage, cost, cost_status, error, carried}. An
+-- attempt that has ended is returned as it is stored.
+create function public.finish_turn(p_user_id uuid, p_owner text, p_fence bigint, p_end text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
+  v_end jsonb := p_end::jsonb;
   v_turn public.turns;
-  v_status text := p_end ->> 'status';
-  v_usage jsonb := nullif(p_end -> 'usage', 'null');
-  v_cost numeric := (p_end ->> 'cost')::numeric;
-  v_error jsonb := nullif(p_end -> 'error', 'null');
+  v_status text := v_end ->> 'status';
+  v_usage jsonb := nullif(v_end -> 'usage', 'null');
+  v_cost numeric := (v_end ->> 'cost')::numeric;
+  v_error jsonb := nullif(v_end -> 'error', 'null');
 begin
   if not private.holds(p_user_id, p_owner, p_fence) then
     return jsonb_build_object('outcome', 'fenced');
   end if;
-  select * into v_turn from public.turns where user_id = p_user_id and id = (p_end ->> 'turn_id')::uuid;
+  select * into v_turn from public.turns where user_id = p_user_id and id = (v_end ->> 'turn_id')::uuid;
   if not found then
     return jsonb_build_object('outcome', 'not_found');
   end if;
-  if v_turn.status in ('queued', 'running') and v_turn.attempt = (p_end ->> 'attempt')::integer then
+  if v_turn.status in ('queued', 'running') and v_turn.attempt = (v_end ->> 'attempt')::integer then
     if v_status = 'unsent' then
       update public.turns set status = v_status, error = v_error, started_at = null, finished_at = clock_timestamp()
         where id = v_turn.id returning * into v_turn;
@@ -96,16 +97,16 @@ begin
         error = v_error,
         usage = private.add_usage(usage, v_usage),
         cost = case when v_cost is null then cost else coalesce(cost, 0) + v_cost end,
-        cost_status = coalesce(p_end ->> 'cost_status', cost_status),
+        cost_status = coalesce(v_end ->> 'cost_status', cost_status),
         finished_at = clock_timestamp()
       where id = v_turn.id returning * into v_turn;
       perform private.count_usage(p_user_id, 0, (v_usage ->> 'total_tokens')::integer, v_cost);
-      perform private.store_reply(v_turn, p_end ->> 'text');
+      perform private.store_reply(v_turn, v_end ->> 'text');
     end if;
     if v_status = 'completed' then
       update public.turns set carried_by = v_turn.id
         where user_id = p_user_id and carried_by is null
-          and id in (select c::uuid from jsonb_array_elements_text(p_end -> 'carried') c);
+          and id in (select c::uuid from jsonb_array_elements_text(v_end -> 'carried') c);
     end if;
   end if;
   return jsonb_build_object('outcome', 'ok', 'turn', private.turn_json(v_turn));
@@ -134,11 +135,11 @@ $$;
 
 revoke all on function
   public.start_turn(uuid, text, bigint), public.set_run(uuid, text, bigint, uuid, integer, text),
-  public.finish_turn(uuid, text, bigint, jsonb), public.open_turns(uuid), public.get_turn(uuid, uuid),
+  public.finish_turn(uuid, text, bigint, text), public.open_turns(uuid), public.get_turn(uuid, uuid),
   public.turn_by_run(uuid, text)
 from public, anon, authenticated;
 grant execute on function
   public.start_turn(uuid, text, bigint), public.set_run(uuid, text, bigint, uuid, integer, text),
-  public.finish_turn(uuid, text, bigint, jsonb), public.open_turns(uuid), public.get_turn(uuid, uuid),
+  public.finish_turn(uuid, text, bigint, text), public.open_turns(uuid), public.get_turn(uuid, uuid),
   public.turn_by_run(uuid, text)
 to service_role;

@@ -61,31 +61,32 @@ begin
 end
 $$;
 
--- Store a step's intent or result; columns that the patch leaves out stay, '' clears a text. The claim is good for at
--- least another minute. Provisioning never reopens an account that is blocked or being deleted.
-create function public.record_provisioning(p_user_id uuid, p_fence bigint, p_patch jsonb) returns jsonb
+-- Store a step's intent or result. The patch is the text of an object of columns; those it leaves out stay, '' clears a
+-- text. The claim is good for at least another minute. Provisioning never reopens an account that is blocked or being deleted.
+create function public.record_provisioning(p_user_id uuid, p_fence bigint, p_patch text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
+  v_patch jsonb := p_patch::jsonb;
   v_profile public.user_profiles;
 begin
   update public.user_profiles set
     agent_status = case
       when agent_status in ('blocked', 'deleting') then agent_status
-      else coalesce(p_patch ->> 'agent_status', agent_status)
+      else coalesce(v_patch ->> 'agent_status', agent_status)
     end,
-    status_reason = nullif(coalesce(p_patch ->> 'status_reason', status_reason), ''),
-    litellm_key = coalesce(p_patch ->> 'litellm_key', litellm_key),
-    litellm_key_hash = coalesce(p_patch ->> 'litellm_key_hash', litellm_key_hash),
-    customer_ready = coalesce((p_patch ->> 'customer_ready')::boolean, customer_ready),
-    key_ready = coalesce((p_patch ->> 'key_ready')::boolean, key_ready),
-    letta_organization_id = coalesce(p_patch ->> 'letta_organization_id', letta_organization_id),
-    letta_member_id = coalesce(p_patch ->> 'letta_member_id', letta_member_id),
-    tools_ready = coalesce((p_patch ->> 'tools_ready')::boolean, tools_ready),
-    letta_provider_id = coalesce(p_patch ->> 'letta_provider_id', letta_provider_id),
-    letta_agent_id = coalesce(p_patch ->> 'letta_agent_id', letta_agent_id),
-    letta_conversation_id = coalesce(p_patch ->> 'letta_conversation_id', letta_conversation_id),
-    config_hash = coalesce(p_patch ->> 'config_hash', config_hash),
-    intent = nullif(coalesce(p_patch ->> 'intent', intent), ''),
+    status_reason = nullif(coalesce(v_patch ->> 'status_reason', status_reason), ''),
+    litellm_key = coalesce(v_patch ->> 'litellm_key', litellm_key),
+    litellm_key_hash = coalesce(v_patch ->> 'litellm_key_hash', litellm_key_hash),
+    customer_ready = coalesce((v_patch ->> 'customer_ready')::boolean, customer_ready),
+    key_ready = coalesce((v_patch ->> 'key_ready')::boolean, key_ready),
+    letta_organization_id = coalesce(v_patch ->> 'letta_organization_id', letta_organization_id),
+    letta_member_id = coalesce(v_patch ->> 'letta_member_id', letta_member_id),
+    tools_ready = coalesce((v_patch ->> 'tools_ready')::boolean, tools_ready),
+    letta_provider_id = coalesce(v_patch ->> 'letta_provider_id', letta_provider_id),
+    letta_agent_id = coalesce(v_patch ->> 'letta_agent_id', letta_agent_id),
+    letta_conversation_id = coalesce(v_patch ->> 'letta_conversation_id', letta_conversation_id),
+    config_hash = coalesce(v_patch ->> 'config_hash', config_hash),
+    intent = nullif(coalesce(v_patch ->> 'intent', intent), ''),
     provisioning_expires_at = greatest(provisioning_expires_at, clock_timestamp() + interval '60 seconds'),
     updated_at = clock_timestamp()
   where id = p_user_id and provisioning_fence = p_fence and provisioning_owner is not null
@@ -120,11 +121,11 @@ $$;
 
 revoke all on function
   public.ensure_profile(uuid, text, text), public.get_profile(uuid), public.rename_profile(uuid, text),
-  public.claim_provisioning(uuid, text, double precision), public.record_provisioning(uuid, bigint, jsonb),
+  public.claim_provisioning(uuid, text, double precision), public.record_provisioning(uuid, bigint, text),
   public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer)
 from public, anon, authenticated;
 grant execute on function
   public.ensure_profile(uuid, text, text), public.get_profile(uuid), public.rename_profile(uuid, text),
-  public.claim_provisioning(uuid, text, double precision), public.record_provisioning(uuid, bigint, jsonb),
+  public.claim_provisioning(uuid, text, double precision), public.record_provisioning(uuid, bigint, text),
   public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer)
 to service_role;

@@ -1,0 +1,145 @@
+"""One connection pool to a Supabase project, and the three ways through it: service calls, a user's reads, sign-in.
+
+The SDK's clients carry identity in mutable state, so the service client never signs anybody in, and whatever carries a
+user is made for one call and thrown away. Closing one of them would close the pool: only `aclose` here does.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import httpx
+from postgrest import APIError, AsyncPostgrestClient
+from pydantic import SecretStr
+from supabase import AsyncClient, AsyncClientOptions
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.resilience import Breaker, Guard, ServiceError
+
+CALL_SECONDS = 5.0
+"""The deadline of one attempt. Our functions take milliseconds: a longer wait means that something is down."""
+
+KEEPALIVE_SECONDS = 4.0
+"""Below the 5 s after which Node (Supabase Lite) closes an idle connection."""
+
+UNAVAILABLE_CODES = frozenset({"SUP", "PGRST000", "PGRST001", "PGRST002", "PGRST003", "429"})
+"""PostgREST without its database; `SUP` is Supabase Lite's word for any failure it has no code for."""
+
+UNAVAILABLE_CLASSES = ("08", "40", "53", "55", "57", "58", "XX")
+"""SQLSTATE classes of a database that cannot right now: connection, rollback, resources, locks, operator, system."""
+
+UNSTORABLE_TEXT = frozenset({"22021", "22P05"})
+"""What PostgreSQL says of a NUL character."""
+
+T = TypeVar("T")
+
+
+class SupabaseError(Exception):
+    """Supabase refused a request of ours that it should have taken. Carries no row values: those may be messages."""
+
+
+class Query(Protocol):
+    """Any of the SDK's request builders."""
+
+    def execute(self) -> Awaitable[Any]: ...
+
+
+async def _drop_key_as_bearer(request: httpx.Request) -> None:
+    """`sb_…` keys are no JWTs and belong in `apikey` alone; the SDK repeats them as a bearer token."""
+    if request.headers.get("authorization", "").startswith("Bearer sb_"):
+        del request.headers["authorization"]
+
+
+@contextlib.asynccontextmanager
+async def service_faults() -> AsyncIterator[None]:
+    """Turn what the connection and PostgREST report into ServiceError, PlatformError or SupabaseError."""
+    try:
+        yield
+    except httpx.HTTPError as cause:
+        raise ServiceError(f"no connection to Supabase: {type(cause).__name__}") from cause
+    except UnicodeEncodeError as cause:
+        raise PlatformError(ErrorCode.INVALID_REQUEST, "The text is not valid Unicode.") from cause
+    except APIError as cause:
+        raise _translated(cause) from None
+
+
+def _translated(error: APIError) -> Exception:
+    code = error.code or ""
+    if code in UNAVAILABLE_CODES or code.startswith(UNAVAILABLE_CLASSES) or (len(code) == 3 and code >= "500"):
+        return ServiceError(f"Supabase cannot answer now ({code})")
+    if code in UNSTORABLE_TEXT:
+        return PlatformError(ErrorCode.INVALID_REQUEST, "The text contains a NUL character.")
+    if code == "PGRST303" or (code == "PGRST301" and "expired" in (error.message or "").lower()):
+        return PlatformError(ErrorCode.TOKEN_EXPIRED)
+    if code in {"PGRST301", "PGRST302"}:
+        return PlatformError(ErrorCode.UNAUTHORIZED)
+    return SupabaseError(f"Supabase refused the request ({code or 'no code'}): {error.message}")
+
+
+class SupabaseClient:
+    """A project's REST and Auth endpoints. Keys may be `sb_publishable_…`/`sb_secret_…` or legacy JWT keys."""
+
+    def __init__(self, url: str, anon_key: SecretStr, service_key: SecretStr, guard: Guard | None = None) -> None:
+        self.url = url.rstrip("/")
+        self.guard = guard or Guard(Breaker("supabase", ErrorCode.SUPABASE_UNAVAILABLE), attempts=2)
+        self.http = httpx.AsyncClient(
+            timeout=httpx.Timeout(10.0, connect=3.0),
+            limits=httpx.Limits(max_connections=50, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_SECONDS),
+            event_hooks={"request": [_drop_key_as_bearer]},
+        )
+        self._anon_key = anon_key.get_secret_value()
+        self._service = AsyncClient(self.url, service_key.get_secret_value(), self._options())
+
+    def _options(self) -> AsyncClientOptions:
+        """A fresh object for each client: the SDK keeps the session and the headers in it."""
+        return AsyncClientOptions(
+            auto_refresh_token=False, persist_session=False, httpx_client=self.http, postgrest_client_retry=False
+        )
+
+    async def call(self, function: str, /, *, repeat: bool = True, **parameters: object) -> Any:
+        """Call one of our SQL functions as the service role; parameters are named without their `p_`.
+
+        Raises PlatformError(supabase_unavailable | invalid_request). `repeat` is for functions that may be called again
+        when an answer was lost.
+        """
+        named = {f"p_{name}": value for name, value in parameters.items()}
+        bounded = self.guard.repeatable if repeat else self.guard.once
+        return await bounded(lambda: self._execute(self._service.rpc(function, named)), deadline=CALL_SECONDS)
+
+    async def read(self, token: SecretStr, query: Callable[[AsyncPostgrestClient], Query]) -> list[dict[str, Any]]:
+        """Read rows with a user's access token, so that row level security judges.
+
+        Raises PlatformError(supabase_unavailable | unauthorized | token_expired).
+        """
+        headers = {"apikey": self._anon_key, "Authorization": f"Bearer {token.get_secret_value()}"}
+        rest = AsyncPostgrestClient(f"{self.url}/rest/v1", headers=headers, http_client=self.http, retry_enabled=False)
+        rows: list[dict[str, Any]] = await self.guard.repeatable(
+            lambda: self._execute(query(rest)), deadline=CALL_SECONDS
+        )
+        return rows
+
+    async def _execute(self, query: Query) -> Any:
+        async with service_faults():
+            return (await query.execute()).data
+
+    def visitor(self) -> AsyncClient:
+        """A client for one sign-up, sign-in or refresh, to be thrown away afterwards, never closed."""
+        return AsyncClient(self.url, self._anon_key, self._options())
+
+    async def fetch(self, path: str, *, headers: dict[str, str] | None = None, deadline: float = 5.0) -> httpx.Response:
+        """GET `path` with the anon key. Raises PlatformError(supabase_unavailable) for 5xx and broken connections."""
+
+        async def get() -> httpx.Response:
+            async with service_faults():
+                response = await self.http.get(
+                    f"{self.url}{path}", headers={"apikey": self._anon_key} | (headers or {})
+                )
+            if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+                raise ServiceError(f"Supabase answered {response.status_code}")
+            return response
+
+        return await self.guard.repeatable(get, deadline=deadline)
+
+    async def aclose(self) -> None:
+        await self.http.aclose()
