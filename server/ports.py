@@ -320,8 +320,9 @@ class AgentGateway(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[AgentEvent]]:
         """Send and stream the run to the end of its HTTP body. Leaving the context closes the stream, not the run.
 
-        Entering raises AgentBusyError, or PlatformError(letta_unavailable) when nothing was sent. Iterating raises
-        StreamBrokenError when the connection breaks.
+        Entering raises AgentBusyError, PlatformError(letta_unavailable | agent_unavailable) when nothing was sent, or
+        StreamBrokenError when the message may have arrived but no answer came. Iterating raises StreamBrokenError when
+        the connection breaks.
         """
         ...
 
@@ -338,7 +339,10 @@ class AgentGateway(Protocol):
         ...
 
     async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
-        """What an ended run produced, as the events its stream would have held: text, tools, usage, end."""
+        """What an ended run produced, as the events its stream would have held: text, tools, usage, end.
+
+        The text of a failed or cancelled run may be missing. Raises PlatformError(not_found).
+        """
         ...
 
 
@@ -539,11 +543,15 @@ class BillingGateway(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AgentTemplate:
-    """How every user's agent is made. `hash` changes whenever an existing agent needs to be repaired."""
+    """How every user's agent is made. `hash` changes whenever an existing agent needs to be repaired.
+
+    `model_url` is LiteLLM's as Letta reaches it, ending in /v1. `context_window` in tokens.
+    """
 
     model: str
     model_url: str
     hash: str
+    context_window: int = 32_000
 
 
 class AgentDirectory(Protocol):

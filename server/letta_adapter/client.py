@@ -1,0 +1,150 @@
+"""The connection to Letta: one pool of sockets, one SDK client per member, every call bounded and its failures named.
+
+Letta authorises by two headers: the server's one password, and `user_id`, the member a request acts as. A request
+without that header, or with an unknown one, acts as Letta's default user on a server not configured against it.
+So the only ways to Letta are `as_member`, which checks the id, and `as_admin`, for the paths that have no member.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
+
+import aiohttp
+import httpx
+import structlog
+from httpx_aiohttp import AiohttpTransport
+from letta_client import APIConnectionError, APIStatusError, AsyncLetta, DefaultAioHttpClient
+from pydantic import SecretStr
+
+from server.letta_adapter.errors import RefusedError, is_service_fault, was_never_sent
+from server.resilience import Breaker, Guard, ServiceError
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+_MEMBER_ID: Final = re.compile(r"user-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_KEEPALIVE_SECONDS: Final = 4.0
+"""Idle sockets are given up before uvicorn, after 5 s, closes them under a request that is being sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait, in seconds.
+
+    `silence`: a stream is broken when nothing, not even a ping, came for so long. Letta pings every 10 s in our stack,
+    every 20 s by default.
+    """
+
+    connect: float = 4.0
+    call: float = 30.0
+    silence: float = 45.0
+
+
+class LettaTransport(AiohttpTransport):
+    """aiohttp under httpx, with connection failures told apart by what matters: was anything sent?
+
+    A connection that cannot be opened is tried once more (connects to a busy machine were seen to hang), then raises
+    httpx.ConnectError: nothing was sent. Every other failure raises another error: the request may have arrived.
+    """
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._request(request)
+        except httpx.ConnectError:
+            return await self._request(request)
+
+    async def _request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await super().handle_async_request(request)
+        except httpx.TransportError as error:
+            cause = error.__cause__
+            if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+                raise httpx.ConnectError(str(error)) from cause
+            if isinstance(error, httpx.ConnectTimeout):  # what the base class makes of every dropped connection
+                raise httpx.ReadError(str(error)) from cause
+            raise
+
+
+class LettaClient:
+    """Owns the sockets: close it with `aclose`."""
+
+    def __init__(
+        self,
+        base_url: str,
+        password: SecretStr,
+        breaker: Breaker,
+        patience: Patience = Patience(),
+        *,
+        attempts: int = 3,
+    ) -> None:
+        self.breaker = breaker
+        self.patience = patience
+        self._guard = Guard(breaker, attempts=attempts)
+        self._root = AsyncLetta(
+            base_url=base_url,
+            api_key=password.get_secret_value(),  # never None: the SDK would look into the environment instead
+            max_retries=0,  # the SDK repeats a send
+            timeout=httpx.Timeout(patience.call, connect=patience.connect),
+            http_client=DefaultAioHttpClient(transport=LettaTransport(client=_open_session), trust_env=False),
+        )
+
+    async def aclose(self) -> None:
+        await self._root.close()
+
+    def as_member(self, member_id: str) -> AsyncLetta:
+        """The SDK acting as this member. Raises ValueError for what is not a member's id."""
+        if not _MEMBER_ID.fullmatch(member_id):
+            raise ValueError("not the id of a Letta member")
+        return self._root.with_options(default_headers={"user_id": member_id})
+
+    def as_admin(self) -> AsyncLetta:
+        """The SDK acting as nobody: for organizations, members and health alone."""
+        return self._root
+
+    async def once(self, call: Callable[[], Awaitable[T]]) -> T:
+        """One call. Raises RefusedError, or PlatformError(letta_unavailable)."""
+        return await self._guard.once(lambda: classified(call), deadline=self.patience.call)
+
+    async def repeatable(self, call: Callable[[], Awaitable[T]]) -> T:
+        """An idempotent call, tried again while Letta is at fault. Raises as `once` does."""
+        return await self._guard.repeatable(lambda: classified(call), deadline=self.patience.call)
+
+    async def read(self, member: AsyncLetta, path: str, **query: str | int) -> Any:
+        """GET `path` as JSON, where the SDK has no method or its model would be in the way."""
+        return await self.repeatable(lambda: get_json(member, path, query))
+
+
+async def get_json(client: AsyncLetta, path: str, query: Mapping[str, str | int] | None = None) -> Any:
+    """One GET, unbounded. Raises the SDK's errors."""
+    return await client.get(path, cast_to=cast("type[Any]", object), options={"params": dict(query or {})})
+
+
+async def post_json(client: AsyncLetta, path: str, body: Mapping[str, object] | None = None) -> Any:
+    """One POST, unbounded. Raises the SDK's errors."""
+    return await client.post(path, cast_to=cast("type[Any]", object), body=body)
+
+
+async def patch_json(client: AsyncLetta, path: str, body: Mapping[str, object]) -> Any:
+    """One PATCH, unbounded. Raises the SDK's errors."""
+    return await client.patch(path, cast_to=cast("type[Any]", object), body=body)
+
+
+async def classified(call: Callable[[], Awaitable[T]]) -> T:
+    """Make the SDK's errors ours. Raises ServiceError where Letta is at fault, RefusedError where the request is."""
+    try:
+        return await call()
+    except APIConnectionError as error:
+        sent = "the connection could not be opened" if was_never_sent(error) else "the connection broke"
+        raise ServiceError(f"Letta did not answer: {sent}") from error
+    except APIStatusError as error:
+        if error.status_code in (401, 403):
+            log.error("letta.password_refused", status=error.status_code)  # noqa: TRY400 - no traceback needed
+        if is_service_fault(error):
+            raise ServiceError(f"Letta answered {error.status_code}") from error
+        raise RefusedError(error) from error
+
+
+def _open_session() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())

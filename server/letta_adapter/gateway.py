@@ -1,0 +1,238 @@
+"""Talking to an agent: turns streamed in the foreground from the user's Letta conversation, and runs read afterwards.
+
+Foreground, since background runs come in bursts; read to the end of the HTTP body, since the conversation's lock is
+released after the last event; without `otid`, since Letta shares those between tenants.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import aiohttp
+import httpx
+import structlog
+from letta_client import APIConnectionError, APIStatusError
+
+from server.letta_adapter.client import LettaClient
+from server.letta_adapter.errors import RefusedError, busy_run, is_service_fault, model_error, was_never_sent
+from server.letta_adapter.stream import Chunk, StreamParser, end_of, returned, text_of, usage_of
+from server.ports import (
+    AgentBusyError,
+    AgentEvent,
+    AgentHandle,
+    OutgoingMessage,
+    ReasoningDelta,
+    Run,
+    RunEnded,
+    RunStarted,
+    StreamBrokenError,
+    TextDelta,
+    ToolCalled,
+    UsageReported,
+)
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import TurnStatus, Usage
+
+log = structlog.get_logger(__name__)
+
+_PAGE: Final = 100
+_ENDED: Final[dict[TurnStatus, Literal["completed", "failed", "cancelled"]]] = {
+    TurnStatus.COMPLETED: "completed",
+    TurnStatus.FAILED: "failed",
+    TurnStatus.CANCELLED: "cancelled",
+}
+_GATEWAY_LOST: Final = (502, 504)
+"""A proxy before Letta lost the answer: the request may have arrived."""
+
+
+class LettaGateway:
+    """Implements `server.ports.AgentGateway`."""
+
+    def __init__(self, client: LettaClient) -> None:
+        self._client = client
+
+    @asynccontextmanager
+    async def send(
+        self, agent: AgentHandle, messages: Sequence[OutgoingMessage]
+    ) -> AsyncIterator[AsyncIterator[AgentEvent]]:
+        """See the port. Entering also raises StreamBrokenError: the request may have arrived, but no answer came."""
+        conversations = self._client.as_member(agent.member_id).conversations
+        request = conversations.messages.with_streaming_response.create(
+            agent.conversation_id,
+            messages=[{"role": message.role, "content": message.content} for message in messages],
+            streaming=True,
+            stream_tokens=True,
+            background=False,
+            include_pings=True,
+            extra_headers={"Accept": "text/event-stream", "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(self._client.patience.silence, connect=self._client.patience.connect),
+        )
+        async with AsyncExitStack() as stack:
+            response = await self._opened(lambda: stack.enter_async_context(request))
+            events = _events(response.http_response)
+            stack.push_async_callback(events.aclose)
+            yield events
+
+    async def cancel(self, agent: AgentHandle, run_id: str | None) -> None:
+        """See the port. Frees the conversation at once, also from a run that died with Letta. Letta looks for the
+        request only twice a second: a run about to end completes all the same, and is remembered."""
+        member = self._client.as_member(agent.member_id)
+        try:
+            await self._client.repeatable(lambda: member.conversations.cancel(agent.conversation_id))
+        except RefusedError as refusal:
+            if refusal.status != 409:
+                raise
+
+    async def run(self, agent: AgentHandle, run_id: str) -> Run | None:
+        record = await self._record(agent, run_id)
+        return None if record is None else _run(record)
+
+    async def runs_since(self, agent: AgentHandle, moment: datetime) -> list[Run]:
+        """See the port. By Letta's clock; the newest 100 at most."""
+        member = self._client.as_member(agent.member_id)
+        records = await self._client.read(
+            member, "/v1/runs/", conversation_id=agent.conversation_id, order="desc", limit=_PAGE
+        )
+        return [run for run in map(_run, reversed(records)) if run.created_at >= moment]
+
+    async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
+        """See the port. Of a failed or cancelled run Letta keeps no text. A run that still goes on has no end yet."""
+        member = self._client.as_member(agent.member_id)
+        record = await self._record(agent, run_id)
+        if record is None:
+            raise PlatformError(ErrorCode.NOT_FOUND)
+        events: list[AgentEvent] = [RunStarted(run_id)]
+        after: dict[str, str | int] = {}
+        while page := await self._client.read(member, f"/v1/runs/{run_id}/messages", limit=_PAGE, order="asc", **after):
+            events.extend(event for message in page for event in _recorded(message))
+            after = {"after": page[-1]["id"]}
+        steps = await self._client.read(member, f"/v1/runs/{run_id}/steps", limit=_PAGE)
+        if usage := _sum(steps):
+            events.append(UsageReported(usage))
+        if (end := _end(record)) is not None:
+            events.append(end)
+        return events
+
+    async def _record(self, agent: AgentHandle, run_id: str) -> Chunk | None:
+        member = self._client.as_member(agent.member_id)
+        try:
+            record: Chunk = await self._client.read(member, f"/v1/runs/{run_id}")
+        except RefusedError as refusal:
+            if refusal.status in (400, 404):
+                return None
+            raise
+        return record
+
+    async def _opened(self, open_stream: Callable[[], Awaitable[Any]]) -> Any:
+        """Send, and wait for the response to begin. A send is never repeated: it would be a second turn."""
+        breaker = self._client.breaker
+        breaker.admit()
+        answered = None
+        try:
+            response = await open_stream()
+            answered = True
+        except APIConnectionError as error:
+            answered = False
+            if was_never_sent(error):
+                raise PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=breaker.cooldown) from error
+            raise StreamBrokenError("no answer to the message") from error
+        except APIStatusError as error:
+            answered = not is_service_fault(error)
+            raise _unsent(error, breaker.cooldown) from error
+        finally:
+            if answered is None:
+                breaker.abandoned()
+            elif answered:
+                breaker.succeeded()
+            else:
+                breaker.failed()
+        return response
+
+
+def _unsent(error: APIStatusError, cooldown: float) -> Exception:
+    """What a refused send raises."""
+    if error.status_code == 409:
+        return AgentBusyError(busy_run(error))
+    if error.status_code in _GATEWAY_LOST:
+        return StreamBrokenError(f"no answer to the message: {error.status_code}")
+    if is_service_fault(error):
+        return PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=cooldown)
+    refusal = RefusedError(error)
+    log.warning("letta.message_refused", status=refusal.status, detail=refusal.detail)
+    if refusal.status == 404:
+        return PlatformError(ErrorCode.AGENT_UNAVAILABLE, "Your agent could not be found. Try again shortly.")
+    return refusal
+
+
+async def _events(response: httpx.Response) -> AsyncGenerator[AgentEvent, None]:
+    """The events of a response, all those of one network read without giving way in between."""
+    parser = StreamParser()
+    feed = parser.feed
+    try:
+        async for data in _body(response):
+            for event in feed(data):
+                yield event
+    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+        raise StreamBrokenError(f"the stream broke off: {type(error).__name__}") from error
+    for event in parser.end():
+        yield event
+
+
+def _body(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The response's bytes as they come, without httpx' own layers of chunking and decoding."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    return response.stream.__aiter__()
+
+
+def _run(record: Chunk) -> Run:
+    end = _end(record)
+    status: Literal["running", "completed", "failed", "cancelled"] = "running"
+    if end is not None:
+        status = _ENDED[end.status]
+    return Run(record["id"], status, datetime.fromisoformat(record["created_at"]))
+
+
+def _end(record: Chunk) -> RunEnded | None:
+    """How a recorded run ended; None while it goes on."""
+    status, stop_reason = record["status"], record.get("stop_reason")
+    if status in ("created", "running") and not stop_reason:
+        return None
+    reported = (record.get("metadata") or {}).get("error")
+    error = None
+    if isinstance(reported, dict):
+        error = model_error(reported.get("error_type"), reported.get("detail"))
+    elif reported:
+        error = model_error(None, str(reported))
+    return end_of(stop_reason or ("end_turn" if status == "completed" else status), error)
+
+
+def _recorded(message: Chunk) -> list[AgentEvent]:
+    """What a stored message would have been in the stream."""
+    match message["message_type"]:
+        case "assistant_message" if text := text_of(message.get("content")):
+            return [TextDelta(message["id"], text)]
+        case "reasoning_message" if reasoning := message.get("reasoning"):
+            return [ReasoningDelta(reasoning)]
+        case "tool_call_message":
+            calls = message.get("tool_calls") or [message["tool_call"]]
+            return [ToolCalled(call["tool_call_id"], call["name"], call["arguments"]) for call in calls]
+        case "tool_return_message":
+            return [returned(message)]
+    return []
+
+
+def _sum(steps: Sequence[Chunk]) -> Usage | None:
+    """The tokens of a run from those of its steps. `/usage` knows neither cached tokens nor the number of calls."""
+    used = [usage_of(step) for step in steps if step.get("total_tokens")]
+    if not used:
+        return None
+    return Usage(
+        prompt_tokens=sum(step.prompt_tokens for step in used),
+        completion_tokens=sum(step.completion_tokens for step in used),
+        total_tokens=sum(step.total_tokens for step in used),
+        cached_tokens=sum(step.cached_tokens for step in used),
+        reasoning_tokens=sum(step.reasoning_tokens for step in used),
+        model_calls=len(used),
+    )

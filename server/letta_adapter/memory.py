@@ -1,0 +1,70 @@
+"""What an agent remembers: its blocks, its archive, and how full its context window is."""
+
+from datetime import datetime
+from typing import Any
+
+from letta_client import AsyncLetta
+
+from server.letta_adapter.client import LettaClient
+from server.ports import AgentHandle, ContextWindow, MemoryBlock, Passage, PassagePage
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+
+
+class LettaMemory:
+    """Implements `server.ports.AgentMemory`."""
+
+    def __init__(self, client: LettaClient) -> None:
+        self._client = client
+
+    async def blocks(self, agent: AgentHandle) -> list[MemoryBlock]:
+        """Sorted by label. Letta does not say when a block was changed."""
+        member = self._client.as_member(agent.member_id)
+        rows = await self._client.read(member, f"/v1/agents/{agent.agent_id}/core-memory/blocks", limit=100)
+        return sorted(map(_block, rows), key=lambda block: block.label)
+
+    async def update_block(self, agent: AgentHandle, label: str, value: str) -> MemoryBlock:
+        """See the port. Letta itself lets a block be written beyond its limit, so the limit is checked here."""
+        block = next((one for one in await self.blocks(agent) if one.label == label), None)
+        if block is None:
+            raise PlatformError(ErrorCode.NOT_FOUND, "Your agent has no such memory block.")
+        if len(value) > block.limit:
+            raise PlatformError(ErrorCode.TOO_LARGE, f"This memory block holds at most {block.limit:,} characters.")
+        blocks = self._client.as_member(agent.member_id).agents.blocks
+        changed = await self._client.repeatable(lambda: blocks.update(label, agent_id=agent.agent_id, value=value))
+        return _block(changed.model_dump())
+
+    async def passages(self, agent: AgentHandle, query: str | None, limit: int, before: str | None) -> PassagePage:
+        """See the port. `query` is looked for literally: the archive has no embeddings."""
+        search = {"search": query} if query else {}
+        cursor = {"before": before} if before else {}
+        member = self._client.as_member(agent.member_id)
+        path = f"/v1/agents/{agent.agent_id}/archival-memory"
+        rows = await self._client.read(member, path, limit=limit + 1, ascending="false", **search, **cursor)
+        return PassagePage(tuple(map(_passage, rows[:limit])), has_more=len(rows) > limit)
+
+    async def context(self, agent: AgentHandle) -> ContextWindow:
+        """See the port. The parts add up to `used`: `system` takes what is neither block, tool nor message."""
+        member = self._client.as_member(agent.member_id)
+        seen = await _context(self._client, member, agent)
+        blocks = seen["num_tokens_core_memory"]
+        tools = seen["num_tokens_functions_definitions"] + seen.get("num_tokens_tool_usage_rules", 0)
+        messages = seen["num_tokens_messages"] + seen["num_tokens_summary_memory"]
+        used = seen["context_window_size_current"]
+        system = used - blocks - tools - messages
+        return ContextWindow(seen["context_window_size_max"], used, system, blocks, tools, messages)
+
+
+async def _context(client: LettaClient, member: AsyncLetta, agent: AgentHandle) -> dict[str, Any]:
+    path = f"/v1/agents/{agent.agent_id}/context"
+    found: dict[str, Any] = await client.read(member, path, conversation_id=agent.conversation_id)
+    return found
+
+
+def _block(row: dict[str, Any]) -> MemoryBlock:
+    return MemoryBlock(row["label"], row["value"], row["limit"], row.get("description"), updated_at=None)
+
+
+def _passage(row: dict[str, Any]) -> Passage:
+    created = row.get("created_at")
+    return Passage(row["id"], row["text"], datetime.fromisoformat(created) if created else None)

@@ -1,0 +1,181 @@
+"""The event stream of one Letta run, sans I/O: bytes in, AgentEvents out. The hot path of the platform.
+
+Letta frames each chunk as one `data: {json}` line. No chunk becomes a model object: a line is parsed by orjson and
+matched on its `message_type`, a few microseconds in all.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import orjson
+
+from server.letta_adapter.errors import model_error, stop_error
+from server.ports import (
+    AgentEvent,
+    ReasoningDelta,
+    RunEnded,
+    RunStarted,
+    StreamBrokenError,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+    UsageReported,
+)
+from server.protocol.shapes import TurnError, TurnStatus, Usage
+
+Chunk = Mapping[str, Any]
+
+_COMPLETE: Final = frozenset({"end_turn", "max_steps", "tool_rule"})
+"""The stop reasons that Letta itself counts as a completed run."""
+
+
+def end_of(stop_reason: str | None, error: TurnError | None) -> RunEnded:
+    """How a run ended, from its stop reason. Its `status` at Letta says less: a run whose model broke off in the
+    middle of a reply is `completed` there, with the stop reason `llm_api_error`."""
+    if stop_reason == "cancelled":
+        return RunEnded(TurnStatus.CANCELLED)
+    if error is None and stop_reason in _COMPLETE:
+        return RunEnded(TurnStatus.COMPLETED)
+    return RunEnded(TurnStatus.FAILED, error or stop_error(stop_reason))
+
+
+def text_of(content: object) -> str:
+    """The text of a message's content: a string, or a list of parts of which the text parts count."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return ""
+
+
+def returned(message: Chunk) -> ToolReturned:
+    """A tool's return, live or recorded."""
+    status: Literal["success", "error"] = "success" if message.get("status") == "success" else "error"
+    return ToolReturned(message.get("tool_call_id") or "", message.get("name") or "", status)
+
+
+def usage_of(statistics: Chunk) -> Usage:
+    """The tokens of a run or of a step; Letta writes null for what a model did not report."""
+    return Usage(
+        prompt_tokens=statistics.get("prompt_tokens") or 0,
+        completion_tokens=statistics.get("completion_tokens") or 0,
+        total_tokens=statistics.get("total_tokens") or 0,
+        cached_tokens=statistics.get("cached_input_tokens") or 0,
+        reasoning_tokens=statistics.get("reasoning_tokens") or 0,
+        model_calls=statistics.get("step_count") or 0,
+    )
+
+
+class _PendingCall:
+    """A tool call of which the name has arrived and the arguments are arriving."""
+
+    __slots__ = ("_parts", "id", "name")
+
+    def __init__(self, call_id: str, name: str) -> None:
+        self.id = call_id
+        self.name = name
+        self._parts: list[str] = []
+
+    def add(self, arguments: str) -> bool:
+        """Take more of the arguments; whether they are complete now, a JSON object being so exactly when it parses."""
+        self._parts.append(arguments)
+        if not arguments.endswith("}"):
+            return False
+        try:
+            orjson.loads("".join(self._parts))
+        except orjson.JSONDecodeError:
+            return False
+        return True
+
+    def event(self) -> ToolCalled:
+        return ToolCalled(self.id, self.name, "".join(self._parts) or "{}")
+
+
+class StreamParser:
+    """Feed it what the network brings, in pieces of any size; call `end` at the end of the HTTP body.
+
+    `RunEnded` comes from `end` alone: after a cancel a piece of text can still follow the stop reason.
+    """
+
+    __slots__ = ("_call", "_error", "_rest", "_run_id", "_stop_reason")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._run_id: str | None = None
+        self._call: _PendingCall | None = None
+        self._stop_reason: str | None = None
+        self._error: TurnError | None = None
+
+    def feed(self, data: bytes) -> list[AgentEvent]:
+        """The events that `data` completes, in order. Raises StreamBrokenError when a line is not what Letta sends."""
+        lines = (self._rest + data if self._rest else data).split(b"\n")
+        self._rest = lines.pop()
+        events: list[AgentEvent] = []
+        for line in lines:
+            if line.startswith(b"data: {"):
+                try:
+                    self._take(orjson.loads(line[6:]), events)
+                except orjson.JSONDecodeError as cause:
+                    raise StreamBrokenError("a line of the stream is not JSON") from cause
+            elif line.startswith(b"event: cancelled"):
+                self._stop_reason = "cancelled"
+        return events
+
+    def end(self) -> list[AgentEvent]:
+        """The last events, at the end of the body. Raises StreamBrokenError when the run had not said how it ended."""
+        events = self.feed(b"\n")
+        self._flush_call(events)
+        if self._stop_reason is None and self._error is None:
+            raise StreamBrokenError("the stream ended before its run did")
+        events.append(end_of(self._stop_reason, self._error))
+        return events
+
+    def _take(self, chunk: Chunk, events: list[AgentEvent]) -> None:
+        if self._run_id is None and (run_id := chunk.get("run_id")):
+            self._run_id = run_id
+            events.append(RunStarted(run_id))
+        kind = chunk.get("message_type")
+        if kind == "assistant_message":
+            if self._call is not None:
+                self._flush_call(events)
+            content = chunk.get("content")
+            text = content if type(content) is str else text_of(content)
+            if text:
+                events.append(TextDelta(chunk["id"], text))
+        elif kind != "ping":
+            self._take_other(kind, chunk, events)
+
+    def _take_other(self, kind: str | None, chunk: Chunk, events: list[AgentEvent]) -> None:
+        if kind == "tool_call_message":
+            self._tool_call(chunk.get("tool_call") or {}, events)
+            return
+        self._flush_call(events)
+        match kind:
+            case "reasoning_message":
+                if text := chunk.get("reasoning"):
+                    events.append(ReasoningDelta(text))
+            case "tool_return_message":
+                events.append(returned(chunk))
+            case "usage_statistics":
+                events.append(UsageReported(usage_of(chunk)))
+            case "stop_reason" if self._stop_reason != "cancelled":
+                self._stop_reason = chunk.get("stop_reason")
+            case "error_message":
+                self._error = model_error(chunk.get("error_type"), chunk.get("detail"))
+            case None if "error" in chunk:  # an exception inside Letta after the stream had begun
+                self._error = self._error or model_error(None, str(chunk["error"]))
+
+    def _tool_call(self, call: Chunk, events: list[AgentEvent]) -> None:
+        call_id: str = call.get("tool_call_id") or (self._call.id if self._call else "")
+        if self._call is None or self._call.id != call_id:
+            self._flush_call(events)
+            if not call.get("name"):
+                return  # the rest of a call that was told already
+            self._call = _PendingCall(call_id, call["name"])
+        if (arguments := call.get("arguments")) and self._call.add(arguments):
+            self._flush_call(events)
+
+    def _flush_call(self, events: list[AgentEvent]) -> None:
+        if self._call is not None:
+            events.append(self._call.event())
+            self._call = None

@@ -1,0 +1,66 @@
+"""How every user's agent is made, as data: the configuration of ours that Letta is told, and its hash."""
+
+import hashlib
+from typing import Any, Final
+
+import orjson
+from letta_client.types import CreateBlockParam, LlmConfigParam
+
+from server.ports import AgentTemplate
+
+AGENT_TYPE: Final = "letta_v1_agent"
+"""Plain text of the model is the reply; the older types answer through a tool whose text does not stream."""
+
+TOOLS: Final = (
+    "memory_insert",
+    "memory_replace",
+    "archival_memory_insert",
+    "archival_memory_search",
+    "conversation_search",
+)
+
+PROVIDER: Final = "litellm"
+"""The name of each organization's own model provider. `openai` and the like would make Letta summarise with models
+of its own choosing."""
+
+_PERSONA: Final = (
+    "You are a helpful, intelligent assistant with perfect memory. "
+    "You remember all conversations and can recall any detail from past interactions."
+)
+_REVISION: Final = 1
+"""Raised when existing agents need to be brought up to date for a reason that the other parts do not show."""
+
+
+def agent_template(model: str, model_url: str, context_window: int) -> AgentTemplate:
+    """The template of an agent that talks to `model` at `model_url` (ending in /v1)."""
+    parts = [AGENT_TYPE, model, model_url, context_window, PROVIDER, sorted(TOOLS), _REVISION]
+    digest = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
+    return AgentTemplate(model, model_url, digest, context_window)
+
+
+def model_config(template: AgentTemplate) -> LlmConfigParam:
+    """Letta's `llm_config`: the user's own provider by name, and everything Letta would otherwise look up."""
+    return {
+        "model": template.model,
+        "model_endpoint_type": "openai",
+        "model_endpoint": template.model_url,
+        "provider_name": PROVIDER,
+        "provider_category": "byok",
+        "handle": f"{PROVIDER}/{template.model}",
+        "context_window": template.context_window,
+    }
+
+
+def follows(template: AgentTemplate, agent: Any) -> bool:
+    """Whether an agent, as Letta describes it, has the template's model and tools."""
+    config = agent.llm_config.model_dump(mode="json")
+    same_model = all(config.get(name) == value for name, value in model_config(template).items())
+    return same_model and {tool.name for tool in agent.tools} == set(TOOLS)
+
+
+def memory_blocks(name: str | None) -> list[CreateBlockParam]:
+    """What a new agent knows of its user and of itself."""
+    return [
+        {"label": "human", "value": f"User's name: {name or 'Friend'}"},
+        {"label": "persona", "value": _PERSONA},
+    ]
