@@ -9,6 +9,8 @@ from server.stack.service import Command, Service
 from server.stack.stack_env import stack_environment
 
 NOT_PASSED_ON = ("REDIS_URL", "PYTHONDONTWRITEBYTECODE")
+DRAIN_SECONDS = "5"
+"""How long running turns may take to finish when the stack stops; those that don't are recovered at the next start."""
 
 
 class ApiServer(Service):
@@ -22,9 +24,9 @@ class ApiServer(Service):
         inherited = {name: value for name, value in self.layout.environ.items() if name not in NOT_PASSED_ON}
         return Command(
             argv=(sys.executable, "-m", "server", "serve"),
-            env={**inherited, **stack_environment(self.layout)},
+            env={"DRAIN_SECONDS": DRAIN_SECONDS, **inherited, **stack_environment(self.layout)},
             cwd=Path.cwd(),
-            stop_seconds=7,
+            stop_seconds=8,
         )
 
     async def healthy(self) -> bool:

@@ -58,7 +58,7 @@ class PythonEnvironment:
         _stamp(self.folder, self._digest())
 
     def _digest(self) -> str:
-        return _digest(self._lock_file.read_bytes(), sys.version, sys.base_prefix)
+        return _digest(self._lock_file.read_bytes(), sys.version, sys.base_prefix, str(self.folder))
 
 
 class WheelContents:

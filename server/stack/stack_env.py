@@ -2,6 +2,7 @@
 
 from server.stack.layout import LOOPBACK, Layout, write_private
 from server.stack.letta import letta_token, letta_url
+from server.stack.litellm import litellm_master_key, litellm_url, upstream
 from server.stack.postgres import superuser_url
 from server.stack.supabase_lite import anon_key, service_key, supabase_url
 
@@ -10,7 +11,6 @@ HEADER = "# Written by `chat up` for the services of this data directory. Keep i
 
 def stack_environment(layout: Layout) -> dict[str, str]:
     """What the API server needs to know of the local services."""
-    litellm = f"http://{LOOPBACK}:{layout.port('litellm')}"
     return {
         "ENVIRONMENT": "development",
         "HOST": LOOPBACK,
@@ -22,10 +22,10 @@ def stack_environment(layout: Layout) -> dict[str, str]:
         "SUPABASE_DB_URL": superuser_url(layout),
         "LETTA_BASE_URL": letta_url(layout),
         "LETTA_API_TOKEN": letta_token(layout),
-        "LITELLM_BASE_URL": litellm,
-        "LITELLM_MASTER_KEY": layout.secret("litellm_master", prefix="sk-"),
-        "LITELLM_URL_FOR_LETTA": litellm,
-        "AGENT_MODEL": layout.environ.get("AGENT_MODEL") or "gpt-4",
+        "LITELLM_BASE_URL": litellm_url(layout),
+        "LITELLM_MASTER_KEY": litellm_master_key(layout),
+        "LITELLM_URL_FOR_LETTA": litellm_url(layout),
+        "AGENT_MODEL": upstream(layout).model,
     }
 
 

@@ -2,6 +2,7 @@
 
 Applies `supabase/migrations`, exactly as a hosted project gets them."""
 
+import asyncio
 from pathlib import Path
 
 import psycopg
@@ -10,9 +11,9 @@ from server.stack import processes
 from server.stack.environments import Node, NodePackages
 from server.stack.health import answers
 from server.stack.layout import LOOPBACK, Layout
-from server.stack.migrations import apply_migrations
 from server.stack.postgres import connect, ensure_login, superuser_url
 from server.stack.service import Command, Progress, Service, StackError
+from server.supabase_adapter.migrations import MigrationError, apply_migrations
 
 SOURCES = Path(__file__).parent / "supabase"
 MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
@@ -49,9 +50,9 @@ class SupabaseLite(Service):
             raise StackError(f"Supabase's roles could not be created: {error}") from error
         await processes.run(self._node("--prepare"), self.layout.log(self.name), "creating Supabase's auth schema")
         try:
-            await apply_migrations(superuser_url(self.layout), MIGRATIONS)
-        except psycopg.Error as error:
-            raise StackError(f"a migration in {MIGRATIONS} failed: {error}") from error
+            await asyncio.to_thread(apply_migrations, superuser_url(self.layout), MIGRATIONS)
+        except (MigrationError, psycopg.Error) as error:
+            raise StackError(f"the database could not be migrated: {error}") from error
 
     def command(self) -> Command:
         """One Node process."""

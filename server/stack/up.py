@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ctypes
-import importlib
 import os
 import signal
 import time
@@ -16,6 +15,8 @@ from server.stack.console import Console
 from server.stack.environments import Node
 from server.stack.layout import LOOPBACK, Layout
 from server.stack.letta import Letta
+from server.stack.litellm import LiteLLM, upstream
+from server.stack.model import DemoModel
 from server.stack.postgres import Postgres
 from server.stack.redis import Redis
 from server.stack.service import Service, StackError
@@ -31,11 +32,9 @@ def local_services(layout: Layout, with_server: bool) -> list[Service]:
     """Every service of the stack, in the order in which they are shown."""
     node = Node(layout)
     services: list[Service] = [Postgres(layout), Redis(layout), SupabaseLite(layout, node)]
-    with contextlib.suppress(ModuleNotFoundError):
-        services.append(importlib.import_module("server.stack.litellm").LiteLLM(layout, node))
-        if not layout.environ.get("OPENAI_API_KEY"):
-            services.append(importlib.import_module("server.stack.model").DemoModel(layout))
-    services.append(Letta(layout))
+    services += [LiteLLM(layout, node), Letta(layout)]
+    if upstream(layout).demo:
+        services.append(DemoModel(layout))
     if with_server:
         services.append(ApiServer(layout))
     return services
