@@ -1,0 +1,64 @@
+"""An agent's memory, in memory: blocks, archival passages and a context window, one set per agent."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from server.ports import AgentHandle, ContextWindow, MemoryBlock, Passage, PassagePage
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+
+BLOCK_CHARACTERS = 100
+
+
+@dataclass(slots=True)
+class FakeMemory:
+    """Implements `server.ports.AgentMemory`. `down`: the service does not answer."""
+
+    down: bool = False
+    blocks_of: dict[str, dict[str, MemoryBlock]] = field(default_factory=dict)
+    """Blocks by label, by agent id."""
+    passages_of: dict[str, list[Passage]] = field(default_factory=dict)
+    """Oldest first, by agent id."""
+
+    async def blocks(self, agent: AgentHandle) -> list[MemoryBlock]:
+        return list(self._blocks(agent).values())
+
+    async def update_block(self, agent: AgentHandle, label: str, value: str) -> MemoryBlock:
+        blocks = self._blocks(agent)
+        if label not in blocks:
+            raise PlatformError(ErrorCode.NOT_FOUND)
+        if len(value) > blocks[label].limit:
+            raise PlatformError(ErrorCode.TOO_LARGE)
+        blocks[label] = replace(blocks[label], value=value, updated_at=datetime.now(UTC))
+        return blocks[label]
+
+    async def passages(self, agent: AgentHandle, query: str | None, limit: int, before: str | None) -> PassagePage:
+        self._must_answer()
+        newest_first = list(reversed(self.passages_of.get(agent.agent_id, [])))
+        if before is not None:
+            ids = [passage.id for passage in newest_first]
+            newest_first = newest_first[ids.index(before) + 1 :] if before in ids else []
+        found = [passage for passage in newest_first if query is None or query.lower() in passage.text.lower()]
+        return PassagePage(tuple(found[:limit]), len(found) > limit)
+
+    async def context(self, agent: AgentHandle) -> ContextWindow:
+        self._must_answer()
+        return ContextWindow(32_000, 1_200, 800, 100, 200, 100)
+
+    def remember(self, agent: AgentHandle, *texts: str) -> None:
+        """Put passages into the agent's archival memory."""
+        passages = self.passages_of.setdefault(agent.agent_id, [])
+        for text in texts:
+            passages.append(Passage(f"passage-{len(passages)}", text, datetime.now(UTC)))
+
+    def _blocks(self, agent: AgentHandle) -> dict[str, MemoryBlock]:
+        self._must_answer()
+        fresh = {
+            label: MemoryBlock(label, f"about the {label}", BLOCK_CHARACTERS, None, None)
+            for label in ("human", "persona")
+        }
+        return self.blocks_of.setdefault(agent.agent_id, fresh)
+
+    def _must_answer(self) -> None:
+        if self.down:
+            raise PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=5.0)

@@ -1,0 +1,60 @@
+"""What users read, in memory: like row level security it goes by the token alone, and shows only its owner's rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from server.ports import MessagePage, Principal, Profile, TokenVerifier, UsageDay, UsageSum
+from server.protocol.shapes import Message, Turn
+from tests.fakes.database import MemoryDatabase
+
+
+@dataclass(slots=True)
+class FakeReads:
+    """Implements `server.ports.UserReads` on a MemoryDatabase."""
+
+    database: MemoryDatabase
+    verifier: TokenVerifier
+
+    async def profile(self, principal: Principal) -> Profile | None:
+        row = self.database.profiles.get(await self._owner(principal, "profile"))
+        if row is None:
+            return None
+        return Profile(row.account.user, row.account.status_reason, row.account.agent_id, row.account.updated_at)
+
+    async def history(self, principal: Principal, limit: int, *, before: int | None, after: int | None) -> MessagePage:
+        messages = self._messages(await self._owner(principal, "history"))
+        if after is not None:
+            newer = [message for message in messages if message.position > after]
+            return MessagePage(tuple(reversed(newer[:limit])), len(newer) > limit)
+        older = [message for message in messages if before is None or message.position < before]
+        return MessagePage(tuple(reversed(older[-limit:])), len(older) > limit)
+
+    async def turn(self, principal: Principal, turn_id: str) -> Turn | None:
+        owner = await self._owner(principal, "turn")
+        row = self.database.turns.get(turn_id)
+        return self.database.shown(row) if row is not None and row.turn.user_id == owner else None
+
+    async def usage_days(self, principal: Principal, first: date, last: date) -> list[UsageDay]:
+        return self._days(await self._owner(principal, "usage_days"), first, last)
+
+    async def usage_total(self, principal: Principal) -> UsageSum:
+        days = self._days(await self._owner(principal, "usage_total"), date.min, date.max)
+        cost = sum((day.cost for day in days), Decimal(0))
+        return UsageSum(sum(day.messages for day in days), sum(day.tokens for day in days), cost)
+
+    async def _owner(self, principal: Principal, operation: str) -> str:
+        await self.database.reached(operation)
+        return (await self.verifier.verify(principal.token.get_secret_value())).user_id
+
+    def _messages(self, user_id: str) -> Sequence[Message]:
+        turns = [row.turn for row in self.database.of_user(user_id)]
+        return [message for turn in turns for message in (turn.user_message, turn.message) if message is not None]
+
+    def _days(self, user_id: str, first: date, last: date) -> list[UsageDay]:
+        return [
+            UsageDay(day, row.messages, row.tokens, row.cost)
+            for (owner, day), row in sorted(self.database.days.items())
+            if owner == user_id and first <= day <= last
+        ]

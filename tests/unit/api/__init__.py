@@ -1,0 +1,1 @@
+"""The REST API over honest in-memory services, through a real HTTP client."""

@@ -1,0 +1,13 @@
+"""Each test talks to a server of its own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.unit.api.world import World
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with World().serving() as running:
+        yield running

@@ -1,0 +1,166 @@
+"""Signing up, in and out, and who is let in."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from server.protocol.shapes import AgentStatus
+from tests.unit.api.world import PASSWORD, Client, World
+
+REGISTER = {"email": "ann@example.com", "password": PASSWORD, "name": "Ann"}
+
+
+async def test_registering_signs_in_and_begins_to_make_the_agent(world: World) -> None:
+    answer = await world.visitor.post("/api/v1/auth/register", REGISTER)
+    assert answer.status == 201
+    assert answer.json["token_type"] == "bearer"
+    assert answer.json["user"]["name"] == "Ann"
+    assert answer.json["user"]["agent_status"] == "provisioning"
+    user_id = answer.json["user"]["id"]
+    await world.provisioner.ready(user_id)
+    me = await Client(world.http, answer.json["access_token"]).get("/api/v1/auth/me")
+    assert (me.status, me.json["id"], me.json["agent_status"]) == (200, user_id, "active")
+
+
+async def test_registering_does_not_wait_for_a_slow_agent_service(world: World) -> None:
+    never = asyncio.Event()
+
+    async def hang(_operation: str) -> None:
+        await never.wait()
+
+    world.directory.before = hang
+    answer = await world.visitor.post("/api/v1/auth/register", REGISTER)
+    assert answer.status == 201
+
+
+async def test_registering_where_addresses_are_confirmed_answers_202_for_new_and_known_alike(world: World) -> None:
+    world.identity.confirms = True
+    first = await world.visitor.post("/api/v1/auth/register", REGISTER)
+    second = await world.visitor.post("/api/v1/auth/register", REGISTER)
+    assert first.status == second.status == 202
+    assert first.json == second.json == {"status": "confirmation_required", "email": "ann@example.com"}
+
+
+async def test_a_weak_password_is_refused_by_its_own_code(world: World) -> None:
+    answer = await world.visitor.post("/api/v1/auth/register", {**REGISTER, "password": "short"})
+    assert (answer.status, answer.code) == (422, "weak_password")
+
+
+async def test_signing_in_gives_tokens_and_mends_an_unfinished_agent(world: World) -> None:
+    world.directory.before = _fail
+    registered = await world.visitor.post("/api/v1/auth/register", REGISTER)
+    world.directory.before = None
+    answer = await world.visitor.post("/api/v1/auth/login", {"email": "ann@example.com", "password": PASSWORD})
+    assert answer.status == 200
+    assert answer.json["user"]["id"] == registered.json["user"]["id"]
+    assert await world.provisioner.ready(answer.json["user"]["id"])
+
+
+async def _fail(_operation: str) -> None:
+    raise ConnectionRefusedError
+
+
+async def test_a_wrong_password_is_401_and_echoes_nothing(world: World) -> None:
+    await world.visitor.post("/api/v1/auth/register", REGISTER)
+    answer = await world.visitor.post("/api/v1/auth/login", {"email": "ann@example.com", "password": "hunter2hunter2"})
+    assert (answer.status, answer.code) == (401, "unauthorized")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert b"hunter2" not in answer.raw
+
+
+async def test_a_refresh_token_works_once(world: World) -> None:
+    registered = await world.visitor.post("/api/v1/auth/register", REGISTER)
+    body = {"refresh_token": registered.json["refresh_token"]}
+    assert (await world.visitor.post("/api/v1/auth/refresh", body)).status == 200
+    assert (await world.visitor.post("/api/v1/auth/refresh", body)).status == 401
+
+
+async def test_signing_out_answers_204_and_ends_the_refresh_token(world: World) -> None:
+    registered = await world.visitor.post("/api/v1/auth/register", REGISTER)
+    answer = await Client(world.http, registered.json["access_token"]).post("/api/v1/auth/logout")
+    assert (answer.status, answer.raw) == (204, b"")
+    body = {"refresh_token": registered.json["refresh_token"]}
+    assert (await world.visitor.post("/api/v1/auth/refresh", body)).status == 401
+
+
+async def test_a_user_made_by_supabase_alone_gets_an_account_on_the_first_request(world: World) -> None:
+    user = await world.user(ready=False)
+    assert user.user_id not in world.database.profiles
+    assert (await user.get("/api/v1/auth/me")).status == 200
+    assert await world.provisioner.ready(user.user_id)
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Bearer forged", "bearer  forged", "forged"]
+)
+async def test_without_a_valid_token_every_request_is_401(world: World, header: str | None) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    answer = await world.visitor.get("/api/v1/auth/me", headers=headers)
+    assert (answer.status, answer.code) == (401, "unauthorized")
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="chat"'
+
+
+async def test_an_expired_token_says_so(world: World) -> None:
+    user = await world.user()
+    world.passed = timedelta(hours=2)
+    answer = await user.get("/api/v1/auth/me")
+    assert (answer.status, answer.code) == (401, "token_expired")
+    assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("status", [AgentStatus.BLOCKED, AgentStatus.DELETING])
+async def test_a_closed_account_is_refused_everywhere_and_cannot_sign_in(world: World, status: AgentStatus) -> None:
+    registered = await world.visitor.post("/api/v1/auth/register", REGISTER)
+    user_id = registered.json["user"]["id"]
+    await world.provisioner.ready(user_id)
+    world.set_status(user_id, status)
+    sign_in = await world.visitor.post("/api/v1/auth/login", {"email": "ann@example.com", "password": PASSWORD})
+    assert (sign_in.status, sign_in.code) == (403, "account_blocked")
+    request = await Client(world.http, registered.json["access_token"]).get("/api/v1/user/profile")
+    assert (request.status, request.code) == (403, "account_blocked")
+
+
+async def test_signing_in_works_while_the_agent_and_billing_services_are_down(world: World) -> None:
+    world.directory.before = world.billing.before = _fail
+    await world.visitor.post("/api/v1/auth/register", REGISTER)
+    answer = await world.visitor.post("/api/v1/auth/login", {"email": "ann@example.com", "password": PASSWORD})
+    assert answer.status == 200
+
+
+async def test_supabase_being_away_is_a_503_that_says_when_to_try_again(world: World) -> None:
+    world.identity.down = True
+    answer = await world.visitor.post("/api/v1/auth/login", {"email": "ann@example.com", "password": PASSWORD})
+    assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "supabase_unavailable", "5")
+
+
+async def test_too_many_tries_from_one_address_are_429_with_retry_after() -> None:
+    async with World(auth_per_minute=3).serving() as world:
+        body = {"email": "ann@example.com", "password": "guess-guess"}
+        statuses = [(await world.visitor.post("/api/v1/auth/login", body)).status for _ in range(4)]
+        refused = await world.visitor.post("/api/v1/auth/login", body)
+    assert statuses == [401, 401, 401, 429]
+    assert refused.code == "rate_limited"
+    assert 1 <= int(refused.headers["Retry-After"]) <= 20
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("email", "no-at-sign"),
+        ("email", "two words@example.com"),
+        ("email", "a@" + "b" * 260),
+        ("email", 5),
+        ("password", ""),
+        ("password", "\0" * 9),
+        ("name", ""),
+        ("name", "   "),
+        ("name", "n" * 101),
+        ("name", "a\0b"),
+        ("admin", True),
+    ],
+)
+async def test_a_wrong_field_is_pointed_at(world: World, field: str, value: object) -> None:
+    answer = await world.visitor.post("/api/v1/auth/register", {**REGISTER, field: value})
+    assert (answer.status, answer.code) == (400, "invalid_request")
+    assert [error["pointer"] for error in answer.json["errors"]] == [f"/{field}"]

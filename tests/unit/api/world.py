@@ -1,0 +1,238 @@
+"""A server whose services are the fakes, and clients that hold every answer against the route table it came from."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from aiohttp import ClientResponse, web
+from aiohttp.test_utils import TestClient, TestServer
+from pydantic import SecretStr
+
+from server import appkeys
+from server.api import table
+from server.api.openapi import document
+from server.api.ratelimits import AddressLimiter
+from server.api.schemas import Problem
+from server.authentication import Authenticator
+from server.keyring import KeyRing
+from server.metrics import Metrics
+from server.origins import Origins
+from server.ports import AgentTemplate, Plan
+from server.protocol.limits import Limits
+from server.protocol.shapes import AgentStatus, Usage
+from server.provisioning import Provisioner, Workshop
+from server.readiness import Lifecycle, Readiness
+from server.sessions.attempt import AttemptServices
+from server.sessions.hub import SessionHub
+from server.settings import Settings
+from server.tickets import Tickets
+from server.transports.sse import EventStreams
+from server.transports.websocket import WebSocketEndpoint
+from tests.fakes.accounts import FakeAccountStore
+from tests.fakes.agent import FakeAgentGateway
+from tests.fakes.billing import FakeBilling
+from tests.fakes.database import MemoryDatabase
+from tests.fakes.directory import FakeDirectory
+from tests.fakes.identity import LIFETIME, FakeIdentity
+from tests.fakes.memory import FakeMemory
+from tests.fakes.reads import FakeReads
+from tests.fakes.store import FakeSessionStore
+
+SECRET = SecretStr("a secret key that is long enough for this")
+PASSWORD = "correct horse battery"
+DOCUMENT = document(table.ROUTES, "test")
+
+
+@dataclass(slots=True)
+class FlatPrice:
+    """Every model call costs the same: two thousandths of a dollar."""
+
+    async def estimate(self, usage: Usage) -> Decimal | None:
+        return Decimal("0.002") * usage.model_calls
+
+
+@dataclass(slots=True)
+class SwitchProbe:
+    """A dependency that tests switch off. `pings` counts how often it was asked."""
+
+    name: str
+    error: Exception | None = None
+    pings: int = 0
+
+    async def ping(self) -> None:
+        self.pings += 1
+        if self.error is not None:
+            raise self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    raw: bytes
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.raw)
+
+    @property
+    def code(self) -> str:
+        return str(self.json["code"])
+
+
+@dataclass(slots=True)
+class Client:
+    """Somebody who talks to the server, signed in or not."""
+
+    http: "TestClient[web.Request, web.Application]"
+    token: str | None = None
+    user_id: str = ""
+
+    async def get(self, path: str, **options: Any) -> Answer:
+        return await self.request("GET", path, **options)
+
+    async def post(self, path: str, json: Any = None, **options: Any) -> Answer:
+        return await self.request("POST", path, **({"json": json} if json is not None else {}), **options)
+
+    async def patch(self, path: str, json: Any) -> Answer:
+        return await self.request("PATCH", path, json=json)
+
+    async def request(self, method: str, path: str, headers: Mapping[str, str] | None = None, **options: Any) -> Answer:
+        own = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        async with self.http.request(method, path, headers={**own, **(headers or {})}, **options) as response:
+            answer = Answer(response.status, response.headers, await response.read())
+        hold_to_table(method, response, answer)
+        return answer
+
+    async def say(self, content: str, **options: Any) -> Answer:
+        """Send a message and wait for the ended turn."""
+        return await self.post("/api/v1/chat/message", {"content": content, "stream": False}, **options)
+
+
+def hold_to_table(method: str, response: ClientResponse, answer: Answer) -> None:
+    """Every answer has the status, shape and error code that its route declares: the documentation tells the truth."""
+    assert answer.headers["X-Request-ID"]
+    path = response.url.raw_path
+    route = next(
+        (r for r in table.ROUTES if r.method == method and re.fullmatch(re.sub(r"{\w+}", "[^/]+", r.path), path)), None
+    )
+    if answer.status >= 400 and response.content_type == "application/problem+json":
+        problem = Problem.model_validate_json(answer.raw)
+        assert problem.status == answer.status
+        assert problem.request_id == answer.headers["X-Request-ID"]
+        assert ("Retry-After" in answer.headers) == (problem.retry_after is not None)
+        if route is not None:
+            documented = DOCUMENT["paths"][route.path][method.lower()]["responses"]
+            assert problem.code in documented[str(answer.status)]["description"], (route.path, problem.code)
+    elif route is not None:
+        reply = route.replies[answer.status]
+        if reply.model is not None and response.content_type == "application/json":
+            reply.model.model_validate_json(answer.raw)
+
+
+@dataclass(slots=True)
+class World:
+    """The server's services and the knobs of a test. `passed` moves the clock of tokens, tickets and rows."""
+
+    passed: timedelta = timedelta()
+    database: MemoryDatabase = field(init=False)
+    identity: FakeIdentity = field(init=False)
+    gateway: FakeAgentGateway = field(default_factory=FakeAgentGateway)
+    billing: FakeBilling = field(default_factory=FakeBilling)
+    directory: FakeDirectory = field(default_factory=FakeDirectory)
+    memory: FakeMemory = field(default_factory=FakeMemory)
+    lifecycle: Lifecycle = field(default_factory=lambda: Lifecycle("running"))
+    letta: SwitchProbe = field(default_factory=lambda: SwitchProbe("letta"))
+    supabase: SwitchProbe = field(default_factory=lambda: SwitchProbe("supabase"))
+    environment: str = "production"
+    origins: tuple[str, ...] = ("https://app.example.com",)
+    auth_per_minute: int = 0
+    limits: Limits = field(default_factory=Limits)
+    provisioner: Provisioner = field(init=False)
+    hub: SessionHub = field(init=False)
+    http: "TestClient[web.Request, web.Application]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.database = MemoryDatabase(clock=self.now)
+        self.identity = FakeIdentity(self.database)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.passed
+
+    @property
+    def visitor(self) -> Client:
+        """Somebody who is not signed in."""
+        return Client(self.http)
+
+    async def user(self, *, ready: bool = True) -> Client:
+        """A user created at Supabase directly, signed in; with the agent made already unless `ready` is False."""
+        user_id = self.database.sign_up()
+        if ready:
+            await self.provisioner.ready(user_id, self.database.users[user_id])
+        return Client(self.http, self.token(user_id), user_id)
+
+    def token(self, user_id: str, lifetime: timedelta = LIFETIME) -> str:
+        return self.identity.issue(user_id, lifetime).access_token.get_secret_value()
+
+    def set_status(self, user_id: str, status: AgentStatus) -> None:
+        row = self.database.profiles[user_id]
+        row.account = replace(row.account, agent_status=status)
+
+    @asynccontextmanager
+    async def serving(self, change: Callable[[web.Application], None] = lambda app: None) -> AsyncIterator["World"]:
+        """Run the server; `change` may alter the application before it starts."""
+        accounts, store = FakeAccountStore(self.database), FakeSessionStore(self.database)
+        template = AgentTemplate("gpt-4", "http://litellm/v1", "hash-1")
+        workshop = Workshop(self.billing, self.directory, KeyRing(SECRET), Plan(Decimal(5), "30d"), template)
+        self.provisioner = Provisioner(accounts, workshop)
+        attempts = AttemptServices(store, self.gateway, self.provisioner, FlatPrice(), self.limits, now=self.now)
+        self.hub = SessionHub(attempts)
+        tickets = Tickets(store, SECRET, seconds=self.limits.ticket_seconds, clock=self.now)
+        authenticator = Authenticator(self.identity, tickets, accounts, self.provisioner)
+        origins = Origins(self.origins, localhost_allowed=self.environment != "production")
+        app = web.Application()
+        app[appkeys.SETTINGS] = self._settings()
+        app[appkeys.HUB] = self.hub
+        app[appkeys.EVENT_STREAMS] = EventStreams(self.hub, self.limits)
+        app[appkeys.SOCKETS] = WebSocketEndpoint(self.hub, authenticator, origins, self.limits)
+        app[appkeys.IDENTITY] = self.identity
+        app[appkeys.READS] = FakeReads(self.database, self.identity)
+        app[appkeys.ACCOUNTS] = accounts
+        app[appkeys.PROVISIONER] = self.provisioner
+        app[appkeys.MEMORY] = self.memory
+        app[appkeys.BILLING] = self.billing
+        app[appkeys.TICKETS] = tickets
+        app[appkeys.AUTHENTICATOR] = authenticator
+        app[appkeys.AUTH_LIMITER] = AddressLimiter(self.auth_per_minute, 0)
+        app[appkeys.ORIGINS] = origins
+        app[appkeys.METRICS] = Metrics()
+        app[appkeys.READINESS] = Readiness([self.letta, self.supabase], self.lifecycle)
+        app[appkeys.NOW] = self.now
+        table.install(app)
+        change(app)
+        async with self.hub.running(), self.gateway, TestClient(TestServer(app)) as self.http:
+            yield self
+        await self.provisioner.aclose()
+
+    def _settings(self) -> Settings:
+        settings = Settings.model_validate(
+            {
+                "supabase_url": "http://supabase.test",
+                "supabase_anon_key": "anon",
+                "supabase_service_key": "service",
+                "letta_base_url": "http://letta.test",
+                "litellm_base_url": "http://litellm.test",
+                "litellm_master_key": "sk-master",
+                "secret_key": SECRET,
+                "environment": self.environment,
+            }
+        )
+        settings.__dict__["limits"] = self.limits  # what its cached property would hold
+        return settings
