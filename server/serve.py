@@ -1,0 +1,68 @@
+"""`chat serve`: one server process from first bind to last goodbye."""
+
+import asyncio
+import signal
+import socket
+import sys
+
+import click
+import structlog
+import uvloop
+from aiohttp import web
+from pydantic import ValidationError
+
+from server.app import LIFE, create_app
+from server.observability import configure_logging
+from server.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_BACKLOG = 2048
+
+
+@click.command()
+def serve() -> None:
+    """Run the API server against the services named in the environment (HOST, PORT; every interface by default)."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"]).upper() or "settings"
+            click.secho(f"chat: {name}: {problem['msg'].removeprefix('Value error, ')}", err=True, fg="red")
+        sys.exit(2)
+    configure_logging(settings.environment, settings.log_level)
+    uvloop.run(run(settings))
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain: not ready, nothing new, running turns finish, clients reconnect."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    app = create_app(settings)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, _listen(settings.host, settings.port), backlog=_BACKLOG).start()
+        life = app[LIFE]
+        life.started()
+        log.info("server.started", host=settings.host or "*", port=settings.port, environment=settings.environment)
+        await stop.wait()
+        await life.drain(settings.drain_seconds)
+    finally:
+        await runner.cleanup()
+        log.info("server.stopped")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket: of `host`, or of every IPv6 and IPv4 address where none is named and the machine has both."""
+    try:
+        if host:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        if socket.has_dualstack_ipv6():
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
+        return socket.create_server(("", port), backlog=_BACKLOG)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host or '*'}:{port}: {error.strerror or error}") from error

@@ -1,0 +1,120 @@
+"""The real services for whichever tests ask for them: one local stack per run, with the scripted model behind it.
+
+Its software and data live in `.chat-test` (or CHAT_TEST_DATA_DIR) and are reused by the next run. A stack that already
+runs there is used as it is.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.stack.running_stack import RunningStack, free_port, read_env
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 900
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[RunningStack]:
+    """The whole local stack, started once."""
+    data_dir = Path(os.environ.get("CHAT_TEST_DATA_DIR", ROOT / ".chat-test")).absolute()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as running:
+        if not (data_dir / "stack.lock").exists() or not _is_up(data_dir):
+            model_port, api_port = free_port(), free_port()
+            running.enter_context(_scripted_model(model_port, data_dir))
+            (data_dir / "test-ports.json").write_text(json.dumps({"model": model_port, "api": api_port}))
+            running.enter_context(_local_stack(data_dir, api_port, model_port))
+        ports = json.loads((data_dir / "test-ports.json").read_text())
+        yield RunningStack(
+            data_dir=data_dir,
+            url=f"http://127.0.0.1:{ports['api']}",
+            model_url=f"http://127.0.0.1:{ports['model']}",
+            env=read_env(data_dir / "stack.env"),
+        )
+
+
+@pytest.fixture(scope="session")
+def stack_env(stack: RunningStack) -> dict[str, str]:
+    """What stack.env holds: the URL and key of every local service."""
+    return stack.env
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client without limits of its own."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=180)) as session:
+        yield session
+
+
+def _is_up(data_dir: Path) -> bool:
+    done = subprocess.run(
+        [sys.executable, "-m", "server", "status", "--json", "--data-dir", str(data_dir)],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+    )
+    states = [row["state"] for row in json.loads(done.stdout or b"[]")]
+    return bool(states) and all(state == "running" for state in states)
+
+
+@contextmanager
+def _scripted_model(port: int, data_dir: Path) -> Iterator[None]:
+    with (data_dir / "scripted-model.log").open("ab") as log:
+        model = subprocess.Popen(
+            [sys.executable, "-m", "tests.scripted_model", "--port", str(port)], cwd=ROOT, stdout=log, stderr=log
+        )
+        try:
+            _wait_until_answered(f"http://127.0.0.1:{port}/v1/models", model, 60)
+            yield
+        finally:
+            model.terminate()
+            model.wait(10)
+
+
+@contextmanager
+def _local_stack(data_dir: Path, api_port: int, model_port: int) -> Iterator[None]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {
+        "OPENAI_API_KEY": "sk-scripted",
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{model_port}/v1",
+        "AUTH_REQUESTS_PER_MINUTE": "0",
+    }
+    command = [sys.executable, "-m", "server", "up", "--data-dir", str(data_dir), "--port", str(api_port)]
+    up = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+    try:
+        _wait_until_answered(f"http://127.0.0.1:{api_port}/ready", up, START_SECONDS)
+        yield
+    finally:
+        up.send_signal(signal.SIGTERM)
+        try:
+            up.wait(40)
+        except subprocess.TimeoutExpired:
+            up.kill()
+            raise
+
+
+def _wait_until_answered(url: str, process: "subprocess.Popen[bytes]", seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            pytest.exit(f"{process.args!r} ended with {process.returncode}", returncode=3)
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    pytest.exit(f"{url} did not answer within {seconds:.0f} s", returncode=3)

@@ -1,0 +1,148 @@
+"""A client of the platform as its users write one: REST, the WebSocket and SSE, with nothing of the server imported."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+Json = dict[str, Any]
+TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.unsent"})
+PATIENCE = 120.0
+"""Seconds after which a test gives up waiting; generous, since the machines are slow and shared."""
+
+
+@dataclass(slots=True)
+class ChatUser:
+    """A registered user with its tokens."""
+
+    http: aiohttp.ClientSession
+    url: str
+    id: str
+    email: str
+    password: str
+    access_token: str
+    refresh_token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.access_token}"}
+
+    async def call(self, method: str, path: str, body: Json | None = None, **headers: str) -> tuple[int, Any]:
+        """(status, decoded body) of one API call as this user."""
+        url = f"{self.url}{path if path.startswith('/health') else '/api/v1' + path}"
+        async with self.http.request(method, url, json=body, headers={**self.headers, **headers}) as response:
+            text = await response.text()
+            return response.status, json.loads(text) if text else None
+
+    async def get(self, path: str) -> Any:
+        """The body of a GET that must succeed."""
+        status, body = await self.call("GET", path)
+        assert status == 200, (status, body)
+        return body
+
+    async def say(self, content: str, **fields: Any) -> Json:
+        """Send a message over REST and wait for its turn to end. Returns the Turn, completed."""
+        status, turn = await self.call("POST", "/chat/message", {"content": content, "stream": False, **fields})
+        assert status == 200, (status, turn)
+        assert turn["status"] == "completed", turn
+        return dict(turn)
+
+    @asynccontextmanager
+    async def connect(self, after: str | None = None) -> AsyncIterator["Device"]:
+        """A device on the WebSocket, past its `ready` frame."""
+        query = {} if after is None else {"after": after}
+        async with self.http.ws_connect(
+            f"{self.url}/api/v1/chat/stream", headers=self.headers, params=query, max_msg_size=0
+        ) as socket:
+            ready = await asyncio.wait_for(socket.receive_json(), PATIENCE)
+            assert ready["type"] == "ready", ready
+            async with Device(socket, ready) as device:
+                yield device
+
+
+@dataclass(slots=True)
+class Device:
+    """One open socket: it collects every frame, and lets tests wait for the one they mean."""
+
+    socket: aiohttp.ClientWebSocketResponse
+    ready: Json
+    frames: list[Json] = field(default_factory=list)
+    _grown: asyncio.Event = field(default_factory=asyncio.Event)
+    _reader: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._reader is not None
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async for message in self.socket:
+            if message.type is aiohttp.WSMsgType.TEXT:
+                self.frames.append(json.loads(message.data))
+                self._wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
+
+    async def wait_for(self, wanted: Callable[[Json], bool]) -> Json:
+        """The first frame, received or still to come, that is the wanted one."""
+        async with asyncio.timeout(PATIENCE):
+            seen = 0
+            while True:
+                grown = self._grown
+                for frame in self.frames[seen:]:
+                    if wanted(frame):
+                        return frame
+                seen = len(self.frames)
+                assert not self.socket.closed, f"closed with {self.socket.close_code}"
+                await grown.wait()
+
+    async def send(self, **frame: Any) -> None:
+        await self.socket.send_json(frame)
+
+    async def say(self, content: str, **fields: Any) -> Json:
+        """Send a message; returns its ack."""
+        client_message_id = fields.pop("client_message_id", str(uuid.uuid4()))
+        await self.send(type="message", client_message_id=client_message_id, content=content, **fields)
+        return await self.answer_to(client_message_id)
+
+    async def answer_to(self, frame_id: str) -> Json:
+        """The ack or error of one's own frame."""
+        return await self.wait_for(lambda f: f["type"] in ("ack", "error") and f.get("id") == frame_id)
+
+    async def end_of(self, turn_id: str) -> Json:
+        """The turn's terminal event."""
+        return await self.wait_for(lambda f: f["type"] in TERMINAL and f["turn_id"] == turn_id)
+
+    def text_of(self, turn_id: str) -> str:
+        """What this device has put together of a turn's reply from its deltas."""
+        deltas = (f for f in self.frames if f["type"] == "message.delta" and f["turn_id"] == turn_id)
+        return "".join(delta["text"] for delta in deltas)
+
+    def events_of(self, turn_id: str) -> list[Json]:
+        return [f for f in self.frames if f.get("turn_id") == turn_id and "seq" in f]
+
+
+async def register(http: aiohttp.ClientSession, url: str, name: str = "Ada") -> ChatUser:
+    """A new user of its own e-mail address."""
+    email, password = f"{uuid.uuid4().hex[:12]}@example.com", "Passw0rd-2026"
+    async with http.post(
+        f"{url}/api/v1/auth/register", json={"email": email, "password": password, "name": name}
+    ) as response:
+        body = await response.json()
+        assert response.status == 201, (response.status, body)
+    return ChatUser(http, url, body["user"]["id"], email, password, body["access_token"], body["refresh_token"])
