@@ -52,7 +52,6 @@ class Settings(BaseSettings):
     max_waiting_turns: int = Field(default=8, ge=1)
     auth_requests_per_minute: int = Field(default=60, ge=0)
     turn_timeout_seconds: float = Field(default=240.0, gt=0, le=280)
-    auth_requests_per_minute: int = Field(default=30, ge=0)
     drain_seconds: float = Field(default=20.0, ge=0)
 
     @field_validator("allowed_origins", mode="before")
