@@ -1,0 +1,10 @@
+"""Gives every user an account at LiteLLM and an agent at Letta: a saga of repeatable steps that survives any crash.
+
+Core: knows the ports and the key ring, no service. `Provisioner` is what the rest of the platform talks to."""
+
+from server.provisioning.provisioner import Provisioner
+from server.provisioning.repair import RepairLoop
+from server.provisioning.saga import Observer, ProvisioningError
+from server.provisioning.steps import Workshop, is_complete
+
+__all__ = ["Observer", "Provisioner", "ProvisioningError", "RepairLoop", "Workshop", "is_complete"]

@@ -1,0 +1,202 @@
+"""The platform's way to a user's agent: one run per user in this process, shared by all who wait for it.
+
+Owns the tasks of those runs and remembers the agents that are ready; the stored claim keeps other instances out."""
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from server.ports import Account, AccountStore, AgentHandle, FencedError, ProvisioningClaim
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import AgentStatus
+from server.provisioning.saga import CLAIM_SECONDS, Observer, ProvisioningError, Saga
+from server.provisioning.steps import Workshop, is_complete
+
+log = structlog.get_logger(__name__)
+
+REMEMBERED_AGENTS: Final = 10_000
+CONCURRENT_RUNS: Final = 8
+"""Letta serves about two turns a second on a core: a wave of registrations must not starve the conversations."""
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Provisioner:
+    """Makes agents, and says when they are ready.
+
+    `owner` names this instance in claims. `sleep` takes seconds. Close with `aclose`."""
+
+    def __init__(
+        self,
+        store: AccountStore,
+        workshop: Workshop,
+        *,
+        observer: Observer = lambda user_id, status, reason: None,
+        owner: str | None = None,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._template = workshop.template
+        self._saga = Saga(store, workshop, observer)
+        self._owner = owner or f"provisioner-{uuid4()}"
+        self._sleep = sleep
+        self._slots = asyncio.Semaphore(CONCURRENT_RUNS)
+        self._runs: dict[str, asyncio.Task[AgentHandle]] = {}
+        self._agents: OrderedDict[str, AgentHandle] = OrderedDict()
+        self._closed = False
+
+    async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account:
+        """The user's account, created if it is missing; an agent that is not ready is begun in the background.
+
+        Raises PlatformError(supabase_unavailable)."""
+        account = await self._store.ensure(user_id, email, name)
+        if not _is_closed(account) and not is_complete(account, self._template) and not self._closed:
+            self.start(user_id)
+        return account
+
+    def start(self, user_id: str) -> None:
+        """Begin in the background; a run that is under way goes on. Raises PlatformError(draining) after `aclose`."""
+        self._run(user_id)
+
+    async def ready(
+        self, user_id: str, email: str | None = None, name: str | None = None, *, timeout: float = 30.0
+    ) -> AgentHandle:
+        """The user's agent, made or brought up to date first where that is needed; waits up to `timeout` seconds.
+
+        `email` creates a missing account. Raises PlatformError(agent_unavailable | account_blocked | not_found |
+        draining)."""
+        known = self._agents.get(user_id)
+        if known is not None:
+            self._agents.move_to_end(user_id)
+            return known
+        obstacles: list[PlatformError] = []
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._insist(user_id, email, name, obstacles)
+        except TimeoutError as cause:
+            reason = obstacles[-1].message if obstacles else None
+            raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, reason, retry_after=5.0) from cause
+
+    async def attempt(self, user_id: str, *, thorough: bool = False) -> AgentHandle:
+        """One run to its end; `thorough` takes every step again, for agents that were damaged outside.
+
+        Raises ProvisioningError and what `ready` raises."""
+        if thorough:
+            self.forget(user_id)
+        return await _outcome(self._run(user_id, thorough=thorough))
+
+    def forget(self, user_id: str) -> None:
+        """Look at the stored account next time: the remembered agent no longer answers."""
+        self._agents.pop(user_id, None)
+
+    async def aclose(self) -> None:
+        """Stop all runs (each can be continued by any instance) and give their claims back."""
+        self._closed = True
+        runs = list(self._runs.values())
+        for run in runs:
+            run.cancel()
+        await asyncio.gather(*runs, return_exceptions=True)
+
+    async def _insist(
+        self, user_id: str, email: str | None, name: str | None, obstacles: list[PlatformError]
+    ) -> AgentHandle:
+        """Run again after what may pass by itself, for as long as the caller waits."""
+        for pause in _pauses(first=0.5, longest=5.0):
+            try:
+                if email is not None:
+                    await self._store.ensure(user_id, email, name)
+                return await _outcome(self._run(user_id))
+            except PlatformError as error:
+                hopeless = not error.retryable or (isinstance(error, ProvisioningError) and error.permanent)
+                if hopeless or self._closed:
+                    raise
+                obstacles.append(error)
+            await self._sleep(pause)
+        raise AssertionError("unreachable: the pauses never end")
+
+    def _run(self, user_id: str, *, thorough: bool = False) -> asyncio.Task[AgentHandle]:
+        run = self._runs.get(user_id)
+        if run is None:
+            if self._closed:
+                raise PlatformError(ErrorCode.DRAINING)
+            run = asyncio.create_task(self._provision(user_id, thorough=thorough), name=f"provisioning {user_id}")
+            self._runs[user_id] = run
+            run.add_done_callback(partial(self._ended, user_id))
+        return run
+
+    def _ended(self, user_id: str, run: asyncio.Task[AgentHandle]) -> None:
+        del self._runs[user_id]
+        error = None if run.cancelled() else run.exception()
+        if error is not None and not isinstance(error, PlatformError):
+            log.error("provisioning.broke", user_id=user_id, exc_info=error)
+
+    async def _provision(self, user_id: str, *, thorough: bool) -> AgentHandle:
+        """Run the saga, or wait while another instance does; its claim expires if it died."""
+        for pause in _pauses(first=0.2, longest=2.0):
+            account = await self._store.get(user_id)
+            if account is None:
+                raise PlatformError(ErrorCode.NOT_FOUND, "This account does not exist.")
+            if not thorough and is_complete(account, self._template):
+                return self._remember(account)
+            _refuse_closed(account)
+            async with self._slots:
+                claim = await self._store.claim(user_id, self._owner, CLAIM_SECONDS)
+                if claim is not None:
+                    return await self._work(claim, thorough=thorough)
+            await self._sleep(pause)
+        raise AssertionError("unreachable: the pauses never end")
+
+    async def _work(self, claim: ProvisioningClaim, *, thorough: bool) -> AgentHandle:
+        try:
+            return self._remember(await self._saga.run(claim, thorough=thorough))
+        except FencedError as cause:
+            raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, retry_after=1.0) from cause
+        finally:
+            await self._release(claim)
+
+    async def _release(self, claim: ProvisioningClaim) -> None:
+        try:
+            await self._store.release(claim)
+        except PlatformError as error:
+            log.warning("provisioning.claim_not_released", user_id=claim.user_id, code=error.code)
+
+    def _remember(self, account: Account) -> AgentHandle:
+        _refuse_closed(account)
+        handle = account.handle
+        assert handle is not None, "a finished saga has made every part of the agent"
+        self._agents[account.user_id] = handle
+        if len(self._agents) > REMEMBERED_AGENTS:
+            self._agents.popitem(last=False)
+        return handle
+
+
+async def _outcome(run: asyncio.Task[AgentHandle]) -> AgentHandle:
+    """Wait for a run that goes on when the one who waits leaves. Raises PlatformError(draining) when it was stopped."""
+    await asyncio.wait((run,))
+    if run.cancelled():
+        raise PlatformError(ErrorCode.DRAINING)
+    return run.result()
+
+
+def _is_closed(account: Account) -> bool:
+    return account.agent_status in (AgentStatus.BLOCKED, AgentStatus.DELETING)
+
+
+def _refuse_closed(account: Account) -> None:
+    if _is_closed(account):
+        raise PlatformError(ErrorCode.ACCOUNT_BLOCKED)
+
+
+def _pauses(*, first: float, longest: float) -> Iterator[float]:
+    """Growing, jittered waits in seconds, without end."""
+    pause = first
+    while True:
+        yield pause * random.uniform(0.7, 1.3)  # noqa: S311 - spreads load, guards nothing
+        pause = min(pause * 1.7, longest)

@@ -1,0 +1,119 @@
+"""Runs the steps one user still needs, under that user's claim: intent stored before each step, result after it.
+
+Whoever runs next continues from what is stored. Touches the account store and, through the steps, LiteLLM and Letta."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from server.ports import Account, AccountChange, AccountStore, FencedError, ProvisioningClaim
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import AgentStatus
+from server.provisioning.steps import STEPS, UNDER_REPAIR, Job, Step, Workshop
+
+log = structlog.get_logger(__name__)
+
+CLAIM_SECONDS: Final = 60.0
+STEP_SECONDS: Final = 45.0
+"""A step ends well before its claim, so that no two runners ever work on one user."""
+
+Observer = Callable[[str, AgentStatus, str | None], None]
+"""Told of each change of a user's status or its reason: user id, status, reason. Must not raise."""
+
+
+class ProvisioningError(PlatformError):
+    """A step failed. `permanent`: trying again will not help until somebody mends the cause."""
+
+    def __init__(self, reason: str, *, permanent: bool, retry_after: float | None = None) -> None:
+        super().__init__(ErrorCode.AGENT_UNAVAILABLE, reason, retry_after=retry_after)
+        self.permanent = permanent
+
+
+class Saga:
+    """The loop over the steps. Holds nothing between two runs."""
+
+    def __init__(self, store: AccountStore, workshop: Workshop, observer: Observer) -> None:
+        self._store = store
+        self._workshop = workshop
+        self._observer = observer
+
+    async def run(self, claim: ProvisioningClaim, *, thorough: bool = False) -> Account:
+        """Take every step that is needed (`thorough`: each one, even where its result is stored); return the account.
+
+        Raises ProvisioningError, FencedError when the claim was lost, PlatformError(supabase_unavailable)."""
+        account, interrupted = claim.account, claim.account.intent
+        thorough = thorough or account.config_hash == UNDER_REPAIR
+        for step in STEPS:
+            if thorough or step.needed(account, self._workshop.template):
+                intent = replace(_restart(account, thorough=thorough), intent=step.name)
+                account = await self._record(claim, account, intent)
+                account = await self._take(step, claim, Job(account, thorough or step.name == interrupted))
+        return account
+
+    async def _take(self, step: Step, claim: ProvisioningClaim, job: Job) -> Account:
+        account = job.account
+        started = time.monotonic()
+        outcome = "done"
+        try:
+            async with asyncio.timeout(STEP_SECONDS):
+                change = await step.run(self._workshop, job)
+            return await self._record(claim, account, replace(change, intent=""))
+        except FencedError:
+            outcome = "fenced"
+            raise
+        except Exception as cause:
+            failure = _judge(step, cause)
+            outcome = "failed" if failure.permanent else "postponed"
+            await self._give_up(claim, account, failure)
+            raise failure from cause
+        except BaseException:
+            outcome = "cut_off"
+            raise
+        finally:
+            duration_ms = round((time.monotonic() - started) * 1000)
+            log.info("saga.step", user_id=account.user_id, step=step.name, outcome=outcome, duration_ms=duration_ms)
+
+    async def _give_up(self, claim: ProvisioningClaim, account: Account, failure: ProvisioningError) -> None:
+        """Store why. The intent stays: whether the step took effect is not known. An agent that works stays active."""
+        change = AccountChange(status_reason=failure.message)
+        if failure.permanent:
+            change = replace(change, agent_status=AgentStatus.FAILED)
+        try:
+            await self._record(claim, account, change)
+        except PlatformError as error:
+            log.warning("saga.reason_not_stored", user_id=account.user_id, code=error.code)
+
+    async def _record(self, claim: ProvisioningClaim, before: Account, change: AccountChange) -> Account:
+        account = await self._store.record(claim, change)
+        if (account.agent_status, account.status_reason) != (before.agent_status, before.status_reason):
+            self._observer(account.user_id, account.agent_status, account.status_reason)
+        return account
+
+
+def _restart(account: Account, *, thorough: bool) -> AccountChange:
+    """An account that failed or has no agent is being provisioned again; one under repair is not complete."""
+    again = account.agent_status is AgentStatus.FAILED or account.handle is None
+    return AccountChange(
+        agent_status=AgentStatus.PROVISIONING if again else None, config_hash=UNDER_REPAIR if thorough else None
+    )
+
+
+def _judge(step: Step, cause: Exception) -> ProvisioningError:
+    """What a failure means for the user. Whatever nobody foresaw is permanent: repeating it blindly would hide it."""
+    if isinstance(cause, PlatformError) and cause.retryable:
+        reason = f"{cause.message} Setting up your agent goes on by itself."
+        return ProvisioningError(reason, permanent=False, retry_after=cause.retry_after)
+    if isinstance(cause, TimeoutError):
+        reason = f"It took too long {step.purpose}. Setting up your agent goes on by itself."
+        return ProvisioningError(reason, permanent=False)
+    if isinstance(cause, PlatformError):
+        detail = cause.message
+    else:
+        log.error("saga.step_broke", step=step.name, exc_info=cause)
+        detail = "This needs an operator."
+    return ProvisioningError(f"Something went wrong while {step.purpose}. {detail}", permanent=True, retry_after=60.0)

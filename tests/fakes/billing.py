@@ -1,0 +1,68 @@
+"""BillingGateway in memory: customers, their keys by value, and a price list that tests may change."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from pydantic import SecretStr
+
+from server.ports import Budget, ModelPrice, Plan
+from tests.fakes.database import Hook
+
+GPT_4 = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
+
+
+@dataclass(slots=True)
+class Customer:
+    email: str
+    plan: Plan
+    spent: Decimal = Decimal(0)
+
+
+@dataclass(slots=True)
+class FakeBilling:
+    """Implements `server.ports.BillingGateway`.
+
+    `before` and `after` are awaited with the name of each operation, around its effect: one that raises is a service
+    that was not reached, or whose answer was lost."""
+
+    before: Hook | None = None
+    after: Hook | None = None
+    customers: dict[str, Customer] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    """The one key of each user, by user id."""
+    registered: list[str] = field(default_factory=list)
+    """Every key value ever registered that was not registered already."""
+    prices: dict[str, ModelPrice] = field(default_factory=lambda: {"gpt-4": GPT_4})
+
+    async def ensure_customer(self, user_id: str, email: str, plan: Plan) -> None:
+        await self._reached("ensure_customer")
+        self.customers.setdefault(user_id, Customer(email, plan))
+        await self._answered("ensure_customer")
+
+    async def ensure_key(self, user_id: str, key: SecretStr) -> None:
+        await self._reached("ensure_key")
+        value = key.get_secret_value()
+        if self.keys.get(user_id) != value:
+            self.keys[user_id] = value
+            self.registered.append(value)
+        await self._answered("ensure_key")
+
+    async def budget(self, user_id: str) -> Budget | None:
+        await self._reached("budget")
+        customer = self.customers.get(user_id)
+        await self._answered("budget")
+        return Budget(customer.plan.budget, customer.spent, customer.plan.period, None) if customer else None
+
+    async def price(self, model: str) -> ModelPrice | None:
+        await self._reached("price")
+        price = self.prices.get(model)
+        await self._answered("price")
+        return price
+
+    async def _reached(self, operation: str) -> None:
+        if self.before is not None:
+            await self.before(operation)
+
+    async def _answered(self, operation: str) -> None:
+        if self.after is not None:
+            await self.after(operation)

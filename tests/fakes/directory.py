@@ -1,0 +1,120 @@
+"""AgentDirectory in memory: organizations that are not unique by name, and everything else found again or made once."""
+
+import uuid
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
+
+from server.ports import AgentTemplate
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from tests.fakes.database import Hook
+
+
+@dataclass(slots=True)
+class Agent:
+    id: str
+    user_id: str
+    name: str | None
+    template: AgentTemplate
+
+
+@dataclass(slots=True)
+class Member:
+    id: str
+    organization_id: str
+    has_tools: bool = False
+    provider_id: str | None = None
+    key: str | None = None
+    model_url: str | None = None
+    agents: list[Agent] = field(default_factory=list)
+    conversations: dict[str, str] = field(default_factory=dict)
+    """Conversation id by agent id."""
+
+
+@dataclass(slots=True)
+class FakeDirectory:
+    """Implements `server.ports.AgentDirectory`. `before` and `after` as in FakeBilling; `searches` counts the slow look
+    through all organizations."""
+
+    before: Hook | None = None
+    after: Hook | None = None
+    organizations: dict[str, str] = field(default_factory=dict)
+    """User id (the organization's name) by organization id."""
+    members: dict[str, Member] = field(default_factory=dict)
+    searches: int = 0
+
+    async def create_organization(self, user_id: str) -> str:
+        await self._reached("create_organization")
+        organization_id = _new("org")
+        self.organizations[organization_id] = user_id
+        await self._answered("create_organization")
+        return organization_id
+
+    async def find_organization(self, user_id: str) -> str | None:
+        await self._reached("find_organization")
+        self.searches += 1
+        found = next((id_ for id_, name in self.organizations.items() if name == user_id), None)
+        await self._answered("find_organization")
+        return found
+
+    async def ensure_member(self, organization_id: str, user_id: str) -> str:
+        await self._reached("ensure_member")
+        if organization_id not in self.organizations:
+            raise PlatformError(ErrorCode.NOT_FOUND)
+        member = next((one for one in self.members.values() if one.organization_id == organization_id), None)
+        if member is None:
+            member = Member(_new("user"), organization_id)
+            self.members[member.id] = member
+        await self._answered("ensure_member")
+        return member.id
+
+    async def ensure_tools(self, member_id: str) -> None:
+        await self._reached("ensure_tools")
+        self._member(member_id).has_tools = True
+        await self._answered("ensure_tools")
+
+    async def ensure_provider(self, member_id: str, key: SecretStr, template: AgentTemplate) -> str:
+        await self._reached("ensure_provider")
+        member = self._member(member_id)
+        member.provider_id = member.provider_id or _new("provider")
+        member.key, member.model_url = key.get_secret_value(), template.model_url
+        await self._answered("ensure_provider")
+        return member.provider_id
+
+    async def ensure_agent(self, member_id: str, user_id: str, name: str | None, template: AgentTemplate) -> str:
+        await self._reached("ensure_agent")
+        member = self._member(member_id)
+        agent = next((one for one in member.agents if one.user_id == user_id), None)
+        if agent is None:
+            if not member.has_tools:
+                raise PlatformError(ErrorCode.INTERNAL_ERROR, "Tools not found by name.", retryable=False)
+            agent = Agent(_new("agent"), user_id, name, template)
+            member.agents.append(agent)
+        agent.template = template
+        await self._answered("ensure_agent")
+        return agent.id
+
+    async def ensure_conversation(self, member_id: str, agent_id: str) -> str:
+        await self._reached("ensure_conversation")
+        conversation_id = self._member(member_id).conversations.setdefault(agent_id, _new("conv"))
+        await self._answered("ensure_conversation")
+        return conversation_id
+
+    def _member(self, member_id: str) -> Member:
+        member = self.members.get(member_id)
+        if member is None:
+            raise PlatformError(ErrorCode.NOT_FOUND)
+        return member
+
+    async def _reached(self, operation: str) -> None:
+        if self.before is not None:
+            await self.before(operation)
+
+    async def _answered(self, operation: str) -> None:
+        if self.after is not None:
+            await self.after(operation)
+
+
+def _new(kind: str) -> str:
+    return f"{kind}-{uuid.uuid4()}"

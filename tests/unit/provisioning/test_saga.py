@@ -1,0 +1,328 @@
+"""What the saga makes, in which order, and that a crash or failure anywhere leaves nothing doubled or undone."""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from server.keyring import KeyRing
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import AgentStatus
+from tests.unit.provisioning.world import ANN, BOB, OTHER_TEMPLATE, Killed, World, unavailable
+
+EMAIL = "ann@example.com"
+
+
+def operations_of_a_registration() -> list[str]:
+    """What an undisturbed registration asks of the services, in order."""
+    world = World()
+    asyncio.run(world.process().ready(ANN, EMAIL))
+    return world.calls
+
+
+OPERATIONS = operations_of_a_registration()
+STEP_OPERATIONS = [name for name in OPERATIONS if name.startswith(("ensure_", "create_"))]
+POINTS = [
+    pytest.param(number, when, id=f"{when} {name} ({number})")
+    for number, name in enumerate(OPERATIONS, start=1)
+    for when in ("before", "after")
+]
+
+
+async def register_and_die(world: World, nth: int, when: str) -> None:
+    """Register, and be killed at the nth operation. The claim is left behind."""
+    world.kill(nth, when=when)
+    process = world.process()
+    with pytest.raises(Killed):
+        await process.ready(ANN, EMAIL)
+    await process.aclose()
+    world.intercept()
+
+
+async def test_registration_makes_one_of_everything(world: World) -> None:
+    handle = await world.process().ready(ANN, EMAIL)
+    world.assert_one_of_everything()
+    assert handle == world.account().handle
+
+
+async def test_every_step_is_announced_before_it_runs_and_recorded_after(world: World) -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    async def before(operation: str) -> None:
+        if operation in STEP_OPERATIONS and operation != "ensure":
+            seen.append((operation, world.account().intent))
+
+    world.intercept(before)
+    await world.process().ready(ANN, EMAIL)
+    assert seen == [
+        ("ensure_customer", "customer"),
+        ("ensure_key", "key"),
+        ("create_organization", "organization"),
+        ("ensure_member", "member"),
+        ("ensure_tools", "tools"),
+        ("ensure_provider", "provider"),
+        ("ensure_agent", "agent"),
+        ("ensure_conversation", "conversation"),
+    ]
+    assert world.account().intent is None
+
+
+async def test_the_key_is_stored_encrypted_before_litellm_learns_it(world: World) -> None:
+    stored: list[str | None] = []
+
+    async def before(operation: str) -> None:
+        if operation == "ensure_key":
+            stored.append(world.account().encrypted_key)
+
+    world.intercept(before)
+    await world.process().ready(ANN, EMAIL)
+    (text,) = stored
+    assert text is not None
+    assert text.startswith("v1:")
+    assert world.keys.open(ANN, text).get_secret_value() == world.billing.keys[ANN]
+
+
+@pytest.mark.parametrize(("nth", "when"), POINTS)
+async def test_a_crash_at_any_point_is_repaired_by_the_next_run(world: World, nth: int, when: str) -> None:
+    await register_and_die(world, nth, when)
+    await world.process().ready(ANN, EMAIL)
+    world.assert_one_of_everything()
+    assert len(world.billing.registered) == 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, len(OPERATIONS)), st.sampled_from(("before", "after"))), max_size=6))
+def test_any_series_of_crashes_leaves_one_of_everything(crashes: list[tuple[int, str]]) -> None:
+    async def live() -> None:
+        world = World()
+        for nth, when in crashes:
+            world.kill(nth, when=when)
+            process = world.process()
+            try:
+                await process.ready(ANN, EMAIL)
+            except Killed:
+                await process.aclose()
+            world.intercept()
+        await world.process().ready(ANN, EMAIL)
+        world.assert_one_of_everything()
+        assert len(world.billing.registered) == 1
+
+    asyncio.run(live())
+
+
+async def test_all_organizations_are_searched_only_when_one_may_have_been_lost(world: World) -> None:
+    await world.process().ready(ANN, EMAIL)
+    assert world.directory.searches == 0
+    lost = OPERATIONS.index("create_organization") + 1
+    other = World()
+    await register_and_die(other, lost, "after")
+    await other.process().ready(ANN, EMAIL)
+    assert other.directory.searches == 1
+
+
+@pytest.mark.parametrize("operation", STEP_OPERATIONS[1:])
+@pytest.mark.parametrize("code", [ErrorCode.LETTA_UNAVAILABLE, ErrorCode.LITELLM_UNAVAILABLE])
+async def test_an_outage_postpones_the_account_and_its_end_completes_it(
+    world: World, operation: str, code: ErrorCode
+) -> None:
+    world.fail(operation, unavailable(code))
+    process = world.process()
+    await process.ensure_account(ANN, EMAIL)
+    with pytest.raises(PlatformError) as raised:
+        await process.attempt(ANN)
+    assert raised.value.code is ErrorCode.AGENT_UNAVAILABLE
+    assert world.account().agent_status is AgentStatus.PROVISIONING
+    assert "goes on by itself" in (world.account().status_reason or "")
+    world.intercept()
+    await process.attempt(ANN)
+    world.assert_one_of_everything()
+
+
+async def test_with_litellm_down_letta_is_left_alone(world: World) -> None:
+    world.fail("ensure_customer", unavailable(ErrorCode.LITELLM_UNAVAILABLE))
+    process = world.process()
+    await process.ensure_account(ANN, EMAIL)
+    with pytest.raises(PlatformError):
+        await process.attempt(ANN)
+    assert world.directory.organizations == {}
+
+
+async def test_a_refusal_fails_the_account_with_the_reason(world: World) -> None:
+    refusal = PlatformError(ErrorCode.INTERNAL_ERROR, "The model gateway refused the key (HTTP 400).", retryable=False)
+    world.fail("ensure_key", lambda: refusal)
+    process = world.process()
+    await process.ensure_account(ANN, EMAIL)
+    with pytest.raises(PlatformError) as raised:
+        await process.attempt(ANN)
+    assert raised.value.message == (
+        "Something went wrong while registering your model key. The model gateway refused the key (HTTP 400)."
+    )
+    assert world.account().agent_status is AgentStatus.FAILED
+    assert world.account().status_reason == raised.value.message
+
+
+async def test_what_nobody_foresaw_fails_the_account_without_telling_its_details(world: World) -> None:
+    world.fail("ensure_agent", lambda: RuntimeError("password=hunter2"))
+    process = world.process()
+    await process.ensure_account(ANN, EMAIL)
+    with pytest.raises(PlatformError):
+        await process.attempt(ANN)
+    assert world.account().agent_status is AgentStatus.FAILED
+    assert "hunter2" not in (world.account().status_reason or "")
+
+
+async def test_a_failed_account_is_completed_once_the_cause_is_mended(world: World) -> None:
+    world.fail("ensure_agent", lambda: RuntimeError("out of order"))
+    process = world.process()
+    await process.ensure_account(ANN, EMAIL)
+    with pytest.raises(PlatformError):
+        await process.attempt(ANN)
+    world.intercept()
+    await process.ready(ANN)
+    world.assert_one_of_everything()
+    assert [event.status for event in world.events] == [
+        AgentStatus.FAILED,
+        AgentStatus.PROVISIONING,
+        AgentStatus.ACTIVE,
+    ]
+
+
+async def test_a_database_lost_in_the_middle_is_no_failure_of_the_account(world: World) -> None:
+    records = 0
+
+    async def before(operation: str) -> None:
+        nonlocal records
+        records += operation == "record"
+        if records > 6:
+            raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+
+    process = world.process()
+    await process.ensure_account(ANN, EMAIL)
+    world.intercept(before)
+    with pytest.raises(PlatformError):
+        await process.attempt(ANN)
+    world.intercept()
+    await world.process().ready(ANN)
+    world.assert_one_of_everything()
+
+
+async def test_another_configuration_is_brought_to_the_same_agent(world: World) -> None:
+    before = await world.process().ready(ANN, EMAIL)
+    world.template = OTHER_TEMPLATE
+    after = await world.process().ready(ANN)
+    assert after == before
+    world.assert_one_of_everything()
+
+
+async def test_while_a_configuration_cannot_be_brought_the_agent_stays_active(world: World) -> None:
+    await world.process().ready(ANN, EMAIL)
+    world.template = OTHER_TEMPLATE
+    world.fail("ensure_agent", unavailable(ErrorCode.LETTA_UNAVAILABLE))
+    with pytest.raises(PlatformError):
+        await world.process().attempt(ANN)
+    assert world.account().agent_status is AgentStatus.ACTIVE
+
+
+async def test_a_blocked_account_gets_nothing(world: World) -> None:
+    await world.store.ensure(ANN, EMAIL, None)
+    world.set_account(agent_status=AgentStatus.BLOCKED)
+    with pytest.raises(PlatformError) as raised:
+        await world.process().ready(ANN)
+    assert raised.value.code is ErrorCode.ACCOUNT_BLOCKED
+    assert world.billing.customers == {}
+
+
+async def test_an_account_blocked_in_the_middle_does_not_become_active(world: World) -> None:
+    async def before(operation: str) -> None:
+        if operation == "ensure_agent":
+            world.set_account(agent_status=AgentStatus.BLOCKED)
+
+    world.intercept(before)
+    with pytest.raises(PlatformError) as raised:
+        await world.process().ready(ANN, EMAIL)
+    assert raised.value.code is ErrorCode.ACCOUNT_BLOCKED
+    assert world.account().agent_status is AgentStatus.BLOCKED
+
+
+async def test_an_agent_deleted_outside_is_made_again_by_a_thorough_run(world: World) -> None:
+    process = world.process()
+    first = await process.ready(ANN, EMAIL)
+    world.directory.members[first.member_id].agents.clear()
+    world.directory.members[first.member_id].conversations.clear()
+    second = await process.attempt(ANN, thorough=True)
+    assert second.agent_id != first.agent_id
+    assert await process.ready(ANN) == second
+    world.assert_one_of_everything()
+
+
+async def test_a_letta_that_lost_everything_is_filled_again_by_a_thorough_run(world: World) -> None:
+    process = world.process()
+    await process.ready(ANN, EMAIL)
+    world.directory.organizations.clear()
+    world.directory.members.clear()
+    await process.attempt(ANN, thorough=True)
+    world.assert_one_of_everything()
+
+
+async def test_a_key_nobody_can_read_fails_plainly_and_is_replaced_by_a_thorough_run(world: World) -> None:
+    await world.process().ready(ANN, EMAIL)
+    old_key = world.billing.keys[ANN]
+    world.keys, world.template = KeyRing(SecretStr("another secret key, the old one was lost")), OTHER_TEMPLATE
+    with pytest.raises(PlatformError):
+        await world.process().attempt(ANN)
+    assert world.account().agent_status is AgentStatus.FAILED
+    assert world.billing.keys[ANN] == old_key
+    await world.process().attempt(ANN, thorough=True)
+    world.assert_one_of_everything()
+    assert world.billing.keys[ANN] != old_key
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("nth", range(1, 40))
+async def test_a_thorough_run_killed_anywhere_is_continued_by_an_ordinary_one(
+    world: World, nth: int, when: str
+) -> None:
+    await world.process().ready(ANN, EMAIL)
+    world.directory.organizations.clear()
+    world.directory.members.clear()
+    world.keys = KeyRing(SecretStr("another secret key, the old one was lost"))
+    world.kill(nth, when=when)
+    process = world.process()
+    try:
+        await process.attempt(ANN, thorough=True)
+    except Killed:
+        await process.aclose()
+    world.intercept()
+    begun = nth > 3 or (nth, when) == (3, "after")
+    await world.process().attempt(ANN, thorough=not begun)
+    world.assert_one_of_everything()
+
+
+async def test_neither_keys_nor_addresses_appear_in_the_log(
+    world: World, logged: list[MutableMapping[str, Any]]
+) -> None:
+    await world.process().ready(ANN, EMAIL)
+    steps = [event for event in logged if event["event"] == "saga.step"]
+    assert [event["step"] for event in steps] == [
+        "key_value", "customer", "key", "organization", "member", "tools", "provider", "agent", "conversation",
+        "activation",
+    ]  # fmt: skip
+    assert {(event["user_id"], event["outcome"]) for event in steps} == {(ANN, "done")}
+    assert world.billing.keys[ANN] not in str(logged)
+    assert EMAIL not in str(logged)
+
+
+async def test_two_users_get_keys_and_agents_of_their_own(world: World) -> None:
+    process = world.process()
+    ann, bob = await asyncio.gather(process.ready(ANN, EMAIL), process.ready(BOB, "bob@example.com"))
+    assert {ann.member_id, ann.agent_id, ann.conversation_id}.isdisjoint(
+        {bob.member_id, bob.agent_id, bob.conversation_id}
+    )
+    assert world.billing.keys[ANN] != world.billing.keys[BOB]
+    world.assert_one_of_everything(ANN)
+    world.assert_one_of_everything(BOB)
