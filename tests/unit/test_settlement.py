@@ -1,0 +1,88 @@
+"""The cost of a turn to the last digit, and a price list that survives LiteLLM's absence."""
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+
+from server.ports import ModelPrice
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import Usage
+from server.settlement import FRESH_SECONDS, RETRY_SECONDS, Pricing, estimate
+from tests.fakes.billing import GPT_4, FakeBilling
+
+MINI = ModelPrice(Decimal("1.5E-7"), Decimal("6E-7"), Decimal("7.5E-8"))
+
+
+@pytest.mark.parametrize(
+    ("usage", "price", "cost"),
+    [
+        (Usage(prompt_tokens=100, completion_tokens=20), GPT_4, "0.0042"),
+        (Usage(prompt_tokens=100, completion_tokens=20, cached_tokens=40), GPT_4, "0.0042"),
+        (Usage(prompt_tokens=100, completion_tokens=20, cached_tokens=40), MINI, "0.000024"),
+        (Usage(prompt_tokens=100, completion_tokens=20, reasoning_tokens=15), GPT_4, "0.0042"),
+        (Usage(prompt_tokens=10, cached_tokens=40), MINI, "0.00000075"),
+        (Usage(), GPT_4, "0"),
+    ],
+)
+def test_the_estimate_is_what_litellm_charges(usage: Usage, price: ModelPrice, cost: str) -> None:
+    assert estimate(usage, price) == Decimal(cost)
+
+
+def test_a_million_turns_add_up_without_losing_a_digit() -> None:
+    assert estimate(Usage(prompt_tokens=1), MINI) * 1_000_000 == Decimal("0.15")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_a_price_is_asked_for_once_and_again_when_it_is_old() -> None:
+    billing, clock = FakeBilling(), Clock()
+    pricing = Pricing(billing, clock)
+    assert await asyncio.gather(*(pricing.price("gpt-4") for _ in range(5))) == [GPT_4] * 5
+    billing.prices["gpt-4"] = MINI
+    clock.now = FRESH_SECONDS - 1
+    assert await pricing.price("gpt-4") == GPT_4
+    clock.now = FRESH_SECONDS
+    assert await pricing.price("gpt-4") == MINI
+
+
+async def test_many_at_once_ask_once() -> None:
+    asked = 0
+
+    async def before(_: str) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+
+    pricing = Pricing(FakeBilling(before=before))
+    await asyncio.gather(*(pricing.price("gpt-4") for _ in range(10)))
+    assert asked == 1
+
+
+async def test_an_outage_leaves_the_last_price_standing_until_it_is_over() -> None:
+    billing, clock = FakeBilling(), Clock()
+    pricing = Pricing(billing, clock)
+    await pricing.price("gpt-4")
+
+    async def away(_: str) -> None:
+        raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
+
+    billing.before, clock.now = away, FRESH_SECONDS
+    assert await pricing.price("gpt-4") == GPT_4
+    billing.before = None
+    billing.prices["gpt-4"] = MINI
+    clock.now += RETRY_SECONDS
+    assert await pricing.price("gpt-4") == MINI
+
+
+async def test_without_a_price_a_turn_has_no_cost_and_does_not_fail() -> None:
+    pricing = Pricing(FakeBilling())
+    assert await pricing.cost("a-free-model", Usage(prompt_tokens=5)) is None
+    assert await pricing.cost("gpt-4", Usage(prompt_tokens=5)) == Decimal("0.00015")
