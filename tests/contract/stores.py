@@ -1,0 +1,164 @@
+"""The two worlds the store contracts run in: memory, and a real Supabase with its PostgreSQL.
+
+A world offers what the ports cannot say: signing users up, letting time pass, looking at rows.
+"""
+
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Protocol
+
+import psycopg
+from pydantic import SecretStr
+
+from server.ports import AccountStore, SessionStore
+from server.protocol.shapes import AgentStatus, Message
+from server.supabase_adapter.accounts import SupabaseAccountStore
+from server.supabase_adapter.client import SupabaseClient
+from server.supabase_adapter.rows import message_of
+from server.supabase_adapter.sessions import SupabaseSessionStore
+from tests.fakes.accounts import FakeAccountStore
+from tests.fakes.database import MemoryDatabase
+from tests.fakes.store import FakeSessionStore
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A user's usage of today."""
+
+    messages: int
+    tokens: int
+    cost: Decimal
+
+
+class World(Protocol):
+    """Where stores live. `owners` in tests are made unique, so that real databases can be used again and again."""
+
+    sessions: SessionStore
+    accounts: AccountStore
+
+    async def sign_up(self) -> str: ...
+
+    async def delete_user(self, user_id: str) -> None: ...
+
+    async def let_leases_expire(self, user_id: str) -> None:
+        """As if nobody had renewed the user's session and provisioning claim in time."""
+        ...
+
+    async def set_status(self, user_id: str, status: AgentStatus) -> None: ...
+
+    async def today(self, user_id: str) -> Day: ...
+
+    async def history(self, user_id: str) -> list[Message]:
+        """The user's messages by position."""
+        ...
+
+    async def tickets(self) -> set[str]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class MemoryWorld:
+    """The fakes."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+        self.database = MemoryDatabase(clock=lambda: self.now)
+        self.sessions: SessionStore = FakeSessionStore(self.database)
+        self.accounts: AccountStore = FakeAccountStore(self.database)
+
+    async def sign_up(self) -> str:
+        return self.database.sign_up()
+
+    async def delete_user(self, user_id: str) -> None:
+        self.database.delete_user(user_id)
+
+    async def let_leases_expire(self, user_id: str) -> None:
+        self.database.sessions[user_id].heartbeat_at -= timedelta(seconds=13)
+        self.database.profiles[user_id].claimed_until = self.now - timedelta(seconds=1)
+
+    async def set_status(self, user_id: str, status: AgentStatus) -> None:
+        row = self.database.profile(user_id)
+        row.account = replace(row.account, agent_status=status)
+
+    async def today(self, user_id: str) -> Day:
+        day = self.database.days[user_id, self.now.date()]
+        return Day(day.messages, day.tokens, day.cost)
+
+    async def history(self, user_id: str) -> list[Message]:
+        turns = [row.turn for row in self.database.of_user(user_id)]
+        return [message for turn in turns for message in (turn.user_message, turn.message) if message is not None]
+
+    async def tickets(self) -> set[str]:
+        return set(self.database.tickets)
+
+    async def aclose(self) -> None:
+        pass
+
+
+class SupabaseWorld:
+    """A running project, named by the variables of its `stack.env`."""
+
+    def __init__(self, client: SupabaseClient, database: psycopg.AsyncConnection[Any]) -> None:
+        self.client = client
+        self.database = database
+        self.sessions: SessionStore = SupabaseSessionStore(client)
+        self.accounts: AccountStore = SupabaseAccountStore(client)
+
+    @classmethod
+    async def open(cls, env: dict[str, str]) -> "SupabaseWorld":
+        client = SupabaseClient(
+            env["SUPABASE_URL"], SecretStr(env["SUPABASE_ANON_KEY"]), SecretStr(env["SUPABASE_SERVICE_KEY"])
+        )
+        return cls(client, await psycopg.AsyncConnection.connect(env["SUPABASE_DB_URL"], autocommit=True))
+
+    async def sign_up(self) -> str:
+        """A row of Auth's own table: what a sign-up leaves there."""
+        user_id = str(uuid.uuid4())
+        await self.database.execute(
+            "insert into auth.users (id, email) values (%s, %s)", [user_id, f"{user_id[:8]}@example.com"]
+        )
+        return user_id
+
+    async def delete_user(self, user_id: str) -> None:
+        await self.database.execute("delete from auth.users where id = %s", [user_id])
+
+    async def let_leases_expire(self, user_id: str) -> None:
+        await self.database.execute(
+            "update public.sessions set heartbeat_at = heartbeat_at - interval '13 seconds' where user_id = %s",
+            [user_id],
+        )
+        await self.database.execute(
+            "update public.user_profiles set provisioning_expires_at = now() where id = %s", [user_id]
+        )
+
+    async def set_status(self, user_id: str, status: AgentStatus) -> None:
+        await self.accounts.ensure(user_id, f"{user_id[:8]}@example.com", None)
+        await self.database.execute(
+            "update public.user_profiles set agent_status = %s where id = %s", [status, user_id]
+        )
+
+    async def today(self, user_id: str) -> Day:
+        cursor = await self.database.execute(
+            "select total_messages, total_tokens, exact_cost, total_cost from public.usage_metrics where user_id = %s"
+            " and date = (now() at time zone 'utc')::date",
+            [user_id],
+        )
+        [(messages, tokens, exact, shown)] = await cursor.fetchall()
+        assert shown == round(exact, 6)
+        return Day(messages, tokens, exact)
+
+    async def history(self, user_id: str) -> list[Message]:
+        cursor = await self.database.execute(
+            "select private.message_json(m) from public.messages m where user_id = %s order by position", [user_id]
+        )
+        return [message_of(row) for (row,) in await cursor.fetchall()]
+
+    async def tickets(self) -> set[str]:
+        cursor = await self.database.execute("select id from public.tickets")
+        return {ticket_id for (ticket_id,) in await cursor.fetchall()}
+
+    async def aclose(self) -> None:
+        await self.client.aclose()
+        await self.database.close()
