@@ -13,7 +13,7 @@ from server.stack import processes
 from server.stack.environments import Node, NodePackages, PythonEnvironment
 from server.stack.health import answers
 from server.stack.layout import LOOPBACK, Layout, write_private
-from server.stack.litellm_config import MODEL_KEY, MODEL_URL, Upstream, configuration
+from server.stack.litellm_config import DEFAULT_MODEL, MODEL_KEY, MODEL_URL, Upstream, configuration
 from server.stack.litellm_migrations import apply_litellm_migrations
 from server.stack.model import demo_model_url
 from server.stack.postgres import database_url, ensure_database
@@ -21,7 +21,6 @@ from server.stack.service import Command, Progress, Service, StackError
 
 ENGINE_SOURCES = Path(__file__).parent / "litellm_engine"
 OPENAI_URL = "https://api.openai.com/v1"
-DEFAULT_MODEL = "gpt-4"
 DATABASE_OPTIONS = "?connection_limit=10&pool_timeout=60"
 
 
@@ -165,7 +164,7 @@ def upstream(layout: Layout) -> Upstream:
     model = layout.environ.get("AGENT_MODEL") or DEFAULT_MODEL
     key = layout.environ.get("OPENAI_API_KEY")
     if key:
-        return Upstream(model, layout.environ.get("OPENAI_BASE_URL") or OPENAI_URL, key, demo=False)
+        return Upstream(model, layout.environ.get("OPENAI_BASE_URL") or OPENAI_URL, key)
     return Upstream(model, demo_model_url(layout), "demo", demo=True)
 
 

@@ -17,12 +17,13 @@ MODEL_KEY = "STACK_MODEL_KEY"
 DEPLOYMENT = "stack-agent-model"
 SPEND_WRITE_SECONDS = 1
 
+DEFAULT_MODEL = "gpt-4"
 GPT_4_PRICES = {
     "input_cost_per_token": 0.00003,
     "output_cost_per_token": 0.00006,
     "cache_read_input_token_cost": 0.000015,
 }
-"""US dollars per token: OpenAI's prices of gpt-4; half the price for cached tokens, so that those are told apart."""
+"""US dollars per token, as OpenAI's gpt-4; and half for cached tokens (which gpt-4 has not), to tell those apart."""
 
 _HEADER = "# Written by `chat up` at every start.\n"
 _log = structlog.get_logger(__name__)
@@ -30,18 +31,19 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where the agents' model is served."""
+    """Where the agents' model is served; `demo` when that is the stack's own demo model."""
 
     model: str
     url: str
     key: str
-    demo: bool
+    demo: bool = False
 
 
 def configuration(upstream: Upstream, cost_map: Mapping[str, Any]) -> str:
     """The text of config.yaml (JSON, which is YAML).
 
-    `cost_map` is LiteLLM's own: model name → prices and limits. A model it knows keeps those prices."""
+    `cost_map` is LiteLLM's own: model name → prices and limits. A model it knows keeps those prices, but for
+    gpt-4; one it does not is charged as gpt-4."""
     settings = {
         "model_list": [
             {
@@ -50,7 +52,7 @@ def configuration(upstream: Upstream, cost_map: Mapping[str, Any]) -> str:
                     "model": f"openai/{upstream.model}",
                     "api_base": f"os.environ/{MODEL_URL}",
                     "api_key": f"os.environ/{MODEL_KEY}",
-                    **_prices(upstream, cost_map),
+                    **_prices(upstream.model, cost_map),
                 },
                 "model_info": {"id": DEPLOYMENT},
             }
@@ -68,10 +70,10 @@ def configuration(upstream: Upstream, cost_map: Mapping[str, Any]) -> str:
     return _HEADER + json.dumps(settings, indent=2) + "\n"
 
 
-def _prices(upstream: Upstream, cost_map: Mapping[str, Any]) -> dict[str, float]:
-    known = "input_cost_per_token" in cost_map.get(upstream.model, {})
-    if known and not upstream.demo:
+def _prices(model: str, cost_map: Mapping[str, Any]) -> dict[str, float]:
+    if model == DEFAULT_MODEL:
+        return GPT_4_PRICES
+    if "input_cost_per_token" in cost_map.get(model, {}):
         return {}
-    if not known:
-        _log.warning("litellm.price_unknown", model=upstream.model, charged_as="gpt-4")
+    _log.warning("litellm.price_unknown", model=model, charged_as=DEFAULT_MODEL)
     return GPT_4_PRICES

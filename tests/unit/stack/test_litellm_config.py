@@ -12,9 +12,13 @@ from server.stack.litellm import upstream
 from server.stack.litellm_config import GPT_4_PRICES, Upstream, configuration
 from server.stack.litellm_migrations import Migration, read_migrations
 
-COST_MAP = {"gpt-4": {"input_cost_per_token": 1.0}, "o-image": {"input_cost_per_image": 1.0}}
+COST_MAP = {
+    "gpt-4": {"input_cost_per_token": 1.0},
+    "gpt-5": {"input_cost_per_token": 2.0},
+    "o-image": {"input_cost_per_image": 1.0},
+}
 DEMO = Upstream("gpt-4", "http://127.0.0.1:1/v1", "demo", demo=True)
-REAL = Upstream("gpt-4", "https://example.com/v1", "sk-very-secret", demo=False)
+REAL = Upstream("gpt-4", "https://example.com/v1", "sk-very-secret")
 
 
 def model_entry(text: str) -> dict[str, Any]:
@@ -23,21 +27,23 @@ def model_entry(text: str) -> dict[str, Any]:
     return dict(entry)
 
 
-def test_the_demo_model_costs_what_gpt_4_does() -> None:
+def test_gpt_4_has_its_price_and_a_lower_one_for_cached_tokens() -> None:
     parameters = model_entry(configuration(DEMO, COST_MAP))["litellm_params"]
 
     assert {name: parameters[name] for name in GPT_4_PRICES} == GPT_4_PRICES
     assert GPT_4_PRICES["cache_read_input_token_cost"] < GPT_4_PRICES["input_cost_per_token"]
 
 
-def test_a_real_model_that_litellm_knows_keeps_litellms_prices() -> None:
-    assert not model_entry(configuration(REAL, COST_MAP))["litellm_params"].keys() & GPT_4_PRICES.keys()
+def test_another_model_that_litellm_knows_keeps_litellms_prices() -> None:
+    known = Upstream("gpt-5", "https://example.com/v1", "sk-a")
+
+    assert not model_entry(configuration(known, COST_MAP))["litellm_params"].keys() & GPT_4_PRICES.keys()
 
 
 @pytest.mark.parametrize("model", ["llama3", "o-image"])
 def test_a_model_without_a_known_token_price_is_charged_as_gpt_4_and_the_log_says_so(model: str) -> None:
     with capture_logs() as events:
-        entry = model_entry(configuration(Upstream(model, "http://127.0.0.1:11434/v1", "x", demo=False), COST_MAP))
+        entry = model_entry(configuration(Upstream(model, "http://127.0.0.1:11434/v1", "x"), COST_MAP))
 
     assert entry["model_name"] == model
     assert entry["litellm_params"]["model"] == f"openai/{model}"
@@ -61,11 +67,11 @@ def test_the_deployment_id_is_no_public_model_name() -> None:
     [
         (
             {"OPENAI_API_KEY": "sk-a"},
-            Upstream("gpt-4", "https://api.openai.com/v1", "sk-a", demo=False),
+            Upstream("gpt-4", "https://api.openai.com/v1", "sk-a"),
         ),
         (
             {"OPENAI_API_KEY": "x", "OPENAI_BASE_URL": "http://127.0.0.1:11434/v1", "AGENT_MODEL": "llama3"},
-            Upstream("llama3", "http://127.0.0.1:11434/v1", "x", demo=False),
+            Upstream("llama3", "http://127.0.0.1:11434/v1", "x"),
         ),
     ],
 )
