@@ -1,0 +1,32 @@
+"""`python -m tests.bench relay | idle | first-token`: each prints its figures side by side."""
+
+import click
+
+from tests.bench import idle as idle_bench
+from tests.bench import relay as relay_bench
+
+
+@click.group()
+def main() -> None:
+    """Benchmarks. Compare only figures of one run."""
+
+
+@main.command()
+@click.option("--sessions", default=200, show_default=True)
+@click.option("--chunks", default=200, show_default=True)
+@click.option("--rate", default=20.0, show_default=True, help="Chunks per second and session.")
+@click.option("--rounds", default=3, show_default=True)
+def relay(sessions: int, chunks: int, rate: float, rounds: int) -> None:
+    """Chunk latency and CPU per chunk against a bare relay."""
+    relay_bench.main(sessions, chunks, rate, rounds)
+
+
+@main.command()
+@click.option("--connections", default=1000, show_default=True)
+def idle(connections: int) -> None:
+    """Memory per idle connection against bare aiohttp."""
+    idle_bench.main(connections)
+
+
+if __name__ == "__main__":
+    main()

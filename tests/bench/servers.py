@@ -1,0 +1,148 @@
+"""The two servers that are compared: ours with in-memory stores, and the barest relay aiohttp can be.
+
+Both take a text frame on a WebSocket, post to the same upstream, and send what it streams.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Final
+
+import aiohttp
+import click
+import orjson
+import structlog
+import uvloop
+from aiohttp import web
+from pydantic import SecretStr
+
+from server.authentication import Authenticator
+from server.letta_adapter.client import LettaClient
+from server.letta_adapter.gateway import LettaGateway
+from server.origins import Origins
+from server.ports import Account, AgentHandle, Principal
+from server.protocol.codes import ErrorCode
+from server.protocol.limits import Limits
+from server.protocol.shapes import Usage
+from server.resilience import Breaker
+from server.sessions.attempt import AttemptServices
+from server.sessions.hub import SessionHub
+from server.tickets import Tickets
+from server.transports.websocket import WebSocketEndpoint
+from tests.fakes.accounts import FakeAccountStore
+from tests.fakes.database import MemoryDatabase
+from tests.fakes.store import FakeSessionStore
+
+_HOUR: Final = timedelta(hours=1)
+
+
+class AnyToken:
+    """A verifier for whom the token is the user's id."""
+
+    async def verify(self, token: str) -> Principal:
+        return Principal(token, "bench@example.com", SecretStr(token), datetime.now(UTC) + _HOUR)
+
+
+class Opener:
+    """Accounts without provisioning."""
+
+    def __init__(self, accounts: FakeAccountStore, database: MemoryDatabase) -> None:
+        self._accounts = accounts
+        self._database = database
+
+    async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account:
+        self._database.users.setdefault(user_id, email)
+        return await self._accounts.ensure(user_id, email, name)
+
+    def start(self, user_id: str) -> None:
+        """Nothing to make."""
+
+
+class OneAgent:
+    """Every user's agent, ready."""
+
+    async def ready(self, user_id: str, *, timeout: float) -> AgentHandle:
+        return AgentHandle("user-00000000-0000-4000-8000-000000000000", "agent-1", "conv-1")
+
+
+class ListPrice:
+    async def estimate(self, usage: Usage) -> Decimal | None:
+        return Decimal("0.00003") * usage.prompt_tokens
+
+
+def our_app(upstream: str, running_turns: int) -> web.Application:
+    """Our sessions and socket around the real Letta adapter."""
+
+    async def collaborators(app: web.Application) -> AsyncIterator[None]:
+        database = MemoryDatabase()
+        store, accounts = FakeSessionStore(database), FakeAccountStore(database)
+        limits = Limits(running_turns=running_turns)
+        letta = LettaClient(upstream, SecretStr("password"), Breaker("letta", ErrorCode.LETTA_UNAVAILABLE))
+        hub = SessionHub(AttemptServices(store, LettaGateway(letta), OneAgent(), ListPrice(), limits))
+        tickets = Tickets(store, SecretStr("bench" * 10))
+        authenticator = Authenticator(AnyToken(), tickets, accounts, Opener(accounts, database))
+        endpoint.append(WebSocketEndpoint(hub, authenticator, Origins((), localhost_allowed=True), limits))
+        async with hub.running():
+            yield
+        await letta.aclose()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await endpoint[0].handle(request)
+
+    endpoint: list[WebSocketEndpoint] = []
+    app = web.Application()
+    app.router.add_get("/api/v1/chat/stream", handle)
+    app.cleanup_ctx.append(collaborators)
+    return app
+
+
+def bare_app(upstream: str) -> web.Application:
+    """One parse and one dump a chunk, and nothing else."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(compress=False)
+        await socket.prepare(request)
+        async for message in socket:
+            body = orjson.loads(message.data)
+            async with client[0].post(f"{upstream}/relay", json=body) as response:
+                async for line in response.content:
+                    if line.startswith(b"data: {"):
+                        await socket.send_str(orjson.dumps(orjson.loads(line[6:])).decode())
+        return socket
+
+    async def collaborators(app: web.Application) -> AsyncIterator[None]:
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
+            client.append(session)
+            yield
+
+    client: list[aiohttp.ClientSession] = []
+    app = web.Application()
+    app.router.add_get("/api/v1/chat/stream", handle)
+    app.cleanup_ctx.append(collaborators)
+    return app
+
+
+async def _serve(app: web.Application, port: int) -> None:
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=2048).start()
+    await asyncio.Event().wait()
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["ours", "bare"]))
+@click.option("--port", type=int, required=True)
+@click.option("--upstream", required=True)
+@click.option("--running-turns", type=int, default=2000)
+def main(kind: str, port: int, upstream: str, running_turns: int) -> None:
+    """Serve one of the two."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    app = our_app(upstream, running_turns) if kind == "ours" else bare_app(upstream)
+    uvloop.run(_serve(app, port))
+
+
+if __name__ == "__main__":
+    main()
