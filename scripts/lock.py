@@ -1,0 +1,58 @@
+"""Lock the server's and the developers' packages: `python scripts/lock.py`, after a change of pyproject.toml.
+
+Writes requirements.txt, requirements-dev.txt and the constraints in pyproject.toml by which `uv run` takes the
+same versions. Releases younger than two weeks are passed over: a poisoned one is usually found by then."""
+
+import re
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COOLDOWN = timedelta(days=14)
+HEADER = "# Locked for Python 3.11 to 3.13 by scripts/lock.py; change pyproject.toml and run it again.\n"
+BUILD_BACKEND = "hatchling\neditables\n"
+"""What building the project for `uv run` takes: [build-system] and what an editable install adds."""
+
+
+def main() -> None:
+    """Needs uv on PATH and a package registry. Raises CalledProcessError when nothing satisfies pyproject.toml."""
+    newest = (datetime.now(UTC) - COOLDOWN).strftime("%Y-%m-%dT00:00:00Z")
+    project = ROOT / "pyproject.toml"
+    text = project.read_text("utf-8")
+    project.write_text(_constrained(_constrained(text, "constraint", []), "build-constraint", []), "utf-8")
+    _lock("requirements.txt", newest)
+    pins = _lock("requirements-dev.txt", newest, "--group", "dev", "--constraint", "requirements.txt")
+    builders = _pins(_compile("-", newest, given=BUILD_BACKEND))
+    project.write_text(_constrained(_constrained(text, "constraint", pins), "build-constraint", builders), "utf-8")
+
+
+def _lock(name: str, newest: str, *options: str) -> list[str]:
+    """Lock into the file `name`; its pins."""
+    text = _compile("pyproject.toml", newest, "--generate-hashes", *options)
+    (ROOT / name).write_text(HEADER + text, "utf-8")
+    return _pins(text)
+
+
+def _compile(source: str, newest: str, *options: str, given: str | None = None) -> str:
+    """What uv resolves `source` (or, for "-", `given`) to, without a trace of where it came from."""
+    command = ["uv", "pip", "compile", source, "--universal", "--python-version", "3.11", "--exclude-newer", newest]
+    command += ["--no-header", "--no-emit-index-url", "--no-emit-find-links", "--no-config", "--quiet", *options]
+    return subprocess.run(command, cwd=ROOT, check=True, input=given, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603
+
+
+def _pins(text: str) -> list[str]:
+    """The `name==version ; marker` of each package in a requirements file."""
+    return [line.removesuffix("\\").strip() for line in text.splitlines() if line[:1].isalnum()]
+
+
+def _constrained(text: str, kind: str, pins: list[str]) -> str:
+    """pyproject.toml's text with these pins as its `<kind>-dependencies`."""
+    lines = "".join(f'    "{pin}",\n' for pin in pins)
+    block = rf"^{kind}-dependencies = \[\n.*?^\]\n"
+    new = f"{kind}-dependencies = [\n{lines}]\n"
+    return re.sub(block, lambda _: new, text, count=1, flags=re.DOTALL | re.MULTILINE)
+
+
+if __name__ == "__main__":
+    main()
