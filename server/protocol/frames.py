@@ -15,6 +15,8 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import Json, OnBusy, Turn
 
 MAX_CONTENT_CHARACTERS = 32_000
+MAX_FIELD_ERRORS = 20
+"""So that a request of nothing but wrong fields is not answered with a longer list of them."""
 
 
 def _storable_text(value: str) -> str:
@@ -81,11 +83,14 @@ def parse_client_frame(text: str, most_bytes: int) -> AnyClientFrame:
 def field_errors(cause: PydanticValidationError, skip: tuple[str, ...] = ()) -> tuple[FieldError, ...]:
     """What pydantic found wrong, as JSON pointers; the values themselves are never repeated."""
     return tuple(
-        FieldError(
-            "".join(f"/{part}" for part in error["loc"] if part not in skip), error["msg"].removeprefix("Value error, ")
-        )
-        for error in cause.errors(include_url=False, include_context=False, include_input=False)
+        FieldError(_pointer(error["loc"], skip), error["msg"].removeprefix("Value error, "))
+        for error in cause.errors(include_url=False, include_context=False, include_input=False)[:MAX_FIELD_ERRORS]
     )
+
+
+def _pointer(location: tuple[int | str, ...], skip: tuple[str, ...]) -> str:
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location if part not in skip)
+    return "".join(f"/{part}" for part in parts)
 
 
 def _refusal(text: str, cause: PydanticValidationError) -> PlatformError:
