@@ -45,7 +45,7 @@ def read_query(request: web.Request, model: type[M]) -> M:
         unquote_to_bytes(request.rel_url.raw_query_string).decode()
     except UnicodeDecodeError as cause:
         raise PlatformError(ErrorCode.INVALID_REQUEST, "The query is not valid UTF-8.") from cause
-    names = list(request.query)
+    names = [name for name, _ in request.query.items()]
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         errors = tuple(FieldError(f"/{name}", "must be given once") for name in sorted(repeated))

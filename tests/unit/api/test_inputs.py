@@ -1,0 +1,136 @@
+"""Bad input: one clear error each, and never a 500."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+
+from server.api.inputs import BODY_BYTES
+from server.protocol.frames import MAX_CONTENT_CHARACTERS
+from tests.unit.api.world import World
+
+MESSAGE = "/api/v1/chat/message"
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"nonsense",
+        b'{"content": "a",}',
+        b'{"content": NaN}',
+        b'{"content": "\xff\xfe"}',
+        b'{"content": "\xed\xa0\x80"}',
+        b'{"content": "\\ud800"}',
+        b'{"content": "\\udc00 alone"}',
+        b'{"content": "\\u0000"}',
+        b"\xef\xbb\xbf{}",
+        b"[]",
+        b'"text"',
+        b"null",
+        b"1",
+        b"[" * 5000,
+        b'{"a":' * 5000,
+        b"\0",
+    ],
+)
+async def test_a_malformed_body_is_400(world: World, body: bytes) -> None:
+    answer = await (await world.user()).post(MESSAGE, data=body, headers=JSON)
+    assert (answer.status, answer.code) == (400, "invalid_request")
+    assert world.gateway.sent == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json"]
+)
+async def test_another_content_type_is_400_and_says_which_is_wanted(world: World, kind: str) -> None:
+    answer = await (await world.user()).post(MESSAGE, data=b'{"content":"hi"}', headers={"Content-Type": kind})
+    assert (answer.status, answer.code) == (400, "invalid_request")
+    assert "application/json" in answer.json["detail"]
+
+
+async def test_a_content_type_with_a_charset_is_fine(world: World) -> None:
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    answer = await (await world.user()).post(MESSAGE, data=b'{"content":"hi","stream":false}', headers=headers)
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        ({}, ["/content"]),
+        ({"content": None}, ["/content"]),
+        ({"content": 1}, ["/content"]),
+        ({"content": ["hi"]}, ["/content"]),
+        ({"content": ""}, ["/content"]),
+        ({"content": " \n\t"}, ["/content"]),
+        ({"content": "hi", "stream": "false"}, ["/stream"]),
+        ({"content": "hi", "stream": 0}, ["/stream"]),
+        ({"content": "hi", "on_busy": "wait"}, ["/on_busy"]),
+        ({"content": "hi", "client_message_id": ""}, ["/client_message_id"]),
+        ({"content": "hi", "client_message_id": "a b"}, ["/client_message_id"]),
+        ({"content": "hi", "client_message_id": "é"}, ["/client_message_id"]),
+        ({"content": "hi", "client_message_id": "i" * 129}, ["/client_message_id"]),
+        ({"content": "hi", "model": "gpt-5"}, ["/model"]),
+        ({"content": 1, "stream": "x", "a/b": 1}, ["/content", "/stream", "/a~1b"]),
+    ],
+)
+async def test_every_wrong_field_is_pointed_at(world: World, body: dict[str, Any], pointers: list[str]) -> None:
+    answer = await (await world.user()).post(MESSAGE, body)
+    assert (answer.status, answer.code) == (400, "invalid_request")
+    assert [error["pointer"] for error in answer.json["errors"]] == pointers
+
+
+async def test_a_body_of_nothing_but_wrong_fields_gets_a_short_list(world: World) -> None:
+    answer = await (await world.user()).post(MESSAGE, {f"field-{number}": 1 for number in range(5000)})
+    assert answer.status == 400
+    assert len(answer.json["errors"]) == 20
+
+
+async def test_an_empty_body_says_what_is_missing(world: World) -> None:
+    answer = await (await world.user()).post(MESSAGE)
+    assert [error["pointer"] for error in answer.json["errors"]] == ["/content"]
+
+
+async def test_the_longest_message_passes_however_it_is_escaped(world: World) -> None:
+    user = await world.user()
+    content = "ж" * MAX_CONTENT_CHARACTERS
+    escaped = b'{"stream":false,"content":"%b"}' % (b"\\u0436" * MAX_CONTENT_CHARACTERS)
+    answer = await user.post(MESSAGE, data=escaped, headers=JSON)
+    assert (answer.status, answer.json["user_message"]["content"]) == (200, content)
+    emoji = orjson.dumps({"stream": False, "content": "🙂" * MAX_CONTENT_CHARACTERS})
+    assert (await user.post(MESSAGE, data=emoji, headers=JSON)).status == 200
+
+
+async def test_a_longer_message_is_413_and_points_at_it(world: World) -> None:
+    answer = await (await world.user()).say("x" * (MAX_CONTENT_CHARACTERS + 1))
+    assert (answer.status, answer.code) == (413, "too_large")
+    assert [error["pointer"] for error in answer.json["errors"]] == ["/content"]
+
+
+async def test_a_body_of_a_megabyte_is_413_whether_announced_or_not(world: World) -> None:
+    user = await world.user()
+    announced = await user.post(MESSAGE, data=b"x" * 1_000_000, headers=JSON)
+    assert (announced.status, announced.code) == (413, "too_large")
+
+    async def unannounced() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield b"x" * (BODY_BYTES // 2)
+
+    answer = await user.post(MESSAGE, data=unannounced(), headers=JSON)
+    assert (answer.status, answer.code) == (413, "too_large")
+
+
+async def test_the_same_connection_works_on_after_a_refusal(world: World) -> None:
+    user = await world.user()
+    assert (await user.post(MESSAGE, data=b"{", headers=JSON)).status == 400
+    assert (await user.say("hello")).status == 200
+
+
+async def test_what_was_sent_is_never_repeated_in_a_refusal(world: World) -> None:
+    body = {"email": "ann@example.com", "password": "hunter2hunter2", "passwort": "hunter2hunter2"}
+    answer = await world.visitor.post("/api/v1/auth/register", body)
+    assert answer.status == 400
+    assert b"hunter2" not in answer.raw

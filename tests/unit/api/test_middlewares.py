@@ -1,0 +1,167 @@
+"""What surrounds every request: ids, problems, CORS, the log line and the metrics."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from server.api import table
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from tests.unit.api.world import World
+
+PREFLIGHT = {
+    "Origin": "https://app.example.com",
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "authorization, idempotency-key, last-event-id, prefer, content-type",
+}
+
+
+async def _broken(_request: web.Request) -> web.Response:
+    raise RuntimeError("password=hunter2")
+
+
+async def _broken_stream(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+
+
+async def _several(_request: web.Request) -> web.Response:
+    async def refuse() -> None:
+        raise PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=0.2)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(refuse())
+        group.create_task(refuse())
+    raise AssertionError
+
+
+def _with_faults(app: web.Application) -> None:
+    app.router.add_get("/test/broken", _broken)
+    app.router.add_get("/test/broken-stream", _broken_stream)
+    app.router.add_get("/test/several", _several)
+
+
+@pytest.fixture
+async def faulty() -> AsyncIterator[World]:
+    async with World().serving(_with_faults) as world:
+        yield world
+
+
+async def test_a_request_id_is_made_and_a_sound_one_is_kept(world: World) -> None:
+    made = (await world.visitor.get("/health")).headers["X-Request-ID"]
+    other = (await world.visitor.get("/health")).headers["X-Request-ID"]
+    assert made != other
+    kept = await world.visitor.get("/health", headers={"X-Request-ID": "trace.42_a-b"})
+    assert kept.headers["X-Request-ID"] == "trace.42_a-b"
+
+
+@pytest.mark.parametrize("offered", ["a b", "x" * 65, "{}", "é"])
+async def test_an_odd_request_id_is_replaced(world: World, offered: str) -> None:
+    answer = await world.visitor.get("/health", headers={"X-Request-ID": offered})
+    assert answer.headers["X-Request-ID"] != offered
+
+
+async def test_an_unforeseen_error_is_a_500_that_hides_its_cause_and_is_logged_once(faulty: World) -> None:
+    with capture_logs() as lines:
+        answer = await faulty.visitor.get("/test/broken")
+    assert (answer.status, answer.code, answer.json["retryable"]) == (500, "internal_error", True)
+    assert b"hunter2" not in answer.raw
+    failures = [line for line in lines if line["log_level"] == "error"]
+    assert [line["event"] for line in failures] == ["http.failed"]
+
+
+async def test_an_error_after_the_answer_began_only_ends_the_connection(faulty: World) -> None:
+    async with faulty.http.get("/test/broken-stream") as response:
+        assert response.status == 200
+        with pytest.raises(Exception, match="payload"):
+            await response.read()
+
+
+async def test_calls_made_at_once_that_fail_together_are_one_problem(faulty: World) -> None:
+    answer = await faulty.visitor.get("/test/several")
+    assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "letta_unavailable", "1")
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/api/v1/chat", "/api/v2/auth/me", "/api/v1/auth/me/", "/pages/../ops.py"]
+)
+async def test_an_unknown_path_is_a_404_problem(world: World, path: str) -> None:
+    answer = await world.visitor.get(path)
+    assert (answer.status, answer.code) == (404, "not_found")
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
+
+
+async def test_a_wrong_method_is_405_and_says_which_are_right(world: World) -> None:
+    answer = await world.visitor.get("/api/v1/chat/message")
+    assert (answer.status, answer.code, answer.headers["Allow"]) == (405, "method_not_allowed", "POST")
+    answer = await world.visitor.request("DELETE", "/api/v1/user/profile")
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET,PATCH")
+
+
+async def test_a_preflight_allows_what_the_protocol_needs(world: World) -> None:
+    answer = await world.visitor.request("OPTIONS", "/api/v1/chat/message", headers=PREFLIGHT)
+    assert (answer.status, answer.raw) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+    allowed = answer.headers["Access-Control-Allow-Headers"].lower()
+    assert all(
+        name in allowed for name in ("authorization", "content-type", "idempotency-key", "last-event-id", "prefer")
+    )
+    assert {"GET", "POST", "PATCH"} <= set(answer.headers["Access-Control-Allow-Methods"].split(", "))
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+async def test_every_method_of_every_route_passes_a_preflight(world: World) -> None:
+    answer = await world.visitor.request("OPTIONS", "/api/v1/auth/login", headers=PREFLIGHT)
+    assert {route.method for route in table.ROUTES} <= set(answer.headers["Access-Control-Allow-Methods"].split(", "))
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "http://localhost:3000", "https://["])
+async def test_a_page_of_another_origin_may_neither_ask_nor_read(world: World, origin: str) -> None:
+    preflight = await world.visitor.request("OPTIONS", "/api/v1/auth/me", headers={**PREFLIGHT, "Origin": origin})
+    assert (preflight.status, preflight.code) == (403, "origin_not_allowed")
+    answer = await world.visitor.get("/health", headers={"Origin": origin})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert answer.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443"])
+async def test_in_development_pages_of_this_machine_may_ask(origin: str) -> None:
+    async with World(environment="development", origins=()).serving() as world:
+        answer = await world.visitor.get("/health", headers={"Origin": origin})
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+
+
+async def test_errors_and_streams_can_be_read_across_origins_too(world: World) -> None:
+    user, origin = await world.user(), {"Origin": "https://app.example.com"}
+    refused = await world.visitor.get("/api/v1/auth/me", headers=origin)
+    streamed = await user.post("/api/v1/chat/message", {"content": "hello"}, headers=origin)
+    for answer in (refused, streamed):
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+        assert "X-Request-ID" in answer.headers["Access-Control-Expose-Headers"]
+        assert answer.headers["X-Request-ID"]
+
+
+async def test_each_request_leaves_one_line_without_its_query(world: World) -> None:
+    user = await world.user()
+    with capture_logs() as lines:
+        await user.get("/api/v1/chat/events?ticket=very-secret&after=nonsense")
+        await world.visitor.get("/api/v1/chat/events?ticket=very-secret")
+    requests = [line for line in lines if line["event"] == "http.request"]
+    assert [line["status"] for line in requests] == [400, 401]
+    assert [line["path"] for line in requests] == ["/api/v1/chat/events"] * 2
+    assert "very-secret" not in repr(lines)
+
+
+async def test_metrics_count_requests_by_route_never_by_path(world: World) -> None:
+    user = await world.user()
+    for number in range(3):
+        await user.get(f"/api/v1/chat/turns/{number}")
+        await user.get(f"/nothing/{number}")
+    text = (await world.visitor.get("/metrics")).raw.decode()
+    assert 'chat_http_requests_total{method="GET",route="/api/v1/chat/turns/{turn_id}",status="404"} 3.0' in text
+    assert 'chat_http_requests_total{method="GET",route="unknown",status="404"} 3.0' in text
+    assert "chat_http_requests_open 1.0" in text
