@@ -537,7 +537,7 @@ class BillingGateway(Protocol):
         ...
 
     async def price(self, model: str) -> ModelPrice | None:
-        """The listed price of a model, cached for minutes. None: no price is listed."""
+        """The price of a model as listed now. None: no price is listed."""
         ...
 
 
@@ -563,7 +563,9 @@ class AgentDirectory(Protocol):
         """Look through all organizations for the user's: slow, only after a crash between creating and recording."""
         ...
 
-    async def ensure_member(self, organization_id: str, user_id: str) -> str: ...
+    async def ensure_member(self, organization_id: str, user_id: str, *, search: bool = True) -> str:
+        """The organization's one member. `search=False` where there cannot be one yet: the search is slow."""
+        ...
 
     async def ensure_tools(self, member_id: str) -> None: ...
 

@@ -34,42 +34,42 @@ def estimate(usage: Usage, price: ModelPrice) -> Decimal:
 
 @dataclass(slots=True)
 class _Quote:
-    """What is known of a model's price; `until` is when to ask again, on the monotonic clock."""
+    """What is known of the price; `until` is when to ask again, on the monotonic clock."""
 
     price: ModelPrice | None
     until: float
 
 
 class Pricing:
-    """Prices, asked for at most once in five minutes per model. A price outlives an outage; a turn never fails for one.
+    """The price of the agents' model, asked for once in five minutes. It outlives an outage; no turn fails for it.
 
     `clock` in seconds, monotonic."""
 
-    def __init__(self, billing: BillingGateway, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, billing: BillingGateway, model: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._billing = billing
+        self._model = model
         self._clock = clock
-        self._quotes: dict[str, _Quote] = {}
-        self._asking: dict[str, asyncio.Lock] = {}
+        self._quote: _Quote | None = None
+        self._asking = asyncio.Lock()
 
-    async def price(self, model: str) -> ModelPrice | None:
+    async def price(self) -> ModelPrice | None:
         """The price as last listed. None: none is listed, or LiteLLM could never be asked. Raises nothing."""
-        async with self._asking.setdefault(model, asyncio.Lock()):
-            quote = self._quotes.get(model)
-            if quote is None or quote.until <= self._clock():
-                quote = self._quotes[model] = await self._ask(model, quote)
-            return quote.price
+        async with self._asking:
+            if self._quote is None or self._quote.until <= self._clock():
+                self._quote = await self._ask(self._quote)
+            return self._quote.price
 
-    async def cost(self, model: str, usage: Usage) -> Decimal | None:
+    async def estimate(self, usage: Usage) -> Decimal | None:
         """The estimated cost of a turn. None where no price is known. Raises nothing."""
-        price = await self.price(model)
+        price = await self.price()
         return None if price is None else estimate(usage, price)
 
-    async def _ask(self, model: str, known: _Quote | None) -> _Quote:
+    async def _ask(self, known: _Quote | None) -> _Quote:
         try:
-            price = await self._billing.price(model)
+            price = await self._billing.price(self._model)
         except PlatformError as error:
-            log.warning("price.unknown", model=model, code=error.code, outdated=known is not None)
+            log.warning("price.unknown", model=self._model, code=error.code, outdated=known is not None)
             return _Quote(known.price if known else None, self._clock() + RETRY_SECONDS)
         if price is None:
-            log.warning("price.not_listed", model=model)
+            log.warning("price.not_listed", model=self._model)
         return _Quote(price, self._clock() + FRESH_SECONDS)

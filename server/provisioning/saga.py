@@ -111,9 +111,9 @@ def _judge(step: Step, cause: Exception) -> ProvisioningError:
     if isinstance(cause, TimeoutError):
         reason = f"It took too long {step.purpose}. Setting up your agent goes on by itself."
         return ProvisioningError(reason, permanent=False)
-    if isinstance(cause, PlatformError):
-        detail = cause.message
-    else:
+    detail = "This needs an operator."
+    if not isinstance(cause, PlatformError):
         log.error("saga.step_broke", step=step.name, exc_info=cause)
-        detail = "This needs an operator."
+    elif cause.message != cause.rule.sentence:
+        detail = cause.message
     return ProvisioningError(f"Something went wrong while {step.purpose}. {detail}", permanent=True, retry_after=60.0)

@@ -1,7 +1,7 @@
 """The steps that make a user's agent, in order, as data: when each is needed and what it does.
 
-Every step may be repeated. Only an organization cannot be looked up cheaply, so its step is told when the last attempt
-was cut off between creating and recording, and then searches before it creates."""
+Every step may be repeated. An organization and its member cannot be looked up cheaply, so their steps are told when the
+last attempt was cut off between creating and recording, and only then search before they create."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -106,7 +106,8 @@ async def _make_organization(shop: Workshop, job: Job) -> AccountChange:
 
 
 async def _make_member(shop: Workshop, job: Job) -> AccountChange:
-    member = await shop.directory.ensure_member(_made(job.account.organization_id), job.user_id)
+    organization = _made(job.account.organization_id)
+    member = await shop.directory.ensure_member(organization, job.user_id, search=job.doubtful)
     return AccountChange(member_id=member)
 
 
@@ -140,9 +141,12 @@ STEPS: tuple[Step, ...] = (
     Step("customer", "opening your billing account", lambda account, _: not account.customer_ready, _create_customer),
     Step("key", "registering your model key", lambda account, _: not account.key_ready, _register_key),
     Step(
-        "organization", "making room for your agent", lambda account, _: not account.organization_id, _make_organization
+        "organization",
+        "making room for your agent",
+        lambda account, _: account.organization_id is None,
+        _make_organization,
     ),
-    Step("member", "making room for your agent", part("member_id"), _make_member),
+    Step("member", "making room for your agent", lambda account, _: account.member_id is None, _make_member),
     Step("tools", "giving your agent its tools", part("tools_ready"), _add_tools),
     Step("provider", "connecting your agent to its model", part("provider_id"), _connect_provider),
     Step("agent", "making your agent", part("agent_id"), _make_agent),

@@ -58,11 +58,12 @@ class FakeDirectory:
         await self._answered("find_organization")
         return found
 
-    async def ensure_member(self, organization_id: str, user_id: str) -> str:
+    async def ensure_member(self, organization_id: str, user_id: str, *, search: bool = True) -> str:
         await self._reached("ensure_member")
         if organization_id not in self.organizations:
             raise PlatformError(ErrorCode.NOT_FOUND)
-        member = next((one for one in self.members.values() if one.organization_id == organization_id), None)
+        members = self.members.values() if search else ()
+        member = next((one for one in members if one.organization_id == organization_id), None)
         if member is None:
             member = Member(_new("user"), organization_id)
             self.members[member.id] = member

@@ -44,13 +44,13 @@ class Clock:
 
 async def test_a_price_is_asked_for_once_and_again_when_it_is_old() -> None:
     billing, clock = FakeBilling(), Clock()
-    pricing = Pricing(billing, clock)
-    assert await asyncio.gather(*(pricing.price("gpt-4") for _ in range(5))) == [GPT_4] * 5
+    pricing = Pricing(billing, "gpt-4", clock)
+    assert await asyncio.gather(*(pricing.price() for _ in range(5))) == [GPT_4] * 5
     billing.prices["gpt-4"] = MINI
     clock.now = FRESH_SECONDS - 1
-    assert await pricing.price("gpt-4") == GPT_4
+    assert await pricing.price() == GPT_4
     clock.now = FRESH_SECONDS
-    assert await pricing.price("gpt-4") == MINI
+    assert await pricing.price() == MINI
 
 
 async def test_many_at_once_ask_once() -> None:
@@ -61,28 +61,28 @@ async def test_many_at_once_ask_once() -> None:
         asked += 1
         await asyncio.sleep(0)
 
-    pricing = Pricing(FakeBilling(before=before))
-    await asyncio.gather(*(pricing.price("gpt-4") for _ in range(10)))
+    pricing = Pricing(FakeBilling(before=before), "gpt-4")
+    await asyncio.gather(*(pricing.price() for _ in range(10)))
     assert asked == 1
 
 
 async def test_an_outage_leaves_the_last_price_standing_until_it_is_over() -> None:
     billing, clock = FakeBilling(), Clock()
-    pricing = Pricing(billing, clock)
-    await pricing.price("gpt-4")
+    pricing = Pricing(billing, "gpt-4", clock)
+    await pricing.price()
 
     async def away(_: str) -> None:
         raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
 
     billing.before, clock.now = away, FRESH_SECONDS
-    assert await pricing.price("gpt-4") == GPT_4
+    assert await pricing.price() == GPT_4
     billing.before = None
     billing.prices["gpt-4"] = MINI
     clock.now += RETRY_SECONDS
-    assert await pricing.price("gpt-4") == MINI
+    assert await pricing.price() == MINI
 
 
 async def test_without_a_price_a_turn_has_no_cost_and_does_not_fail() -> None:
-    pricing = Pricing(FakeBilling())
-    assert await pricing.cost("a-free-model", Usage(prompt_tokens=5)) is None
-    assert await pricing.cost("gpt-4", Usage(prompt_tokens=5)) == Decimal("0.00015")
+    usage = Usage(prompt_tokens=5)
+    assert await Pricing(FakeBilling(), "a-free-model").estimate(usage) is None
+    assert await Pricing(FakeBilling(), "gpt-4").estimate(usage) == Decimal("0.00015")
