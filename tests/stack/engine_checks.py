@@ -1,8 +1,8 @@
 """What LiteLLM asks of its database engine, asked through LiteLLM's own client (prisma-client-py).
 
-Runs under LiteLLM's interpreter, where alone that client exists: `python engine_checks.py run` prints one JSON object,
-check name → null or the traceback; `python engine_checks.py hold` connects, prints the engine's pid and waits.
-Each check gets a connected client and a fresh user id."""
+Runs under LiteLLM's interpreter, where alone that client exists. `python engine_checks.py run` prints, as its last
+line, one JSON object: check name → null or the traceback. `python engine_checks.py hold` connects, prints the engine's
+pid and waits. Each check gets a connected client and a fresh user id."""
 
 import asyncio
 import json
@@ -47,13 +47,13 @@ async def a_missing_row_is_none(db: Any, user: str) -> None:
 
 
 async def a_missing_row_raises_where_asked_to(db: Any, user: str) -> None:
-    await expect(errors.RecordNotFoundError, db.litellm_usertable.find_unique_or_raise(where={"user_id": user}))
+    await _expect(errors.RecordNotFoundError, db.litellm_usertable.find_unique_or_raise(where={"user_id": user}))
 
 
 async def a_second_row_with_the_same_key_is_refused(db: Any, user: str) -> None:
     await db.litellm_usertable.create(data={"user_id": user})
 
-    await expect(errors.UniqueViolationError, db.litellm_usertable.create(data={"user_id": user}))
+    await _expect(errors.UniqueViolationError, db.litellm_usertable.create(data={"user_id": user}))
 
 
 async def numbers_are_incremented_and_lists_appended_to(db: Any, user: str) -> None:
@@ -66,7 +66,7 @@ async def numbers_are_incremented_and_lists_appended_to(db: Any, user: str) -> N
     assert row.models == ["x", "y"]
     changed = await db.litellm_usertable.update_many(where={"user_id": user}, data={"spend": {"increment": 1}})
     assert changed == 1
-    assert await spend(db, user) == 1.25
+    assert await _spend(db, user) == 1.25
 
 
 async def an_upsert_creates_then_updates(db: Any, user: str) -> None:
@@ -133,7 +133,7 @@ async def a_batch_is_applied_whole(db: Any, user: str) -> None:
         batch.litellm_usertable.update_many(where={"user_id": user}, data={"spend": {"increment": 1}})
         batch.litellm_usertable.update_many(where={"user_id": user}, data={"spend": {"increment": 2}})
 
-    assert await spend(db, user) == 3
+    assert await _spend(db, user) == 3
 
 
 async def a_batch_that_fails_changes_nothing(db: Any, user: str) -> None:
@@ -144,8 +144,8 @@ async def a_batch_that_fails_changes_nothing(db: Any, user: str) -> None:
             batch.litellm_usertable.update_many(where={"user_id": user}, data={"spend": {"increment": 1}})
             batch.litellm_usertable.create(data={"user_id": user})
 
-    await expect(errors.UniqueViolationError, failing())
-    assert await spend(db, user) == 0
+    await _expect(errors.UniqueViolationError, failing())
+    assert await _spend(db, user) == 0
 
 
 async def a_transaction_sees_its_own_changes_and_commits(db: Any, user: str) -> None:
@@ -155,9 +155,9 @@ async def a_transaction_sees_its_own_changes_and_commits(db: Any, user: str) -> 
         await tx.litellm_usertable.update(where={"user_id": user}, data={"spend": 5})
         (row,) = await tx.query_raw('SELECT spend FROM "LiteLLM_UserTable" WHERE user_id = $1', user)
         assert row["spend"] == 5
-        assert await spend(db, user) == 0
+        assert await _spend(db, user) == 0
 
-    assert await spend(db, user) == 5
+    assert await _spend(db, user) == 5
 
 
 async def a_transaction_left_by_an_error_is_rolled_back(db: Any, user: str) -> None:
@@ -168,8 +168,8 @@ async def a_transaction_left_by_an_error_is_rolled_back(db: Any, user: str) -> N
             await tx.litellm_usertable.update(where={"user_id": user}, data={"spend": 5})
             raise ValueError
 
-    await expect(ValueError, failing())
-    assert await spend(db, user) == 0
+    await _expect(ValueError, failing())
+    assert await _spend(db, user) == 0
 
 
 async def a_transaction_past_its_time_is_refused(db: Any, user: str) -> None:
@@ -180,8 +180,8 @@ async def a_transaction_past_its_time_is_refused(db: Any, user: str) -> None:
             await tx.query_raw("SELECT pg_sleep(0.5)::text")
             await tx.litellm_usertable.update(where={"user_id": user}, data={"spend": 5})
 
-    await expect(Exception, slow())
-    assert await spend(db, user) == 0
+    await _expect(Exception, slow())
+    assert await _spend(db, user) == 0
 
 
 async def raw_parameters_of_every_kind_arrive(db: Any, _user: str) -> None:
@@ -215,21 +215,21 @@ async def a_raw_statement_tells_how_many_rows_it_changed(db: Any, user: str) -> 
 
     changed = await db.execute_raw('UPDATE "LiteLLM_UserTable" SET spend = spend + $1 WHERE user_id = $2', 0.5, user)
     assert changed == 1
-    assert await spend(db, user) == 0.5
+    assert await _spend(db, user) == 0.5
 
 
 async def errors_of_raw_sql_say_what_postgresql_said(db: Any, _user: str) -> None:
     # LiteLLM looks for this text to learn that its view is missing.
-    await expect(errors.RawQueryError, db.query_raw("SELECT 1 FROM nope"), saying="nope")
-    await expect(errors.RawQueryError, db.query_raw("SELECT 1/0"), saying="division by zero")
+    await _expect(errors.RawQueryError, db.query_raw("SELECT 1 FROM nope"), saying="nope")
+    await _expect(errors.RawQueryError, db.query_raw("SELECT 1/0"), saying="division by zero")
 
 
 async def unknown_fields_are_named(db: Any, _user: str) -> None:
-    await expect(errors.PrismaError, db.litellm_usertable.find_many(where={"bogus": 1}), saying="bogus")
+    await _expect(errors.PrismaError, db.litellm_usertable.find_many(where={"bogus": 1}), saying="bogus")
 
 
 async def missing_values_are_named(db: Any, _user: str) -> None:
-    await expect(errors.MissingRequiredValueError, db.litellm_usertable.create(data={}))
+    await _expect(errors.MissingRequiredValueError, db.litellm_usertable.create(data={}))
 
 
 async def many_queries_at_once_are_all_answered(db: Any, user: str) -> None:
@@ -242,23 +242,23 @@ async def many_queries_at_once_are_all_answered(db: Any, user: str) -> None:
 
 async def lost_connections_are_replaced(db: Any, user: str) -> None:
     await db.litellm_usertable.create(data={"user_id": user})
-    await asyncio.gather(*(spend(db, user) for _ in range(10)))
+    await asyncio.gather(*(_spend(db, user) for _ in range(10)))
 
     ended = await db.query_raw(
         "SELECT count(pg_terminate_backend(pid))::int AS n FROM pg_stat_activity "
         "WHERE application_name = 'litellm-engine' AND datname = current_database() AND pid <> pg_backend_pid()"
     )
     assert ended[0]["n"] > 0
-    await asyncio.gather(*(spend(db, user) for _ in range(10)))
+    await asyncio.gather(*(_spend(db, user) for _ in range(10)))
 
 
-async def spend(db: Any, user: str) -> float:
+async def _spend(db: Any, user: str) -> float:
     """What the user's row says."""
     row = await db.litellm_usertable.find_unique(where={"user_id": user})
     return float(row.spend)
 
 
-async def expect(error: type[BaseException], call: Awaitable[Any], saying: str = "") -> None:
+async def _expect(error: type[BaseException], call: Awaitable[Any], saying: str = "") -> None:
     """The call must fail in this way."""
     try:
         answer = await call
@@ -269,10 +269,9 @@ async def expect(error: type[BaseException], call: Awaitable[Any], saying: str =
 
 
 def checks() -> dict[str, Check]:
-    helpers = {"spend", "expect", "run", "hold"}
-    return {
-        name: value for name, value in globals().items() if asyncio.iscoroutinefunction(value) and name not in helpers
-    }
+    """The public functions that take a client and a user."""
+    found = {name: value for name, value in globals().items() if asyncio.iscoroutinefunction(value)}
+    return {name: check for name, check in found.items() if name[0] != "_" and check.__code__.co_argcount == 2}
 
 
 async def run() -> dict[str, str | None]:
