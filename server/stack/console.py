@@ -2,12 +2,21 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import click
+import structlog
 
 from server.stack.layout import Layout
 from server.stack.processes import open_log
+
+
+class _LogLines:
+    """What structlog writes to: every level is one line of the log."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = write
 
 
 class Console:
@@ -16,6 +25,13 @@ class Console:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._began = time.monotonic()
+
+    def take_logging(self) -> None:
+        """Send log events of code that runs inside `chat up` to the same log, off the terminal."""
+        structlog.configure(
+            processors=[structlog.stdlib.add_log_level, structlog.processors.JSONRenderer()],
+            logger_factory=lambda *_: _LogLines(self._record),
+        )
 
     @property
     def elapsed(self) -> float:

@@ -56,6 +56,7 @@ def up(options: Options) -> None:
     with instance.held_lock(layout.root):
         _end_with_uv()
         console = Console(layout)
+        console.take_logging()
         for name in instance.end_leftovers(layout.root):
             console.step(name, "ended a process that an earlier `chat up` had left")
         if options.with_server:
@@ -96,12 +97,12 @@ async def _supervise(layout: Layout, services: list[Service], console: Console) 
 
 
 def _end_with_uv() -> None:
-    """When `uv run` started us and is itself killed, stop too: nobody could reach us otherwise.
+    """When `uv run` started us and is itself killed, stop too: whoever killed it meant us.
 
     A shell that started us may go away: that is what nohup is for."""
     with contextlib.suppress(OSError):
-        parent = Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8").strip()
-        if parent == "uv":
+        parent = Path(f"/proc/{os.getppid()}/exe").readlink()
+        if parent.name == "uv" or str(parent) == os.environ.get("UV"):
             ctypes.CDLL(None).prctl(launch.PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
