@@ -1,10 +1,9 @@
 """The real services for whichever tests ask for them: one local stack per run, with the scripted model behind it.
 
-Its software and data live in `.chat-test` (or CHAT_TEST_DATA_DIR) and are reused by the next run. A stack that already
+Its software and data live in `.chat-test` (or CHAT_TEST_DIR) and are reused by the next run. A stack that already
 runs there is used as it is.
 """
 
-import asyncio
 import json
 import os
 import signal
@@ -29,15 +28,16 @@ START_SECONDS = 900
 @pytest.fixture(scope="session")
 def stack() -> Iterator[RunningStack]:
     """The whole local stack, started once."""
-    data_dir = Path(os.environ.get("CHAT_TEST_DATA_DIR", ROOT / ".chat-test")).absolute()
-    data_dir.mkdir(parents=True, exist_ok=True)
+    folder = Path(os.environ.get("CHAT_TEST_DIR", ROOT / ".chat-test")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    data_dir, ports_file = folder / "stack", folder / "ports.json"
     with ExitStack() as running:
-        if not (data_dir / "stack.lock").exists() or not _is_up(data_dir):
+        if not (ports_file.exists() and _is_up(data_dir)):
             model_port, api_port = free_port(), free_port()
-            running.enter_context(_scripted_model(model_port, data_dir))
-            (data_dir / "test-ports.json").write_text(json.dumps({"model": model_port, "api": api_port}))
+            running.enter_context(_scripted_model(model_port, folder))
+            ports_file.write_text(json.dumps({"model": model_port, "api": api_port}))
             running.enter_context(_local_stack(data_dir, api_port, model_port))
-        ports = json.loads((data_dir / "test-ports.json").read_text())
+        ports = json.loads(ports_file.read_text())
         yield RunningStack(
             data_dir=data_dir,
             url=f"http://127.0.0.1:{ports['api']}",
@@ -72,8 +72,8 @@ def _is_up(data_dir: Path) -> bool:
 
 
 @contextmanager
-def _scripted_model(port: int, data_dir: Path) -> Iterator[None]:
-    with (data_dir / "scripted-model.log").open("ab") as log:
+def _scripted_model(port: int, folder: Path) -> Iterator[None]:
+    with (folder / "scripted-model.log").open("ab") as log:
         model = subprocess.Popen(
             [sys.executable, "-m", "tests.scripted_model", "--port", str(port)], cwd=ROOT, stdout=log, stderr=log
         )
