@@ -11,7 +11,7 @@ Only the last directive of the last user message counts, at the start of a line 
     GATE <name> [<n> [<m>]]     n words (default 0), a wait until POST /gate/<name>, then m words (default 3)
     STALL <n>                   n words, then silence for as long as the client stays
     HANG                        silence from the start: not even a status line
-    DROP                        3 words, then the connection is cut
+    DROP                        3 words, and a moment later the connection is cut
     ERR <status> [<times>]      this HTTP status; with `times`, only for the first so many requests with this text
 
 Anything else is answered as by the demo model, without delay. What tests steer and see:
