@@ -1,0 +1,61 @@
+"""A LiteLLM that gives scripted answers, with the wording of the real one, and remembers what it was asked."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
+
+from server.litellm_adapter.client import LiteLLMClient
+from server.protocol.codes import ErrorCode
+from server.resilience import Breaker, Guard
+
+MASTER_KEY = "sk-the-master-key"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    method: str
+    path: str
+    query: dict[str, str]
+    body: Any
+    authorization: str | None
+
+
+@dataclass(slots=True)
+class ScriptedLiteLLM:
+    """`answers` by path: each request takes the next one (status, body); the last one stays."""
+
+    answers: dict[str, list[tuple[int, object]]] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+
+    def says(self, path: str, *answers: tuple[int, object]) -> None:
+        self.answers[path] = list(answers)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        body = await request.json() if request.can_read_body else None
+        authorization = request.headers.get("Authorization")
+        self.asked.append(Asked(request.method, request.path, dict(request.query), body, authorization))
+        script = self.answers[request.path]
+        status, answer = script.pop(0) if len(script) > 1 else script[0]
+        text = answer if isinstance(answer, str) else json.dumps(answer)
+        return web.Response(status=status, text=text, content_type="application/json")
+
+
+@asynccontextmanager
+async def connected(service: ScriptedLiteLLM, guard: Guard | None = None) -> AsyncIterator[LiteLLMClient]:
+    """A client of this LiteLLM that tries twice without waiting."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", service.handle)
+    guard = guard or Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE), attempts=2, backoff=0.0)
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        yield LiteLLMClient(str(server.make_url("/")), SecretStr(MASTER_KEY), session, guard)
+
+
+def error(message: str, param: str | None = None, kind: str = "internal_server_error") -> dict[str, object]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": "x"}}
