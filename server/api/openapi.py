@@ -48,7 +48,7 @@ def document(routes: Sequence[Route], version: str) -> Json:
             },
         },
         "x-error-codes": {
-            code: {"status": rule.status, "retryable": rule.retryable, "meaning": rule.sentence}
+            code.value: {"status": rule.status, "retryable": rule.retryable, "meaning": rule.sentence}
             for code, rule in ERRORS.items()
         },
         "x-close-codes": [

@@ -142,6 +142,8 @@ class World:
     """The server's services and the knobs of a test. `passed` moves the clock of tokens, tickets and rows."""
 
     passed: timedelta = timedelta()
+    seconds: float = 0.0
+    """The clock by which an account that was looked at is trusted."""
     database: MemoryDatabase = field(init=False)
     identity: FakeIdentity = field(init=False)
     gateway: FakeAgentGateway = field(default_factory=FakeAgentGateway)
@@ -195,7 +197,7 @@ class World:
         attempts = AttemptServices(store, self.gateway, self.provisioner, FlatPrice(), self.limits, now=self.now)
         self.hub = SessionHub(attempts)
         tickets = Tickets(store, SECRET, seconds=self.limits.ticket_seconds, clock=self.now)
-        authenticator = Authenticator(self.identity, tickets, accounts, self.provisioner)
+        authenticator = Authenticator(self.identity, tickets, accounts, self.provisioner, clock=lambda: self.seconds)
         origins = Origins(self.origins, localhost_allowed=self.environment != "production")
         app = web.Application()
         app[appkeys.SETTINGS] = self._settings()

@@ -1,0 +1,157 @@
+"""Health, readiness, and the API's description of itself."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from server.api import table
+from server.api.openapi import document
+from server.api.routes import Route
+from server.readiness import Lifecycle, Phase, Readiness
+from tests.unit.api.world import SwitchProbe, World
+
+
+async def test_health_says_ok_and_answers_head(world: World) -> None:
+    assert (await world.visitor.get("/health")).json == {"status": "ok"}
+    head = await world.visitor.request("HEAD", "/health")
+    assert (head.status, head.raw) == (200, b"")
+
+
+async def test_ready_names_every_dependency(world: World) -> None:
+    answer = await world.visitor.get("/ready")
+    assert (answer.status, answer.json["status"]) == (200, "ready")
+    assert answer.json["version"]
+    assert {name: check["status"] for name, check in answer.json["checks"].items()} == {"letta": "up", "supabase": "up"}
+
+
+async def test_a_dead_dependency_is_degraded_but_keeps_its_traffic_and_its_secrets(world: World) -> None:
+    world.letta.error = ConnectionRefusedError("http://letta.internal:8283 refused")
+    answer = await world.visitor.get("/ready")
+    assert (answer.status, answer.json["status"]) == (200, "degraded")
+    assert answer.json["checks"]["letta"]["status"] == "down"
+    assert answer.json["checks"]["supabase"] == {**answer.json["checks"]["supabase"], "status": "up", "error": None}
+    assert b"internal" not in answer.raw
+
+
+@pytest.mark.parametrize("phase", ["starting", "draining"])
+async def test_starting_and_draining_take_no_traffic(world: World, phase: Phase) -> None:
+    world.lifecycle.phase = phase
+    answer = await world.visitor.get("/ready")
+    assert (answer.status, answer.json["status"]) == (503, phase)
+
+
+@dataclass(slots=True)
+class StuckProbe:
+    name: str = "stuck"
+    never: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def ping(self) -> None:
+        await self.never.wait()
+
+
+async def test_probes_run_at_once_and_a_stuck_one_is_given_up() -> None:
+    meeting = asyncio.Barrier(2)
+
+    class Meeting(StuckProbe):
+        async def ping(self) -> None:
+            await meeting.wait()
+
+    probes = [Meeting("a"), Meeting("b"), StuckProbe()]
+    report = await Readiness(probes, Lifecycle("running"), timeout=0.05).report()
+    assert {name: check.status for name, check in report.checks.items()} == {"a": "up", "b": "up", "stuck": "down"}
+    assert report.checks["stuck"].error == "no answer within 0.05 s"
+
+
+async def test_asking_often_does_not_hammer_the_services() -> None:
+    now = 100.0
+    probe = SwitchProbe("letta")
+    readiness = Readiness([probe], Lifecycle("running"), clock=lambda: now)
+    await asyncio.gather(*(readiness.report() for _ in range(50)))
+    assert probe.pings == 1
+    now += 2.0
+    probe.error = ConnectionError()
+    assert (await readiness.report()).status == "degraded"
+    assert probe.pings == 2
+
+
+async def test_the_pages_load_only_from_here(world: World) -> None:
+    for path in ("/", "/docs"):
+        answer = await world.visitor.get(path)
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert b"//" not in answer.raw.replace(b"<!--", b"")
+    for name, kind in (("style.css", "text/css"), ("docs.js", "text/javascript")):
+        assert (await world.visitor.get(f"/pages/{name}")).headers["Content-Type"].startswith(kind)
+    assert (await world.visitor.get("/pages/index.html")).status == 404
+
+
+async def test_the_description_is_served(world: World) -> None:
+    answer = await world.visitor.get("/openapi.json")
+    assert answer.json["openapi"] == "3.1.0"
+    assert set(answer.json["paths"]) == {route.path for route in table.ROUTES}
+
+
+def _references(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        own = {value["$ref"]} if "$ref" in value else set()
+        return own.union(*(_references(inner) for inner in value.values()))
+    if isinstance(value, list):
+        return set().union(*(_references(inner) for inner in value))
+    return set()
+
+
+def test_every_reference_of_the_description_resolves() -> None:
+    api = document(table.ROUTES, "1")
+    assert _references(api) <= {f"#/components/schemas/{name}" for name in api["components"]["schemas"]}
+
+
+def test_operation_ids_are_unique() -> None:
+    ids = [op["operationId"] for path in document(table.ROUTES, "1")["paths"].values() for op in path.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_protocols_endpoints_are_all_there() -> None:
+    api = "/api/v1"
+    assert {(route.method, route.path) for route in table.ROUTES} >= {
+        ("POST", f"{api}/auth/register"),
+        ("POST", f"{api}/auth/login"),
+        ("POST", f"{api}/auth/refresh"),
+        ("GET", f"{api}/auth/me"),
+        ("POST", f"{api}/auth/logout"),
+        ("POST", f"{api}/chat/message"),
+        ("GET", f"{api}/chat/turns/{{turn_id}}"),
+        ("POST", f"{api}/chat/turns/{{turn_id}}/retry"),
+        ("POST", f"{api}/chat/cancel"),
+        ("GET", f"{api}/chat/history"),
+        ("POST", f"{api}/chat/ticket"),
+        ("GET", f"{api}/chat/events"),
+        ("GET", f"{api}/chat/stream"),
+        ("GET", f"{api}/agent/status"),
+        ("GET", f"{api}/agent/memory"),
+        ("PATCH", f"{api}/agent/memory/{{label}}"),
+        ("GET", f"{api}/user/profile"),
+        ("PATCH", f"{api}/user/profile"),
+        ("GET", f"{api}/user/usage"),
+        ("GET", "/health"),
+        ("GET", "/ready"),
+        ("GET", "/metrics"),
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"),
+        ("GET", "/"),
+    }
+
+
+@pytest.mark.parametrize("route", [r for r in table.ROUTES if r.access in ("bearer", "ticket")], ids=lambda r: r.path)
+async def test_every_endpoint_but_the_open_ones_asks_who_is_there(world: World, route: Route) -> None:
+    path = route.path.replace("{turn_id}", "1").replace("{label}", "human")
+    answer = await world.visitor.request(route.method, path)
+    assert (answer.status, answer.code) == (401, "unauthorized")
+
+
+def test_only_sign_in_and_operations_are_open() -> None:
+    open_paths = {route.path for route in table.ROUTES if route.access == "open"}
+    signing_in = {f"/api/v1/auth/{name}" for name in ("register", "login", "refresh")}
+    assert open_paths == signing_in | {"/health", "/ready", "/metrics", "/openapi.json", "/docs", "/", "/pages/{name}"}
