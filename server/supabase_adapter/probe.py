@@ -1,0 +1,26 @@
+"""Whether Supabase answers, for `/ready`: its Auth, and through PostgREST the database with our functions in it."""
+
+from typing import Final
+from uuid import UUID
+
+from server.supabase_adapter.client import SupabaseClient, SupabaseError
+
+NOBODY: Final = str(UUID(int=0))
+
+
+class SupabaseProbe:
+    """Implements `server.ports.Probe`."""
+
+    def __init__(self, client: SupabaseClient) -> None:
+        self._client = client
+
+    @property
+    def name(self) -> str:
+        return "supabase"
+
+    async def ping(self) -> None:
+        """Raises PlatformError(supabase_unavailable), or SupabaseError where keys or migrations are wrong."""
+        await self._client.call("get_profile", user_id=NOBODY)
+        response = await self._client.fetch("/auth/v1/health")
+        if not response.is_success:
+            raise SupabaseError(f"Supabase Auth answered {response.status_code} to its health check")

@@ -1,0 +1,212 @@
+"""TokenVerifier: access tokens of the Supabase project, checked here where its keys are known, else asked about there.
+
+Which algorithm a token is checked with follows from the key that is configured or published, never from the token.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+import jwt
+import structlog
+from pydantic import SecretStr
+
+from server.ports import Principal
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.supabase_adapter.client import SupabaseClient
+from server.supabase_adapter.rows import is_uuid
+
+log = structlog.get_logger(__name__)
+
+AUDIENCE: Final = "authenticated"
+LEEWAY_SECONDS: Final = 5
+LARGEST_TOKEN: Final = 16 * 1024
+"""In bytes. OAuth claims can make a token a few KiB long."""
+PUBLISHED_ALGORITHMS: Final = frozenset({"ES256", "RS256"})
+KEYS_SECONDS: Final = 600.0
+"""How long published keys are trusted (Supabase documents ten minutes for its own edge cache)."""
+REFETCH_SECONDS: Final = 30.0
+"""The least time between two fetches, so that forged key ids cannot make us hammer the project."""
+ANSWER_SECONDS: Final = 30.0
+"""How long Supabase's word on a token is kept, where it has to be asked."""
+REMEMBERED_ANSWERS: Final = 2_000
+FETCH_SECONDS: Final = 3.0
+REQUIRED: Final = {"require": ["exp", "sub", "aud", "iss"]}
+
+
+class PublishedKeys:
+    """The project's JWKS, fetched without blocking and kept through an outage of the endpoint."""
+
+    def __init__(self, client: SupabaseClient, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._keys: dict[str, jwt.PyJWK] | None = None
+        self._fetched_at = 0.0
+        self._tried_at = float("-inf")
+
+    async def all(self) -> dict[str, jwt.PyJWK]:
+        """Key id → key, at most ten minutes old unless the endpoint is away. Empty for projects with a shared secret.
+
+        Raises PlatformError(supabase_unavailable) if they could never be fetched.
+        """
+        stale = self._clock() - self._fetched_at > KEYS_SECONDS
+        if self._keys is None or (stale and not self._lock.locked()):
+            await self._fetch()
+        assert self._keys is not None
+        return self._keys
+
+    async def find(self, key_id: str) -> jwt.PyJWK | None:
+        """The key of that id; an unknown one may be new, so it is worth one throttled fetch."""
+        keys = await self.all()
+        if key_id not in keys:
+            await self._fetch()
+            keys = await self.all()
+        return keys.get(key_id)
+
+    async def _fetch(self) -> None:
+        async with self._lock:
+            if self._keys is not None and self._clock() - self._tried_at < REFETCH_SECONDS:
+                return
+            self._tried_at = self._clock()
+            try:
+                response = await self._client.fetch("/auth/v1/.well-known/jwks.json", deadline=FETCH_SECONDS)
+            except PlatformError:
+                if self._keys is None:
+                    raise
+                log.warning("jwks.fetch_failed", keys=len(self._keys))
+                return
+            self._keys, self._fetched_at = _parse(response), self._clock()
+            log.debug("jwks.fetched", keys=len(self._keys))
+
+
+def _parse(response: httpx.Response) -> dict[str, jwt.PyJWK]:
+    """The keys that can verify: symmetric, unknown and nameless ones are left out."""
+    if response.status_code == httpx.codes.NOT_FOUND:
+        return {}
+    try:
+        published = response.raise_for_status().json()["keys"]
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as cause:
+        raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE, "The project's signing keys cannot be read.") from cause
+    keys: dict[str, jwt.PyJWK] = {}
+    for entry in published:
+        try:
+            key = jwt.PyJWK(entry)
+        except jwt.PyJWTError:
+            continue
+        if key.key_id and key.algorithm_name in PUBLISHED_ALGORITHMS:
+            keys[key.key_id] = key
+    return keys
+
+
+class SupabaseTokenVerifier:
+    """Implements `server.ports.TokenVerifier` by published key, by SUPABASE_JWT_SECRET, or by asking Supabase Auth."""
+
+    def __init__(
+        self,
+        client: SupabaseClient,
+        secret: SecretStr | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._client = client
+        self._secret = None if secret is None else secret.get_secret_value()
+        self._keys = PublishedKeys(client, clock)
+        self._clock = clock
+        self._now = now
+        self._answers: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
+
+    async def verify(self, token: str) -> Principal:
+        if len(token) > LARGEST_TOKEN or not token.isascii():
+            raise PlatformError(ErrorCode.UNAUTHORIZED, "The access token is not valid.")
+        try:
+            return await self._verify(token)
+        except jwt.ExpiredSignatureError as cause:
+            raise PlatformError(ErrorCode.TOKEN_EXPIRED) from cause
+        except jwt.PyJWTError as cause:
+            raise PlatformError(ErrorCode.UNAUTHORIZED, "The access token is not valid.") from cause
+
+    async def _verify(self, token: str) -> Principal:
+        key_id = str(jwt.get_unverified_header(token).get("kid", ""))
+        if self._secret is not None:
+            return await self._verify_with_secret(token, key_id, self._secret)
+        key = await self._keys.find(key_id)
+        if key is not None:
+            return self._decoded(token, key.key, key.algorithm_name)
+        if await self._keys.all():
+            raise jwt.InvalidKeyError("no published key has this id")
+        return await self._asked(token)
+
+    async def _verify_with_secret(self, token: str, key_id: str, secret: str) -> Principal:
+        """A project that has a secret may be on its way to published keys: either may have signed.
+
+        The secret is tried first, so that an unreachable JWKS endpoint cannot lock its users out.
+        """
+        try:
+            return self._decoded(token, secret, "HS256")
+        except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
+            key = await self._keys.find(key_id)
+            if key is None:
+                raise
+            return self._decoded(token, key.key, key.algorithm_name)
+
+    def _decoded(self, token: str, key: Any, algorithm: str) -> Principal:
+        claims = jwt.decode(
+            token,
+            key,
+            algorithms=[algorithm],
+            audience=AUDIENCE,
+            issuer=f"{self._client.url}/auth/v1",
+            leeway=LEEWAY_SECONDS,
+            options=REQUIRED,  # type: ignore[arg-type]
+        )
+        return _principal(token, claims)
+
+    async def _asked(self, token: str) -> Principal:
+        """Ask Supabase Auth, the only one who can tell. Its word is kept for half a minute."""
+        digest = hashlib.sha256(token.encode()).digest()
+        now = self._clock()
+        known = self._answers.get(digest)
+        if known is not None and now - known[0] < ANSWER_SECONDS:
+            principal = known[1]
+        else:
+            principal = await self._ask(token)
+            self._answers[digest] = (now, principal)
+            self._answers.move_to_end(digest)
+            if len(self._answers) > REMEMBERED_ANSWERS:
+                self._answers.popitem(last=False)
+        if principal.expires_at <= self._now():
+            raise jwt.ExpiredSignatureError
+        return principal
+
+    async def _ask(self, token: str) -> Principal:
+        claims = jwt.decode(token, options={"verify_signature": False})  # Auth verifies it, in the next line
+        response = await self._client.fetch("/auth/v1/user", headers={"Authorization": f"Bearer {token}"})
+        expired = isinstance(claims.get("exp"), int | float) and claims["exp"] <= self._now().timestamp()
+        if expired:
+            raise jwt.ExpiredSignatureError
+        if response.status_code != httpx.codes.OK or response.json().get("id") != claims.get("sub"):
+            raise jwt.InvalidTokenError
+        audience = claims.get("aud")
+        if AUDIENCE not in ([audience] if isinstance(audience, str) else audience or []):
+            raise jwt.InvalidAudienceError
+        return _principal(token, claims)
+
+
+def _principal(token: str, claims: dict[str, Any]) -> Principal:
+    """Service keys and anonymous keys are tokens of the project too, but nobody's."""
+    if claims.get("role") != "authenticated" or not is_uuid(str(claims.get("sub"))):
+        raise jwt.InvalidTokenError("not a user's token")
+    return Principal(
+        user_id=claims["sub"],
+        email=claims.get("email") or "",
+        token=SecretStr(token),
+        expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+    )
