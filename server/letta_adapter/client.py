@@ -41,6 +41,9 @@ class Patience:
     silence: float = 45.0
 
 
+DEFAULT_PATIENCE: Final = Patience()
+
+
 class LettaTransport(AiohttpTransport):
     """aiohttp under httpx, with connection failures told apart by what matters: was anything sent?
 
@@ -74,7 +77,7 @@ class LettaClient:
         base_url: str,
         password: SecretStr,
         breaker: Breaker,
-        patience: Patience = Patience(),
+        patience: Patience = DEFAULT_PATIENCE,
         *,
         attempts: int = 3,
     ) -> None:

@@ -4,6 +4,7 @@ Foreground, since background runs come in bursts; read to the end of the HTTP bo
 released after the last event; without `otid`, since Letta shares those between tenants.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -16,7 +17,8 @@ from letta_client import APIConnectionError, APIStatusError
 
 from server.letta_adapter.client import LettaClient
 from server.letta_adapter.errors import RefusedError, busy_run, is_service_fault, model_error, was_never_sent
-from server.letta_adapter.stream import Chunk, StreamParser, end_of, returned, text_of, usage_of
+from server.letta_adapter.memory import recompile
+from server.letta_adapter.stream import Chunk, StreamParser, edits_memory, end_of, returned, text_of, usage_of
 from server.ports import (
     AgentBusyError,
     AgentEvent,
@@ -29,6 +31,7 @@ from server.ports import (
     StreamBrokenError,
     TextDelta,
     ToolCalled,
+    ToolReturned,
     UsageReported,
 )
 from server.protocol.codes import ErrorCode
@@ -38,6 +41,7 @@ from server.protocol.shapes import TurnStatus, Usage
 log = structlog.get_logger(__name__)
 
 _PAGE: Final = 100
+_RECOMPILE_SECONDS: Final = 5.0
 _ENDED: Final[dict[TurnStatus, Literal["completed", "failed", "cancelled"]]] = {
     TurnStatus.COMPLETED: "completed",
     TurnStatus.FAILED: "failed",
@@ -71,7 +75,7 @@ class LettaGateway:
         )
         async with AsyncExitStack() as stack:
             response = await self._opened(lambda: stack.enter_async_context(request))
-            events = _events(response.http_response)
+            events = self._events(agent, response.http_response)
             stack.push_async_callback(events.aclose)
             yield events
 
@@ -108,12 +112,39 @@ class LettaGateway:
         while page := await self._client.read(member, f"/v1/runs/{run_id}/messages", limit=_PAGE, order="asc", **after):
             events.extend(event for message in page for event in _recorded(message))
             after = {"after": page[-1]["id"]}
+        if any(isinstance(event, ToolReturned) and edits_memory(event) for event in events):
+            await self._recompile(agent)
         steps = await self._client.read(member, f"/v1/runs/{run_id}/steps", limit=_PAGE)
         if usage := _sum(steps):
             events.append(UsageReported(usage))
         if (end := _end(record)) is not None:
             events.append(end)
         return events
+
+    async def _events(self, agent: AgentHandle, response: httpx.Response) -> AsyncGenerator[AgentEvent, None]:
+        """The events of a response, all those of one network read without giving way in between."""
+        parser = StreamParser()
+        feed = parser.feed
+        try:
+            async for data in _body(response):
+                for event in feed(data):
+                    yield event
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            raise StreamBrokenError(f"the stream broke off: {type(error).__name__}") from error
+        last = parser.end()
+        if parser.edited_memory:
+            await self._recompile(agent)
+        for event in last:
+            yield event
+
+    async def _recompile(self, agent: AgentHandle) -> None:
+        """Show the model the memory its tools have changed, before the next turn can begin. Failing, it is left to the
+        next summary of the conversation: the model has its own tool calls before its eyes until then."""
+        try:
+            async with asyncio.timeout(_RECOMPILE_SECONDS):
+                await recompile(self._client, agent)
+        except (PlatformError, TimeoutError) as error:
+            log.warning("letta.recompile_failed", conversation_id=agent.conversation_id, error=str(error))
 
     async def _record(self, agent: AgentHandle, run_id: str) -> Chunk | None:
         member = self._client.as_member(agent.member_id)
@@ -164,20 +195,6 @@ def _unsent(error: APIStatusError, cooldown: float) -> Exception:
     if refusal.status == 404:
         return PlatformError(ErrorCode.AGENT_UNAVAILABLE, "Your agent could not be found. Try again shortly.")
     return refusal
-
-
-async def _events(response: httpx.Response) -> AsyncGenerator[AgentEvent, None]:
-    """The events of a response, all those of one network read without giving way in between."""
-    parser = StreamParser()
-    feed = parser.feed
-    try:
-        async for data in _body(response):
-            for event in feed(data):
-                yield event
-    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-        raise StreamBrokenError(f"the stream broke off: {type(error).__name__}") from error
-    for event in parser.end():
-        yield event
 
 
 def _body(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -3,8 +3,6 @@
 from datetime import datetime
 from typing import Any
 
-from letta_client import AsyncLetta
-
 from server.letta_adapter.client import LettaClient
 from server.ports import AgentHandle, ContextWindow, MemoryBlock, Passage, PassagePage
 from server.protocol.codes import ErrorCode
@@ -32,6 +30,7 @@ class LettaMemory:
             raise PlatformError(ErrorCode.TOO_LARGE, f"This memory block holds at most {block.limit:,} characters.")
         blocks = self._client.as_member(agent.member_id).agents.blocks
         changed = await self._client.repeatable(lambda: blocks.update(label, agent_id=agent.agent_id, value=value))
+        await recompile(self._client, agent)
         return _block(changed.model_dump())
 
     async def passages(self, agent: AgentHandle, query: str | None, limit: int, before: str | None) -> PassagePage:
@@ -46,7 +45,8 @@ class LettaMemory:
     async def context(self, agent: AgentHandle) -> ContextWindow:
         """See the port. The parts add up to `used`: `system` takes what is neither block, tool nor message."""
         member = self._client.as_member(agent.member_id)
-        seen = await _context(self._client, member, agent)
+        path = f"/v1/agents/{agent.agent_id}/context"
+        seen: dict[str, int] = await self._client.read(member, path, conversation_id=agent.conversation_id)
         blocks = seen["num_tokens_core_memory"]
         tools = seen["num_tokens_functions_definitions"] + seen.get("num_tokens_tool_usage_rules", 0)
         messages = seen["num_tokens_messages"] + seen["num_tokens_summary_memory"]
@@ -55,10 +55,14 @@ class LettaMemory:
         return ContextWindow(seen["context_window_size_max"], used, system, blocks, tools, messages)
 
 
-async def _context(client: LettaClient, member: AsyncLetta, agent: AgentHandle) -> dict[str, Any]:
-    path = f"/v1/agents/{agent.agent_id}/context"
-    found: dict[str, Any] = await client.read(member, path, conversation_id=agent.conversation_id)
-    return found
+async def recompile(client: LettaClient, agent: AgentHandle) -> None:
+    """Show the agent's memory blocks to its model as they are now (50 ms).
+
+    Letta writes them into a conversation's system prompt when the conversation is made, or when it was summarised, and
+    leaves that prompt alone in between: without this the model sees neither what a user nor what a tool changed.
+    """
+    conversations = client.as_member(agent.member_id).conversations
+    await client.repeatable(lambda: conversations.recompile(agent.conversation_id))
 
 
 def _block(row: dict[str, Any]) -> MemoryBlock:

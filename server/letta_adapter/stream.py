@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from server.letta_adapter.errors import model_error, stop_error
+from server.letta_adapter.template import EDITING_TOOLS
 from server.ports import (
     AgentEvent,
     ReasoningDelta,
@@ -54,6 +55,11 @@ def returned(message: Chunk) -> ToolReturned:
     return ToolReturned(message.get("tool_call_id") or "", message.get("name") or "", status)
 
 
+def edits_memory(result: ToolReturned) -> bool:
+    """Whether this tool has just changed a memory block."""
+    return result.status == "success" and result.name in EDITING_TOOLS
+
+
 def usage_of(statistics: Chunk) -> Usage:
     """The tokens of a run or of a step; Letta writes null for what a model did not report."""
     return Usage(
@@ -95,11 +101,13 @@ class StreamParser:
     """Feed it what the network brings, in pieces of any size; call `end` at the end of the HTTP body.
 
     `RunEnded` comes from `end` alone: after a cancel a piece of text can still follow the stop reason.
+    `edited_memory` tells whether the run has changed a memory block so far.
     """
 
-    __slots__ = ("_call", "_error", "_rest", "_run_id", "_stop_reason")
+    __slots__ = ("_call", "_error", "_rest", "_run_id", "_stop_reason", "edited_memory")
 
     def __init__(self) -> None:
+        self.edited_memory = False
         self._rest = b""
         self._run_id: str | None = None
         self._call: _PendingCall | None = None
@@ -155,7 +163,9 @@ class StreamParser:
                 if text := chunk.get("reasoning"):
                     events.append(ReasoningDelta(text))
             case "tool_return_message":
-                events.append(returned(chunk))
+                result = returned(chunk)
+                self.edited_memory = self.edited_memory or edits_memory(result)
+                events.append(result)
             case "usage_statistics":
                 events.append(UsageReported(usage_of(chunk)))
             case "stop_reason" if self._stop_reason != "cancelled":

@@ -19,6 +19,9 @@ TOOLS: Final = (
     "conversation_search",
 )
 
+EDITING_TOOLS: Final = frozenset({"memory_insert", "memory_replace"})
+"""The tools that change memory blocks."""
+
 PROVIDER: Final = "litellm"
 """The name of each organization's own model provider. `openai` and the like would make Letta summarise with models
 of its own choosing."""
