@@ -9,6 +9,7 @@ COMMANDS = {
     "down": ("server.stack.commands:down", "Stop what `chat up` runs."),
     "status": ("server.stack.commands:status", "Show every service of the local stack."),
     "logs": ("server.stack.commands:logs", "Show what a service of the local stack wrote."),
+    "serve": ("server.serve:serve", "Run the API server alone, against the services in the environment."),
     "migrate": ("server.supabase_adapter.cli:migrate", "Bring the database's schema up to date."),
 }
 """Name → where the click command lives, and its line in `chat --help`."""
