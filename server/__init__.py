@@ -1,1 +1,3 @@
 """The AI Chat Platform backend: one personal, remembering agent per user."""
+
+__version__ = "0.1.0"

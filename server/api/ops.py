@@ -1,11 +1,11 @@
 """Operational endpoints, open to everybody: health, readiness, metrics, and the API's own description."""
 
-from importlib.metadata import version
 from importlib.resources import files
 from typing import Final
 
 from aiohttp import web
 
+from server import __version__
 from server.api import schemas
 from server.api.answers import answer
 from server.api.routes import Reply, Route
@@ -14,7 +14,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Json
 
-VERSION: Final = version("ai-chat-platform")
+VERSION: Final = __version__
 OPENAPI: Final = web.AppKey[Json]("openapi")
 
 _PAGES: Final = files("server.api") / "pages"
