@@ -60,6 +60,13 @@ class SupabaseAccountStore:
         users: list[str] = await self._client.call("incomplete_profiles", config_hash=config_hash, limit=limit)
         return users
 
+    async def newest(self, limit: int) -> list[Account]:
+        """The latest accounts, for operators; beyond the port."""
+        rows = await self._client.inspect(
+            lambda service: service.table("user_profiles").select("*").order("created_at", desc=True).limit(limit)
+        )
+        return [account_of(row) for row in rows]
+
     async def rename(self, user_id: str, name: str) -> Account:
         answer = await self._client.call("rename_profile", user_id=user_id, name=name)
         return account_of(granted(answer, user_id)["account"])

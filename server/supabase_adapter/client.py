@@ -23,8 +23,8 @@ CALL_SECONDS = 5.0
 KEEPALIVE_SECONDS = 4.0
 """Below the 5 s after which Node (Supabase Lite) closes an idle connection."""
 
-UNAVAILABLE_CODES = frozenset({"SUP", "PGRST000", "PGRST001", "PGRST002", "PGRST003", "429"})
-"""PostgREST without its database; `SUP` is Supabase Lite's word for any failure it has no code for."""
+UNAVAILABLE_CODES = frozenset({"PGRST000", "PGRST001", "PGRST002", "PGRST003", "429"})
+"""PostgREST without its database, and a gateway that limits us."""
 
 UNAVAILABLE_CLASSES = ("08", "40", "53", "55", "57", "58", "XX")
 """SQLSTATE classes of a database that cannot right now: connection, rollback, resources, locks, operator, system."""
@@ -64,9 +64,17 @@ async def service_faults() -> AsyncIterator[None]:
         raise _translated(cause) from None
 
 
+def _is_unavailable(code: str, message: str) -> bool:
+    """Whether the service is at fault. `SUP` is Supabase Lite's code for whatever it knows no other for."""
+    if code == "SUP":
+        return " violates " not in message
+    gateway_error = len(code) == 3 and code >= "500"
+    return gateway_error or code in UNAVAILABLE_CODES or code.startswith(UNAVAILABLE_CLASSES)
+
+
 def _translated(error: APIError) -> Exception:
     code = error.code or ""
-    if code in UNAVAILABLE_CODES or code.startswith(UNAVAILABLE_CLASSES) or (len(code) == 3 and code >= "500"):
+    if _is_unavailable(code, error.message or ""):
         return ServiceError(f"Supabase cannot answer now ({code})")
     if code in UNSTORABLE_TEXT:
         return PlatformError(ErrorCode.INVALID_REQUEST, "The text contains a NUL character.")
@@ -116,6 +124,16 @@ class SupabaseClient:
         rest = AsyncPostgrestClient(f"{self.url}/rest/v1", headers=headers, http_client=self.http, retry_enabled=False)
         rows: list[dict[str, Any]] = await self.guard.repeatable(
             lambda: self._execute(query(rest)), deadline=CALL_SECONDS
+        )
+        return rows
+
+    async def inspect(self, query: Callable[[AsyncClient], Query]) -> list[dict[str, Any]]:
+        """Read rows as the service role, past row level security: for operators.
+
+        Raises PlatformError(supabase_unavailable).
+        """
+        rows: list[dict[str, Any]] = await self.guard.repeatable(
+            lambda: self._execute(query(self._service)), deadline=CALL_SECONDS
         )
         return rows
 

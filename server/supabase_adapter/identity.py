@@ -13,7 +13,7 @@ from server.ports import Principal, TokenPair
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import FieldError, PlatformError
 from server.resilience import ServiceError
-from server.supabase_adapter.client import SupabaseClient, SupabaseError
+from server.supabase_adapter.client import SupabaseClient, SupabaseError, service_faults
 
 SECONDS: Final = 10.0
 """The deadline of one call. Auth hashes passwords with bcrypt and may send an e-mail before it answers."""
@@ -61,6 +61,7 @@ class SupabaseIdentity:
         self._now = now
 
     async def sign_up(self, email: str, password: SecretStr, name: str | None) -> TokenPair | None:
+        _refuse_nul(email, password.get_secret_value(), name or "")
         options: dict[str, Any] = {"data": {} if name is None else {"name": name}}
         if self._redirect_url is not None:
             options["email_redirect_to"] = str(self._redirect_url)
@@ -74,6 +75,7 @@ class SupabaseIdentity:
         return None if answer.session is None else self._pair(answer.session)
 
     async def sign_in(self, email: str, password: SecretStr) -> TokenPair:
+        _refuse_nul(email, password.get_secret_value())
         auth = self._client.visitor().auth
         answer = await self._once(
             lambda: auth.sign_in_with_password({"email": email, "password": password.get_secret_value()})
@@ -82,11 +84,16 @@ class SupabaseIdentity:
 
     async def refresh(self, refresh_token: SecretStr) -> TokenPair:
         auth = self._client.visitor().auth
-        answer = await self._once(lambda: auth.refresh_session(refresh_token.get_secret_value()))
+        try:
+            answer = await self._once(lambda: auth.refresh_session(refresh_token.get_secret_value()))
+        except PlatformError as refusal:
+            if refusal.code is not ErrorCode.INVALID_REQUEST:
+                raise
+            raise PlatformError(ErrorCode.UNAUTHORIZED, "The refresh token is not valid. Sign in again.") from refusal
         return self._granted(answer.session)
 
     async def sign_out(self, principal: Principal, scope: Literal["local", "others", "global"]) -> None:
-        """End sessions. One that has ended already is no error. The access token itself stays valid until it expires."""
+        """End sessions; one that has ended already is no error. The access token stays valid until it expires."""
         admin = self._client.visitor().auth.admin
 
         async def log_out() -> None:
@@ -103,9 +110,8 @@ class SupabaseIdentity:
 
         async def translated() -> T:
             try:
-                return await call()
-            except httpx.HTTPError as cause:
-                raise ServiceError(f"no connection to Supabase Auth: {type(cause).__name__}") from cause
+                async with service_faults():
+                    return await call()
             except AuthError as cause:
                 raise _translated(cause) from None
 
@@ -129,6 +135,12 @@ class SupabaseIdentity:
             user_id=session.user.id,
             email=session.user.email or "",
         )
+
+
+def _refuse_nul(*texts: str) -> None:
+    """PostgreSQL stores no NUL, and Auth answers one with 500: an input must not look like an outage."""
+    if any("\0" in text for text in texts):
+        raise PlatformError(ErrorCode.INVALID_REQUEST, "The text contains a NUL character.")
 
 
 class _AddressExistsError(Exception):
