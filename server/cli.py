@@ -10,6 +10,8 @@ COMMANDS = {
     "status": ("server.stack.commands:status", "Show every service of the local stack."),
     "logs": ("server.stack.commands:logs", "Show what a service of the local stack wrote."),
     "serve": ("server.serve:serve", "Run the API server alone, against the services in the environment."),
+    "users": ("server.operations.users:users", "See how users' agents stand, and repair them."),
+    "doctor": ("server.doctor.command:doctor", "Say what is wrong with the configuration, and how to mend it."),
     "migrate": ("server.supabase_adapter.cli:migrate", "Bring the database's schema up to date."),
 }
 """Name → where the click command lives, and its line in `chat --help`."""
