@@ -133,7 +133,7 @@ def _hang(_directive: Directive, _request: ChatRequest, _asked_before: int) -> l
 
 
 def _drop(_directive: Directive, _request: ChatRequest, _asked_before: int) -> list[Step]:
-    # The pause lets a proxy in between pass the words on: it would report a cut that comes with them as no answer at all.
+    # The pause lets a proxy in between pass the words on; it would report a cut that comes with them as no answer.
     return [*_numbered(0, 3), Pause(0.2), Cut()]
 
 
