@@ -32,4 +32,4 @@ def _preference(media: str, ranges: list[tuple[str, float]]) -> tuple[float, int
     if not matches:
         return 0.0, 0
     specificity, quality = max(matches)
-    return quality, specificity
+    return (quality, specificity) if quality else (0.0, 0)

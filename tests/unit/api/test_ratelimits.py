@@ -1,0 +1,77 @@
+"""How often an address may try, and which address a request came from."""
+
+import pytest
+
+from server.api.ratelimits import AddressLimiter, client_address
+from server.protocol.errors import PlatformError
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_an_allowance_comes_back_with_time() -> None:
+    clock = Clock()
+    limiter = AddressLimiter(6, 0, clock=clock)
+    for _ in range(6):
+        limiter.count("192.0.2.1")
+    with pytest.raises(PlatformError) as refused:
+        limiter.count("192.0.2.1")
+    assert refused.value.retry_after_seconds == 10
+    clock.now += 10
+    limiter.count("192.0.2.1")
+    with pytest.raises(PlatformError):
+        limiter.count("192.0.2.1")
+
+
+def test_one_address_does_not_use_up_anothers_allowance() -> None:
+    limiter = AddressLimiter(1, 0, clock=Clock())
+    limiter.count("192.0.2.1")
+    limiter.count("192.0.2.2")
+    limiter.count("::ffff:192.0.2.3")
+    limiter.count("::ffff:192.0.2.4")
+    with pytest.raises(PlatformError):
+        limiter.count("::ffff:192.0.2.4")
+
+
+def test_a_network_of_ipv6_addresses_counts_as_one() -> None:
+    limiter = AddressLimiter(1, 0, clock=Clock())
+    limiter.count("2001:db8::1")
+    with pytest.raises(PlatformError):
+        limiter.count("2001:db8::ffff")
+    limiter.count("2001:db8:0:1::1")
+
+
+def test_memory_is_bounded_and_the_least_recent_address_goes_first() -> None:
+    limiter = AddressLimiter(1, 0, addresses=2, clock=Clock())
+    limiter.count("192.0.2.1")
+    limiter.count("192.0.2.2")
+    with pytest.raises(PlatformError):
+        limiter.count("192.0.2.1")
+    limiter.count("192.0.2.3")
+    limiter.count("192.0.2.2")
+    with pytest.raises(PlatformError):
+        limiter.count("192.0.2.3")
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "proxies", "expected"),
+    [
+        ([], 0, "10.0.0.1"),
+        (["192.0.2.9"], 0, "10.0.0.1"),
+        ([], 1, "10.0.0.1"),
+        (["192.0.2.9"], 1, "192.0.2.9"),
+        (["6.6.6.6, 192.0.2.9"], 1, "192.0.2.9"),
+        (["6.6.6.6, 192.0.2.9, 10.0.0.7"], 2, "192.0.2.9"),
+        (["6.6.6.6", "192.0.2.9"], 1, "192.0.2.9"),
+        (["192.0.2.9"], 3, "192.0.2.9"),
+        (["nonsense"], 1, "10.0.0.1"),
+        (["2001:db8::1"], 1, "2001:db8::1"),
+    ],
+)
+def test_only_our_own_proxies_are_believed(forwarded: list[str], proxies: int, expected: str) -> None:
+    assert client_address("10.0.0.1", forwarded, proxies) == expected

@@ -1,0 +1,78 @@
+"""Logs: one line per event, JSON in production, and never a secret."""
+
+import io
+import logging
+from collections.abc import Iterator
+
+import orjson
+import pytest
+import structlog
+from pydantic import SecretStr
+
+from server.observability import configure_logging
+
+
+@pytest.fixture
+def _logging_restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def output(_logging_restored: None) -> io.StringIO:
+    return io.StringIO()
+
+
+def test_production_writes_one_json_object_per_line_with_what_is_bound(output: io.StringIO) -> None:
+    configure_logging("production", "INFO", output)
+    with structlog.contextvars.bound_contextvars(request_id="r-1", user_id="ann"):
+        structlog.get_logger("server.sessions").info("turn.ended", attempt=2)
+        logging.getLogger("aiohttp.server").warning("odd %s", "thing")
+    first, second = map(orjson.loads, output.getvalue().splitlines())
+    assert (first["event"], first["attempt"], first["logger"], first["level"]) == (
+        "turn.ended",
+        2,
+        "server.sessions",
+        "info",
+    )
+    assert second["event"] == "odd thing"
+    assert first["request_id"] == second["request_id"] == "r-1"
+    assert first["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_secrets_are_hidden_however_they_come(output: io.StringIO, environment: str) -> None:
+    configure_logging(environment, "INFO", output)  # type: ignore[arg-type]
+    log = structlog.get_logger("x")
+    log.info("one", token="hunter2", api_key="hunter2", authorization="hunter2", content="hunter2")
+    log.info("two", anything=SecretStr("hunter2"))
+    logging.getLogger("y").warning("three", extra={"password": "hunter2"})
+    assert "hunter2" not in output.getvalue()
+    assert output.getvalue().count("[hidden]") == 6
+
+
+def _fail(password: str) -> None:
+    raise RuntimeError(f"a password of {len(password)} characters is broken")
+
+
+def test_a_traceback_is_part_of_its_line_and_shows_no_values(output: io.StringIO) -> None:
+    configure_logging("production", "INFO", output)
+    password = "".join(("hun", "ter2"))
+    try:
+        _fail(password)
+    except RuntimeError:
+        structlog.get_logger("x").exception("http.failed")
+    (line,) = output.getvalue().splitlines()
+    assert "RuntimeError: a password of 7 characters is broken" in orjson.loads(line)["exception"]
+    assert password not in line
+
+
+def test_the_level_is_kept_to(output: io.StringIO) -> None:
+    configure_logging("production", "WARNING", output)
+    structlog.get_logger("x").info("unimportant")
+    logging.getLogger("httpx").info("GET http://supabase/?secret")
+    assert output.getvalue() == ""

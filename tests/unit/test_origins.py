@@ -1,0 +1,45 @@
+"""Which pages may talk to us."""
+
+import pytest
+
+from server.origins import Origins
+
+HOST = "api.example.com"
+
+
+@pytest.mark.parametrize("origin", ["https://app.example.com", "HTTPS://APP.example.com", "https://api.example.com"])
+def test_listed_pages_and_our_own_may(origin: str) -> None:
+    assert Origins(["https://app.example.com"], localhost_allowed=False).allows(origin, HOST)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "",
+        "null",
+        "http://app.example.com",
+        "https://app.example.com:8443",
+        "https://app.example.com.evil.com",
+        "https://evil.com/https://app.example.com",
+        "https://api.example.com@evil.com",
+        "file://api.example.com",
+        "http://localhost:3000",
+        "https://[",
+    ],
+)
+def test_others_may_not(origin: str) -> None:
+    assert not Origins(["https://app.example.com"], localhost_allowed=False).allows(origin, HOST)
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:5173", "https://[::1]:1"])
+def test_this_machines_pages_may_where_that_is_allowed(origin: str) -> None:
+    assert Origins([], localhost_allowed=True).allows(origin, HOST)
+    assert not Origins([], localhost_allowed=False).allows(origin, HOST)
+
+
+def test_localhost_is_a_whole_name() -> None:
+    assert not Origins([], localhost_allowed=True).allows("http://localhost.evil.com", HOST)
+
+
+def test_a_star_means_every_page() -> None:
+    assert Origins(["*"], localhost_allowed=False).allows("https://anything.example", HOST)
