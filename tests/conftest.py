@@ -19,6 +19,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack, free_port, read_env
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +51,13 @@ def stack() -> Iterator[RunningStack]:
 def stack_env(stack: RunningStack) -> dict[str, str]:
     """What stack.env holds: the URL and key of every local service."""
     return stack.env
+
+
+@pytest.fixture(scope="session")
+def supabase_env(stack: RunningStack) -> Iterator[dict[str, str]]:
+    """The variables of a Supabase that no platform server works on: for tests of the stores and of the schema."""
+    with own_supabase(stack, "store_tests") as env:
+        yield env
 
 
 @pytest.fixture

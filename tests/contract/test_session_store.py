@@ -26,7 +26,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     if request.param == "memory":
         world = MemoryWorld()
     else:
-        world = await SupabaseWorld.open(request.getfixturevalue("stack_env"))
+        world = await SupabaseWorld.open(request.getfixturevalue("supabase_env"))
     yield world
     await world.aclose()
 

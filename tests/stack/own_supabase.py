@@ -1,0 +1,112 @@
+"""A Supabase of the tests' own beside the stack's: its programs and its PostgreSQL, but another database.
+
+The platform's server looks for unowned turns and unfinished accounts in the stack's database and would adopt what store
+tests leave open there.
+"""
+
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+from server.stack.environments import Node
+from server.stack.layout import Layout
+from server.stack.supabase_lite import LOGIN, MIGRATIONS, SOURCES, anon_key, service_key
+from server.supabase_adapter.migrations import apply_migrations
+from tests.stack.running_stack import RunningStack, free_port
+
+READY_SECONDS = 60
+
+
+@contextmanager
+def own_supabase(stack: RunningStack, database: str, *, confirm_email: bool = False) -> Iterator[dict[str, str]]:
+    """A fresh, migrated project. Yields its variables, named as in `stack.env`."""
+    layout = Layout(stack.data_dir, api_port=0)
+    owner_url = _with_database(stack.env["SUPABASE_DB_URL"], database)
+    password = layout.secret("postgres_supabase_lite")
+    port = free_port()
+    with tempfile.TemporaryDirectory() as home:
+        environment = layout.base_environment() | {
+            "HOME": home,
+            "DO_NOT_TRACK": "1",
+            "LITE_TELEMETRY": "0",
+            "LITE_DATABASE_URL": _with_database(stack.env["SUPABASE_DB_URL"], database, LOGIN, password),
+            "LITE_PORT": str(port),
+            "LITE_SITE_URL": "http://127.0.0.1",
+            "LITE_JWT_SECRET": layout.secret("supabase_jwt"),
+            "LITE_JWT_EXPIRY": "3600",
+            "LITE_CONFIRM_EMAIL": str(confirm_email).lower(),
+            "LITE_PUBLISHABLE_KEY": anon_key(layout),
+            "LITE_SECRET_KEY": service_key(layout),
+            "LITE_SIGNING_KEY_FILE": str(Path(home) / "signing-key.json"),
+        }
+        serve = [str(Node(layout).program), "serve.mjs"]
+        folder = layout.environment("supabase")
+        with _database(stack.env["SUPABASE_DB_URL"], database):
+            subprocess.run([*serve, "--prepare"], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+            apply_migrations(owner_url, MIGRATIONS)
+            with _running(serve, folder, environment, f"http://127.0.0.1:{port}"):
+                yield {
+                    "SUPABASE_URL": f"http://127.0.0.1:{port}",
+                    "SUPABASE_ANON_KEY": anon_key(layout),
+                    "SUPABASE_SERVICE_KEY": service_key(layout),
+                    "SUPABASE_DB_URL": owner_url,
+                }
+
+
+def _with_database(url: str, database: str, user: str | None = None, password: str | None = None) -> str:
+    """The same server's address of another database, as another user where one is named."""
+    parts = urlsplit(url)
+    login = f"{user}:{password}" if user else f"{parts.username}:{parts.password}"
+    return f"postgresql://{login}@{parts.hostname}:{parts.port}/{database}"
+
+
+@contextmanager
+def _database(url: str, name: str) -> Iterator[None]:
+    drop = sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
+    with psycopg.connect(url, autocommit=True) as cluster:
+        cluster.execute(drop)
+        cluster.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        cluster.execute(
+            sql.SQL("grant create on database {} to {}").format(sql.Identifier(name), sql.Identifier(LOGIN))
+        )
+        with psycopg.connect(_with_database(url, name), autocommit=True) as connection:
+            connection.execute((SOURCES / "roles.sql").read_bytes())
+        yield
+        cluster.execute(drop)
+
+
+@contextmanager
+def _running(serve: list[str], folder: Path, environment: dict[str, str], url: str) -> Iterator[None]:
+    with subprocess.Popen(
+        serve, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            _wait_until_healthy(process, url, environment["LITE_PUBLISHABLE_KEY"])
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_until_healthy(process: "subprocess.Popen[bytes]", url: str, key: str) -> None:
+    request = urllib.request.Request(f"{url}/auth/v1/health", headers={"apikey": key})
+    until = time.monotonic() + READY_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            with urllib.request.urlopen(request, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise AssertionError(f"Supabase Lite did not become ready at {url} (exit code {process.poll()})")
