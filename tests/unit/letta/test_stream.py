@@ -1,0 +1,213 @@
+"""Streams recorded from Letta 0.16.8, parsed: the same events however the network cuts the bytes."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.letta_adapter.stream import StreamParser
+from server.ports import (
+    AgentEvent,
+    ReasoningDelta,
+    RunEnded,
+    RunStarted,
+    StreamBrokenError,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+    UsageReported,
+)
+from server.protocol.codes import ErrorCode
+from server.protocol.shapes import TurnStatus, Usage
+
+RECORDINGS = Path(__file__).parent / "recordings"
+ALL = sorted(path.stem for path in RECORDINGS.glob("*.sse"))
+
+
+def recorded(name: str) -> bytes:
+    return (RECORDINGS / f"{name}.sse").read_bytes()
+
+
+def parse(data: bytes, cuts: tuple[int, ...] = ()) -> list[AgentEvent]:
+    parser = StreamParser()
+    events: list[AgentEvent] = []
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for start, stop in pairwise(edges):
+        events += parser.feed(data[start:stop])
+    return events + parser.end()
+
+
+def text_of(events: list[AgentEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def end_of(events: list[AgentEvent]) -> RunEnded:
+    last = events[-1]
+    assert isinstance(last, RunEnded)
+    return last
+
+
+@given(name=st.sampled_from(ALL), cuts=st.lists(st.integers(0, 20_000), max_size=20))
+def test_events_do_not_depend_on_where_the_network_cuts(name: str, cuts: list[int]) -> None:
+    assert parse(recorded(name), tuple(cuts)) == parse(recorded(name))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_run_starts_once_and_first_and_ends_once_and_last(name: str) -> None:
+    events = parse(recorded(name))
+    assert [type(event) for event in events].count(RunStarted) == 1
+    assert [type(event) for event in events].count(RunEnded) == 1
+    assert isinstance(events[0], RunStarted)
+    assert isinstance(events[-1], RunEnded)
+
+
+def test_the_run_is_known_from_the_first_ping() -> None:
+    first_line = recorded("plain").split(b"\n\n")[0] + b"\n\n"
+    assert b'"ping"' in first_line
+    assert [type(event) for event in StreamParser().feed(first_line)] == [RunStarted]
+
+
+def test_text_comes_piece_by_piece_with_its_message() -> None:
+    events = parse(recorded("plain"))
+    pieces = [event for event in events if isinstance(event, TextDelta)]
+    assert [piece.text for piece in pieces] == ["Hello,", " Wörld", " —", " one", " two."]
+    assert len({piece.message_id for piece in pieces}) == 1
+    assert end_of(events) == RunEnded(TurnStatus.COMPLETED)
+
+
+def test_all_text_of_one_read_comes_out_of_that_read() -> None:
+    parser = StreamParser()
+    assert text_of(parser.feed(recorded("plain"))) == "Hello, Wörld — one two."
+
+
+def test_usage_comes_before_the_end() -> None:
+    events = parse(recorded("reasoning"))
+    (usage,) = [event.usage for event in events if isinstance(event, UsageReported)]
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+    assert (usage.reasoning_tokens, usage.model_calls) == (5, 1)
+    assert isinstance(events[-2], UsageReported)
+
+
+def test_reasoning_is_not_text() -> None:
+    events = parse(recorded("reasoning"))
+    assert "".join(e.text for e in events if isinstance(e, ReasoningDelta)) == "thinking hard about it"
+    assert text_of(events) == "the answer"
+
+
+def test_a_tool_call_is_told_once_and_whole_before_its_return() -> None:
+    events = parse(recorded("tool"))
+    (called,) = [event for event in events if isinstance(event, ToolCalled)]
+    (returned,) = [event for event in events if isinstance(event, ToolReturned)]
+    assert (called.name, called.arguments) == (
+        "memory_insert",
+        '{"label": "human", "new_string": "Likes cats", "insert_line": 0}',
+    )
+    assert returned == ToolReturned(called.call_id, "memory_insert", "success")
+    assert events.index(called) < events.index(returned)
+
+
+def test_a_tool_call_is_told_as_soon_as_its_arguments_are_complete() -> None:
+    before_return = recorded("tool").split(b'"tool_return_message"')[0].rsplit(b"data: ", 1)[0]
+    assert isinstance(StreamParser().feed(before_return)[-1], ToolCalled)
+
+
+def test_a_changed_memory_block_is_noticed() -> None:
+    parser = StreamParser()
+    parser.feed(recorded("plain"))
+    assert not parser.edited_memory
+    parser.feed(recorded("tool"))
+    assert parser.edited_memory
+
+
+def test_arguments_that_are_not_json_are_told_as_they_are() -> None:
+    called = next(event for event in parse(recorded("broken-arguments")) if isinstance(event, ToolCalled))
+    assert called.arguments == '{"label": "hum'
+
+
+def test_two_calls_at_once_are_told_one_after_the_other() -> None:
+    events = parse(recorded("parallel-calls"))
+    assert [event.arguments for event in events if isinstance(event, ToolCalled)] == [
+        '{"content": "alpha"}',
+        '{"content": "beta"}',
+    ]
+
+
+def test_text_around_tool_calls_belongs_to_messages_of_its_own() -> None:
+    pieces = [event for event in parse(recorded("text-and-tools")) if isinstance(event, TextDelta)]
+    messages: dict[str, str] = {}
+    for piece in pieces:
+        messages[piece.message_id] = messages.get(piece.message_id, "") + piece.text
+    assert list(messages.values()) == ["let me save that 0 ", "let me save that 1 ", "all done now twice "]
+
+
+def test_an_empty_reply_is_a_completed_run() -> None:
+    events = parse(recorded("empty"))
+    assert [type(event) for event in events] == [RunStarted, UsageReported, RunEnded]
+    assert end_of(events).status is TurnStatus.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "retryable"),
+    [
+        ("model-500", ErrorCode.MODEL_ERROR, True),
+        ("model-dropped", ErrorCode.MODEL_ERROR, True),
+        ("rate-limit", ErrorCode.RATE_LIMITED, True),
+        ("key-refused", ErrorCode.MODEL_ERROR, False),
+        ("budget", ErrorCode.BUDGET_EXCEEDED, True),
+        ("budget-second-step", ErrorCode.BUDGET_EXCEEDED, True),
+    ],
+)
+def test_a_failed_run_says_why(name: str, code: ErrorCode, retryable: bool) -> None:
+    end = end_of(parse(recorded(name)))
+    assert end.status is TurnStatus.FAILED
+    assert end.error is not None
+    assert (end.error.code, end.error.retryable) == (code, retryable)
+
+
+def test_the_text_before_a_failure_is_kept() -> None:
+    assert text_of(parse(recorded("model-dropped"))) == "w0 w1 w2"
+
+
+def test_a_cancelled_run_keeps_its_text() -> None:
+    events = parse(recorded("cancelled"))
+    assert end_of(events) == RunEnded(TurnStatus.CANCELLED)
+    assert text_of(events).startswith("w0 w1")
+
+
+def test_text_after_the_stop_reason_still_comes_before_the_end() -> None:
+    late = b'data: {"id":"m","message_type":"assistant_message","run_id":"r","content":" late"}\n\ndata: [DONE]\n\n'
+    events = parse(recorded("cancelled") + late)
+    assert text_of(events).endswith(" late")
+    assert end_of(events) == RunEnded(TurnStatus.CANCELLED)
+
+
+def test_a_body_that_ends_before_its_run_is_broken() -> None:
+    parser = StreamParser()
+    parser.feed(recorded("plain").split(b'data: {"message_type":"stop_reason"')[0])
+    with pytest.raises(StreamBrokenError):
+        parser.end()
+
+
+def test_a_line_that_is_not_json_breaks_the_stream() -> None:
+    with pytest.raises(StreamBrokenError):
+        StreamParser().feed(b'data: {"message_type": "assista\n\n')
+
+
+def test_an_exception_inside_letta_fails_the_run() -> None:
+    start = recorded("plain").split(b"\n\n")[0]
+    events = parse(start + b'\n\nevent: error\ndata: {"error":"boom","code":"INTERNAL_SERVER_ERROR"}\n\n')
+    error = end_of(events).error
+    assert error is not None
+    assert "boom" not in error.message
+
+
+def test_unknown_kinds_of_chunks_are_passed_over() -> None:
+    unknown = b'data: {"message_type":"something_new","run_id":"r"}\n\n'
+    assert StreamParser().feed(unknown) == [RunStarted("r")]
+
+
+def test_numbers_a_model_does_not_report_are_zero() -> None:
+    chunk = b'data: {"message_type":"usage_statistics","total_tokens":3,"cached_input_tokens":null}\n\n'
+    assert StreamParser().feed(chunk) == [UsageReported(Usage(total_tokens=3))]
