@@ -65,6 +65,14 @@ class LettaInspection:
         """Whether a request that names no member acts as a shared one: LETTA_NO_DEFAULT_ACTOR is not set."""
         return (await _refusal(lambda: get_json(self._admin, "/v1/agents/", _ONE)))[0] < 400
 
+    async def reaches(self, model_url: str) -> bool:
+        """Whether an OpenAI-compatible API that checks keys (or asks for none) answers Letta at `model_url`.
+
+        Letta's 401 is that API's word on a key that nobody has; call this after `accepts_password` alone.
+        """
+        body = {"provider_type": "openai", "api_key": "sk-a-key-that-nobody-has", "base_url": model_url}
+        return (await _refusal(lambda: post_json(self._admin, "/v1/providers/check", body)))[0] in (200, 401)
+
     async def conversations(self) -> Literal["locked", "unlocked", "missing"] | None:
         """Whether conversations exist, and are locked while a turn runs, which takes Redis. None: no member to ask as.
 

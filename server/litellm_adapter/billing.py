@@ -65,10 +65,17 @@ class LiteLLMBilling:
 
     async def price(self, model: str) -> ModelPrice | None:
         """The listed price of a model now. Where deployments differ, the first one with a price stands."""
+        return find_price(await self._deployments(), model)
+
+    async def models(self) -> set[str]:
+        """The names of all models listed; beyond the port."""
+        return {str(deployment.get("model_name")) for deployment in await self._deployments()}
+
+    async def _deployments(self) -> list[Mapping[str, Any]]:
         answer = await self._client.get("/model/info")
         if not answer.ok:
             raise _refused("price list", answer)
-        return find_price(answer.body.get("data") or (), model)
+        return answer.body.get("data") or []
 
     async def _user(self, user_id: str) -> Mapping[str, Any] | None:
         answer = await self._client.get("/user/info", {"user_id": user_id})

@@ -59,6 +59,14 @@ class LiteLLMClient:
         """An idempotent write, repeated likewise. Raises PlatformError(litellm_unavailable)."""
         return await self._guard.repeatable(lambda: self._send("POST", path, body=body), deadline=DEADLINE_SECONDS)
 
+    async def accepts_key(self) -> bool:
+        """Whether the master key is LiteLLM's. Raises ServiceError, TimeoutError."""
+        try:
+            await self.ask_once("/model/info", deadline=DEADLINE_SECONDS)
+        except PlatformError:
+            return False
+        return True
+
     async def ask_once(self, path: str, *, deadline: float, authorized: bool = True) -> Answer:
         """One GET outside guard and breaker, for probes. Raises ServiceError, TimeoutError, PlatformError."""
         async with asyncio.timeout(deadline):

@@ -16,12 +16,17 @@ class LiteLLMProbe:
 
     async def ping(self) -> None:
         """Raises ServiceError or TimeoutError. Asks without a key: health must not depend on one."""
-        await self._client.ask_once("/health/liveliness", deadline=DEADLINE_SECONDS, authorized=False)
-        answer = await self._client.ask_once("/health/readiness", deadline=DEADLINE_SECONDS, authorized=False)
-        if not answer.ok or not has_database(answer.body):
+        await self.alive()
+        if not await self.has_database():
             raise ServiceError("LiteLLM runs without its database")
 
+    async def alive(self) -> None:
+        """Raises ServiceError or TimeoutError where no LiteLLM answers."""
+        answer = await self._client.ask_once("/health/liveliness", deadline=DEADLINE_SECONDS, authorized=False)
+        if not answer.ok:
+            raise ServiceError(f"what answers there ({answer.status}) is not LiteLLM")
 
-def has_database(readiness: object) -> bool:
-    """Whether LiteLLM's readiness says that it has a database (it keeps saying so shortly after losing it)."""
-    return isinstance(readiness, dict) and readiness.get("db") == "connected"
+    async def has_database(self) -> bool:
+        """What LiteLLM says of its database (it keeps saying yes shortly after losing it). Raises as `alive`."""
+        answer = await self._client.ask_once("/health/readiness", deadline=DEADLINE_SECONDS, authorized=False)
+        return answer.ok and isinstance(answer.body, dict) and answer.body.get("db") == "connected"

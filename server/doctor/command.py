@@ -1,0 +1,96 @@
+"""`chat doctor`: asks every service at once and prints what was found, as a table or as JSON."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+
+import aiohttp
+import click
+import httpx
+from pydantic import ValidationError
+
+from server.doctor import configuration
+from server.doctor.findings import Diagnosis, Level, examine, fail
+from server.doctor.letta import LettaChecks
+from server.doctor.litellm import LiteLLMChecks
+from server.doctor.supabase import SupabaseChecks
+from server.letta_adapter.client import LettaClient
+from server.litellm_adapter.client import LiteLLMClient
+from server.observability import configure_logging
+from server.operations.environment import env_file_option, read_settings, settings_problems
+from server.protocol.codes import ErrorCode
+from server.resilience import Breaker, Guard
+from server.settings import Settings
+from server.supabase_adapter.inspection import SupabaseInspection
+
+COLOURS: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a list of {service, name, level, says, mend}.")
+@env_file_option
+def doctor(as_json: bool, env_file: Path | None) -> None:
+    """Check settings and services: what is wrong, and how to mend it. Exit code 1 when something fails."""
+    configure_logging("development", "CRITICAL")
+    try:
+        settings = read_settings(env_file)
+    except ValidationError as error:
+        mend = "See .env.example."
+        diagnoses = [Diagnosis("settings", "values", fail(says, mend)) for says in settings_problems(error)]
+    else:
+        diagnoses = asyncio.run(diagnose(settings))
+    click.echo(_json(diagnoses) if as_json else table(diagnoses))
+    if any(diagnosis.finding.level == "fail" for diagnosis in diagnoses):
+        raise SystemExit(1)
+
+
+async def diagnose(settings: Settings) -> list[Diagnosis]:
+    """Run all checks, the services side by side."""
+    async with AsyncExitStack() as stack:
+        letta_client = LettaClient(
+            str(settings.letta_base_url),
+            settings.letta_api_token,
+            Breaker("letta", ErrorCode.LETTA_UNAVAILABLE),
+            attempts=1,
+        )
+        stack.push_async_callback(letta_client.aclose)
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        guard = Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE), attempts=1)
+        litellm_client = LiteLLMClient(str(settings.litellm_base_url), settings.litellm_master_key, http, guard)
+        inspection = SupabaseInspection(
+            str(settings.supabase_url),
+            settings.supabase_anon_key,
+            settings.supabase_service_key,
+            await stack.enter_async_context(httpx.AsyncClient()),
+        )
+        return list(
+            chain.from_iterable(
+                await asyncio.gather(
+                    examine(configuration.checks(settings)),
+                    examine(SupabaseChecks(settings, inspection).all()),
+                    examine(LiteLLMChecks(settings, litellm_client).all()),
+                    examine(LettaChecks(settings, letta_client).all()),
+                )
+            )
+        )
+
+
+def table(diagnoses: Iterable[Diagnosis]) -> str:
+    """One line per check, and below it what to do where something is wrong."""
+    lines = []
+    for diagnosis in diagnoses:
+        finding = diagnosis.finding
+        level = click.style(f"{finding.level:<4}", fg=COLOURS[finding.level])
+        lines.append(f"{level}  {diagnosis.service + ' ' + diagnosis.name:<24}  {finding.says}")
+        if finding.mend:
+            lines.append(f"{'':<32}→ {finding.mend}")
+    return "\n".join(lines)
+
+
+def _json(diagnoses: Iterable[Diagnosis]) -> str:
+    rows = [{"service": one.service, "name": one.name, **asdict(one.finding)} for one in diagnoses]
+    return json.dumps(rows, indent=2, ensure_ascii=False)

@@ -1,0 +1,30 @@
+"""Checks of the settings themselves, which need no service."""
+
+from server.doctor.findings import Check, Finding, fail, ok, warn
+from server.settings import MIN_SECRET_LENGTH, Settings
+
+SERVICE = "settings"
+NEW_SECRET = "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"  # noqa: S105 - a command
+
+
+def checks(settings: Settings) -> list[Check]:
+    async def secret_key() -> Finding:
+        return judge_secret(settings.secret_key.get_secret_value(), strict=settings.is_production)
+
+    async def rotation() -> Finding:
+        previous = settings.secret_key_previous
+        if previous is None:
+            return ok("no change of SECRET_KEY is under way")
+        if previous == settings.secret_key:
+            return warn("SECRET_KEY_PREVIOUS is SECRET_KEY itself", "Empty SECRET_KEY_PREVIOUS.")
+        return ok("SECRET_KEY is being changed: the previous one is still read")
+
+    return [Check(SERVICE, "secret_key", secret_key), Check(SERVICE, "rotation", rotation)]
+
+
+def judge_secret(secret: str, *, strict: bool) -> Finding:
+    """Long and varied enough to be random. `strict` where users depend on it."""
+    if len(secret) >= MIN_SECRET_LENGTH and len(set(secret)) >= 10:
+        return ok("SECRET_KEY is strong")
+    judge = fail if strict else warn
+    return judge(f"SECRET_KEY is weak: it should be {MIN_SECRET_LENGTH} random characters or more", f"Run {NEW_SECRET}")

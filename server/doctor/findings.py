@@ -1,0 +1,77 @@
+"""What a check is and what it finds; and how a list of checks is run so that one broken check spoils no other."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from server.protocol.errors import PlatformError
+from server.resilience import ServiceError
+
+Level = Literal["ok", "warn", "fail"]
+
+CHECK_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`says` is what is so, or what is wrong; `mend` what to do about it, empty for ok."""
+
+    level: Level
+    says: str
+    mend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question about one service. When an `essential` one fails, the later ones of its service are not asked."""
+
+    service: str
+    name: str
+    run: Callable[[], Awaitable[Finding]]
+    essential: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """A finding with the check it comes from."""
+
+    service: str
+    name: str
+    finding: Finding
+
+
+def ok(says: str) -> Finding:
+    return Finding("ok", says)
+
+
+def warn(says: str, mend: str) -> Finding:
+    return Finding("warn", says, mend)
+
+
+def fail(says: str, mend: str) -> Finding:
+    return Finding("fail", says, mend)
+
+
+async def examine(checks: Sequence[Check]) -> list[Diagnosis]:
+    """Run the checks of one service in order. Raises nothing that a check raises."""
+    diagnoses = []
+    for check in checks:
+        finding = await _find(check)
+        diagnoses.append(Diagnosis(check.service, check.name, finding))
+        if check.essential and finding.level == "fail":
+            break
+    return diagnoses
+
+
+async def _find(check: Check) -> Finding:
+    mend = f"See that {check.service} is running, and try again."
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await check.run()
+    except TimeoutError:
+        return fail(f"no answer within {CHECK_SECONDS:.0f} s", mend)
+    except (ServiceError, PlatformError) as error:
+        return fail(str(error) if isinstance(error, ServiceError) else error.message, mend)
+    except Exception as error:
+        return fail(f"this could not be checked: {type(error).__name__}: {error}", mend)

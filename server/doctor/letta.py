@@ -1,0 +1,73 @@
+"""Checks of Letta: the right release, ours alone, and able to hold conversations."""
+
+from server.doctor.findings import Check, Finding, fail, ok, warn
+from server.letta_adapter.client import LettaClient
+from server.letta_adapter.probe import LettaInspection, is_supported
+from server.settings import Settings
+
+SERVICE = "letta"
+
+
+class LettaChecks:
+    """`all` in the order in which they build on each other."""
+
+    def __init__(self, settings: Settings, client: LettaClient) -> None:
+        self._settings = settings
+        self._letta = LettaInspection(client)
+
+    def all(self) -> list[Check]:
+        return [
+            Check(SERVICE, "version", self.version, essential=True),
+            Check(SERVICE, "password", self.password, essential=True),
+            Check(SERVICE, "closed", self.open_to_the_world),
+            Check(SERVICE, "default_actor", self.default_actor),
+            Check(SERVICE, "conversations", self.conversations),
+            Check(SERVICE, "reaches_litellm", self.model),
+        ]
+
+    async def version(self) -> Finding:
+        found = await self._letta.version()
+        if is_supported(found):
+            return ok(f"Letta {found} answers at {self._settings.letta_base_url}")
+        return fail(f"Letta {found} is not supported", "Deploy Letta 0.16.8: later releases are another product.")
+
+    async def password(self) -> Finding:
+        if await self._letta.accepts_password():
+            return ok("LETTA_API_TOKEN is accepted")
+        return fail("Letta refuses LETTA_API_TOKEN", "Set it to the LETTA_SERVER_PASSWORD of that server.")
+
+    async def open_to_the_world(self) -> Finding:
+        if not await self._letta.is_open():
+            return ok("Letta asks strangers for its password")
+        judge = fail if self._settings.is_production else warn
+        return judge(
+            "Letta is open to the world: whoever reaches it owns every agent",
+            "Set LETTA_SERVER_SECURE=true and a LETTA_SERVER_PASSWORD there, and LETTA_API_TOKEN here to match.",
+        )
+
+    async def default_actor(self) -> Finding:
+        if not await self._letta.has_default_actor():
+            return ok("requests without a user are refused")
+        return warn("Letta lets requests without a user act as a shared one", "Set LETTA_NO_DEFAULT_ACTOR=true there.")
+
+    async def conversations(self) -> Finding:
+        match await self._letta.conversations():
+            case "locked":
+                return ok("conversations exist and are locked while a turn runs")
+            case "unlocked":
+                return fail(
+                    "Letta has no Redis: two turns could mix", "Set LETTA_REDIS_HOST and LETTA_REDIS_PORT there."
+                )
+            case "missing":
+                return fail("this Letta has no conversations", "Deploy Letta 0.16.8.")
+            case None:
+                return warn("conversations cannot be checked before the first user", "Register a user and look again.")
+
+    async def model(self) -> Finding:
+        model_url = self._settings.model_url_for_letta
+        if await self._letta.reaches(model_url):
+            return ok(f"Letta reaches the model gateway at {model_url}")
+        return fail(
+            f"Letta cannot reach the model gateway at {model_url}",
+            "Set LITELLM_URL_FOR_LETTA to LiteLLM's address as seen from Letta's machine.",
+        )

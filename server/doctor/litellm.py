@@ -1,0 +1,66 @@
+"""Checks of LiteLLM: it has its database, takes our key, and lists the agents' model with a price."""
+
+from server.doctor.findings import Check, Finding, fail, ok, warn
+from server.litellm_adapter.billing import LiteLLMBilling
+from server.litellm_adapter.client import LiteLLMClient
+from server.litellm_adapter.probe import LiteLLMProbe
+from server.ports import ModelPrice
+from server.settings import Settings
+
+SERVICE = "litellm"
+
+
+class LiteLLMChecks:
+    """`all` in the order in which they build on each other."""
+
+    def __init__(self, settings: Settings, client: LiteLLMClient) -> None:
+        self._settings = settings
+        self._model = settings.agent_model
+        self._client = client
+        self._probe = LiteLLMProbe(client)
+        self._billing = LiteLLMBilling(client)
+
+    def all(self) -> list[Check]:
+        return [
+            Check(SERVICE, "alive", self.alive, essential=True),
+            Check(SERVICE, "database", self.database),
+            Check(SERVICE, "master_key", self.master_key, essential=True),
+            Check(SERVICE, "model", self.listed, essential=True),
+            Check(SERVICE, "price", self.price),
+        ]
+
+    async def alive(self) -> Finding:
+        await self._probe.alive()
+        return ok(f"LiteLLM answers at {self._settings.litellm_base_url}")
+
+    async def database(self) -> Finding:
+        if await self._probe.has_database():
+            return ok("LiteLLM has its database")
+        return fail(
+            "LiteLLM has no database: no keys, no budgets", "Set DATABASE_URL there to a PostgreSQL of its own."
+        )
+
+    async def master_key(self) -> Finding:
+        if await self._client.accepts_key():
+            return ok("LITELLM_MASTER_KEY is accepted")
+        return fail("LiteLLM refuses LITELLM_MASTER_KEY", "Set it to the LITELLM_MASTER_KEY of that proxy.")
+
+    async def listed(self) -> Finding:
+        model, models = self._model, await self._billing.models()
+        if model in models:
+            return ok(f"AGENT_MODEL {model} is listed")
+        known = ", ".join(sorted(models)) or "none"
+        return fail(f"AGENT_MODEL {model} is not listed", f"Add it to LiteLLM's model_list, or choose of: {known}.")
+
+    async def price(self) -> Finding:
+        return judge_price(self._model, await self._billing.price(self._model))
+
+
+def judge_price(model: str, price: ModelPrice | None) -> Finding:
+    mend = "Set input_cost_per_token and output_cost_per_token in that model's litellm_params."
+    if price is None:
+        return warn(f"{model} has no price: turns cost nothing and no budget is ever used up", mend)
+    if not (price.prompt or price.completion):
+        return warn(f"{model} is listed as free: no budget is ever used up", mend)
+    prompt, completion = (f"${(1000 * value).normalize():f}" for value in (price.prompt, price.completion))
+    return ok(f"{model} costs {prompt} in and {completion} out per 1,000 tokens")

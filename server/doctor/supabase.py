@@ -1,0 +1,101 @@
+"""Checks of Supabase: the right keys in the right places, the schema, and how tokens and addresses are handled."""
+
+from server.doctor.findings import Check, Finding, fail, ok, warn
+from server.settings import Settings
+from server.supabase_adapter.cli import MIGRATIONS
+from server.supabase_adapter.inspection import SupabaseInspection, key_kind, pending_migrations
+
+SERVICE = "supabase"
+PUBLIC, PRIVATE = ("publishable", "anon"), ("secret", "service_role")
+KEYS_PAGE = "Project Settings, API Keys"
+
+
+class SupabaseChecks:
+    """`all` in the order in which they build on each other."""
+
+    def __init__(self, settings: Settings, supabase: SupabaseInspection) -> None:
+        self._settings = settings
+        self._supabase = supabase
+
+    def all(self) -> list[Check]:
+        return [
+            Check(SERVICE, "reachable", self.reachable, essential=True),
+            Check(SERVICE, "anon_key", self.anon_key, essential=True),
+            Check(SERVICE, "service_key", self.service_key),
+            Check(SERVICE, "migrations", self.migrations),
+            Check(SERVICE, "tokens", self.tokens),
+            Check(SERVICE, "confirmation", self.confirmation),
+        ]
+
+    async def reachable(self) -> Finding:
+        await self._supabase.auth_settings()
+        return ok(f"Supabase answers at {self._settings.supabase_url}")
+
+    async def anon_key(self) -> Finding:
+        return judge_anon_key(
+            key_kind(self._settings.supabase_anon_key), accepted=await self._supabase.auth_settings() is not None
+        )
+
+    async def service_key(self) -> Finding:
+        kind = key_kind(self._settings.supabase_service_key)
+        if kind in PUBLIC:
+            return fail(f"SUPABASE_SERVICE_KEY is the {kind} key", f"Set it to the secret key: {KEYS_PAGE}.")
+        match await self._supabase.service_access():
+            case "granted":
+                return ok(f"SUPABASE_SERVICE_KEY works ({kind})")
+            case "no_schema":
+                return fail("the database has none of our functions", "Run chat migrate.")
+            case "refused":
+                return fail("Supabase refuses SUPABASE_SERVICE_KEY", f"Copy the secret key again: {KEYS_PAGE}.")
+
+    async def migrations(self) -> Finding:
+        if self._settings.supabase_db_url is None:
+            return ok("SUPABASE_DB_URL is not set, so the versions of the schema are not compared")
+        pending = await pending_migrations(self._settings.supabase_db_url, MIGRATIONS)
+        if pending:
+            return fail(f"migrations are missing: {', '.join(pending)}", "Run chat migrate.")
+        return ok("the schema is up to date")
+
+    async def tokens(self) -> Finding:
+        return judge_tokens(
+            await self._supabase.signing_algorithms(), has_secret=self._settings.supabase_jwt_secret is not None
+        )
+
+    async def confirmation(self) -> Finding:
+        found = await self._supabase.auth_settings() or {}
+        return judge_confirmation(
+            confirms=not found.get("mailer_autoconfirm", False),
+            production=self._settings.is_production,
+            has_redirect=self._settings.auth_redirect_url is not None,
+        )
+
+
+def judge_anon_key(kind: str, *, accepted: bool) -> Finding:
+    if kind in PRIVATE:
+        mend = f"Set it to the publishable key: {KEYS_PAGE}."
+        return fail(f"SUPABASE_ANON_KEY is the {kind} key: users' reads would pass row level security", mend)
+    if not accepted:
+        return fail("Supabase refuses SUPABASE_ANON_KEY", f"Copy the publishable key again: {KEYS_PAGE}.")
+    return ok(f"SUPABASE_ANON_KEY works ({kind})")
+
+
+def judge_tokens(algorithms: frozenset[str], *, has_secret: bool) -> Finding:
+    if algorithms:
+        return ok(f"access tokens are verified here by published keys ({', '.join(sorted(algorithms))})")
+    if has_secret:
+        mend = "Rotate to asymmetric signing keys when you can: Project Settings, JWT Keys."
+        return warn("access tokens are signed with a shared secret (HS256)", mend)
+    return warn(
+        "access tokens can only be verified by asking Supabase about each",
+        "Set SUPABASE_JWT_SECRET, or rotate to asymmetric signing keys: Project Settings, JWT Keys.",
+    )
+
+
+def judge_confirmation(*, confirms: bool, production: bool, has_redirect: bool) -> Finding:
+    if not confirms and production:
+        mend = "Turn on Confirm email: Authentication, Sign In / Providers, Email."
+        return warn("anybody can register with anybody's e-mail address: it is not confirmed", mend)
+    if confirms and not has_redirect:
+        mend = "Set AUTH_REDIRECT_URL to a page of yours that Supabase allows as a redirect."
+        return warn("e-mail addresses are confirmed, and the link leads to the project's default page", mend)
+    return ok("e-mail addresses are confirmed" if confirms else "e-mail addresses are not confirmed")

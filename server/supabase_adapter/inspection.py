@@ -1,0 +1,99 @@
+"""What an operator should know of a Supabase project, for `chat doctor`. Reads only; without retries or breaker."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import httpx
+import jwt
+import psycopg
+from pydantic import SecretStr
+
+from server.resilience import ServiceError
+from server.supabase_adapter.migrations import CONNECT_SECONDS, read_migrations
+from server.supabase_adapter.probe import NOBODY
+
+KeyKind = Literal["publishable", "secret", "anon", "service_role", "unknown"]
+DEADLINE_SECONDS: Final = 8.0
+_NO_FUNCTION: Final = "PGRST202"
+
+
+def key_kind(key: SecretStr) -> KeyKind:
+    """What a project's API key is, by its looks: a new one by its prefix, a legacy one by the role inside."""
+    text = key.get_secret_value()
+    for prefix, kind in (("sb_publishable_", "publishable"), ("sb_secret_", "secret")):
+        if text.startswith(prefix):
+            return kind  # type: ignore[return-value]
+    try:
+        role = jwt.decode(text, options={"verify_signature": False}).get("role")
+    except jwt.PyJWTError:
+        return "unknown"
+    return role if role in ("anon", "service_role") else "unknown"
+
+
+class SupabaseInspection:
+    """Every method raises ServiceError where Supabase does not answer."""
+
+    def __init__(self, url: str, anon_key: SecretStr, service_key: SecretStr, http: httpx.AsyncClient) -> None:
+        self._url = url.rstrip("/")
+        self._anon_key = anon_key
+        self._service_key = service_key
+        self._http = http
+
+    async def auth_settings(self) -> dict[str, Any] | None:
+        """The project's public settings of Auth. None: the anon key is refused."""
+        response = await self._ask("GET", "/auth/v1/settings", self._anon_key)
+        return None if response.status_code in (401, 403) else dict(_json(response))
+
+    async def service_access(self) -> Literal["granted", "refused", "no_schema"]:
+        """Whether the service key may call our functions, and whether they are there."""
+        path, body = "/rest/v1/rpc/get_profile", {"p_user_id": NOBODY}
+        response = await self._ask("POST", path, self._service_key, body)
+        if response.is_success:
+            return "granted"
+        return "no_schema" if _NO_FUNCTION in response.text else "refused"
+
+    async def signing_algorithms(self) -> frozenset[str]:
+        """The algorithms of the published keys; none for a project that signs with a shared secret."""
+        response = await self._ask("GET", "/auth/v1/.well-known/jwks.json", self._anon_key)
+        keys = _json(response).get("keys", []) if response.is_success else []
+        return frozenset(key["alg"] for key in keys if key.get("alg"))
+
+    async def _ask(self, method: str, path: str, key: SecretStr, body: dict[str, str] | None = None) -> httpx.Response:
+        text = key.get_secret_value()
+        headers = {"apikey": text} if text.startswith("sb_") else {"apikey": text, "Authorization": f"Bearer {text}"}
+        try:
+            response = await self._http.request(
+                method, self._url + path, headers=headers, json=body, timeout=DEADLINE_SECONDS
+            )
+        except httpx.HTTPError as cause:
+            raise ServiceError(f"no answer from {self._url}: {type(cause).__name__}") from cause
+        if response.is_server_error:
+            raise ServiceError(f"{self._url} answered {response.status_code}")
+        return response
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.raise_for_status().json()
+    except (httpx.HTTPStatusError, ValueError) as cause:
+        raise ServiceError(f"what answers at {response.url.host} is not Supabase") from cause
+
+
+async def pending_migrations(dsn: SecretStr, folder: Path) -> list[str]:
+    """The versions of `folder` that the database has not recorded. Raises ServiceError, MigrationError."""
+    versions = [migration.version for migration in read_migrations(folder)]
+    try:
+        applied = await asyncio.to_thread(_applied_versions, dsn.get_secret_value())
+    except psycopg.Error as cause:
+        raise ServiceError("the database at SUPABASE_DB_URL did not answer") from cause
+    return [version for version in versions if version not in applied]
+
+
+def _applied_versions(dsn: str) -> set[str]:
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS) as connection:
+        known = connection.execute("select to_regclass('supabase_migrations.schema_migrations')").fetchone()
+        if known == (None,):
+            return set()
+        rows = connection.execute("select version from supabase_migrations.schema_migrations").fetchall()
+    return {version for (version,) in rows}

@@ -1,0 +1,61 @@
+"""A broken check spoils no other, and a service that is down is reported once."""
+
+import click
+import pytest
+
+from server.doctor.command import table
+from server.doctor.findings import Check, Diagnosis, Finding, examine, fail, ok, warn
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.resilience import ServiceError
+
+
+def check(name: str, result: Finding | Exception, *, essential: bool = False) -> Check:
+    async def run() -> Finding:
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    return Check("letta", name, run, essential)
+
+
+async def test_checks_are_asked_in_order() -> None:
+    found = await examine([check("a", ok("good")), check("b", warn("hm", "do this"))])
+    assert [(one.service, one.name, one.finding.level) for one in found] == [
+        ("letta", "a", "ok"),
+        ("letta", "b", "warn"),
+    ]
+
+
+async def test_after_an_essential_failure_the_rest_is_not_asked() -> None:
+    found = await examine([check("a", fail("down", "start it"), essential=True), check("b", ok("good"))])
+    assert [one.name for one in found] == ["a"]
+
+
+async def test_after_any_other_failure_the_rest_is_asked() -> None:
+    found = await examine([check("a", fail("odd", "mend it")), check("b", ok("good"))])
+    assert [one.name for one in found] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ServiceError("Letta did not answer"), "Letta did not answer"),
+        (PlatformError(ErrorCode.LETTA_UNAVAILABLE), "The agent service is not reachable right now."),
+        (RuntimeError("surprise"), "this could not be checked: RuntimeError: surprise"),
+        (TimeoutError(), "no answer within 30 s"),
+    ],
+)
+async def test_an_error_is_a_finding(error: Exception, says: str) -> None:
+    (found,) = await examine([check("a", error)])
+    assert (found.finding.level, found.finding.says) == ("fail", says)
+    assert found.finding.mend
+
+
+def test_the_table_says_what_to_do_below_what_is_wrong() -> None:
+    shown = table([Diagnosis("letta", "version", ok("fine")), Diagnosis("litellm", "alive", fail("down", "Start it."))])
+    assert click.unstyle(shown).splitlines() == [
+        "ok    letta version             fine",
+        "fail  litellm alive             down",
+        "                                → Start it.",
+    ]

@@ -1,0 +1,74 @@
+"""What the doctor makes of what it reads: each wrong setting has its sentence and its remedy."""
+
+from decimal import Decimal
+
+import jwt
+import pytest
+from pydantic import SecretStr
+
+from server.doctor.configuration import judge_secret
+from server.doctor.findings import Finding, Level
+from server.doctor.litellm import judge_price
+from server.doctor.supabase import judge_anon_key, judge_confirmation, judge_tokens
+from server.ports import ModelPrice
+from server.supabase_adapter.inspection import key_kind
+
+GPT_4 = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
+FREE = ModelPrice(Decimal(0), Decimal(0), Decimal(0))
+STRONG = "Jq3xV9tLw2ZkB7mNcR5yHdGf8sPa4eTu"
+
+
+def legacy(role: str) -> str:
+    return jwt.encode({"role": role, "iss": "supabase"}, "a secret that is long enough for HS256")
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("sb_publishable_abc", "publishable"),
+        ("sb_secret_abc", "secret"),
+        (legacy("anon"), "anon"),
+        (legacy("service_role"), "service_role"),
+        (legacy("authenticated"), "unknown"),
+        ("nonsense", "unknown"),
+    ],
+)
+def test_the_kind_of_a_key_shows_in_its_looks(key: str, kind: str) -> None:
+    assert key_kind(SecretStr(key)) == kind
+
+
+@pytest.mark.parametrize(
+    ("finding", "level"),
+    [
+        (judge_secret(STRONG, strict=True), "ok"),
+        (judge_secret("short", strict=True), "fail"),
+        (judge_secret("short", strict=False), "warn"),
+        (judge_secret("a" * 64, strict=True), "fail"),
+        (judge_price("gpt-4", GPT_4), "ok"),
+        (judge_price("gpt-4", None), "warn"),
+        (judge_price("gpt-4", FREE), "warn"),
+        (judge_anon_key("publishable", accepted=True), "ok"),
+        (judge_anon_key("anon", accepted=True), "ok"),
+        (judge_anon_key("anon", accepted=False), "fail"),
+        (judge_anon_key("secret", accepted=True), "fail"),
+        (judge_anon_key("service_role", accepted=True), "fail"),
+        (judge_tokens(frozenset({"ES256"}), has_secret=False), "ok"),
+        (judge_tokens(frozenset(), has_secret=True), "warn"),
+        (judge_tokens(frozenset(), has_secret=False), "warn"),
+        (judge_confirmation(confirms=True, production=True, has_redirect=True), "ok"),
+        (judge_confirmation(confirms=True, production=True, has_redirect=False), "warn"),
+        (judge_confirmation(confirms=False, production=True, has_redirect=False), "warn"),
+        (judge_confirmation(confirms=False, production=False, has_redirect=False), "ok"),
+    ],
+)
+def test_each_judgement_has_its_level_and_a_remedy_unless_all_is_well(finding: Finding, level: Level) -> None:
+    assert finding.level == level
+    assert bool(finding.mend) == (level != "ok")
+
+
+def test_a_weak_secret_is_not_repeated_to_the_terminal() -> None:
+    assert "hunter2" not in str(judge_secret("hunter2", strict=True))
+
+
+def test_prices_are_shown_per_thousand_tokens() -> None:
+    assert judge_price("gpt-4", GPT_4).says == "gpt-4 costs $0.03 in and $0.06 out per 1,000 tokens"
