@@ -1,0 +1,86 @@
+"""The README's terminal client, as its reader runs it: piped input, real services, and a server that dies meanwhile."""
+
+import asyncio
+import sys
+import uuid
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from tests.stack.running_stack import RunningStack
+
+CLIENT = Path(__file__).resolve().parents[2] / "examples" / "chat.py"
+PATIENCE = 120.0
+
+
+@asynccontextmanager
+async def chatting(url: str, email: str) -> AsyncIterator[Process]:
+    """The client, registered (or signed in) as `email`."""
+    client = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(CLIENT), "--url", url, "--email", email, "--password", "Passw0rd-2026", "--name", "Ada"),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield client
+    finally:
+        if client.returncode is None:
+            client.kill()
+        await client.wait()
+
+
+def type_lines(client: Process, *lines: str) -> None:
+    assert client.stdin is not None
+    client.stdin.write("".join(f"{line}\n" for line in lines).encode())
+
+
+async def read_until(client: Process, seen: Callable[[str], bool]) -> str:
+    """What the client has written when it looks as wanted, or has ended."""
+    assert client.stdout is not None
+    output = b""
+    async with asyncio.timeout(PATIENCE):
+        while piece := await client.stdout.read(4096):
+            output += piece
+            if seen(output.decode(errors="replace")):
+                break
+    return output.decode(errors="replace")
+
+
+async def end_of_input(client: Process) -> str:
+    """Type no more, and read what the client still writes before it ends by itself."""
+    assert client.stdin is not None
+    client.stdin.close()
+    output = await read_until(client, lambda _: False)
+    assert await client.wait() == 0, output
+    return output
+
+
+async def test_the_example_registers_talks_and_signs_in_again(stack: RunningStack) -> None:
+    email = f"{uuid.uuid4().hex[:12]}@example.com"
+    async with chatting(stack.url, email) as client:
+        type_lines(client, "Please remember that my cat is called Momo.")
+        output = await end_of_input(client)
+        assert "agent: " in output
+        assert "tokens, $" in output
+    async with chatting(stack.url, email) as client:
+        type_lines(client, "What is my cat called?")
+        assert "Momo" in await end_of_input(client)
+
+
+async def test_the_example_shows_the_whole_reply_although_the_server_dies_meanwhile(
+    stack: RunningStack, http: aiohttp.ClientSession
+) -> None:
+    gate = uuid.uuid4().hex
+    async with chatting(stack.url, f"{uuid.uuid4().hex[:12]}@example.com") as client:
+        type_lines(client, f"GATE {gate} 2 3")
+        before = await read_until(client, lambda text: "agent: w0 w1 " in text)
+        stack.kill("server")
+        await read_until(client, lambda text: "reconnecting" in text)
+        await stack.open_gate(http, gate)
+        after = await end_of_input(client)
+    assert "agent: w0 w1 " in before
+    assert "agent: w0 w1 w2 w3 w4" in after
