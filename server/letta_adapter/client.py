@@ -10,22 +10,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
-import aiohttp
 import httpx
 import structlog
-from httpx_aiohttp import AiohttpTransport
-from letta_client import APIConnectionError, APIStatusError, AsyncLetta, DefaultAioHttpClient
+from letta_client import APIConnectionError, APIStatusError, AsyncLetta
 from pydantic import SecretStr
 
 from server.letta_adapter.errors import RefusedError, is_service_fault, was_never_sent
+from server.letta_adapter.transport import AiohttpTransport
 from server.resilience import Breaker, Guard, ServiceError
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _MEMBER_ID: Final = re.compile(r"user-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_KEEPALIVE_SECONDS: Final = 4.0
-"""Idle sockets are given up before uvicorn, after 5 s, closes them under a request that is being sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +39,6 @@ class Patience:
 
 
 DEFAULT_PATIENCE: Final = Patience()
-
-
-class LettaTransport(AiohttpTransport):
-    """aiohttp under httpx, with connection failures told apart by what matters: was anything sent?
-
-    A connection that cannot be opened is tried once more (connects to a busy machine were seen to hang), then raises
-    httpx.ConnectError: nothing was sent. Every other failure raises another error: the request may have arrived.
-    """
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        try:
-            return await self._request(request)
-        except httpx.ConnectError:
-            return await self._request(request)
-
-    async def _request(self, request: httpx.Request) -> httpx.Response:
-        try:
-            return await super().handle_async_request(request)
-        except httpx.TransportError as error:
-            cause = error.__cause__
-            if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-                raise httpx.ConnectError(str(error)) from cause
-            if isinstance(error, httpx.ConnectTimeout):  # what the base class makes of every dropped connection
-                raise httpx.ReadError(str(error)) from cause
-            raise
 
 
 class LettaClient:
@@ -89,7 +61,7 @@ class LettaClient:
             api_key=password.get_secret_value(),  # never None: the SDK would look into the environment instead
             max_retries=0,  # the SDK repeats a send
             timeout=httpx.Timeout(patience.call, connect=patience.connect),
-            http_client=DefaultAioHttpClient(transport=LettaTransport(client=_open_session), trust_env=False),
+            http_client=httpx.AsyncClient(transport=AiohttpTransport(), trust_env=False),
         )
 
     async def aclose(self) -> None:
@@ -146,8 +118,3 @@ async def classified(call: Callable[[], Awaitable[T]]) -> T:
         if is_service_fault(error):
             raise ServiceError(f"Letta answered {error.status_code}") from error
         raise RefusedError(error) from error
-
-
-def _open_session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())

@@ -49,7 +49,7 @@ def is_service_fault(error: APIStatusError) -> bool:
 
 
 def was_never_sent(error: APIConnectionError) -> bool:
-    """Whether the connection could not even be opened (see `LettaTransport`)."""
+    """Whether the connection could not even be opened (see `AiohttpTransport`)."""
     return isinstance(error.__cause__, httpx.ConnectError)
 
 

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any, Final, Literal
 
-import aiohttp
 import httpx
 import structlog
 from letta_client import APIConnectionError, APIStatusError
@@ -19,6 +18,7 @@ from server.letta_adapter.client import LettaClient
 from server.letta_adapter.errors import RefusedError, busy_run, is_service_fault, model_error, was_never_sent
 from server.letta_adapter.memory import recompile
 from server.letta_adapter.stream import Chunk, StreamParser, edits_memory, end_of, returned, text_of, usage_of
+from server.letta_adapter.transport import BODY, BROKEN
 from server.ports import (
     AgentBusyError,
     AgentEvent,
@@ -126,10 +126,10 @@ class LettaGateway:
         parser = StreamParser()
         feed = parser.feed
         try:
-            async for data in _body(response):
+            async for data in response.extensions[BODY].iter_any():
                 for event in feed(data):
                     yield event
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+        except BROKEN as error:
             raise StreamBrokenError(f"the stream broke off: {type(error).__name__}") from error
         last = parser.end()
         if parser.edited_memory:
@@ -195,12 +195,6 @@ def _unsent(error: APIStatusError, cooldown: float) -> Exception:
     if refusal.status == 404:
         return PlatformError(ErrorCode.AGENT_UNAVAILABLE, "Your agent could not be found. Try again shortly.")
     return refusal
-
-
-def _body(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The response's bytes as they come, without httpx' own layers of chunking and decoding."""
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    return response.stream.__aiter__()
 
 
 def _run(record: Chunk) -> Run:
