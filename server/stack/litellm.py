@@ -5,6 +5,7 @@ A process of its own in an environment of its own, and never imported here: two 
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 
 import psycopg
@@ -147,8 +148,8 @@ class LiteLLM(Service):
 
     def _write_engine_program(self) -> None:
         """The executable that LiteLLM's database client starts in place of Prisma's native engine."""
-        main = self._engine.folder / "main.mjs"
-        self._engine_program.write_text(f'#!/bin/sh\nexec "{self._engine.node.program}" "{main}" "$@"\n')
+        command = shlex.join((str(self._engine.node.program), str(self._engine.folder / "main.mjs")))
+        self._engine_program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         self._engine_program.chmod(0o700)
 
     def _package(self, extension: str, file: str) -> Path:

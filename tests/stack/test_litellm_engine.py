@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import select
-import signal
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -74,14 +73,14 @@ def test_every_check_ran(results: dict[str, str | None]) -> None:
 
 
 def test_the_engine_dies_with_the_process_that_started_it(engine: Engine) -> None:
-    client = engine.start("hold")
-    assert client.stdout is not None
-    engine_process = os.pidfd_open(next(int(line) for line in client.stdout if line.strip().isdigit()))
+    with engine.start("hold") as client:
+        try:
+            assert client.stdout is not None
+            pid = next(int(line) for line in client.stdout if line.strip().isdigit())
+            engine_process = os.pidfd_open(pid)
+        finally:
+            client.kill()
     try:
-        client.send_signal(signal.SIGKILL)
-        client.wait()
-        client.stdout.close()
-
         ended, _, _ = select.select([engine_process], [], [], 20)
     finally:
         os.close(engine_process)
