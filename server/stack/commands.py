@@ -1,5 +1,6 @@
-"""The `chat up`, `down`, `status` and `logs` commands: options in, sentences out."""
+"""The commands of the local stack: options in, sentences out."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -12,12 +13,13 @@ import click
 
 from server.stack import control
 from server.stack.service import StackError
+from server.stack.talk import talk as run_talk
 from server.stack.up import Options
 from server.stack.up import up as run_stack
 
 data_dir_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default=Path(".chat"),
     show_default=True,
     envvar="CHAT_DATA_DIR",
@@ -81,6 +83,16 @@ def down(data_dir: Path, wipe: bool, yes: bool) -> None:
         if wipe:
             control.wipe(data_dir)
             click.echo(f"Deleted {data_dir.absolute()}.")
+
+
+@click.command()
+@click.argument("email")
+@click.option("--password", prompt=True, hide_input=True, help="Asked for if not given.")
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The server's address.")
+def talk(email: str, password: str, url: str) -> None:
+    """Talk to your agent from the terminal, as EMAIL; an unknown user is registered."""
+    with _sentences():
+        asyncio.run(run_talk(url, email, password))
 
 
 @contextmanager

@@ -24,6 +24,22 @@ from server.stack.stack_env import write_stack_env
 from server.stack.supabase_lite import SupabaseLite
 from server.stack.supervisor import Supervisor
 
+WELCOME = """
+Ready after {seconds:.0f} s. In a browser: {url}
+
+  Register, then send a first message:
+
+    curl -s {url}/api/v1/auth/register -H 'Content-Type: application/json' \\
+         -d '{{"email": "me@example.com", "password": "Remember-me-1"}}'
+    curl -N {url}/api/v1/chat/message -H 'Content-Type: application/json' \\
+         -H 'Authorization: Bearer <access_token>' -d '{{"content": "Remember that I like green tea."}}'
+
+  Talk over the WebSocket ({ws}/api/v1/chat/stream) from another terminal:
+
+    uv run chat talk me@example.com --password Remember-me-1 --url {url}
+
+  The services' addresses and keys are in {env_file}
+"""
 SAME_PRESS = 0.7
 """Two interrupts within this many seconds are one Ctrl-C: a launcher such as `uv run` passes on what we got already."""
 
@@ -87,6 +103,8 @@ async def _supervise(layout: Layout, services: list[Service], console: Console) 
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # under nohup, a terminal that closes is not meant to stop us
         loop.add_signal_handler(number, on_signal, number.name)
 
     async def ready() -> None:
@@ -110,7 +128,5 @@ def _welcome(layout: Layout, seconds: float, with_server: bool) -> str:
     env_file = layout.root / "stack.env"
     if not with_server:
         return f"\nThe services are ready after {seconds:.0f} s; their addresses and keys are in {env_file}\n"
-    url = f"http://{LOOPBACK}:{layout.api_port}"
-    return f"""
-Ready after {seconds:.0f} s: {url}
-"""
+    address = f"{LOOPBACK}:{layout.api_port}"
+    return WELCOME.format(url=f"http://{address}", ws=f"ws://{address}", seconds=seconds, env_file=env_file)
