@@ -1,0 +1,189 @@
+"""REST on the real services: documented shapes, sign-in errors, forged tokens and hostile input, tenants kept apart."""
+
+import base64
+import json
+import uuid
+from decimal import Decimal
+from typing import Any
+
+import jwt
+import pytest
+from pydantic import BaseModel
+
+from server.api import schemas
+from tests.stack.chat_client import ChatUser
+from tests.stack.conftest import NewUser
+from tests.stack.running_stack import RunningStack
+
+SHAPES: dict[str, type[BaseModel]] = {
+    "/auth/me": schemas.User,
+    "/user/profile": schemas.Profile,
+    "/user/usage": schemas.UserUsage,
+    "/agent/status": schemas.Agent,
+    "/agent/memory": schemas.AgentMemory,
+    "/chat/history": schemas.History,
+}
+
+
+def _holds(model: type[BaseModel], answer: Any) -> None:
+    model.model_validate_json(json.dumps(answer))
+
+
+async def test_every_read_has_its_documented_shape(ada: ChatUser) -> None:
+    turn = await ada.say("ECHO shape")
+    _holds(schemas.Turn, turn)
+    _holds(schemas.Turn, await ada.get(f"/chat/turns/{turn['id']}"))
+    for path, model in SHAPES.items():
+        _holds(model, await ada.get(path))
+    status, ticket = await ada.call("POST", "/chat/ticket")
+    assert status == 200
+    _holds(schemas.Ticket, ticket)
+
+
+async def test_tokens_are_exchanged_and_end_with_the_session(ada: ChatUser) -> None:
+    login = {"email": ada.email, "password": ada.password}
+    status, signed_in = await ada.call("POST", "/auth/login", login)
+    assert status == 200
+    _holds(schemas.SignedIn, signed_in)
+    status, fresh = await ada.call("POST", "/auth/refresh", {"refresh_token": signed_in["refresh_token"]})
+    assert (status, fresh["user"]["id"]) == (200, ada.id)
+    ada.access_token = fresh["access_token"]
+    assert await ada.call("POST", "/auth/logout") == (204, None)
+    status, problem = await ada.call("POST", "/auth/refresh", {"refresh_token": fresh["refresh_token"]})
+    assert (status, problem["code"]) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "expected"),
+    [
+        ("/auth/login", {"password": "not the password"}, (401, "unauthorized")),
+        ("/auth/login", {"email": "nobody@example.com"}, (401, "unauthorized")),
+        ("/auth/register", {"email": "new@example.com", "password": "123"}, (422, "weak_password")),
+        ("/auth/register", {"email": "not-an-address@"}, (400, "invalid_request")),
+    ],
+)
+async def test_refused_sign_ins_say_why(
+    ada: ChatUser, path: str, change: dict[str, str], expected: tuple[int, str]
+) -> None:
+    status, problem = await ada.call("POST", path, {"email": ada.email, "password": ada.password, **change})
+    assert (status, problem["code"]) == expected
+    _holds(schemas.Problem, problem)
+
+
+def _unsigned(claims: dict[str, Any]) -> str:
+    parts = (json.dumps(part).encode() for part in ({"alg": "none", "typ": "JWT"}, claims))
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts) + "."
+
+
+async def test_a_token_nobody_of_ours_signed_opens_nothing(stack: RunningStack, ada: ChatUser) -> None:
+    claims = jwt.decode(ada.access_token, options={"verify_signature": False})
+    forged = {
+        "unsigned": _unsigned(claims),
+        "another key": jwt.encode(claims, "a guessed secret of sufficient length", algorithm="HS256"),
+        "a service's key": stack.env["SUPABASE_SERVICE_KEY"],
+        "the public key": stack.env["SUPABASE_ANON_KEY"],
+        "cut off": ada.access_token[:-4],
+        "nonsense": "a.b.c",
+    }
+    for kind, token in forged.items():
+        status, problem = await ada.call("GET", "/auth/me", Authorization=f"Bearer {token}")
+        assert (status, problem["code"]) == (401, "unauthorized"), kind
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/chat/history?before=eq.1",
+        "/chat/history?before=1)%20or%20(1.eq.1",
+        "/chat/history?after=';drop%20table%20messages;--",
+        "/chat/history?user_id=eq.00000000-0000-0000-0000-000000000000",
+        "/chat/history?select=*",
+        "/chat/history?limit=-1",
+        "/user/usage?from=2024-01-01&to=gte.2024",
+        "/user/usage?from=2024-13-01",
+        "/agent/memory?before=..%2F..%2Fadmin",
+        "/agent/memory?query=%00",
+        "/agent/memory?limit=1000",
+    ],
+)
+async def test_hostile_queries_are_refused_before_any_service_sees_them(ada: ChatUser, path: str) -> None:
+    status, problem = await ada.call("GET", path)
+    assert (status, problem["code"]) in ((400, "invalid_request"), (400, "invalid_cursor"))
+
+
+@pytest.mark.parametrize("turn_id", ["eq.1", "neq.x&select=*", "00000000-0000-0000-0000-000000000000", "%00"])
+async def test_a_turn_that_is_not_mine_or_no_turn_is_404(ada: ChatUser, turn_id: str) -> None:
+    status, problem = await ada.call("GET", f"/chat/turns/{turn_id}")
+    assert (status, problem["code"]) == (404, "not_found")
+
+
+async def test_a_memory_search_takes_any_words(ada: ChatUser) -> None:
+    await ada.say("ECHO ready")
+    for words in ("tea", "' or 1=1 --", "%25_%5C", "%F0%9F%99%82", "a" * 1000):
+        status, memory = await ada.call("GET", f"/agent/memory?limit=5&query={words}")
+        assert status == 200, (words, memory)
+        _holds(schemas.AgentMemory, memory)
+
+
+async def test_neither_user_can_see_stop_or_repeat_anything_of_the_other(new_user: NewUser) -> None:
+    ann, bob = await new_user("Ann"), await new_user("Bob")
+    turn = await ann.say("ECHO a secret")
+    assert (await bob.get("/chat/history"))["data"] == []
+    assert (await bob.get("/user/usage"))["total"]["messages"] == 0
+    for method, path, body in (
+        ("GET", f"/chat/turns/{turn['id']}", None),
+        ("POST", f"/chat/turns/{turn['id']}/retry", None),
+        ("POST", "/chat/cancel", {"turn_id": turn["id"]}),
+    ):
+        status, problem = await bob.call(method, path, body)
+        assert (status, problem["code"]) == (404, "not_found"), path
+    status, block = await bob.call("PATCH", "/agent/memory/human", {"value": "User's name: Bob."})
+    assert (status, block["value"]) == (200, "User's name: Bob.")
+    blocks = {block["label"]: block["value"] for block in (await ann.get("/agent/memory"))["blocks"]}
+    assert "Bob" not in blocks["human"]
+
+
+async def test_a_name_is_changed(ada: ChatUser) -> None:
+    status, profile = await ada.call("PATCH", "/user/profile", {"name": "  Ada Лавлейс 🙂 "})
+    assert (status, profile["name"]) == (200, "Ada Лавлейс 🙂")
+    assert (await ada.get("/auth/me"))["name"] == "Ada Лавлейс 🙂"
+
+
+async def test_a_block_that_is_not_there_or_a_value_too_long_is_refused(ada: ChatUser) -> None:
+    await ada.say("ECHO ready")
+    limit = (await ada.get("/agent/memory"))["blocks"][0]["limit"]
+    for label, value, expected in (
+        ("unknown", "x", (404, "not_found")),
+        ("human", "x" * (limit + 1), (413, "too_large")),
+    ):
+        status, problem = await ada.call("PATCH", f"/agent/memory/{label}", {"value": value})
+        assert (status, problem["code"]) == expected
+
+
+async def test_history_pages_meet_without_gaps_or_repeats(ada: ChatUser) -> None:
+    for number in range(3):
+        await ada.say(f"ECHO {number}")
+    whole = (await ada.get("/chat/history"))["data"]
+    paged, cursor = [], ""
+    while True:
+        page = await ada.get(f"/chat/history?limit=2{cursor}")
+        paged += page["data"]
+        if not page["has_more"]:
+            break
+        cursor = f"&before={page['next_cursor']}"
+    assert paged == whole
+    assert len(whole) == 6
+    fourth_newest = cursor.removeprefix("&before=")
+    newer = await ada.get(f"/chat/history?limit=1&after={fourth_newest}")
+    assert newer["data"] == [whole[2]]
+
+
+async def test_usage_is_the_sum_of_the_turns(ada: ChatUser) -> None:
+    turns = [await ada.say(f"ECHO {uuid.uuid4()}") for _ in range(3)]
+    usage = await ada.get("/user/usage")
+    cost = sum(Decimal(turn["message"]["cost"]) for turn in turns)
+    assert usage["total"]["tokens"] == sum(turn["usage"]["total_tokens"] for turn in turns)
+    assert Decimal(usage["total"]["cost"]) == cost
+    assert usage["total"] == usage["today"] == {name: usage["range"][name] for name in ("messages", "tokens", "cost")}
+    assert [day["messages"] for day in usage["days"]] == [6]
+    assert usage["budget"] is not None
