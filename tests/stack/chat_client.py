@@ -13,7 +13,7 @@ import aiohttp
 
 Json = dict[str, Any]
 TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.unsent"})
-PATIENCE = 120.0
+PATIENCE = 60.0
 """Seconds after which a test gives up waiting; generous, since the machines are slow and shared."""
 
 

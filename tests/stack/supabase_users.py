@@ -1,0 +1,76 @@
+"""Users of a Supabase project with tokens of their own, and what they can attempt at its REST interface."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from pydantic import SecretStr
+
+from server.ports import NewTurn, Principal, TurnEnd
+from server.protocol.shapes import Turn, TurnStatus, Usage
+from server.supabase_adapter.client import SupabaseClient
+from server.supabase_adapter.identity import SupabaseIdentity
+from server.supabase_adapter.sessions import SupabaseSessionStore
+
+PASSWORD = SecretStr("Passw0rd-for-tests")
+
+
+def client_of(env: dict[str, str]) -> SupabaseClient:
+    """The adapter's client for the project that `env` names."""
+    return SupabaseClient(
+        env["SUPABASE_URL"], SecretStr(env["SUPABASE_ANON_KEY"]), SecretStr(env["SUPABASE_SERVICE_KEY"])
+    )
+
+
+def fresh_address() -> str:
+    return f"{uuid.uuid4().hex}@example.com"
+
+
+async def sign_up(client: SupabaseClient) -> Principal:
+    """Register a user through Supabase Auth."""
+    tokens = await SupabaseIdentity(client).sign_up(fresh_address(), PASSWORD, None)
+    assert tokens
+    return Principal(tokens.user_id, tokens.email, tokens.access_token, tokens.expires_at)
+
+
+async def converse(client: SupabaseClient, user_id: str, *texts: str, **end: Any) -> list[Turn]:
+    """Store one completed turn per text; the reply repeats it."""
+    store, turns = SupabaseSessionStore(client), []
+    for text in texts:
+        new = NewTurn(user_id, uuid.uuid4().hex, text, text, "enqueue")
+        accepted = await store.accept(new, "tests", start=True, max_waiting=8)
+        assert accepted.lease
+        usage = Usage(total_tokens=7)
+        ended = TurnEnd(accepted.turn.id, 1, TurnStatus.COMPLETED, text, usage, **end)
+        turns.append(await store.finish(accepted.lease, ended))
+    return turns
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What PostgREST answered. `refused`: by privilege or policy, and nothing came back."""
+
+    status: int
+    body: Any
+
+    @property
+    def refused(self) -> bool:
+        return self.status in (401, 403) and isinstance(self.body, dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody at a project's REST interface, with or without a token."""
+
+    http: aiohttp.ClientSession
+    env: dict[str, str]
+    token: str | None
+
+    async def ask(self, method: str, path: str, body: object = None) -> Answer:
+        headers = {"apikey": self.env["SUPABASE_ANON_KEY"], "Prefer": "return=representation"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        url = f"{self.env['SUPABASE_URL']}/rest/v1/{path}"
+        async with self.http.request(method, url, json=body, headers=headers) as response:
+            return Answer(response.status, await response.json(content_type=None))

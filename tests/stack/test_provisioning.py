@@ -1,0 +1,105 @@
+"""The saga on the real Supabase, LiteLLM and Letta: one of everything, whatever dies in between."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import aiohttp
+import pytest
+
+from server.litellm_adapter.client import LiteLLMClient
+from server.ports import Principal
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import AgentStatus
+from server.resilience import Breaker, Guard
+from tests.stack.provisioning_lab import Executioner, Killed, Lab, open_lab
+from tests.stack.running_stack import RunningStack
+from tests.stack.supabase_users import sign_up
+
+NewUser = Callable[[], Awaitable[Principal]]
+
+STEPS = ("ensure_customer", "ensure_key", "create_organization", "ensure_member", "ensure_tools", "ensure_provider",
+         "ensure_agent", "ensure_conversation")  # fmt: skip
+"""The calls of a registration that change LiteLLM or Letta."""
+
+
+@pytest.fixture
+async def lab(stack_env: dict[str, str]) -> AsyncIterator[Lab]:
+    async with open_lab(stack_env) as lab:
+        yield lab
+
+
+@pytest.fixture
+async def somebody(lab: Lab) -> Principal:
+    """Signed up at Supabase, unknown to everything else."""
+    return await sign_up(lab.supabase)
+
+
+async def test_a_registration_makes_one_of_everything(lab: Lab, somebody: Principal) -> None:
+    started = time.monotonic()
+    handle = await lab.process().ready(somebody.user_id, somebody.email, timeout=60)
+    print(f"\nsaga: {time.monotonic() - started:.2f} s")  # noqa: T201 - a figure to read, not a judgement
+    await lab.assert_one_of_everything(somebody.user_id)
+    assert (await lab.holdings(somebody.user_id)).account.handle == handle
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_crash_around_any_effect_is_repaired(lab: Lab, somebody: Principal, step: str, when: str) -> None:
+    executioner = Executioner(_call_number(step), after=when == "after")
+    dying = lab.process(executioner)
+    with pytest.raises(Killed):
+        await dying.ready(somebody.user_id, somebody.email, timeout=60)
+    await dying.aclose()
+    assert (executioner.calls[-1] == step) == (when == "after")
+    await lab.process().ready(somebody.user_id, timeout=60)
+    await lab.assert_one_of_everything(somebody.user_id)
+
+
+def _call_number(step: str) -> int:
+    """Which call of a registration reaches this step: ensure, get, claim, then three for each step, two for the key's
+    value, which no service takes part in."""
+    return 3 + 2 + 3 * STEPS.index(step) + 2
+
+
+async def test_two_instances_at_once_make_one_of_everything(lab: Lab, somebody: Principal) -> None:
+    instances = [lab.process(owner=f"instance-{number}") for number in range(3)]
+    handles = await asyncio.gather(*(one.ready(somebody.user_id, somebody.email, timeout=90) for one in instances))
+    assert len(set(handles)) == 1
+    await lab.assert_one_of_everything(somebody.user_id)
+
+
+async def test_with_litellm_down_the_account_waits_and_is_completed_later(lab: Lab, somebody: Principal) -> None:
+    async with aiohttp.ClientSession() as http:
+        guard = Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE))
+        nowhere = LiteLLMClient("http://127.0.0.1:9", lab.settings.litellm_master_key, http, guard)
+        cut_off = lab.process(litellm=nowhere)
+        await cut_off.ensure_account(somebody.user_id, somebody.email)
+        with pytest.raises(PlatformError):
+            await cut_off.attempt(somebody.user_id)
+        account = await cut_off.ensure_account(somebody.user_id, somebody.email)
+        await cut_off.aclose()
+    assert account.agent_status is AgentStatus.PROVISIONING
+    assert "model gateway" in (account.status_reason or "")
+    await lab.process().ready(somebody.user_id, timeout=60)
+    await lab.assert_one_of_everything(somebody.user_id)
+
+
+async def test_chat_users_repair_makes_a_deleted_agent_and_a_deleted_key_again(
+    lab: Lab, stack: RunningStack, somebody: Principal
+) -> None:
+    handle = await lab.process().ready(somebody.user_id, somebody.email, timeout=60)
+    await lab.letta.as_member(handle.member_id).agents.delete(handle.agent_id)
+    await lab.litellm.post("/key/delete", {"key_aliases": [f"user {somebody.user_id}"]})
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "server", "users", "repair", somebody.user_id, "--env-file",
+         str(stack.data_dir / "stack.env")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 of 1 complete"), done.stderr
+    await lab.assert_one_of_everything(somebody.user_id)
+    assert (await lab.holdings(somebody.user_id)).account.agent_id != handle.agent_id

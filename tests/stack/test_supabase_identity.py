@@ -1,0 +1,170 @@
+"""Signing up, in and out, and verifying the tokens that come of it, at a real Supabase Auth."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import jwt
+import pytest
+from pydantic import SecretStr
+
+from server.ports import Principal, TokenPair
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.supabase_adapter.client import SupabaseClient
+from server.supabase_adapter.identity import SupabaseIdentity
+from server.supabase_adapter.tokens import SupabaseTokenVerifier
+from tests.stack.own_supabase import own_supabase
+from tests.stack.running_stack import RunningStack
+from tests.stack.supabase_users import PASSWORD, client_of, fresh_address
+
+
+@pytest.fixture
+async def client(supabase_env: dict[str, str]) -> AsyncIterator[SupabaseClient]:
+    client = client_of(supabase_env)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def identity(client: SupabaseClient) -> SupabaseIdentity:
+    return SupabaseIdentity(client)
+
+
+async def registered(identity: SupabaseIdentity, email: str | None = None) -> TokenPair:
+    pair = await identity.sign_up(email or fresh_address(), PASSWORD, "Ann")
+    assert pair
+    return pair
+
+
+async def verified(client: SupabaseClient, pair: TokenPair) -> Principal:
+    return await SupabaseTokenVerifier(client).verify(pair.access_token.get_secret_value())
+
+
+async def test_a_new_user_is_signed_in_and_the_token_verifies(
+    client: SupabaseClient, identity: SupabaseIdentity
+) -> None:
+    pair = await registered(identity)
+    principal = await verified(client, pair)
+
+    assert (principal.user_id, principal.email, principal.expires_at) == (pair.user_id, pair.email, pair.expires_at)
+    assert pair.expires_in == 3600
+    claims = jwt.decode(pair.access_token.get_secret_value(), options={"verify_signature": False})
+    assert claims["user_metadata"]["name"] == "Ann"
+
+
+async def test_signing_in_finds_the_same_user_whatever_the_case_of_the_address(identity: SupabaseIdentity) -> None:
+    email = fresh_address()
+    pair = await registered(identity, email)
+    assert (await identity.sign_in(email.upper(), PASSWORD)).user_id == pair.user_id
+
+
+async def test_an_address_registers_once(identity: SupabaseIdentity) -> None:
+    email = fresh_address()
+    answers = await asyncio.gather(*(identity.sign_up(email, PASSWORD, None) for _ in range(4)))
+    assert sum(answer is not None for answer in answers) == 1
+
+
+async def test_a_project_that_confirms_addresses_signs_nobody_in_yet(stack: RunningStack) -> None:
+    with own_supabase(stack, "confirming_tests", confirm_email=True) as env:
+        client = client_of(env)
+        identity, email = SupabaseIdentity(client), fresh_address()
+        try:
+            assert await identity.sign_up(email, PASSWORD, None) is None
+            assert await identity.sign_up(email, PASSWORD, None) is None
+            with pytest.raises(PlatformError, match="Confirm your e-mail address") as refusal:
+                await identity.sign_in(email, PASSWORD)
+            assert refusal.value.code is ErrorCode.UNAUTHORIZED
+        finally:
+            await client.aclose()
+
+
+@pytest.mark.parametrize("password", ["abc1", "onlyletters", "12345678"])
+async def test_weak_passwords_are_refused_with_the_reason(identity: SupabaseIdentity, password: str) -> None:
+    with pytest.raises(PlatformError, match="Password should") as refusal:
+        await identity.sign_up(fresh_address(), SecretStr(password), None)
+    assert refusal.value.code is ErrorCode.WEAK_PASSWORD
+
+
+@pytest.mark.parametrize(
+    ("email", "password"),
+    [("no-address", "Passw0rd123"), ("a@example.com", "a1" * 50), ("a\0@example.com", "Passw0rd1")],
+)
+async def test_what_auth_cannot_take_is_an_invalid_request(
+    identity: SupabaseIdentity, email: str, password: str
+) -> None:
+    with pytest.raises(PlatformError) as refusal:
+        await identity.sign_up(email, SecretStr(password), None)
+    assert refusal.value.code is ErrorCode.INVALID_REQUEST
+
+
+async def test_a_wrong_password_and_an_unknown_address_look_the_same(identity: SupabaseIdentity) -> None:
+    email = fresh_address()
+    await registered(identity, email)
+    refusals = []
+    for address, password in ((email, SecretStr("Wr0ng-password")), (fresh_address(), PASSWORD)):
+        with pytest.raises(PlatformError) as refusal:
+            await identity.sign_in(address, password)
+        refusals.append((refusal.value.code, refusal.value.message))
+    assert refusals[0] == refusals[1]
+    assert refusals[0][0] is ErrorCode.UNAUTHORIZED
+
+
+async def test_refreshing_gives_a_new_pair_for_the_same_user(
+    client: SupabaseClient, identity: SupabaseIdentity
+) -> None:
+    pair = await registered(identity)
+    fresh = await identity.refresh(pair.refresh_token)
+
+    assert fresh.user_id == pair.user_id
+    assert fresh.refresh_token != pair.refresh_token
+    assert (await verified(client, fresh)).user_id == pair.user_id
+
+
+@pytest.mark.parametrize("token", ["", "bogus", "a.b.c"])
+async def test_an_unknown_refresh_token_is_unauthorized(identity: SupabaseIdentity, token: str) -> None:
+    with pytest.raises(PlatformError) as refusal:
+        await identity.refresh(SecretStr(token))
+    assert refusal.value.code is ErrorCode.UNAUTHORIZED
+
+
+async def test_signing_out_ends_the_session_and_may_be_repeated(
+    client: SupabaseClient, identity: SupabaseIdentity
+) -> None:
+    pair = await registered(identity)
+    other = await identity.sign_in(pair.email, PASSWORD)
+    principal = await verified(client, pair)
+
+    await identity.sign_out(principal, "local")
+    await identity.sign_out(principal, "local")
+
+    with pytest.raises(PlatformError) as refusal:
+        await identity.refresh(pair.refresh_token)
+    assert refusal.value.code is ErrorCode.UNAUTHORIZED
+    assert await identity.refresh(other.refresh_token)
+
+
+async def test_signing_out_everywhere_ends_every_session(client: SupabaseClient, identity: SupabaseIdentity) -> None:
+    pair = await registered(identity)
+    other = await identity.sign_in(pair.email, PASSWORD)
+    await identity.sign_out(await verified(client, pair), "global")
+
+    with pytest.raises(PlatformError):
+        await identity.refresh(other.refresh_token)
+
+
+async def test_users_signing_in_at_once_keep_their_identities(
+    client: SupabaseClient, identity: SupabaseIdentity
+) -> None:
+    pairs = [await registered(identity) for _ in range(3)]
+    again = await asyncio.gather(*(identity.sign_in(pair.email, PASSWORD) for pair in pairs * 3))
+    principals = await asyncio.gather(*(verified(client, pair) for pair in again))
+
+    assert [principal.user_id for principal in principals] == [pair.user_id for pair in pairs * 3]
+    assert await client.call("unowned_work", limit=1) is not None  # still the service role
+
+
+async def test_keys_are_no_access_tokens(client: SupabaseClient, supabase_env: dict[str, str]) -> None:
+    for key in ("SUPABASE_ANON_KEY", "SUPABASE_SERVICE_KEY"):
+        with pytest.raises(PlatformError) as refusal:
+            await SupabaseTokenVerifier(client).verify(supabase_env[key])
+        assert refusal.value.code is ErrorCode.UNAUTHORIZED

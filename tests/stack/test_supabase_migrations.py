@@ -1,0 +1,102 @@
+"""Migrations against a real PostgreSQL: once, recorded, safe from two deploys at once, and the same when pasted."""
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from psycopg import sql
+
+from server.cli import main
+from server.supabase_adapter.cli import MIGRATIONS
+from server.supabase_adapter.migrations import MigrationError, apply_migrations, read_migrations, script
+
+AUTH = """
+create schema auth;
+create table auth.users (id uuid primary key, email text);
+create function auth.uid() returns uuid language sql as 'select null::uuid';
+"""
+VERSIONS = [migration.version for migration in read_migrations(MIGRATIONS)]
+
+
+@pytest.fixture
+def dsn(supabase_env: dict[str, str]) -> Iterator[str]:
+    """An empty database with as much of Supabase as the migrations refer to."""
+    url, name = supabase_env["SUPABASE_DB_URL"], f"migrations_{uuid.uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as cluster:
+        cluster.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        fresh = f"{url.rpartition('/')[0]}/{name}"
+        with psycopg.connect(fresh, autocommit=True) as connection:
+            connection.execute(AUTH)
+        yield fresh
+        cluster.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def recorded(dsn: str) -> list[tuple[str, list[str], str]]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(
+            "select version, statements, name from supabase_migrations.schema_migrations order by version"
+        ).fetchall()
+
+
+def test_migrations_apply_once_and_are_recorded_as_the_cli_records_them(dsn: str) -> None:
+    assert apply_migrations(dsn, MIGRATIONS) == VERSIONS
+    assert apply_migrations(dsn, MIGRATIONS) == []
+    assert recorded(dsn) == [(m.version, list(m.statements), m.name) for m in read_migrations(MIGRATIONS)]
+
+
+async def test_two_deploys_at_once_apply_each_migration_once(dsn: str) -> None:
+    applied = await asyncio.gather(*(asyncio.to_thread(apply_migrations, dsn, MIGRATIONS) for _ in range(3)))
+    assert sorted(chain.from_iterable(applied)) == VERSIONS
+
+
+def test_the_printed_script_does_the_same(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(script(read_migrations(MIGRATIONS)).encode())
+
+    assert apply_migrations(dsn, MIGRATIONS) == []
+    assert recorded(dsn) == [(m.version, list(m.statements), m.name) for m in read_migrations(MIGRATIONS)]
+
+
+def test_a_ledger_that_the_cli_made_is_kept(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("create schema supabase_migrations")
+        connection.execute("create table supabase_migrations.schema_migrations (version text not null primary key)")
+        connection.execute("insert into supabase_migrations.schema_migrations values ('20200101000000')")
+
+    assert apply_migrations(dsn, MIGRATIONS) == VERSIONS
+    assert [version for version, _, _ in recorded(dsn)] == ["20200101000000", *VERSIONS]
+
+
+def test_a_failing_migration_is_undone_whole_and_named(dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "1_good.sql").write_text("create table good (id int);")
+    (tmp_path / "2_bad.sql").write_text("create table half (id int);\n-- why\nselect nonsense;")
+
+    with pytest.raises(MigrationError, match=r'2_bad failed at statement 2 \(select nonsense\): column "nonsense"'):
+        apply_migrations(dsn, tmp_path)
+
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("select to_regclass('good')::text, to_regclass('half')").fetchone() == ("good", None)
+    assert [version for version, _, _ in recorded(dsn)] == ["1"]
+
+
+def test_the_command_reports_what_it_did(dsn: str) -> None:
+    first = CliRunner().invoke(main, ["migrate", "--db-url", dsn])
+    again = CliRunner().invoke(main, ["migrate"], env={"SUPABASE_DB_URL": dsn})
+
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    assert f"applied {VERSIONS[0]}" in first.output
+    assert "Nothing to do" in again.output
+
+
+def test_an_unreachable_database_is_one_sentence_without_the_password() -> None:
+    result = CliRunner().invoke(main, ["migrate", "--db-url", "postgresql://user:s3cret@127.0.0.1:9/postgres"])
+
+    assert result.exit_code == 1
+    assert "The database did not answer" in result.output
+    assert "s3cret" not in result.output
+    assert "Traceback" not in result.output

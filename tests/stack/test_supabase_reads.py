@@ -1,0 +1,132 @@
+"""What users read of their own through PostgREST: pages by position, whole turns, exact money."""
+
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from pydantic import SecretStr
+
+from server.ports import NewTurn, Principal, UsageDay, UsageSum
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import AgentStatus, TurnStatus
+from server.supabase_adapter.accounts import SupabaseAccountStore
+from server.supabase_adapter.client import SupabaseClient
+from server.supabase_adapter.probe import SupabaseProbe
+from server.supabase_adapter.reads import SupabaseReads
+from server.supabase_adapter.sessions import SupabaseSessionStore
+from tests.stack.supabase_users import client_of, converse, sign_up
+
+
+@pytest.fixture
+async def client(supabase_env: dict[str, str]) -> AsyncIterator[SupabaseClient]:
+    client = client_of(supabase_env)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def ann(client: SupabaseClient) -> Principal:
+    return await sign_up(client)
+
+
+@pytest.fixture
+def reads(client: SupabaseClient) -> SupabaseReads:
+    return SupabaseReads(client)
+
+
+async def test_a_user_without_a_profile_has_nothing_to_read(reads: SupabaseReads, ann: Principal) -> None:
+    today = datetime.now(UTC).date()
+    assert await reads.profile(ann) is None
+    assert await reads.usage_total(ann) == UsageSum(0, 0, Decimal(0))
+    assert await reads.usage_days(ann, today, today) == []
+    page = await reads.history(ann, 10, before=None, after=None)
+    assert (page.data, page.has_more) == ((), False)
+
+
+async def test_the_profile_is_the_users_own(client: SupabaseClient, reads: SupabaseReads, ann: Principal) -> None:
+    account = await SupabaseAccountStore(client).ensure(ann.user_id, ann.email, "Ann")
+
+    profile = await reads.profile(ann)
+
+    assert profile
+    assert profile.user == account.user
+    assert profile.user.agent_status is AgentStatus.PROVISIONING
+    assert (profile.agent_id, profile.status_reason, profile.updated_at) == (None, None, account.updated_at)
+
+
+async def test_history_pages_backwards_without_gaps_or_repeats(
+    client: SupabaseClient, reads: SupabaseReads, ann: Principal
+) -> None:
+    await converse(client, ann.user_id, "1", "2", "3")
+
+    pages, before = [], None
+    while True:
+        page = await reads.history(ann, 4, before=before, after=None)
+        pages.append([message.content for message in page.data])
+        if not page.has_more:
+            break
+        before = page.data[-1].position
+
+    assert pages == [["3", "3", "2", "2"], ["1", "1"]]
+
+
+async def test_history_pages_forwards_newest_first(
+    client: SupabaseClient, reads: SupabaseReads, ann: Principal
+) -> None:
+    turns = await converse(client, ann.user_id, "1", "2", "3")
+    position = turns[0].user_message.position
+
+    page = await reads.history(ann, 2, before=None, after=position)
+    rest = await reads.history(ann, 9, before=None, after=page.data[0].position)
+
+    assert ([m.position for m in page.data], page.has_more) == ([position + 2, position + 1], True)
+    assert ([m.position for m in rest.data], rest.has_more) == ([position + 5, position + 4, position + 3], False)
+
+
+async def test_a_turn_reads_the_same_as_the_store_gives_it(
+    client: SupabaseClient, reads: SupabaseReads, ann: Principal
+) -> None:
+    [done] = await converse(client, ann.user_id, "hello", cost=Decimal("0.00000012345678901234"))
+    store = SupabaseSessionStore(client)
+    stored = []
+    for _ in range(3):
+        new = NewTurn(ann.user_id, uuid.uuid4().hex, "more", "hash", "enqueue")
+        stored.append((await store.accept(new, "tests", start=True, max_waiting=8)).turn)
+
+    assert await reads.turn(ann, done.id) == done
+    assert [await reads.turn(ann, turn.id) for turn in stored] == stored
+    assert [turn.status for turn in stored] == [TurnStatus.RUNNING, TurnStatus.QUEUED, TurnStatus.QUEUED]
+
+
+@pytest.mark.parametrize("turn_id", ["nonsense", "1);drop table turns", str(uuid.uuid4())])
+async def test_an_unknown_turn_is_none(reads: SupabaseReads, ann: Principal, turn_id: str) -> None:
+    assert await reads.turn(ann, turn_id) is None
+
+
+async def test_another_users_turn_is_none(client: SupabaseClient, reads: SupabaseReads, ann: Principal) -> None:
+    [theirs] = await converse(client, (await sign_up(client)).user_id, "secret")
+    assert await reads.turn(ann, theirs.id) is None
+
+
+async def test_usage_keeps_every_digit(client: SupabaseClient, reads: SupabaseReads, ann: Principal) -> None:
+    cost = Decimal("0.12345678901234567890")
+    await converse(client, ann.user_id, "1", "2", cost=cost)
+    today = datetime.now(UTC).date()
+
+    assert await reads.usage_total(ann) == UsageSum(4, 14, 2 * cost)
+    assert await reads.usage_days(ann, today, today) == [UsageDay(today, 4, 14, 2 * cost)]
+    assert await reads.usage_days(ann, today - timedelta(days=9), today - timedelta(days=1)) == []
+
+
+async def test_a_forged_token_is_unauthorized(reads: SupabaseReads, ann: Principal) -> None:
+    forged = Principal(ann.user_id, ann.email, SecretStr(ann.token.get_secret_value()[:-10] + "A" * 10), ann.expires_at)
+    with pytest.raises(PlatformError) as refusal:
+        await reads.profile(forged)
+    assert refusal.value.code is ErrorCode.UNAUTHORIZED
+
+
+async def test_the_probe_answers(client: SupabaseClient) -> None:
+    await SupabaseProbe(client).ping()
