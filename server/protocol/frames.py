@@ -176,5 +176,5 @@ def ready_frame(
 def terminal_frame(turn: Turn) -> bytes:
     """The end of a turn that ended before this connection asked: the terminal event, without a sequence number."""
     return orjson.dumps(
-        {"type": f"turn.{turn.status}", "turn_id": turn.id, "attempt": turn.attempt, "turn": turn.wire()}
+        {"type": turn.terminal_event, "turn_id": turn.id, "attempt": turn.attempt, "turn": turn.wire()}
     )

@@ -128,6 +128,11 @@ class Turn:
     run_id: str | None = None
     cancel_requested_at: datetime | None = None
 
+    @property
+    def terminal_event(self) -> str:
+        """The type of the event that tells of this end: `turn.failed` for an unsent turn too, which can be retried."""
+        return "turn.failed" if self.status is TurnStatus.UNSENT else f"turn.{self.status}"
+
     def wire(self) -> Json:
         return {
             "id": self.id,

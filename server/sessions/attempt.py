@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 _CLOCK_SKEW = timedelta(seconds=2)
 _BUSY_ATTEMPTS = 3
 _TIMED_OUT = TurnError(ErrorCode.TURN_TIMEOUT, "The reply took longer than the limit.", retryable=True)
+_LOST = TurnError(ErrorCode.LETTA_UNAVAILABLE, "The agent was lost in the middle of its reply.", retryable=True)
 
 EndStatus = Literal[TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED, TurnStatus.UNSENT]
 
@@ -84,7 +85,10 @@ class RunLostError(Exception):
 
 
 class Attempt:
-    """Runs once. `stop()` asks it to end early and keep what was said."""
+    """Runs once. `stop()` asks it to end early and keep what was said.
+
+    `may_send` is False while the lease may have run out: somebody else could be sending the same message.
+    """
 
     def __init__(
         self,
@@ -94,36 +98,57 @@ class Attempt:
         turn: Turn,
         forgotten: Sequence[Forgotten],
         *,
+        may_send: Callable[[], bool] = lambda: True,
         taken_over: bool = False,
     ) -> None:
         self._services = services
         self._lease = lease
         self._forgotten = tuple(forgotten)
+        self._may_send = may_send
         self._taken_over = taken_over
         self._stop = asyncio.Event()
+        self._deadline = asyncio.timeout(None)
+        self._timed_out = False
         self._agent: AgentHandle | None = None
         self._sent = taken_over
+        self._streamed_here = not taken_over
         self._storing: asyncio.Task[None] | None = None
         self.turn = turn
         self.reply = Reply(events, turn.id, turn.attempt, services.limits.event_text_bytes, run_id=turn.run_id)
 
     def stop(self) -> None:
         """The user asked for the end: the text freezes now, the run is cancelled by `run`."""
-        self.reply.freeze()
+        self._freeze()
         self._stop.set()
 
+    def _freeze(self) -> None:
+        """Show no more than was shown. What a run said to the owner before us is still owed to the user."""
+        if self._streamed_here:
+            self.reply.freeze()
+
     async def run(self) -> TurnEnd:
-        """Follow the attempt to its end. Cancelling this leaves the agent's run going, to be recovered later."""
+        """Follow the attempt to its end. Cancelling this leaves the agent's run going, to be recovered later.
+
+        Raises FencedError when the message may not be sent because the lease may have run out.
+        """
         stream = asyncio.ensure_future(self._follow())
         stop = asyncio.ensure_future(self._stop.wait())
         try:
-            await asyncio.wait({stream, stop}, timeout=self._time_left(), return_when=asyncio.FIRST_COMPLETED)
+            await self._wait_for_either(stream, stop)
             if not stream.done():
-                self.reply.freeze()
+                self._freeze()
                 await self._stop_run(stream)
             return await self._end(await self._problem(stream))
         finally:
             await _cancel_and_wait(stream, stop, self._storing)
+
+    async def _wait_for_either(self, *either: "asyncio.Future[Any]") -> None:
+        try:
+            async with self._deadline:
+                self._deadline.reschedule(asyncio.get_running_loop().time() + self._time_left())
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            self._timed_out = True
 
     def _time_left(self) -> float:
         begun = self.turn.started_at
@@ -145,6 +170,8 @@ class Attempt:
                 await self._recover(self._agent, run_id)
                 return
         for _ in range(_BUSY_ATTEMPTS):
+            if self._stop.is_set() or self._deadline.expired():
+                return
             try:
                 await self._send(self._agent)
                 return
@@ -160,7 +187,10 @@ class Attempt:
         raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, "The agent is still busy with an earlier message.")
 
     async def _send(self, agent: AgentHandle) -> None:
-        self._sent = True
+        if not self._may_send():
+            raise FencedError(f"the lease of {self.turn.user_id} may have run out")
+        self._sent = self._streamed_here = True
+        self._deadline.reschedule(asyncio.get_running_loop().time() + self._services.limits.turn_seconds)
         async with self._services.gateway.send(agent, self._outgoing()) as events:
             async for event in events:
                 self.reply.feed(event)
@@ -184,9 +214,7 @@ class Attempt:
         """The conversation is locked. Returns the run to follow if it is this turn's own, else frees the lock."""
         if run_id is not None:
             owner = await self._services.store.turn_by_run(self.turn.user_id, run_id)
-            if owner is not None and owner.id == self.turn.id and owner.attempt == self.turn.attempt:
-                return run_id
-            if owner is None and run_id in await self._own_runs(agent):
+            if self._is_own(owner, run_id) or (owner is None and run_id in await self._own_runs(agent)):
                 return run_id
         log.warning("turn.conversation_busy", turn_id=self.turn.id, run_id=run_id)
         await asyncio.sleep(self._services.pauses.busy)
@@ -200,7 +228,13 @@ class Attempt:
         since = (self.turn.started_at or self.turn.created_at) - _CLOCK_SKEW
         found = await self._services.gateway.runs_since(agent, since)
         others = [await self._services.store.turn_by_run(self.turn.user_id, run.id) for run in found]
-        return [run.id for run, other in zip(found, others, strict=True) if other is None or other.id == self.turn.id]
+        return [
+            run.id for run, other in zip(found, others, strict=True) if other is None or self._is_own(other, run.id)
+        ]
+
+    def _is_own(self, owner: Turn | None, run_id: str) -> bool:
+        """Whether a run is this attempt's: an earlier attempt at the same turn had another one."""
+        return owner is not None and owner.id == self.turn.id and owner.run_id == run_id
 
     async def _find_run(self, agent: AgentHandle) -> str | None:
         """The run of an attempt that may have been sent without our learning its id: look, wait, look again."""
@@ -268,34 +302,49 @@ class Attempt:
         except PlatformError as error:
             return TurnError(error.code, error.message, error.retryable, error.retry_after_seconds)
         except (RunLostError, StreamBrokenError):
-            return TurnError(
-                ErrorCode.LETTA_UNAVAILABLE, "The agent was lost in the middle of its reply.", retryable=True
-            )
+            return _LOST
         return None
 
     async def _end(self, problem: TurnError | None) -> TurnEnd:
-        reply, ended = self.reply, self.reply.ended
+        reply, status = self.reply, self._status()
         error: TurnError | None = None
-        status: EndStatus
-        if ended is not None and ended.status is TurnStatus.COMPLETED:
-            status = TurnStatus.COMPLETED  # also when the request to stop came too late: the agent remembers it whole
-            reply.release_text()
-        elif self._stop.is_set() or (ended is not None and ended.status is TurnStatus.CANCELLED):
-            status = TurnStatus.CANCELLED
-        else:
-            status = TurnStatus.FAILED
-            error = problem or (ended.error if ended else None) or _TIMED_OUT
+        if status is TurnStatus.COMPLETED:
+            reply.release_text()  # where the request to stop came too late: the agent remembers it whole
+        elif status is TurnStatus.FAILED:
+            error = _TIMED_OUT if self._timed_out else problem or (reply.ended and reply.ended.error) or _LOST
+            if error.code is ErrorCode.BUDGET_EXCEEDED and reply.blank:
+                status = TurnStatus.UNSENT
         return TurnEnd(
             turn_id=self.turn.id,
             attempt=self.turn.attempt,
             status=status,
             text=reply.text,
             usage=reply.usage,
-            cost=await self._services.pricing.estimate(reply.usage) if reply.usage else None,
+            cost=await self._cost(),
             cost_status="estimated" if reply.usage else None,
             error=error,
             carried=tuple(f.turn_id for f in self._forgotten) if status is TurnStatus.COMPLETED else (),
         )
+
+    def _status(self) -> EndStatus:
+        ended = self.reply.ended
+        if ended is not None and ended.status is TurnStatus.COMPLETED:
+            return TurnStatus.COMPLETED
+        if self._stop.is_set():
+            return TurnStatus.CANCELLED
+        if self._timed_out or ended is None:
+            return TurnStatus.FAILED
+        return ended.status
+
+    async def _cost(self) -> Decimal | None:
+        """The reply is worth more than its price: a turn ends also while no price can be learned."""
+        if self.reply.usage is None:
+            return None
+        try:
+            return await self._services.pricing.estimate(self.reply.usage)
+        except PlatformError as error:
+            log.warning("turn.price_unknown", turn_id=self.turn.id, code=error.code)
+            return None
 
 
 def remind(forgotten: Forgotten) -> list[OutgoingMessage]:

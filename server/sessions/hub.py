@@ -1,6 +1,7 @@
 """All sessions of this instance: opened on demand, kept by one heartbeat, dropped when idle, drained at the end."""
 
 import asyncio
+import math
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -10,14 +11,15 @@ from typing import Any
 import structlog
 
 from server.ports import Accepted, Lease, NewTurn
-from server.protocol.codes import ACCOUNT_CLOSED, SERVICE_RESTART, TOO_MANY_CONNECTIONS, CloseCode, ErrorCode
+from server.protocol.codes import ACCOUNT_CLOSED, MOVED, SERVICE_RESTART, TOO_MANY_CONNECTIONS, CloseCode, ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, Turn
 from server.sessions.admission import Admission
 from server.sessions.attempt import AttemptServices
 from server.sessions.log import Subscription
-from server.sessions.session import Cancelled, Connection, Session, SessionServices, Snapshot
+from server.sessions.session import Session, SessionServices
+from server.sessions.views import Cancelled, Connection, Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,9 @@ class Rhythm:
     reap: float = 30.0
 
 
+_RHYTHM = Rhythm()
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A connection's hold on its session: what to show first, and where to read on."""
@@ -53,7 +58,7 @@ class Attachment:
 class SessionHub:
     """Use as `async with hub.running():`."""
 
-    def __init__(self, attempts: AttemptServices, rhythm: Rhythm = Rhythm(), owner: str | None = None) -> None:
+    def __init__(self, attempts: AttemptServices, rhythm: Rhythm = _RHYTHM, owner: str | None = None) -> None:
         self.owner = owner or uuid.uuid4().hex
         self.draining = False
         self._attempts = attempts
@@ -61,10 +66,12 @@ class SessionHub:
         self._rhythm = rhythm
         self._sessions: dict[str, Session] = {}
         self._opening: dict[str, asyncio.Task[Session]] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._renewed_at = -math.inf
         self.admission = Admission(self._limits.running_turns, self._limits.expected_wait_seconds)
         self._services = SessionServices(
-            attempts, self.admission, self.owner, self._may_start, self._spawn, self._forget
+            attempts, self.admission, self.owner, self._is_current, self._may_start, self._spawn, self._forget
         )
 
     # -- what transports and handlers ask ------------------------------------------------------------------------
@@ -110,6 +117,8 @@ class SessionHub:
         session = await self.session(user_id)
         if self.draining:
             raise RefusedConnectionError(SERVICE_RESTART)
+        if session.is_over:
+            raise RefusedConnectionError(MOVED)
         if len(session.connections) >= self._limits.connections_per_user:
             raise RefusedConnectionError(TOO_MANY_CONNECTIONS)
         resumed = after is not None and session.log.holds(after)
@@ -149,6 +158,7 @@ class SessionHub:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["SessionHub"]:
         """Keep the rounds going; at the end stop every session, leaving open turns to be recovered."""
+        self._renewed_at = self._services.clock()
         rounds = [
             asyncio.create_task(self._round(self._rhythm.heartbeat, self._renew)),
             asyncio.create_task(self._round(self._rhythm.scan, self._adopt_orphans)),
@@ -183,14 +193,19 @@ class SessionHub:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(self._release(session) for session in sessions))
 
+    def _is_current(self) -> bool:
+        return self._services.clock() - self._renewed_at < self._rhythm.renewal_limit
+
     def _may_start(self) -> bool:
-        return not self.draining and self._services.clock() - self._renewed_at < self._rhythm.renewal_limit
+        return self._is_current() and not self.draining
 
     def _refuse_while_draining(self) -> None:
         if self.draining:
             raise PlatformError(ErrorCode.DRAINING, retry_after=1.0)
 
     async def _open(self, user_id: str) -> Session:
+        if (leaving := self._leaving.get(user_id)) is not None:
+            await asyncio.wait({leaving})  # else its release could end the lease that is taken now
         session = Session(user_id, self._services)
         await session.load()
         self._sessions[user_id] = session
@@ -242,16 +257,16 @@ class SessionHub:
         """Open or running turns that nobody owns, clients or not: after a crash, and when a lease was lost."""
         if self._may_start():
             for user_id in await self._attempts.store.unowned_work(limit=50):
-                session = await self.session(user_id)
-                if session.worker is None:
-                    await session.load()
+                (await self.session(user_id)).look_again()
 
     async def _drop_idle(self) -> None:
         before = self._services.clock() - self._limits.idle_session_seconds
         for session in tuple(self._sessions.values()):
             if session.is_idle and session.last_used < before:
                 del self._sessions[session.user_id]
-                await self._release(session)
+                leaving = self._leaving[session.user_id] = self._spawn(self._release(session))
+                await asyncio.wait({leaving})
+                del self._leaving[session.user_id]
 
     async def _release(self, session: Session) -> None:
         if session.lease is None:

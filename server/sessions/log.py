@@ -17,7 +17,7 @@ from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
 
 DELTAS = frozenset({"message.delta", "reasoning.delta"})
-TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.unsent"})
+TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
 _UTC_Z = orjson.OPT_UTC_Z
 
 

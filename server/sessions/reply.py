@@ -36,10 +36,12 @@ class _Paragraphs:
 
     def add(self, delta: TextDelta) -> str:
         """The delta's text, with a paragraph break before it where a new message begins."""
+        if not delta.text:
+            return ""
         new_message = delta.message_id != self._message_id
         self._message_id = delta.message_id
-        text = _PARAGRAPH + delta.text if new_message and self._begun and delta.text else delta.text
-        self._begun = self._begun or bool(text)
+        text = _PARAGRAPH + delta.text if new_message and self._begun else delta.text
+        self._begun = True
         return text
 
 
@@ -55,6 +57,8 @@ class Reply:
     ended: RunEnded | None = None
     run_id: str | None = None
     frozen: bool = False
+    blank: bool = True
+    """Nothing of the run was seen yet: it neither said nor did anything."""
     _parts: list[str] = field(default_factory=list)
     _paragraphs: _Paragraphs = field(default_factory=_Paragraphs)
     _kept_back: list[str] = field(default_factory=list)
@@ -120,6 +124,7 @@ class Reply:
     def _show(self, text: str) -> None:
         if not text:
             return
+        self.blank = False
         if self.frozen:
             self._kept_back.append(text)
             return
@@ -127,5 +132,6 @@ class Reply:
         self.log.append("message.delta", self.turn_id, self.attempt, text=text)
 
     def _append(self, type_: str, **fields: str) -> None:
+        self.blank = False
         if not self.frozen:
             self.log.append(type_, self.turn_id, self.attempt, **fields)

@@ -1,91 +1,49 @@
 """The session of one user: an actor that owns the user's turns while this instance holds the lease.
 
-Commands (send, cancel, retry) pass through one inbox and finish even when their caller has gone. Turns are run one at
-a time by a worker. Both tasks exist only while there is something to do, so that an idle session is a small object.
+Whatever reads or changes the user's open turns passes through one inbox, so that no answer of the database overwrites
+what a later one said. Turns are run one at a time by a worker. Both tasks exist only while there is something to do.
 PostgreSQL decides everything that matters; what is held here is a view of it.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import structlog
 
-from server.ports import Accepted, Claim, FencedError, Forgotten, Lease, NewTurn, TurnEnd
+from server.ports import Accepted, FencedError, Forgotten, Lease, NewTurn, TurnEnd
 from server.protocol.codes import MOVED, CloseCode, ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import AgentStatus, Json, Message, Turn, TurnError, TurnStatus
+from server.protocol.shapes import AgentStatus, Turn, TurnError, TurnStatus
 from server.sessions.admission import Admission
 from server.sessions.attempt import Attempt, AttemptServices
+from server.sessions.inbox import Inbox
 from server.sessions.log import EventLog, Subscription
+from server.sessions.patience import patiently
+from server.sessions.views import Cancelled, Connection, RunningTurn, Snapshot
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
-
-_STORE_RETRY_FIRST, _STORE_RETRY_LONGEST, _STORE_GIVE_UP = 0.25, 5.0, 900.0
-
-
-class Connection(Protocol):
-    """One socket of the user, as the session sees it."""
-
-    def wake(self) -> None:
-        """There is more to read in the log."""
-
-    def close(self, code: CloseCode) -> None:
-        """Say why and end the connection. Never waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionServices:
-    """What every session works with. `may_start` is False while draining or while the lease could not be renewed."""
+    """What every session works with.
+
+    `is_current` is False while the leases could not be renewed in time, `may_start` also while draining.
+    """
 
     attempts: AttemptServices
     admission: Admission
     owner: str
+    is_current: Callable[[], bool]
     may_start: Callable[[], bool]
     spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
     forget: "Callable[[Session], None]"
     clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
     claim_pause: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunningTurn:
-    """The turn that runs, with what its reply says so far."""
-
-    turn_id: str
-    text: str
-    attempt: int
-    user_message: Message
-
-    def wire(self) -> Json:
-        return {
-            "turn_id": self.turn_id,
-            "text": self.text,
-            "attempt": self.attempt,
-            "user_message": self.user_message.wire(),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Where a session stands at `cursor`: the running turn, and the waiting ones."""
-
-    cursor: EventCursor
-    turn: RunningTurn | None
-    queued: tuple[Turn, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """What became of a request to cancel. `duplicate`: the turn was over before it."""
-
-    turn: Turn
-    duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +53,6 @@ class _Begun:
     turn: Turn
     forgotten: tuple[Forgotten, ...]
     taken_over: bool
-    has_place: bool
 
 
 class Session:
@@ -106,18 +63,20 @@ class Session:
         self.log = EventLog(services.attempts.limits, services.attempts.now)
         self.connections: list[Connection] = []
         self.lease: Lease | None = None
-        self._services = services
         self.last_used = services.clock()
+        self._services = services
         self._store = services.attempts.store
-        self._inbox: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] | None = None
-        self._actor: asyncio.Task[None] | None = None
+        self._inbox = Inbox(services.spawn)
         self._worker: asyncio.Task[None] | None = None
         self._running: Turn | None = None
         self._attempt: Attempt | None = None
         self._begun: _Begun | None = None
+        self._has_place = False
         self._waiting: dict[str, Turn] = {}
-        self._to_stop: set[str] = set()
+        self._to_stop: set[tuple[str, int]] = set()
         self._endings: dict[str, asyncio.Future[Turn]] = {}
+        self._unsure = False  # the rows may hold open turns that are not known here
+        self._over = False
 
     # -- what callers ask ----------------------------------------------------------------------------------------
 
@@ -125,20 +84,27 @@ class Session:
         """Learn what is open for this user, and take it up if nobody else does."""
         self._running, waiting = await self._store.open_turns(self.user_id)
         self._waiting = {turn.id: turn for turn in waiting}
-        self.work()
+        if self._running or self._waiting:
+            self.look_again()
 
     async def send(self, new: NewTurn) -> Accepted:
-        return await self._command(partial(self._accept, partial(self._store.accept, new)))
+        return await self._inbox.do(partial(self._accept, partial(self._store.accept, new)))
 
     async def retry(self, turn_id: str) -> Accepted:
-        return await self._command(partial(self._accept, partial(self._store.retry, self.user_id, turn_id)))
+        return await self._inbox.do(partial(self._accept, partial(self._store.retry, self.user_id, turn_id)))
 
     async def cancel(self, turn_id: str | None) -> Cancelled:
-        return await self._command(partial(self._cancel, turn_id))
+        return await self._inbox.do(partial(self._cancel, turn_id))
+
+    def look_again(self) -> None:
+        """What is open may not be known here: claim the session and see."""
+        self._unsure = True
+        self.work()
 
     def work(self) -> None:
         """Make sure somebody runs what is open."""
-        if self._worker is None and self._services.may_start() and (self._running or self._waiting):
+        something = self._unsure or self._running or self._waiting
+        if something and self._worker is None and not self._over and self._services.may_start():
             self._worker = self._services.spawn(self._work())
 
     def ending(self, turn_id: str) -> "asyncio.Future[Turn]":
@@ -151,7 +117,12 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        return not (self.connections or self._actor or self._worker or self._running or self._waiting)
+        return not (self.connections or self._inbox.is_busy or self._worker or self._running or self._waiting)
+
+    @property
+    def is_over(self) -> bool:
+        """Lost to another owner: whoever comes next needs a new session."""
+        return self._over
 
     def snapshot(self) -> Snapshot:
         running = self._running
@@ -182,97 +153,90 @@ class Session:
 
     def lost(self) -> None:
         """Another owner has the user now, or should: stop everything here, change nothing, send the clients away."""
+        if self._over:
+            return
         log.warning("session.lost", user_id=self.user_id, fence=self.lease and self.lease.fence)
-        self.lease = None
+        self._over, self.lease = True, None
         self._services.forget(self)
         self.disconnect(MOVED)
         if self._worker is not None:
             self._worker.cancel()
+        else:
+            self._give_place_back()
 
     async def aclose(self) -> None:
         """Stop the tasks. A running turn stays running in the database, for the next owner to recover."""
-        tasks = [task for task in (self._actor, self._worker) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._over = True
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+        await self._inbox.aclose()
 
     @property
     def worker(self) -> "asyncio.Task[None] | None":
         """The task that runs turns now, for whoever waits for it at shutdown."""
         return self._worker
 
-    # -- the actor: one command at a time ------------------------------------------------------------------------
-
-    async def _command(self, command: Callable[[], Awaitable[T]]) -> T:
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if self._inbox is None:
-            self._inbox = deque()
-        self._inbox.append((command, answer))
-        if self._actor is None:
-            self._actor = self._services.spawn(self._act(self._inbox))
-        return await answer
-
-    async def _act(self, inbox: "deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]]") -> None:
-        try:
-            while inbox:
-                command, answer = inbox.popleft()
-                try:
-                    result = await command()
-                except asyncio.CancelledError:
-                    answer.cancel()
-                    raise
-                except Exception as error:
-                    if not answer.done():
-                        answer.set_exception(error)
-                else:
-                    if not answer.done():
-                        answer.set_result(result)
-        finally:
-            self._actor = None
-            self.last_used = self._services.clock()
-            for _, answer in inbox:
-                answer.cancel()
+    # -- commands: in the inbox, one at a time -------------------------------------------------------------------
 
     async def _accept(self, store: Callable[..., Awaitable[Accepted]]) -> Accepted:
         services = self._services
         services.admission.check()
-        nothing_open = self._worker is None and self._running is None and not self._waiting
-        has_place = nothing_open and services.may_start() and services.admission.try_acquire()
+        has_place = self._nothing_open and services.may_start() and services.admission.try_acquire()
         started = False
         try:
             accepted = await store(
                 services.owner, start=has_place, max_waiting=services.attempts.limits.waiting_turns_per_user
             )
-            started = has_place and accepted.started and not accepted.duplicate
+            started = has_place and accepted.started and not accepted.duplicate and not self._over
+        except PlatformError as error:
+            self._doubt(error)
+            raise
         finally:
             if has_place and not started:
                 services.admission.release()
+        self.last_used = services.clock()
+        if not self._over:
+            self._take_note(accepted, started)
+        return accepted
+
+    @property
+    def _nothing_open(self) -> bool:
+        return not (self._worker or self._unsure or self._running or self._waiting)
+
+    def _doubt(self, error: PlatformError) -> None:
+        """The database did not answer: what it was asked to do may be done all the same."""
+        if error.code is ErrorCode.SUPABASE_UNAVAILABLE:
+            self.look_again()
+
+    def _take_note(self, accepted: Accepted, started: bool) -> None:
         if accepted.lease is not None:
             self.lease = accepted.lease
-        if not accepted.duplicate:
-            self._announce(accepted, started)
-        elif not accepted.turn.status.ended and not self._knows(accepted.turn):
-            self.lease = None  # it was begun elsewhere, or before a restart: claim the session to see where it stands
-            await self.load()
+        if accepted.duplicate:
+            if not (accepted.turn.status.ended or self._knows(accepted.turn)):
+                self.look_again()  # begun elsewhere, or before an answer was lost
+            return
+        for turn in accepted.cancelled:
+            self._ended(turn)
+        if accepted.interrupted is not None:
+            self._stop(accepted.interrupted)
+        if started:
+            self._has_place = True
+            self._begin(_Begun(accepted.turn, accepted.forgotten, taken_over=False))
+        else:
+            self._waiting[accepted.turn.id] = accepted.turn
+            self._emit_with_message("turn.queued", accepted.turn)
         self.work()
-        return accepted
 
     def _knows(self, turn: Turn) -> bool:
         return turn.id in self._waiting or (self._running is not None and self._running.id == turn.id)
 
-    def _announce(self, accepted: Accepted, started: bool) -> None:
-        for turn in accepted.cancelled:
-            self._ended(turn)
-        if (interrupted := accepted.interrupted) is not None:
-            self._stop(interrupted)
-        if started:
-            self._begin(_Begun(accepted.turn, accepted.forgotten, taken_over=False, has_place=True))
-        else:
-            self._waiting[accepted.turn.id] = accepted.turn
-            self._emit_with_message("turn.queued", accepted.turn)
-
     async def _cancel(self, turn_id: str | None) -> Cancelled:
-        turn = await self._store.request_cancel(self.user_id, turn_id)
+        try:
+            turn = await self._store.request_cancel(self.user_id, turn_id)
+        except PlatformError as error:
+            self._doubt(error)
+            raise
         if turn.status is TurnStatus.RUNNING:
             self._stop(turn)
         elif turn.id in self._waiting:
@@ -285,68 +249,110 @@ class Session:
         if self._attempt is not None and self._attempt.turn.id == turn.id:
             self._attempt.stop()
         else:
-            self._to_stop.add(turn.id)  # it is just being started or taken over
+            self._to_stop.add((turn.id, turn.attempt))  # it is just being started or taken over
             self.work()
+
+    async def _claim_now(self) -> bool:
+        """Take the session and what is open with it. False: another owner's lease is still valid."""
+        claim = await self._store.claim(self.user_id, self._services.owner)
+        if claim is None or self._over:
+            return False
+        log.info("session.claimed", user_id=self.user_id, fence=claim.lease.fence, waiting=len(claim.queued))
+        self.lease, self._unsure = claim.lease, False
+        await self._agree(claim.running, claim.queued)
+        if claim.running is not None and (self._begun is None or self._begun.turn.id != claim.running.id):
+            self._begun = _Begun(claim.running, claim.forgotten, taken_over=True)
+        return True
+
+    async def _look_now(self) -> bool:
+        """Whether anything is still open for this user, whoever owns it."""
+        running, queued = await self._store.open_turns(self.user_id)
+        await self._agree(running, queued)
+        self._unsure = bool(running or queued)
+        return self._unsure
+
+    async def _start_now(self) -> None:
+        """Make the first waiting turn the running one."""
+        if self.lease is None or not self._waiting:
+            return
+        started = await self._store.start(self.lease)
+        if self._over:
+            return
+        if started is None:
+            self._unsure = True  # what waits here is not what waits in the rows
+        else:
+            self._begin(_Begun(started.turn, started.forgotten, taken_over=False))
+
+    async def _agree(self, running: Turn | None, queued: tuple[Turn, ...]) -> None:
+        """Take the rows' word for what is open, and tell the connections what they were not told of it."""
+        open_ids = {turn.id for turn in (running, *queued) if turn is not None}
+        known = [*self._waiting.values(), *([] if self._running is None else [self._running])]
+        gone = [await self._store.turn(self.user_id, turn.id) for turn in known if turn.id not in open_ids]
+        for turn in gone:
+            if turn is not None and turn.status.ended:
+                self._ended(turn)
+        for turn in queued:
+            if not self._knows(turn):
+                self._emit_with_message("turn.queued", turn)
+        if running is not None and (self._running is None or self._running.id != running.id):
+            self._emit_with_message("turn.started", running)
+        self._running, self._waiting = running, {turn.id: turn for turn in queued}
 
     # -- the worker: one turn at a time --------------------------------------------------------------------------
 
     async def _work(self) -> None:
         try:
             while self._services.may_start():
-                if self.lease is None and not await self._claim():
+                if (self._unsure or self.lease is None) and not await self._claim():
                     return
                 begun = self._begun or await self._start_next()
-                if begun is None:
+                if begun is not None:
+                    await self._run(begun)
+                elif not self._unsure:
                     return
-                await self._run(begun)
         except FencedError:
+            self._worker = None
             self.lost()
         except Exception:
             log.exception("session.worker_failed", user_id=self.user_id)
+            self._worker = None
             self.lost()  # what is open is in the database: whoever claims the session next goes on with it
         finally:
-            if self._begun is not None and self._begun.has_place:
-                self._services.admission.release()
             self._worker = self._begun = None
+            self._give_place_back()
             self.last_used = self._services.clock()
 
     async def _claim(self) -> bool:
         """Take the session over, waiting for another owner's lease to end. False: nothing is open any more."""
-        while True:
-            claim = await self._patiently(partial(self._store.claim, self.user_id, self._services.owner))
-            if claim is not None:
-                self._take_over(claim)
+        while self._services.may_start():
+            if await self._ask(self._claim_now):
                 return True
             await asyncio.sleep(self._services.claim_pause)
-            running, waiting = await self._patiently(partial(self._store.open_turns, self.user_id))
-            if running is None and not waiting:
-                self._running, self._waiting = None, {}
+            if not await self._ask(self._look_now):
                 return False
-
-    def _take_over(self, claim: Claim) -> None:
-        log.info("session.claimed", user_id=self.user_id, fence=claim.lease.fence, waiting=len(claim.queued))
-        self.lease = claim.lease
-        self._waiting = {turn.id: turn for turn in claim.queued}
-        self._running = claim.running
-        if claim.running is not None:
-            self._begun = _Begun(claim.running, claim.forgotten, taken_over=True, has_place=False)
+        return False
 
     async def _start_next(self) -> _Begun | None:
-        if not self._waiting or self.lease is None:
+        if not self._waiting:
             return None
         await self._services.admission.acquire()
-        begun: _Begun | None = None
+        self._has_place = True
         try:
-            started = await self._patiently(partial(self._store.start, self.lease))
-            if started is None:
-                self._waiting.clear()
-            else:
-                begun = _Begun(started.turn, started.forgotten, taken_over=False, has_place=True)
-                self._begin(begun)
+            if self._services.may_start():
+                await self._ask(self._start_now)
         finally:
-            if begun is None:
-                self._services.admission.release()
-        return begun
+            if self._begun is None:
+                self._give_place_back()
+        return self._begun
+
+    async def _ask(self, command: Callable[[], Awaitable[Any]]) -> Any:
+        """Have a command carried out, however long the database is away."""
+        return await patiently(partial(self._inbox.do, command), self.user_id)
+
+    def _give_place_back(self, seconds: float | None = None) -> None:
+        if self._has_place:
+            self._has_place = False
+            self._services.admission.release(seconds)
 
     def _begin(self, begun: _Begun) -> None:
         self._begun, self._running = begun, begun.turn
@@ -354,20 +360,25 @@ class Session:
         self._emit_with_message("turn.started", begun.turn)
 
     async def _run(self, begun: _Begun) -> None:
-        assert self.lease is not None
         turn, began = begun.turn, self._services.clock()
+        assert self.lease is not None
         attempt = Attempt(
-            self._services.attempts, self.log, self.lease, turn, begun.forgotten, taken_over=begun.taken_over
+            self._services.attempts,
+            self.log,
+            self.lease,
+            turn,
+            begun.forgotten,
+            may_send=self._services.is_current,
+            taken_over=begun.taken_over,
         )
         self._attempt, self._begun = attempt, None
-        if turn.cancel_requested_at is not None or turn.id in self._to_stop:
+        if turn.cancel_requested_at is not None or (turn.id, turn.attempt) in self._to_stop:
             attempt.stop()
         try:
             end = await self._end_of(attempt)
-            stored = await self._patiently(partial(self._store.finish, self.lease, end))
+            stored = await patiently(partial(self._finish, end), self.user_id)
         finally:
-            if begun.has_place:
-                self._services.admission.release(self._services.clock() - began)
+            self._give_place_back(self._services.clock() - began)
         self._attempt = None
         self._ended(stored)
         log.info(
@@ -381,9 +392,15 @@ class Session:
             duration_ms=round((self._services.clock() - began) * 1000),
         )
 
+    async def _finish(self, end: TurnEnd) -> Turn:
+        assert self.lease is not None  # the newest: it may have run out and been taken again while the turn ran
+        return await self._store.finish(self.lease, end)
+
     async def _end_of(self, attempt: Attempt) -> TurnEnd:
         try:
             return await attempt.run()
+        except FencedError:
+            raise
         except Exception:
             log.exception("turn.crashed", user_id=self.user_id, turn_id=attempt.turn.id)
             error = PlatformError(ErrorCode.INTERNAL_ERROR)
@@ -395,13 +412,15 @@ class Session:
                 error=TurnError(error.code, error.message, error.retryable),
             )
 
+    # -- what the connections are told ---------------------------------------------------------------------------
+
     def _ended(self, turn: Turn) -> None:
         """The one place from which a turn's terminal event is emitted, from the stored row alone."""
         self._waiting.pop(turn.id, None)
-        self._to_stop.discard(turn.id)
+        self._to_stop.discard((turn.id, turn.attempt))
         if self._running is not None and self._running.id == turn.id:
             self._running = None
-        self.log.append(f"turn.{turn.status}", turn.id, turn.attempt, turn=turn.wire())
+        self.log.append(turn.terminal_event, turn.id, turn.attempt, turn=turn.wire())
         ending = self._endings.pop(turn.id, None)
         if ending is not None and not ending.done():
             ending.set_result(turn)
@@ -415,16 +434,3 @@ class Session:
             client_message_id=turn.client_message_id,
             queue_position=turn.queue_position,
         )
-
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeat an idempotent call while the database is away, for up to 15 minutes."""
-        pause, until = _STORE_RETRY_FIRST, self._services.clock() + _STORE_GIVE_UP
-        while True:
-            try:
-                return await call()
-            except PlatformError as error:
-                if error.code is not ErrorCode.SUPABASE_UNAVAILABLE or self._services.clock() > until:
-                    raise
-                log.warning("session.database_away", user_id=self.user_id, retry_in=pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _STORE_RETRY_LONGEST)

@@ -53,7 +53,7 @@ class EventStreams:
             headers = {"Location": f"/api/v1/chat/turns/{accepted.turn.id}"}
             async with stream.open(request, headers) as response:
                 if accepted.turn.status.ended:
-                    await response.write(_event(f"turn.{accepted.turn.status}", terminal_frame(accepted.turn)))
+                    await response.write(_event(accepted.turn.terminal_event, terminal_frame(accepted.turn)))
                     return response
                 if accepted.duplicate:
                     attachment.subscription.rewind()

@@ -113,7 +113,7 @@ class Device:
 
     def _see(self, event: Json) -> None:
         self.events.append(event)
-        key = event.get("turn_id"), event.get("attempt")
+        key = str(event.get("turn_id")), int(event.get("attempt", 0))
         if event["type"] == "message.delta":
             assert key not in self.ends, "text after the end"
             self._texts[key] = self._texts.get(key, "") + event["text"]

@@ -6,7 +6,6 @@ each of them, killing the process exactly there. A second process takes over whe
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import orjson
 import pytest
@@ -53,15 +52,14 @@ def _moments(scene: Scene) -> int:
     return counted
 
 
-async def _play_until_killed(world: World, scene: Scene, user: str, moment: int) -> Process:
+async def _play_until_killed(world: World, scene: Scene, user: str, moment: int) -> None:
     process = await world.process("a", freeze_at=moment)
     acting = asyncio.ensure_future(scene(world, process, user))
-    while not process.boundary.frozen and not acting.done():
-        await asyncio.sleep(0.01)
+    killed = asyncio.ensure_future(process.boundary.frozen.wait())
+    await asyncio.wait({acting, killed}, return_when=asyncio.FIRST_COMPLETED)
     acting.cancel()
-    with suppress(asyncio.CancelledError):
-        await acting
-    return process
+    killed.cancel()
+    await asyncio.gather(acting, killed, return_exceptions=True)
 
 
 async def _finish_with(world: World, user: str, *contents: str) -> list[Turn]:

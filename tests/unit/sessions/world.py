@@ -28,6 +28,7 @@ SPOKEN = Reply(words=("One ", "two ", "three ", "four."), first_token=0.5, per_w
 TOKENS = 110
 """What every completed reply of the fake agent reports, and so what a user is charged for each."""
 _PRICE = Decimal("0.0001")
+_LIMITS, _PAUSES, _RHYTHM = Limits(), Pauses(), Rhythm()
 
 
 class Boundary:
@@ -35,6 +36,7 @@ class Boundary:
 
     def __init__(self, freeze_at: int | None = None) -> None:
         self.crossings = 0
+        self.frozen = asyncio.Event()
         self._freeze_at = freeze_at
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -48,14 +50,12 @@ class Boundary:
         if self._gone:
             raise PlatformError(ErrorCode.INTERNAL_ERROR, "this process is dead")
 
-    @property
-    def frozen(self) -> bool:
-        return not self._flowing.is_set()
-
     def freeze(self) -> None:
         self._flowing.clear()
+        self.frozen.set()
 
     def thaw(self) -> None:
+        self.frozen.clear()
         self._flowing.set()
 
     def bury(self) -> None:
@@ -208,7 +208,7 @@ class World:
     """Use as `async with World() as world:`."""
 
     def __init__(
-        self, *, limits: Limits = Limits(), pauses: Pauses = Pauses(), rhythm: Rhythm = Rhythm(), reply: Reply = SPOKEN
+        self, *, limits: Limits = _LIMITS, pauses: Pauses = _PAUSES, rhythm: Rhythm = _RHYTHM, reply: Reply = SPOKEN
     ) -> None:
         self.limits = limits
         self.pauses = pauses

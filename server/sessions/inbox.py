@@ -1,0 +1,66 @@
+"""The inbox of a session's actor: commands are carried out one at a time, in order, even when their caller has gone."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+
+T = TypeVar("T")
+Command = Callable[[], Awaitable[Any]]
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+class Inbox:
+    """Its task exists only while there is a command, so that an idle session holds none."""
+
+    __slots__ = ("_actor", "_commands", "_spawn")
+
+    def __init__(self, spawn: Spawn) -> None:
+        self._spawn = spawn
+        self._commands: deque[tuple[Command, asyncio.Future[Any]]] | None = None
+        self._actor: asyncio.Task[None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._actor is not None
+
+    async def do(self, command: Callable[[], Awaitable[T]]) -> T:
+        """Carry out the command after those before it. Raises what it raises, PlatformError(draining) if cut short."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self._commands is None:
+            self._commands = deque()
+        self._commands.append((command, answer))
+        if self._actor is None:
+            self._actor = self._spawn(self._act(self._commands))
+        return await answer
+
+    async def aclose(self) -> None:
+        """Stop at once. Whether the command under way took effect is for its repetition to find out."""
+        if self._actor is not None:
+            self._actor.cancel()
+            await asyncio.gather(self._actor, return_exceptions=True)
+
+    async def _act(self, commands: deque[tuple[Command, asyncio.Future[Any]]]) -> None:
+        answer: asyncio.Future[Any] | None = None
+        try:
+            while commands:
+                command, answer = commands.popleft()
+                try:
+                    result = await command()
+                except Exception as error:
+                    if not answer.done():
+                        answer.set_exception(error)
+                else:
+                    if not answer.done():
+                        answer.set_result(result)
+        finally:
+            self._actor = None
+            unanswered = [] if answer is None else [answer]
+            unanswered += [other for _, other in commands]
+            commands.clear()
+            for other in unanswered:
+                if not other.done():
+                    other.set_exception(PlatformError(ErrorCode.DRAINING, retry_after=1.0))
