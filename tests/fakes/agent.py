@@ -97,9 +97,9 @@ class Reply:
     refusal: Exception | None = None
 
     @classmethod
-    def of(cls, text: str) -> Self:
-        """The reply that says `text` word by word."""
-        return cls(words=tuple(re.findall(r"\S+\s*|\s+", text)))
+    def of(cls, text: str, *, tools: tuple[Tool, ...] = ()) -> Self:
+        """The reply that says `text` word by word, after calling `tools`."""
+        return cls(words=tuple(re.findall(r"\S+\s*|\s+", text)), tools=tools)
 
     @property
     def text(self) -> str:
