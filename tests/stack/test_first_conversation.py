@@ -29,7 +29,7 @@ async def test_events_are_numbered_without_gaps_and_a_turn_ends_once(ada: ChatUs
         await device.end_of(ack["turn_id"])
         events = device.events_of(ack["turn_id"])
     numbered = [frame for frame in device.frames if "seq" in frame]
-    numbers = [n for frame in numbered for n in range(frame.get("first_seq", frame["seq"]), frame["seq"] + 1)]
+    numbers = [n for frame in numbered for n in range(int(frame.get("first_seq", frame["seq"])), frame["seq"] + 1)]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     assert events[0]["type"] == "turn.started"
     assert [e["type"] for e in events if e["type"].startswith("turn.")] == ["turn.started", "turn.completed"]

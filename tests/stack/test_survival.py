@@ -1,0 +1,109 @@
+"""What a crash leaves behind: kill -9 of the server and of Letta in the middle of turns, and restarts of both."""
+
+import asyncio
+import uuid
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.stack.chat_client import PATIENCE, ChatUser
+from tests.stack.running_stack import RunningStack
+
+
+@pytest.fixture
+def gate() -> str:
+    """A gate of the scripted model that no other test uses."""
+    return uuid.uuid4().hex
+
+
+async def ready_again(stack: RunningStack, http: aiohttp.ClientSession, service: str, old_pid: int) -> None:
+    """Return when the supervisor has replaced `old_pid` and the API answers that all is well."""
+    async with asyncio.timeout(2 * PATIENCE):
+        while stack.status()[service]["pid"] in (None, old_pid):
+            await asyncio.sleep(0.3)
+        while True:
+            try:
+                async with http.get(f"{stack.url}/ready") as response:
+                    if (await response.json())["status"] == "ready":
+                        return
+            except aiohttp.ClientConnectionError:
+                pass
+            await asyncio.sleep(0.3)
+
+
+async def ended(user: ChatUser, turn_id: str) -> dict[str, Any]:
+    """The turn, once it has ended."""
+    async with asyncio.timeout(2 * PATIENCE):
+        while (turn := await user.get(f"/chat/turns/{turn_id}"))["status"] in ("queued", "running"):
+            await asyncio.sleep(0.3)
+    return dict(turn)
+
+
+async def test_killing_the_server_in_mid_reply_loses_nothing(
+    stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
+) -> None:
+    async with ada.connect() as device:
+        ack = await device.say(f"GATE {gate} 2 3")
+        waiting = await device.say("ECHO afterwards")
+        await device.wait_for(lambda _: device.text_of(ack["turn_id"]).split() == ["w0", "w1"])
+        cursor = f"{device.frames[-1]['epoch']}:{device.frames[-1]['seq']}"
+        pid = stack.kill("server")
+    await ready_again(stack, http, "server", pid)
+    async with ada.connect(after=cursor) as device:
+        assert device.ready["resumed"] is False
+        assert device.ready["turn"]["turn_id"] == ack["turn_id"]
+        await stack.open_gate(http, gate)
+        end = await device.end_of(ack["turn_id"])
+        assert end["type"] == "turn.completed"
+        shown = device.ready["turn"]["text"] + device.text_of(ack["turn_id"])
+        assert end["turn"]["message"]["content"] == shown == "w0 w1 w2 w3 w4"
+        assert (await device.end_of(waiting["turn_id"]))["turn"]["message"]["content"] == "afterwards"
+    history = (await ada.get("/chat/history"))["data"]
+    assert [m["content"] for m in history] == ["afterwards", "ECHO afterwards", "w0 w1 w2 w3 w4", f"GATE {gate} 2 3"]
+    assert len(await stack.model_log(http, gate)) == 1
+
+
+async def test_a_turn_that_ended_while_the_server_was_dead_is_stored_all_the_same(
+    stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
+) -> None:
+    async with ada.connect() as device:
+        ack = await device.say(f"GATE {gate} 1 2")
+        await stack.at_gate(http, gate)
+        pid = stack.kill("server")
+        await stack.open_gate(http, gate)
+    await ready_again(stack, http, "server", pid)
+    turn = await ended(ada, ack["turn_id"])
+    assert (turn["status"], turn["message"]["content"]) == ("completed", "w0 w1 w2")
+    assert turn["usage"]["model_calls"] == 1
+    assert len(await stack.model_log(http, gate)) == 1
+
+
+async def test_killing_letta_fails_the_turn_retryably_and_frees_the_conversation(
+    stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
+) -> None:
+    async with ada.connect() as device:
+        ack = await device.say(f"GATE {gate} 1 2")
+        await stack.at_gate(http, gate)
+        pid = stack.kill("letta")
+        await stack.open_gate(http, gate)
+        await ready_again(stack, http, "letta", pid)
+        end = await device.end_of(ack["turn_id"])
+        assert end["type"] == "turn.failed"
+        assert end["turn"]["error"]["retryable"] is True
+        assert end["turn"]["message"]["content"].split() == ["w0"]
+        await device.send(type="retry", id="again", turn_id=ack["turn_id"])
+        await device.answer_to("again")
+        done = await device.wait_for(lambda f: f["type"] == "turn.completed" and f["turn_id"] == ack["turn_id"])
+    assert done["turn"]["message"]["content"] == "w0 w1 w2"
+
+
+async def test_a_fact_comes_back_from_memory_after_letta_and_the_server_restarted(
+    stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
+) -> None:
+    told = await ada.say("Please remember that my favourite colour is ultramarine.")
+    assert told["usage"]["model_calls"] >= 2
+    for service in ("letta", "server"):
+        await ready_again(stack, http, service, stack.kill(service))
+    answer = await ada.say("What is my favourite colour?")
+    assert "ultramarine" in answer["message"]["content"].lower()
