@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 import jwt
-import pytest
 from pydantic import BaseModel
 
 from server.api import schemas
@@ -53,21 +52,16 @@ async def test_tokens_are_exchanged_and_end_with_the_session(ada: ChatUser) -> N
     assert (status, problem["code"]) == (401, "unauthorized")
 
 
-@pytest.mark.parametrize(
-    ("path", "change", "expected"),
-    [
+async def test_refused_sign_ins_say_why(ada: ChatUser) -> None:
+    for path, change, expected in (
         ("/auth/login", {"password": "not the password"}, (401, "unauthorized")),
         ("/auth/login", {"email": "nobody@example.com"}, (401, "unauthorized")),
         ("/auth/register", {"email": "new@example.com", "password": "123"}, (422, "weak_password")),
         ("/auth/register", {"email": "not-an-address@"}, (400, "invalid_request")),
-    ],
-)
-async def test_refused_sign_ins_say_why(
-    ada: ChatUser, path: str, change: dict[str, str], expected: tuple[int, str]
-) -> None:
-    status, problem = await ada.call("POST", path, {"email": ada.email, "password": ada.password, **change})
-    assert (status, problem["code"]) == expected
-    _holds(schemas.Problem, problem)
+    ):
+        status, problem = await ada.call("POST", path, {"email": ada.email, "password": ada.password, **change})
+        assert (status, problem["code"]) == expected, change
+        _holds(schemas.Problem, problem)
 
 
 def _unsigned(claims: dict[str, Any]) -> str:
@@ -90,31 +84,31 @@ async def test_a_token_nobody_of_ours_signed_opens_nothing(stack: RunningStack, 
         assert (status, problem["code"]) == (401, "unauthorized"), kind
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/chat/history?before=eq.1",
-        "/chat/history?before=1)%20or%20(1.eq.1",
-        "/chat/history?after=';drop%20table%20messages;--",
-        "/chat/history?user_id=eq.00000000-0000-0000-0000-000000000000",
-        "/chat/history?select=*",
-        "/chat/history?limit=-1",
-        "/user/usage?from=2024-01-01&to=gte.2024",
-        "/user/usage?from=2024-13-01",
-        "/agent/memory?before=..%2F..%2Fadmin",
-        "/agent/memory?query=%00",
-        "/agent/memory?limit=1000",
-    ],
+HOSTILE = (
+    "/chat/history?before=eq.1",
+    "/chat/history?before=1)%20or%20(1.eq.1",
+    "/chat/history?after=';drop%20table%20messages;--",
+    "/chat/history?user_id=eq.00000000-0000-0000-0000-000000000000",
+    "/chat/history?select=*",
+    "/chat/history?limit=-1",
+    "/user/usage?from=2024-01-01&to=gte.2024",
+    "/user/usage?from=2024-13-01",
+    "/agent/memory?before=..%2F..%2Fadmin",
+    "/agent/memory?query=%00",
+    "/agent/memory?limit=1000",
 )
-async def test_hostile_queries_are_refused_before_any_service_sees_them(ada: ChatUser, path: str) -> None:
-    status, problem = await ada.call("GET", path)
-    assert (status, problem["code"]) in ((400, "invalid_request"), (400, "invalid_cursor"))
 
 
-@pytest.mark.parametrize("turn_id", ["eq.1", "neq.x&select=*", "00000000-0000-0000-0000-000000000000", "%00"])
-async def test_a_turn_that_is_not_mine_or_no_turn_is_404(ada: ChatUser, turn_id: str) -> None:
-    status, problem = await ada.call("GET", f"/chat/turns/{turn_id}")
-    assert (status, problem["code"]) == (404, "not_found")
+async def test_hostile_queries_are_refused_before_any_service_sees_them(ada: ChatUser) -> None:
+    for path in HOSTILE:
+        status, problem = await ada.call("GET", path)
+        assert (status, problem["code"]) in ((400, "invalid_request"), (400, "invalid_cursor")), path
+
+
+async def test_a_turn_that_is_not_mine_or_no_turn_is_404(ada: ChatUser) -> None:
+    for turn_id in ("eq.1", "neq.x&select=*", "00000000-0000-0000-0000-000000000000", "%00"):
+        status, problem = await ada.call("GET", f"/chat/turns/{turn_id}")
+        assert (status, problem["code"]) == (404, "not_found"), turn_id
 
 
 async def test_a_memory_search_takes_any_words(ada: ChatUser) -> None:
