@@ -65,6 +65,8 @@ class Authenticator:
 
         Raises PlatformError(unauthorized | token_expired | account_blocked | supabase_unavailable).
         """
+        if not token.isascii():  # header bytes that are no text must not reach a parser as surrogates
+            raise PlatformError(ErrorCode.UNAUTHORIZED)
         principal = await self._verifier.verify(token)
         await self.admit(principal)
         return principal

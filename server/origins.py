@@ -15,6 +15,8 @@ class Origins:
 
     def allows(self, origin: str, host: str) -> bool:
         """Whether a page of `origin` may talk to us, who were addressed as `host` (the Host header)."""
+        if not origin.isascii():
+            return False
         origin = origin.lower()
         if "*" in self._allowed or origin in self._allowed:
             return True

@@ -9,7 +9,7 @@ from server import __version__
 from server.api import schemas
 from server.api.answers import answer
 from server.api.routes import Reply, Route
-from server.appkeys import METRICS, READINESS
+from server.appkeys import HUB, METRICS, READINESS
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Json
@@ -39,7 +39,7 @@ async def ready(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     measured = request.app[METRICS]
-    return web.Response(body=measured.text(), headers={"Content-Type": measured.CONTENT_TYPE})
+    return web.Response(body=measured.text(request.app[HUB].counts), headers={"Content-Type": measured.CONTENT_TYPE})
 
 
 async def openapi(request: web.Request) -> web.Response:

@@ -76,6 +76,14 @@ async def test_the_token_itself_is_verified_every_time() -> None:
     assert door.identity.verified == 2
 
 
+async def test_what_cannot_be_a_token_never_reaches_the_verifier() -> None:
+    door = Door()
+    for token in ("é", "\udcff"):
+        with pytest.raises(PlatformError, match="unauthorized"):
+            await door.authenticator.header(f"Bearer {token}")
+    assert door.identity.verified == 0
+
+
 async def test_a_blocked_user_is_refused_at_the_next_look_and_from_then_on() -> None:
     door = Door()
     user_id = door.database.sign_up()

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from server.api import table
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from tests.fakes.agent import Reply
 from tests.unit.api.world import World
 
 PREFLIGHT = {
@@ -154,6 +155,37 @@ async def test_each_request_leaves_one_line_without_its_query(world: World) -> N
     assert [line["status"] for line in requests] == [400, 401]
     assert [line["path"] for line in requests] == ["/api/v1/chat/events"] * 2
     assert "very-secret" not in repr(lines)
+
+
+async def test_metrics_show_how_much_goes_on(world: World) -> None:
+    world.gateway.plan(Reply(words=("Hm",), stuck=True))
+    user = await world.user()
+    await user.post("/api/v1/chat/message", {"content": "hello"}, headers={"Prefer": "respond-async"})
+    text = (await world.visitor.get("/metrics")).raw.decode()
+    for line in ("chat_sessions 1.0", "chat_connections 0.0", "chat_running_turns 1.0", "chat_waiting_turns 0.0"):
+        assert f"\n{line}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Authorization: Bearer \xff\xfe", 401),
+        (b"Authorization: Bearer \xc3\xa9", 401),
+        (b"Origin: \xff", 401),
+        (b"X-Request-ID: \xff", 401),
+        (b"X-Forwarded-For: \xff", 401),
+    ],
+)
+async def test_headers_that_are_no_text_are_no_trouble(header: bytes, status: int) -> None:
+    async with World(environment="development", origins=("*",)).serving() as world:
+        assert world.http.port is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.http.port)
+        writer.write(b"GET /api/v1/auth/me HTTP/1.1\r\nHost: test\r\nConnection: close\r\n" + header + b"\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"application/problem+json" in answer
 
 
 async def test_metrics_count_requests_by_route_never_by_path(world: World) -> None:
