@@ -17,6 +17,7 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy, Turn, Usage
 from server.sessions.attempt import AttemptServices, Pauses
 from server.sessions.hub import Rhythm, SessionHub
+from server.sessions.views import Cancelled
 from tests.fakes.agent import FakeAgentGateway, Reply
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.store import FakeSessionStore
@@ -136,7 +137,14 @@ class Agents:
 
 
 class Prices:
+    """One price for every token, unless there is a `refusal`."""
+
+    def __init__(self) -> None:
+        self.refusal: Exception | None = None
+
     async def estimate(self, usage: Usage) -> Decimal | None:
+        if self.refusal is not None:
+            raise self.refusal
         return usage.total_tokens * _PRICE
 
 
@@ -155,7 +163,7 @@ class Process:
             store=ProcessStore(world.database, self.boundary),
             gateway=ProcessGateway(world.gateway, self.boundary),
             agents=world.agents,
-            pricing=Prices(),
+            pricing=world.prices,
             limits=world.limits,
             pauses=world.pauses,
             now=now,
@@ -188,6 +196,12 @@ class Process:
             NewTurn(user_id, message_id or f"{self.name}-{next(self._ids)}", content, digest, on_busy)
         )
 
+    async def retry(self, user_id: str, turn_id: str) -> Accepted:
+        return await self.hub.retry(user_id, turn_id)
+
+    async def cancel(self, user_id: str, turn_id: str | None = None) -> Cancelled:
+        return await self.hub.cancel(user_id, turn_id)
+
     def kill(self) -> None:
         """As kill -9: nothing more comes out of it, nothing is tidied up."""
         self.boundary.freeze()
@@ -216,6 +230,7 @@ class World:
         self.database = MemoryDatabase(clock=now)
         self.gateway = FakeAgentGateway(answer=lambda _: reply, pace=asyncio.sleep, now=now)
         self.agents = Agents()
+        self.prices = Prices()
         self._processes: list[Process] = []
 
     async def __aenter__(self) -> Self:

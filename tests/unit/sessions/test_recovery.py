@@ -1,0 +1,306 @@
+"""What an attempt does when its agent is busy, away, lost or silent."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from server.ports import AgentBusyError, StreamBrokenError
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.limits import Limits
+from server.protocol.shapes import TurnError, TurnStatus
+from server.sessions.attempt import Pauses
+from tests.fakes.agent import MODEL_FAILED, Reply
+from tests.unit.sessions.device import Device
+from tests.unit.sessions.world import SPOKEN, TOKENS, Process, World, agent_of
+from tests.virtual_time import now, virtual_time
+
+STUCK = Reply(words=("Well, ",), stuck=True)
+
+
+async def _failure(device: Device, turn_id: str, attempt: int = 1) -> tuple[str, bool]:
+    end = await device.until_end(turn_id, attempt)
+    assert end["type"] == "turn.failed"
+    return end["turn"]["error"]["code"], end["turn"]["error"]["retryable"]
+
+
+@virtual_time
+async def test_a_turn_out_of_time_fails_keeps_its_text_and_frees_the_agent() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.plan(STUCK)
+        turn = (await process.send(user, "hello")).turn
+        assert await _failure(device, turn.id) == (ErrorCode.TURN_TIMEOUT, True)
+        assert world.reply_of(turn.id) == "Well, "
+        elapsed = (now() - world.turn(turn.id).created_at).total_seconds()
+        assert elapsed == pytest.approx(240, abs=6)
+        assert [run.status for run in world.gateway.sent] == ["cancelled"]
+
+
+@virtual_time
+async def test_the_time_of_a_turn_runs_from_its_send() -> None:
+    async with World() as world:
+        world.agents.delay = 25.0
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.plan(STUCK)
+        turn = (await process.send(user, "hello")).turn
+        await _failure(device, turn.id)
+        elapsed = (now() - world.turn(turn.id).created_at).total_seconds()
+        assert elapsed == pytest.approx(25 + 240, abs=6)
+
+
+@virtual_time
+async def test_a_model_error_fails_the_turn_as_the_agent_tells_it() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.plan(Reply(words=("Oh ",), error=MODEL_FAILED))
+        turn = (await process.send(user, "hello")).turn
+        assert await _failure(device, turn.id) == (ErrorCode.MODEL_ERROR, True)
+        assert world.reply_of(turn.id) == "Oh "
+
+
+@virtual_time
+async def test_a_turn_over_budget_is_stored_unsent_at_no_charge_and_can_be_retried() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        broke = TurnError(ErrorCode.BUDGET_EXCEEDED, "The budget of this period is used up.", retryable=True)
+        world.gateway.plan(Reply(words=(), usage=None, error=broke))
+        turn = (await process.send(user, "hello")).turn
+        assert await _failure(device, turn.id) == (ErrorCode.BUDGET_EXCEEDED, True)
+        end = device.ends[turn.id, 1]["turn"]
+        assert (end["status"], end["user_message"]["status"], end["message"]) == ("unsent", "unsent", None)
+        assert world.charged(user) == 0
+        await process.retry(user, turn.id)
+        assert (await device.until_end(turn.id, 2))["type"] == "turn.completed"
+
+
+@virtual_time
+async def test_a_budget_that_ends_in_the_middle_of_a_reply_fails_the_turn_and_keeps_the_text() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        broke = TurnError(ErrorCode.BUDGET_EXCEEDED, "The budget of this period is used up.", retryable=True)
+        world.gateway.plan(Reply(words=("Let me ",), usage=None, error=broke))
+        turn = (await process.send(user, "hello")).turn
+        await _failure(device, turn.id)
+        assert (world.turn(turn.id).status, world.reply_of(turn.id)) == (TurnStatus.FAILED, "Let me ")
+
+
+@virtual_time
+async def test_an_agent_service_that_is_down_before_the_send_fails_the_turn_at_no_charge() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.down = True
+        turn = (await process.send(user, "hello")).turn
+        assert await _failure(device, turn.id) == (ErrorCode.LETTA_UNAVAILABLE, True)
+        assert world.charged(user) == 0
+
+
+@virtual_time
+async def test_an_agent_that_is_not_ready_in_time_fails_the_turn_as_unavailable() -> None:
+    async with World() as world:
+        world.agents.delay = 31.0
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        turn = (await process.send(user, "hello")).turn
+        assert await _failure(device, turn.id) == (ErrorCode.AGENT_UNAVAILABLE, True)
+        assert world.gateway.sent == []
+
+
+@virtual_time
+async def test_a_message_sent_while_the_agent_is_being_made_waits_for_it() -> None:
+    async with World() as world:
+        world.agents.delay = 20.0
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        turn = (await process.send(user, "hello")).turn
+        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+
+
+@pytest.mark.parametrize("seen", [0, 1, 2, 3, 4])
+@virtual_time
+async def test_a_stream_that_breaks_anywhere_is_finished_from_its_run(seen: int) -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.plan(Reply(SPOKEN.words, first_token=0.5, per_word=0.1, breaks_after=seen))
+        turn = (await process.send(user, "count")).turn
+        end = await device.until_end(turn.id)
+        assert end["type"] == "turn.completed"
+        assert device.streamed(turn.id) == end["turn"]["message"]["content"] == SPOKEN.text
+        assert (world.sends("count"), world.charged(user)) == (1, TOKENS)
+
+
+@virtual_time
+async def test_a_run_that_is_lost_fails_the_turn_with_what_was_said() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.plan(Reply(words=("One ", "two "), per_word=1.0, breaks_after=2, stuck=True))
+        turn = (await process.send(user, "count")).turn
+        await device.until_text(turn.id, "One ")
+        world.gateway.forget(world.gateway.sent[0].id)
+        assert await _failure(device, turn.id) == (ErrorCode.LETTA_UNAVAILABLE, True)
+        assert world.reply_of(turn.id) == "One "
+
+
+@virtual_time
+async def test_an_agent_service_killed_in_the_middle_of_a_reply_fails_the_turn_and_frees_the_conversation() -> None:
+    async with World(limits=Limits(turn_seconds=30)) as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        turn = (await process.send(user, "count")).turn
+        await device.until_text(turn.id, "One ")
+        world.gateway.down = True
+        world.gateway.kill()
+        await asyncio.sleep(5)
+        world.gateway.down = False
+        assert await _failure(device, turn.id) == (ErrorCode.LETTA_UNAVAILABLE, True)
+        following = (await process.send(user, "again")).turn
+        assert (await device.until_end(following.id))["type"] == "turn.completed"
+
+
+@virtual_time
+async def test_a_broken_send_without_any_run_is_never_sent_twice() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.plan(Reply(refusal=StreamBrokenError("reset before the first byte")))
+        turn = (await process.send(user, "hello")).turn
+        assert await _failure(device, turn.id) == (ErrorCode.LETTA_UNAVAILABLE, True)
+        assert world.gateway.sent == []
+
+
+async def _left_behind(world: World, user: str) -> str:
+    """A run that holds the user's conversation, begun by nobody we know."""
+    world.gateway.plan(STUCK)
+    async with world.gateway.send(agent_of(user), ()):
+        return world.gateway.sent[-1].id
+
+
+@virtual_time
+async def test_a_conversation_held_by_a_strangers_run_is_freed_after_five_seconds() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        held_by = await _left_behind(world, user)
+        await asyncio.sleep(10)
+        turn = (await process.send(user, "hello")).turn
+        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+        assert world.gateway.cancels == [(agent_of(user), held_by)]
+
+
+@virtual_time
+async def test_a_conversation_that_stays_busy_fails_the_turn() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.plan(*[Reply(refusal=AgentBusyError(None))] * 3)
+        turn = (await process.send(user, "hello")).turn
+        assert await _failure(device, turn.id) == (ErrorCode.AGENT_UNAVAILABLE, True)
+
+
+@virtual_time
+async def test_an_unknown_run_begun_since_the_turn_was_started_is_adopted() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.agents.delay = 1.0
+        turn = (await process.send(user, "count")).turn
+        await asyncio.sleep(0.5)
+        async with world.gateway.send(agent_of(user), ()):
+            assert (await device.until_end(turn.id))["type"] == "turn.completed"
+        assert device.text(turn.id) == SPOKEN.text
+        assert len(world.gateway.sent) == 1
+
+
+@virtual_time
+async def test_the_run_of_an_earlier_attempt_is_not_taken_for_the_retry() -> None:
+    async with World(pauses=Pauses(busy=1.0)) as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.plan(STUCK)
+        turn = (await process.send(user, "hello")).turn
+        await device.until_text(turn.id, "Well, ")
+        world.gateway.down = True
+        await process.cancel(user)
+        await device.until_end(turn.id)
+        world.gateway.down = False
+        await process.retry(user, turn.id)
+        assert (await device.until_end(turn.id, 2))["type"] == "turn.completed"
+        assert device.text(turn.id, 2) == SPOKEN.text
+
+
+@virtual_time
+async def test_what_the_agent_forgot_is_told_to_it_once() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.plan(Reply(words=("Nice to ",), error=MODEL_FAILED))
+        for text in ("I am Ann", "hello", "bye"):
+            await device.until_end((await process.send(user, text)).turn.id)
+        first, second, third = ([message.content for message in run.messages] for run in world.gateway.sent)
+        assert first == ["I am Ann"]
+        assert (len(second), second[0], second[-1]) == (3, "I am Ann", "hello")
+        assert "Nice to " in second[1]
+        assert third == ["bye"]
+
+
+@virtual_time
+async def test_what_the_agent_forgot_is_told_again_when_the_telling_failed() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.plan(Reply(words=(), error=MODEL_FAILED), Reply(words=(), error=MODEL_FAILED))
+        for text in ("one", "two", "three"):
+            await device.until_end((await process.send(user, text)).turn.id)
+        assert [message.content for message in world.gateway.sent[-1].messages] == ["one", "two", "three"]
+
+
+@virtual_time
+async def test_a_reply_is_stored_also_while_its_price_cannot_be_learned() -> None:
+    async with World() as world:
+        world.prices.refusal = PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        turn = (await process.send(user, "count")).turn
+        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+        assert (world.turn(turn.id).cost, world.charged(user)) == (None, TOKENS)
+
+
+async def _killed_after(process: Process, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    process.kill()
+
+
+@virtual_time
+async def test_a_turn_found_long_after_its_time_is_still_finished_from_its_run() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        turn = (await process.send(user, "count")).turn
+        await _killed_after(process, 0.65)
+        await asyncio.sleep(timedelta(hours=2).total_seconds())
+        device = await (await world.process("b")).device(user)
+        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+        assert (device.text(turn.id), world.sends("count")) == (SPOKEN.text, 1)
+
+
+@virtual_time
+async def test_a_turn_never_sent_and_found_long_after_gets_its_full_time() -> None:
+    async with World() as world:
+        world.agents.delay = 5.0
+        process, user = await world.process(), world.user()
+        turn = (await process.send(user, "count")).turn
+        await _killed_after(process, 1.0)
+        await asyncio.sleep(timedelta(hours=2).total_seconds())
+        slow = Reply(SPOKEN.words, first_token=100.0)
+        world.gateway.plan(slow)
+        device = await (await world.process("b")).device(user)
+        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+        assert world.sends("count") == 1
