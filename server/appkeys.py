@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 from aiohttp import web
 
@@ -14,21 +15,43 @@ from server.ports import (
     AgentMemory,
     BillingGateway,
     IdentityProvider,
+    NewTurn,
+    Principal,
     TokenVerifier,
     UserReads,
 )
+from server.protocol.cursors import EventCursor
 from server.provisioning.provisioner import Provisioner
 from server.readiness import Lifecycle, Readiness
 from server.sessions.hub import SessionHub
 from server.settings import Settings
 from server.tickets import Tickets
-from server.transports.sse import EventStreams
-from server.transports.websocket import WebSocketEndpoint
+
+
+class EventStreaming(Protocol):
+    """Answers that are events; `transports.sse.EventStreams` is one."""
+
+    async def stream_session(
+        self, request: web.Request, principal: Principal, after: EventCursor | None
+    ) -> web.StreamResponse:
+        """The session's events from `after` on. Raises PlatformError before the answer begins."""
+        ...
+
+    async def stream_turn(self, request: web.Request, principal: Principal, new: NewTurn) -> web.StreamResponse:
+        """Accept a message and answer with its turn's events. Raises PlatformError if it is refused."""
+        ...
+
+
+class Sockets(Protocol):
+    """Serves a WebSocket from handshake to close; `transports.websocket.WebSocketEndpoint` is one."""
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse: ...
+
 
 SETTINGS = web.AppKey("settings", Settings)
 HUB = web.AppKey("hub", SessionHub)
-EVENT_STREAMS = web.AppKey("event_streams", EventStreams)
-SOCKETS = web.AppKey("sockets", WebSocketEndpoint)
+EVENT_STREAMS = web.AppKey[EventStreaming]("event_streams")
+SOCKETS = web.AppKey[Sockets]("sockets")
 VERIFIER = web.AppKey[TokenVerifier]("verifier")
 IDENTITY = web.AppKey[IdentityProvider]("identity")
 READS = web.AppKey[UserReads]("reads")
