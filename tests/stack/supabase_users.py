@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
+import httpx
 from pydantic import SecretStr
 
 from server.ports import NewTurn, Principal, TurnEnd
@@ -63,7 +63,7 @@ class Answer:
 class Visitor:
     """Somebody at a project's REST interface, with or without a token."""
 
-    http: aiohttp.ClientSession
+    http: httpx.AsyncClient
     env: dict[str, str]
     token: str | None
 
@@ -72,5 +72,5 @@ class Visitor:
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         url = f"{self.env['SUPABASE_URL']}/rest/v1/{path}"
-        async with self.http.request(method, url, json=body, headers=headers) as response:
-            return Answer(response.status, await response.json(content_type=None))
+        response = await self.http.request(method, url, json=body, headers=headers)
+        return Answer(response.status_code, response.json())

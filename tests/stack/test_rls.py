@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import aiohttp
+import httpx
 import psycopg
 import pytest
 
@@ -65,7 +65,7 @@ async def scene(supabase_env: dict[str, str]) -> AsyncIterator[Scene]:
     for principal in (ann, ben):
         await accounts.ensure(principal.user_id, principal.email, None)
     [_], [ben_turn] = await converse(client, ann.user_id, "ann's"), await converse(client, ben.user_id, "ben's")
-    async with aiohttp.ClientSession() as http:
+    async with httpx.AsyncClient() as http:
         token = ann.token.get_secret_value()
         yield Scene(
             Visitor(http, supabase_env, token),

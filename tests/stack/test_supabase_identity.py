@@ -70,7 +70,9 @@ async def test_a_project_that_confirms_addresses_signs_nobody_in_yet(stack: Runn
         identity, email = SupabaseIdentity(client), fresh_address()
         try:
             assert await identity.sign_up(email, PASSWORD, None) is None
-            assert await identity.sign_up(email, PASSWORD, None) is None
+            with pytest.raises(PlatformError) as refusal:
+                await identity.sign_up(email, PASSWORD, None)
+            assert refusal.value.code is ErrorCode.RATE_LIMITED  # an e-mail was sent a moment ago
             with pytest.raises(PlatformError, match="Confirm your e-mail address") as refusal:
                 await identity.sign_in(email, PASSWORD)
             assert refusal.value.code is ErrorCode.UNAUTHORIZED
