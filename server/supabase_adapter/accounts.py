@@ -4,6 +4,7 @@ import json
 
 from server.ports import Account, AccountChange, ProvisioningClaim
 from server.supabase_adapter.client import SupabaseClient
+from server.supabase_adapter.probe import NOBODY
 from server.supabase_adapter.refusals import granted
 from server.supabase_adapter.rows import account_of
 
@@ -59,6 +60,15 @@ class SupabaseAccountStore:
     async def incomplete(self, config_hash: str, limit: int) -> list[str]:
         users: list[str] = await self._client.call("incomplete_profiles", config_hash=config_hash, limit=limit)
         return users
+
+    async def page(self, after: str | None, limit: int) -> list[Account]:
+        """All accounts in the order of their ids, for operators; beyond the port. `after` is the last id seen."""
+        rows = await self._client.inspect(
+            lambda service: (
+                service.table("user_profiles").select("*").gt("id", after or NOBODY).order("id").limit(limit)
+            )
+        )
+        return [account_of(row) for row in rows]
 
     async def newest(self, limit: int) -> list[Account]:
         """The latest accounts, for operators; beyond the port."""

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeVar
 import httpx
 from pydantic import HttpUrl, SecretStr
 from supabase_auth.errors import AuthApiError, AuthError, CustomAuthError
-from supabase_auth.types import Session
+from supabase_auth.types import AuthResponse, Session
 
 from server.ports import Principal, TokenPair
 from server.protocol.codes import ErrorCode
@@ -65,14 +65,21 @@ class SupabaseIdentity:
         options: dict[str, Any] = {"data": {} if name is None else {"name": name}}
         if self._redirect_url is not None:
             options["email_redirect_to"] = str(self._redirect_url)
-        auth = self._client.visitor().auth
+        credentials = {"email": email, "password": password.get_secret_value(), "options": options}
         try:
-            answer = await self._once(
-                lambda: auth.sign_up({"email": email, "password": password.get_secret_value(), "options": options})  # type: ignore[typeddict-item]
-            )
+            answer = await self._once(lambda: self._sign_up(credentials))
         except _AddressExistsError:
             return None
         return None if answer.session is None else self._pair(answer.session)
+
+    async def _sign_up(self, credentials: Any) -> AuthResponse:
+        """Of two sign-ups of one address at once, Auth answers the loser 500, and the truth when it is asked again."""
+        try:
+            return await self._client.visitor().auth.sign_up(credentials)
+        except AuthApiError as failure:
+            if failure.status != httpx.codes.INTERNAL_SERVER_ERROR:
+                raise
+            return await self._client.visitor().auth.sign_up(credentials)
 
     async def sign_in(self, email: str, password: SecretStr) -> TokenPair:
         _refuse_nul(email, password.get_secret_value())
