@@ -1,11 +1,13 @@
 """`chat users`: see how accounts stand and finish or mend what provisioning left behind."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
 import aiohttp
 import click
@@ -22,6 +24,7 @@ from server.ports import Plan
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.provisioning import Provisioner, Workshop
+from server.provisioning.reencryption import reencrypt
 from server.resilience import Breaker, Guard
 from server.settings import Settings
 from server.supabase_adapter.accounts import SupabaseAccountStore
@@ -29,6 +32,7 @@ from server.supabase_adapter.client import SupabaseClient
 
 T = TypeVar("T")
 ALL_AT_MOST = 10_000
+PAGE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Desk:
 
     accounts: SupabaseAccountStore
     provisioner: Provisioner
+    keys: KeyRing
     config_hash: str
 
 
@@ -55,16 +60,17 @@ async def open_desk(settings: Settings) -> AsyncIterator[Desk]:
         litellm = LiteLLMClient(str(settings.litellm_base_url), settings.litellm_master_key, http, guard)
         template = agent_template(settings.agent_model, settings.model_url_for_letta, settings.context_window)
         accounts = SupabaseAccountStore(supabase)
+        keys = KeyRing(settings.secret_key, settings.secret_key_previous)
         workshop = Workshop(
             billing=LiteLLMBilling(litellm),
             directory=LettaDirectory(letta),
-            keys=KeyRing(settings.secret_key, settings.secret_key_previous),
+            keys=keys,
             plan=Plan(settings.default_budget_usd, settings.budget_period),
             template=template,
         )
         provisioner = Provisioner(accounts, workshop)
         stack.push_async_callback(provisioner.aclose)
-        yield Desk(accounts, provisioner, template.hash)
+        yield Desk(accounts, provisioner, keys, template.hash)
 
 
 @click.group()
@@ -97,10 +103,7 @@ def repair(user_id: str | None, everyone: bool, env_file: Path | None) -> None:
     """Finish the provisioning of USER_ID, taking every step again, or with --all of everyone whose is not complete.
 
     A key that SECRET_KEY can no longer decrypt is replaced, a deleted agent is made anew (without its memory)."""
-    if (user_id is None) != everyone:
-        raise click.UsageError("Give either a USER_ID or --all.")
-    settings = demand_settings(env_file)
-    configure_logging(settings.environment, "ERROR")
+    settings = _demand_target(user_id, everyone, env_file)
 
     async def mend() -> int:
         async with open_desk(settings) as desk:
@@ -111,6 +114,48 @@ def repair(user_id: str | None, everyone: bool, env_file: Path | None) -> None:
 
     if _run(mend()):
         raise SystemExit(1)
+
+
+@users.command("reencrypt")
+@click.argument("user_id", required=False)
+@click.option("--all", "everyone", is_flag=True, help="Every account.")
+@env_file_option
+def reencrypt_keys(user_id: str | None, everyone: bool, env_file: Path | None) -> None:
+    """Encrypt stored keys with SECRET_KEY that SECRET_KEY_PREVIOUS encrypted. Afterwards the previous one can go."""
+    settings = _demand_target(user_id, everyone, env_file)
+
+    async def move() -> Counter[str]:
+        async with open_desk(settings) as desk:
+            found = _everybody(desk.accounts) if user_id is None else _just(user_id)
+            owner = f"reencryption-{uuid4()}"
+            return Counter([await reencrypt(desk.accounts, desk.keys, one, owner) async for one in found])
+
+    counted = _run(move())
+    click.echo(", ".join(f"{number} {outcome}" for outcome, number in sorted(counted.items())) or "no accounts")
+    if counted["unreadable"] or counted["busy"]:
+        click.echo("Run it again for those that were busy; chat users repair USER_ID replaces an unreadable key.")
+        raise SystemExit(1)
+
+
+async def _everybody(accounts: SupabaseAccountStore) -> AsyncIterator[str]:
+    last: str | None = None
+    while page := await accounts.page(last, PAGE):
+        for account in page:
+            yield account.user_id
+        last = page[-1].user_id
+
+
+async def _just(user_id: str) -> AsyncIterator[str]:
+    yield user_id
+
+
+def _demand_target(user_id: str | None, everyone: bool, env_file: Path | None) -> Settings:
+    """The settings, once it is clear whom a command is about."""
+    if (user_id is None) != everyone:
+        raise click.UsageError("Give either a USER_ID or --all.")
+    settings = demand_settings(env_file)
+    configure_logging(settings.environment, "ERROR")
+    return settings
 
 
 async def _repair(desk: Desk, user_id: str, *, thorough: bool) -> bool:

@@ -4,8 +4,10 @@ Owns the tasks of those runs and remembers the agents that are ready; the stored
 
 import asyncio
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 from uuid import uuid4
@@ -22,16 +24,26 @@ from server.provisioning.steps import Workshop, is_complete
 log = structlog.get_logger(__name__)
 
 REMEMBERED_AGENTS: Final = 10_000
+REMEMBERED_SECONDS: Final = 60.0
+"""How long a ready agent is taken for granted: another process (`chat users repair`) may replace it."""
 CONCURRENT_RUNS: Final = 8
 """Letta serves about two turns a second on a core: a wave of registrations must not starve the conversations."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """An agent that was ready; `until` on the monotonic clock."""
+
+    agent: AgentHandle
+    until: float
+
+
 class Provisioner:
     """Makes agents, and says when they are ready.
 
-    `owner` names this instance in claims. `sleep` takes seconds. Close with `aclose`."""
+    `owner` names this instance in claims. `sleep` and `clock` (monotonic) in seconds. Close with `aclose`."""
 
     def __init__(
         self,
@@ -41,15 +53,17 @@ class Provisioner:
         observer: Observer = lambda user_id, status, reason: None,
         owner: str | None = None,
         sleep: Sleep = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._template = workshop.template
         self._saga = Saga(store, workshop, observer)
         self._owner = owner or f"provisioner-{uuid4()}"
         self._sleep = sleep
+        self._clock = clock
         self._slots = asyncio.Semaphore(CONCURRENT_RUNS)
         self._runs: dict[str, asyncio.Task[AgentHandle]] = {}
-        self._agents: OrderedDict[str, AgentHandle] = OrderedDict()
+        self._agents: OrderedDict[str, _Remembered] = OrderedDict()
         self._closed = False
 
     async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account:
@@ -73,9 +87,8 @@ class Provisioner:
         `email` creates a missing account. Raises PlatformError(agent_unavailable | account_blocked | not_found |
         draining)."""
         known = self._agents.get(user_id)
-        if known is not None:
-            self._agents.move_to_end(user_id)
-            return known
+        if known is not None and self._clock() < known.until:
+            return known.agent
         obstacles: list[PlatformError] = []
         try:
             async with asyncio.timeout(timeout):
@@ -90,6 +103,8 @@ class Provisioner:
         Raises ProvisioningError and what `ready` raises."""
         if thorough:
             self.forget(user_id)
+            while (ordinary := self._runs.get(user_id)) is not None:
+                await asyncio.wait((ordinary,))
         return await _outcome(self._run(user_id, thorough=thorough))
 
     def forget(self, user_id: str) -> None:
@@ -171,7 +186,8 @@ class Provisioner:
         _refuse_closed(account)
         handle = account.handle
         assert handle is not None, "a finished saga has made every part of the agent"
-        self._agents[account.user_id] = handle
+        self._agents[account.user_id] = _Remembered(handle, self._clock() + REMEMBERED_SECONDS)
+        self._agents.move_to_end(account.user_id)
         if len(self._agents) > REMEMBERED_AGENTS:
             self._agents.popitem(last=False)
         return handle

@@ -79,7 +79,8 @@ class Saga:
             log.info("saga.step", user_id=account.user_id, step=step.name, outcome=outcome, duration_ms=duration_ms)
 
     async def _give_up(self, claim: ProvisioningClaim, account: Account, failure: ProvisioningError) -> None:
-        """Store why. The intent stays: whether the step took effect is not known. An agent that works stays active."""
+        """Store why. The intent stays, as it is not known whether the step took effect; so does an active agent, unless
+        the failure is permanent."""
         change = AccountChange(status_reason=failure.message)
         if failure.permanent:
             change = replace(change, agent_status=AgentStatus.FAILED)

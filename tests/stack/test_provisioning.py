@@ -1,6 +1,8 @@
 """The saga on the real Supabase, LiteLLM and Letta: one of everything, whatever dies in between."""
 
 import asyncio
+import os
+import secrets
 import subprocess
 import sys
 import time
@@ -8,7 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 import pytest
+from pydantic import SecretStr
 
+from server.keyring import KeyRing
 from server.litellm_adapter.client import LiteLLMClient
 from server.ports import Principal
 from server.protocol.codes import ErrorCode
@@ -94,12 +98,40 @@ async def test_chat_users_repair_makes_a_deleted_agent_and_a_deleted_key_again(
     handle = await lab.process().ready(somebody.user_id, somebody.email, timeout=60)
     await lab.letta.as_member(handle.member_id).agents.delete(handle.agent_id)
     await lab.litellm.post("/key/delete", {"key_aliases": [f"user {somebody.user_id}"]})
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "server", "users", "repair", somebody.user_id, "--env-file",
-         str(stack.data_dir / "stack.env")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 of 1 complete"), done.stderr
+    assert await chat_users(stack, "repair", somebody.user_id) == [
+        f"{somebody.user_id}: {(await lab.holdings(somebody.user_id)).account.agent_id}",
+        "1 of 1 complete",
+    ]
     await lab.assert_one_of_everything(somebody.user_id)
     assert (await lab.holdings(somebody.user_id)).account.agent_id != handle.agent_id
+
+
+async def test_chat_users_list_shows_how_an_account_stands(lab: Lab, stack: RunningStack, somebody: Principal) -> None:
+    await lab.process().ready(somebody.user_id, somebody.email, timeout=60)
+    lines = await chat_users(stack, "list", "--limit", "1000")
+    assert f"{somebody.user_id}  active        {somebody.email}" in lines
+
+
+async def test_chat_users_reencrypt_moves_a_key_to_a_new_secret_key(
+    lab: Lab, stack: RunningStack, somebody: Principal
+) -> None:
+    await lab.process().ready(somebody.user_id, somebody.email, timeout=60)
+    old, new = lab.settings.secret_key.get_secret_value(), secrets.token_urlsafe(48)
+    moved = {"SECRET_KEY": new, "SECRET_KEY_PREVIOUS": old}
+    assert await chat_users(stack, "reencrypt", somebody.user_id, **moved) == ["1 done"]
+    account = (await lab.holdings(somebody.user_id)).account
+    assert account.encrypted_key is not None
+    KeyRing(SecretStr(new)).open(somebody.user_id, account.encrypted_key)
+    moved_back = {"SECRET_KEY": old, "SECRET_KEY_PREVIOUS": new}
+    assert await chat_users(stack, "reencrypt", somebody.user_id, **moved_back) == ["1 done"]
+    await lab.assert_one_of_everything(somebody.user_id)
+
+
+async def chat_users(stack: RunningStack, *arguments: str, **env: str) -> list[str]:
+    """The output of a `chat users` command that must succeed."""
+    command = [sys.executable, "-m", "server", "users", *arguments, "--env-file", str(stack.data_dir / "stack.env")]
+    done = await asyncio.to_thread(
+        subprocess.run, command, env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()

@@ -7,7 +7,7 @@ import pytest
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
-from server.provisioning.provisioner import CONCURRENT_RUNS
+from server.provisioning.provisioner import CONCURRENT_RUNS, REMEMBERED_SECONDS
 from tests.unit.provisioning.world import ANN, OTHER_TEMPLATE, Killed, World, unavailable
 
 EMAIL = "ann@example.com"
@@ -67,6 +67,26 @@ async def test_a_forgotten_agent_is_looked_up_again(world: World) -> None:
     world.calls.clear()
     await process.ready(ANN)
     assert world.calls == ["get"]
+
+
+async def test_an_agent_replaced_by_an_operator_is_noticed_within_a_minute(world: World) -> None:
+    server, operator = world.process(), world.process()
+    first = await server.ready(ANN, EMAIL)
+    world.directory.members[first.member_id].agents.clear()
+    second = await operator.attempt(ANN, thorough=True)
+    await world.sleep(REMEMBERED_SECONDS)
+    assert await server.ready(ANN) == second != first
+
+
+async def test_a_thorough_run_waits_for_an_ordinary_one_that_is_under_way(world: World) -> None:
+    process = world.process()
+    gate = Gate(world, "ensure_conversation")
+    ordinary = asyncio.create_task(process.ready(ANN, EMAIL))
+    await gate.reached.wait()
+    thorough = asyncio.create_task(process.attempt(ANN, thorough=True))
+    gate.opened.set()
+    assert await ordinary == await thorough
+    assert world.calls.count("ensure_agent") == 2
 
 
 async def test_the_work_of_a_dead_instance_is_taken_over_when_its_claim_expires(world: World) -> None:

@@ -13,10 +13,7 @@ from tests.unit.provisioning.world import ANN, BOB, OTHER_TEMPLATE, World, unava
 
 @pytest.fixture
 def loop(world: World) -> RepairLoop:
-    def clock() -> float:
-        return world.now.timestamp()
-
-    return RepairLoop(world.process(), world.store, world.template.hash, sleep=world.sleep, clock=clock)
+    return RepairLoop(world.process(), world.store, world.template.hash, sleep=world.sleep, clock=world.clock)
 
 
 @pytest.fixture(autouse=True)

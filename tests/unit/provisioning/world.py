@@ -63,6 +63,9 @@ class World:
         self.now += timedelta(seconds=seconds)
         await asyncio.sleep(0)
 
+    def clock(self) -> float:
+        return self.now.timestamp()
+
     def account(self, user_id: str = ANN) -> Account:
         return self.database.profiles[user_id].account
 
@@ -73,7 +76,7 @@ class World:
     def process(self) -> Provisioner:
         """A provisioner of its own, as another instance or after a restart."""
         workshop = Workshop(self.billing, self.directory, self.keys, PLAN, self.template)
-        return Provisioner(self.store, workshop, observer=self._observe, sleep=self.sleep)
+        return Provisioner(self.store, workshop, observer=self._observe, sleep=self.sleep, clock=self.clock)
 
     def intercept(self, before: Hook | None = None, after: Hook | None = None) -> None:
         """Await `before` and `after` around the effect of every operation of every service."""

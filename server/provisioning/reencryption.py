@@ -1,0 +1,33 @@
+"""Moves a user's stored key from SECRET_KEY_PREVIOUS to SECRET_KEY, so that the previous one can be thrown away.
+
+Touches the account store alone: the key itself, known to LiteLLM and Letta, stays."""
+
+from typing import Literal
+
+from server.keyring import KeyRing, UnreadableSecretError
+from server.ports import AccountChange, AccountStore, FencedError
+
+CLAIM_SECONDS = 60.0
+
+Reencryption = Literal["done", "current", "busy", "unreadable"]
+"""`current`: nothing to do. `busy`: somebody provisions the user now. `unreadable`: neither key opens it."""
+
+
+async def reencrypt(store: AccountStore, keys: KeyRing, user_id: str, owner: str) -> Reencryption:
+    """Under the user's claim, since provisioning may be changing the same key. Raises PlatformError."""
+    claim = await store.claim(user_id, owner, CLAIM_SECONDS)
+    if claim is None:
+        return "busy"
+    try:
+        stored = claim.account.encrypted_key
+        moved = None if stored is None else keys.reseal(user_id, stored)
+        if moved is None:
+            return "current"
+        await store.record(claim, AccountChange(encrypted_key=moved))
+        return "done"
+    except UnreadableSecretError:
+        return "unreadable"
+    except FencedError:
+        return "busy"
+    finally:
+        await store.release(claim)
