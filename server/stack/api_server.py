@@ -8,7 +8,7 @@ from server.stack.layout import LOOPBACK
 from server.stack.service import Command, Service
 from server.stack.stack_env import stack_environment
 
-NOT_PASSED_ON = ("REDIS_URL", "PYTHONDONTWRITEBYTECODE")
+NOT_PASSED_ON = ("REDIS_URL", "SUPABASE_JWT_SECRET", "PYTHONDONTWRITEBYTECODE")
 DRAIN_SECONDS = "5"
 """How long running turns may take to finish when the stack stops; those that don't are recovered at the next start."""
 

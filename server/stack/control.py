@@ -1,8 +1,9 @@
 """Looks at and stops a running `chat up` from another terminal: `chat status`, `chat logs`, `chat down`."""
 
+import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from server.stack.instance import State
 from server.stack.layout import MARKER, Layout
 from server.stack.processes import tail
 from server.stack.service import StackError
+
+
+def _look_again() -> None:
+    time.sleep(0.25)
+
 
 STOP_SECONDS = 25.0
 """A stop takes up to 20 s; after this `chat up` is killed, and its children with it."""
@@ -45,16 +51,16 @@ def status(data_dir: Path) -> list[ServiceStatus]:
     return rows
 
 
-def down(data_dir: Path) -> bool:
+def down(data_dir: Path, patience: float = STOP_SECONDS) -> bool:
     """Stop the `chat up` of the data directory and wait until it has ended; False if none was running.
 
-    Raises StackError if it belongs to another user."""
+    After `patience` seconds it is killed. Raises StackError if it belongs to another user."""
     root = _existing(data_dir)
     pid = instance.running_pid(root)
     if pid is None:
         return False
     instance.ask_to_stop(pid, signal.SIGTERM)
-    if not _ended(root, STOP_SECONDS):
+    if not _ended(root, patience):
         instance.ask_to_stop(pid, signal.SIGKILL)
         if not _ended(root, STOP_SECONDS):
             raise StackError(f"process {pid} cannot be stopped")
@@ -74,22 +80,22 @@ def recent_log(data_dir: Path, service: str, lines: int) -> list[str]:
     return tail(_log(data_dir, service), lines)
 
 
-def follow_log(data_dir: Path, service: str) -> Iterator[str]:
+def follow_log(data_dir: Path, service: str, pause: Callable[[], None] = _look_again) -> Iterator[str]:
     """What a service writes from now on, for ever, also when its log is set aside for a new one."""
     path = _log(data_dir, service)
-    with path.open("rb") as file:
-        position = file.seek(0, 2)
+    file = path.open("rb")
+    file.seek(0, 2)
     while True:
-        time.sleep(0.25)
-        size = path.stat().st_size if path.exists() else 0
-        position = min(position, size) if size >= position else 0
-        if size == position:
-            continue
-        with path.open("rb") as file:
-            file.seek(position)
-            written = file.read()
-            position = file.tell()
-        yield written.decode("utf-8", "replace")
+        try:
+            pause()
+            if written := file.read():
+                yield written.decode("utf-8", "replace")
+            elif path.exists() and path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                file.close()
+                file = path.open("rb")
+        except BaseException:
+            file.close()
+            raise
 
 
 def _log(data_dir: Path, service: str) -> Path:

@@ -1,0 +1,46 @@
+"""Reasons not to start, each one sentence."""
+
+import shutil
+import socket
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from server.stack import preflight
+from server.stack.service import StackError
+
+
+def test_this_machine_is_supported() -> None:
+    preflight.check_platform()
+
+
+def test_another_platform_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    with pytest.raises(StackError, match="runs on Linux x86_64, and this is Darwin arm64"):
+        preflight.check_platform()
+
+
+def test_another_c_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    with pytest.raises(StackError, match="glibc"):
+        preflight.check_platform()
+
+
+def test_a_port_in_use_is_told_with_the_way_out() -> None:
+    with socket.socket() as taker:
+        taker.bind(("127.0.0.1", 0))
+        taker.listen()
+        port = taker.getsockname()[1]
+        with pytest.raises(StackError, match=f"port {port} is in use by another program; choose one with --port"):
+            preflight.check_port("127.0.0.1", port)
+    preflight.check_port("127.0.0.1", port)
+
+
+def test_an_installation_asks_for_more_disk_than_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", ("total", "used", "free"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, preflight.GIB))
+    preflight.check_disk(tmp_path, installed=True)
+    with pytest.raises(StackError, match=r"1\.0 GB of free disk and 5\.0 GB are needed"):
+        preflight.check_disk(tmp_path, installed=False)

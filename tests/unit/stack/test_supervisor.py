@@ -1,0 +1,132 @@
+"""The supervisor with real, small processes: order, restarts, and that nothing is left in the end."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from server.stack import supervisor as supervision
+from server.stack.console import Console
+from server.stack.instance import ServiceState, State
+from server.stack.layout import Layout
+from server.stack.service import Service, StackError
+from server.stack.supervisor import Supervisor
+from tests.unit.stack.small_services import (
+    IGNORE_SIGTERM,
+    REFUSE,
+    States,
+    Uninstallable,
+    events,
+    small,
+    wait_until_gone,
+)
+
+
+@pytest.fixture(autouse=True)
+def _restart_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "RESTART_DELAYS", (0.0,))
+    monkeypatch.setattr(supervision, "HEALTH_INTERVAL", 0.01)
+
+
+async def run_until_ready(layout: Layout, services: list[Service]) -> States:
+    """Bring the services up, and down again as soon as all are ready."""
+    states, stop = States(), asyncio.Event()
+
+    async def ready() -> None:
+        stop.set()
+
+    await Supervisor(services, Console(layout), states).run(stop, ready)
+    return states
+
+
+async def test_a_service_starts_after_what_it_needs_and_stops_before_it(layout: Layout) -> None:
+    await run_until_ready(
+        layout,
+        [small(layout, "roof", needs=("walls",)), small(layout, "walls", needs=("ground",)), small(layout, "ground")],
+    )
+    assert events(layout) == [
+        *("ground started", "walls started", "roof started"),
+        *("roof stopped", "walls stopped", "ground stopped"),
+    ]
+
+
+async def test_every_service_ends_as_stopped_without_a_process(layout: Layout) -> None:
+    states = await run_until_ready(layout, [small(layout, "one"), small(layout, "two")])
+    assert [(state.state, state.pid) for state in states.now] == [(State.STOPPED, None)] * 2
+
+
+async def test_a_service_that_dies_is_started_again_and_the_log_says_so(layout: Layout) -> None:
+    states, stop = States(), asyncio.Event()
+    died: list[int] = []
+
+    def kill() -> None:
+        pid = next(state.pid for state in states.now if state.name == "mortal")
+        assert pid is not None
+        died.append(pid)
+        os.kill(pid, signal.SIGKILL)
+
+    def lives_again(now: dict[str, ServiceState]) -> bool:
+        return bool(died) and now["mortal"].state is State.RUNNING and now["mortal"].pid not in (None, *died)
+
+    async def ready() -> None:
+        states.when(lives_again, stop.set)
+        kill()
+
+    async with asyncio.timeout(30):
+        await Supervisor([small(layout, "mortal")], Console(layout), states).run(stop, ready)
+    log = layout.log("stack").read_text()
+    assert "died (signal 9); restarting" in log
+    assert "running again" in log
+
+
+async def test_a_service_that_cannot_start_ends_the_stack_with_its_own_last_words(layout: Layout) -> None:
+    with pytest.raises(StackError, match=r"boat does not start: the sea is closed today \(more in .*boat\.log\)"):
+        await run_until_ready(layout, [small(layout, "harbour"), small(layout, "boat", REFUSE, needs=("harbour",))])
+    assert events(layout)[-1] == "harbour stopped"
+
+
+async def test_an_installation_that_fills_the_disk_is_one_sentence(layout: Layout) -> None:
+    with pytest.raises(StackError, match=r"^/somewhere cannot be used: No space left on device$"):
+        await run_until_ready(layout, [small(layout, "other"), Uninstallable(layout, "/somewhere")])
+
+
+async def test_a_service_that_never_answers_is_given_up(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = small(layout, "silent", "import signal; signal.pause()")
+    monkeypatch.setattr(type(silent), "start_seconds", 0.05)
+    with pytest.raises(StackError, match="silent does not answer"):
+        await run_until_ready(layout, [silent])
+
+
+async def test_hurrying_kills_what_will_not_stop(layout: Layout) -> None:
+    states, stop = States(), asyncio.Event()
+    stubborn = small(layout, "stubborn", IGNORE_SIGTERM)
+    supervisor = Supervisor([stubborn], Console(layout), states)
+    pids: list[int] = []
+
+    async def ready() -> None:
+        pids.extend(state.pid for state in states.now if state.pid)
+        states.when(lambda now: now["stubborn"].state is State.STOPPING, supervisor.hurry)
+        stop.set()
+
+    async with asyncio.timeout(30):
+        await supervisor.run(stop, ready)
+    assert wait_until_gone(pids[0])
+
+
+async def test_stopping_while_services_come_up_leaves_no_process(layout: Layout) -> None:
+    states, stop = States(), asyncio.Event()
+    pids: list[int] = []
+
+    def stop_now() -> None:
+        pids.extend(state.pid for state in states.now if state.pid)
+        stop.set()
+
+    async def never() -> None:
+        raise AssertionError("it was never ready")
+
+    states.when(lambda now: now["slow"].pid is not None, stop_now)
+    slow = small(layout, "slow", "import signal; signal.pause()")
+    await Supervisor([slow, small(layout, "quick")], Console(layout), states).run(stop, never)
+    assert all(wait_until_gone(pid) for pid in pids)
+    assert {state.state for state in states.now} == {State.STOPPED}
