@@ -1,0 +1,163 @@
+"""The database cannot be reached, or its answer is lost: nothing is lost, and nothing happens twice."""
+
+import asyncio
+
+import pytest
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import TurnStatus
+from tests.fakes.database import Hook
+from tests.unit.sessions.world import SPOKEN, TOKENS, World
+from tests.virtual_time import virtual_time
+
+
+def _away(*operations: str, times: int = 10**9) -> Hook:
+    """Fail the named operations (all of them where none is named) so many times."""
+    left = times
+
+    async def fail(operation: str) -> None:
+        nonlocal left
+        if left > 0 and (not operations or operation in operations):
+            left -= 1
+            raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+
+    return fail
+
+
+@virtual_time
+async def test_the_end_of_a_turn_waits_for_the_database_and_nothing_is_lost() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        turn = (await process.send(user, "count")).turn
+        await device.until_text(turn.id, SPOKEN.text)
+        world.database.before = _away()
+        with pytest.raises(PlatformError) as refusal:
+            await process.send(user, "another")
+        assert refusal.value.code is ErrorCode.SUPABASE_UNAVAILABLE
+        await asyncio.sleep(120)
+        assert device.ends == {}
+        world.database.before = None
+        end = await device.until_end(turn.id)
+        assert end["turn"]["message"]["content"] == SPOKEN.text
+        assert [turn.client_message_id for turn in world.turns(user)] == ["a-1"]
+        assert (device.closed, world.charged(user)) == (None, TOKENS)
+
+
+@virtual_time
+async def test_after_an_outage_the_session_goes_on() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.database.before = _away()
+        await asyncio.sleep(60)
+        world.database.before = None
+        turn = (await process.send(user, "count")).turn
+        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+
+
+@pytest.mark.parametrize("operation", ["claim", "accept", "start", "set_run", "finish", "open_turns", "renew"])
+@pytest.mark.parametrize("lost", ["question", "answer"])
+@virtual_time
+async def test_one_failure_of_any_operation_changes_nothing_for_the_user(operation: str, lost: str) -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        hook = _away(operation, times=1)
+        world.database.before, world.database.after = (hook, None) if lost == "question" else (None, hook)
+        device = None
+        while device is None:
+            try:
+                device = await process.device(user)
+            except PlatformError:
+                continue
+        for number in (1, 2):
+            turn = None
+            while turn is None:  # as a client: the same id again until it is acknowledged
+                try:
+                    turn = (await process.send(user, f"message {number}", message_id=f"m{number}")).turn
+                except PlatformError as error:
+                    assert error.code is ErrorCode.SUPABASE_UNAVAILABLE
+            await device.until(lambda turn_id=turn.id: world.turn(turn_id).status.ended)  # type: ignore[misc]
+        await asyncio.sleep(1)
+        assert [turn.status for turn in world.turns(user)] == [TurnStatus.COMPLETED] * 2
+        assert [world.sends(f"message {number}") for number in (1, 2)] == [1, 1]
+        assert len(device.ends) == 2
+        assert world.charged(user) == 2 * TOKENS
+
+
+@virtual_time
+async def test_a_message_whose_acknowledgement_was_lost_is_answered_even_if_it_is_never_sent_again() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.database.after = _away("accept", times=1)
+        with pytest.raises(PlatformError):
+            await process.send(user, "hello")
+        [turn] = world.turns(user)
+        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+
+
+@virtual_time
+async def test_a_cancel_whose_answer_was_lost_still_tells_of_the_end() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        first, second = await process.send(user, "one"), await process.send(user, "two")
+        world.database.after = _away("request_cancel", times=1)
+        with pytest.raises(PlatformError):
+            await process.cancel(user, second.turn.id)
+        await device.until_end(first.turn.id)
+        assert (await device.until_end(second.turn.id))["type"] == "turn.cancelled"
+
+
+@virtual_time
+async def test_a_message_accepted_while_the_session_is_being_claimed_is_not_forgotten() -> None:
+    """The claim's answer is older than the message and arrives after it."""
+    async with World() as world:
+        first, user = await world.process("a"), world.user()
+        await first.send(user, "one")
+        await first.stop()
+        second = await world.process("b")
+        claiming = asyncio.Event()
+
+        async def slow(operation: str) -> None:
+            if operation == "claim":
+                claiming.set()
+                await asyncio.sleep(2)
+
+        world.database.after = slow
+        device = await second.device(user)
+        await claiming.wait()
+        turn = (await second.send(user, "two")).turn
+        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+
+
+@virtual_time
+async def test_a_duplicate_of_an_unknown_turn_does_not_disturb_the_running_one() -> None:
+    async with World() as world:
+        first, user = await world.process("a"), world.user()
+        device = await first.device(user)
+        running = (await first.send(user, "one")).turn
+        await (await world.process("b")).send(user, "two", message_id="m2")
+        duplicate = await first.send(user, "two", message_id="m2")
+        assert duplicate.duplicate
+        assert (await device.until_end(running.id))["type"] == "turn.completed"
+        assert (await device.until_end(duplicate.turn.id))["type"] == "turn.completed"
+        assert device.closed is None
+
+
+@virtual_time
+async def test_a_lease_that_ran_out_during_an_outage_is_lost_to_whoever_took_it() -> None:
+    async with World() as world:
+        first, user = await world.process("a"), world.user()
+        device = await first.device(user)
+        await device.until_end((await first.send(user, "one")).turn.id)
+        first.boundary.freeze()
+        await asyncio.sleep(13)
+        second = await world.process("b")
+        turn = (await second.send(user, "two")).turn
+        first.boundary.thaw()
+        await device.until(lambda: device.closed)
+        other = await second.device(user)
+        assert (await other.until_end(turn.id))["type"] == "turn.completed"

@@ -1,0 +1,256 @@
+"""Who may run a user's turns: leases, fences, takeover, drain, idleness."""
+
+import asyncio
+
+import pytest
+
+from server.protocol.codes import MOVED, SERVICE_RESTART, TOO_MANY_CONNECTIONS, ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.limits import Limits
+from server.protocol.shapes import AgentStatus, TurnStatus
+from server.sessions.hub import RefusedConnectionError
+from tests.fakes.agent import Reply
+from tests.unit.sessions.device import Device
+from tests.unit.sessions.world import SPOKEN, TOKENS, World
+from tests.virtual_time import virtual_time
+
+LONG = Reply(words=("word ",) * 300, per_word=0.1)
+
+
+@virtual_time
+async def test_a_fenced_owner_changes_nothing() -> None:
+    """A process is paused in the middle of a turn, loses the user to another one, and wakes up again."""
+    async with World(reply=LONG) as world:
+        paused, user = await world.process("a"), world.user()
+        device = await paused.device(user)
+        turn = (await paused.send(user, "talk")).turn
+        await device.until_text(turn.id, "word ")
+        paused.boundary.freeze()
+        other = await world.process("b")
+        watcher = await other.device(user)
+        await asyncio.sleep(20)
+        assert world.owner(user) == "b"
+        paused.boundary.thaw()
+        await device.until(lambda: device.closed)
+        assert device.closed is MOVED
+        assert (world.owner(user), world.turn(turn.id).status) == ("b", TurnStatus.RUNNING)
+        end = await watcher.until_end(turn.id)
+        assert end["type"] == "turn.completed"
+        assert (world.reply_of(turn.id), world.sends("talk"), world.charged(user)) == (LONG.text, 1, TOKENS)
+        assert world.gateway.cancels == []
+
+
+@virtual_time
+async def test_an_owner_that_finishes_after_it_was_fenced_stores_nothing() -> None:
+    async with World() as world:
+        paused, user = await world.process("a"), world.user()
+        device = await paused.device(user)
+        turn = (await paused.send(user, "count")).turn
+        await device.until_text(turn.id, SPOKEN.text)
+        paused.boundary.freeze()
+        watcher = await (await world.process("b")).device(user)
+        end = await watcher.until_end(turn.id)
+        stored = world.turn(turn.id)
+        paused.boundary.thaw()
+        await device.until(lambda: device.closed)
+        await asyncio.sleep(60)
+        assert world.turn(turn.id) == stored
+        assert end["turn"]["status"] == "completed"
+        assert world.charged(user) == TOKENS
+
+
+@virtual_time
+async def test_an_owner_whose_lease_may_have_run_out_does_not_send() -> None:
+    """Provisioning takes longer than the lease, and the database cannot be reached meanwhile."""
+    async with World() as world:
+        world.agents.delay = 25.0
+        paused, user = await world.process("a"), world.user()
+        turn = (await paused.send(user, "hello")).turn
+        await asyncio.sleep(1)
+        paused.boundary.freeze()
+        world.agents.delay = 0.0
+        watcher = await (await world.process("b")).device(user)
+        await watcher.until_end(turn.id)
+        paused.boundary.thaw()
+        await asyncio.sleep(120)
+        assert (world.sends("hello"), world.charged(user)) == (1, TOKENS)
+
+
+@virtual_time
+async def test_a_message_sent_to_a_second_process_runs_when_the_first_owner_is_gone() -> None:
+    async with World() as world:
+        first, user = await world.process("a"), world.user()
+        running = (await first.send(user, "one")).turn
+        second = await world.process("b")
+        device = await second.device(user)
+        waiting = (await second.send(user, "two")).turn
+        assert waiting.queue_position == 1
+        await asyncio.sleep(5)
+        assert world.turn(waiting.id).status is TurnStatus.QUEUED
+        await first.stop()
+        assert (await device.until_end(waiting.id))["type"] == "turn.completed"
+        assert device.ends[running.id, 1]["turn"]["message"]["content"] == SPOKEN.text
+
+
+@virtual_time
+async def test_a_device_on_another_process_is_told_how_the_owners_turn_ends() -> None:
+    async with World() as world:
+        first, user = await world.process("a"), world.user()
+        turn = (await first.send(user, "count")).turn
+        device = await (await world.process("b")).device(user)
+        assert device.attachment is not None
+        assert device.attachment.snapshot.turn is not None
+        end = await device.until_end(turn.id)
+        assert (world.owner(user), end["turn"]["message"]["content"]) == ("a", SPOKEN.text)
+
+
+@virtual_time
+async def test_drain_lets_the_running_turn_finish_and_leaves_the_waiting_one_to_the_next_owner() -> None:
+    async with World() as world:
+        first, user = await world.process("a"), world.user()
+        device = await first.device(user)
+        running, waiting = (await first.send(user, "one")).turn, (await first.send(user, "two")).turn
+        await first.hub.drain(60)
+        assert (device.ends[running.id, 1]["type"], device.closed) == ("turn.completed", SERVICE_RESTART)
+        assert world.turn(waiting.id).status is TurnStatus.QUEUED
+        await first.stop()
+        assert world.owner(user) is None
+        device = await (await world.process("b")).device(user)
+        assert (await device.until_end(waiting.id))["type"] == "turn.completed"
+        assert world.sends("two") == 1
+
+
+@virtual_time
+async def test_drain_starts_no_turn_that_waits_for_its_place() -> None:
+    async with World(limits=Limits(running_turns=1)) as world:
+        process, ann, ben = await world.process(), world.user(), world.user()
+        running, waiting = (await process.send(ann, "one")).turn, (await process.send(ben, "two")).turn
+        await process.hub.drain(60)
+        assert world.turn(running.id).status is TurnStatus.COMPLETED
+        assert world.turn(waiting.id).status is TurnStatus.QUEUED
+        assert world.sends("two") == 0
+
+
+@virtual_time
+async def test_drain_does_not_wait_for_a_session_that_only_waits_for_its_lease() -> None:
+    async with World(reply=LONG) as world:
+        first, user = await world.process("a"), world.user()
+        await first.send(user, "talk")
+        second = await world.process("b")
+        await second.device(user)
+        async with asyncio.timeout(2):
+            await second.hub.drain(60)
+
+
+@virtual_time
+async def test_a_drain_that_is_cut_short_leaves_the_turn_to_be_recovered() -> None:
+    async with World(reply=LONG) as world:
+        first, user = await world.process("a"), world.user()
+        device = await first.device(user)
+        turn = (await first.send(user, "talk")).turn
+        await device.until_text(turn.id, "word ")
+        await first.hub.drain(1)
+        await first.stop()
+        assert world.turn(turn.id).status is TurnStatus.RUNNING
+        device = await (await world.process("b")).device(user)
+        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+        assert (device.text(turn.id), world.sends("talk")) == (LONG.text, 1)
+
+
+@virtual_time
+async def test_a_draining_process_refuses_messages_retries_and_connections() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        await process.hub.drain(1)
+        with pytest.raises(PlatformError) as refusal:
+            await process.send(user, "hello")
+        assert refusal.value.code is ErrorCode.DRAINING
+        with pytest.raises(PlatformError):
+            await process.retry(user, "a turn")
+        with pytest.raises(RefusedConnectionError) as refused:
+            await process.device(user)
+        assert refused.value.code is SERVICE_RESTART
+        assert world.turns(user) == []
+
+
+@virtual_time
+async def test_the_seventeenth_connection_is_refused_and_a_closed_one_makes_room() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        devices = [await process.device(user) for _ in range(16)]
+        with pytest.raises(RefusedConnectionError) as refused:
+            await process.device(user)
+        assert refused.value.code is TOO_MANY_CONNECTIONS
+        devices[0].leave()
+        await process.device(user)
+
+
+@virtual_time
+async def test_a_session_idle_for_five_minutes_is_dropped_and_its_lease_released() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        await device.until_end((await process.send(user, "hello")).turn.id)
+        await asyncio.sleep(400)
+        assert (process.hub.counts["sessions"], world.owner(user)) == (1, "a")
+        device.leave()
+        await asyncio.sleep(290)
+        assert process.hub.counts["sessions"] == 1
+        await asyncio.sleep(60)
+        assert (process.hub.counts["sessions"], world.owner(user)) == (0, None)
+
+
+@virtual_time
+async def test_a_message_that_comes_while_an_idle_session_is_being_released_keeps_its_lease() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        await device.until_end((await process.send(user, "hello")).turn.id)
+        device.leave()
+        releasing = asyncio.Event()
+
+        async def slow(operation: str) -> None:
+            if operation == "release":
+                releasing.set()
+                await asyncio.sleep(1)
+
+        world.database.before = slow
+        await releasing.wait()
+        turn = (await process.send(user, "back again")).turn
+        device = await process.device(user)
+        await device.until_end(turn.id)
+        assert (world.owner(user), device.closed) == ("a", None)
+
+
+@virtual_time
+async def test_an_idle_session_holds_no_task() -> None:
+    async with World() as world:
+        process = await world.process()
+        before = len(asyncio.all_tasks())
+        users = [world.user() for _ in range(50)]
+        devices = [await process.device(user) for user in users]
+        for user, device in zip(users, devices, strict=True):
+            await device.until_end((await process.send(user, "hello")).turn.id)
+        await asyncio.sleep(1)
+        assert process.hub.counts["sessions"] == 50
+        assert len(asyncio.all_tasks()) == before
+
+
+@virtual_time
+async def test_a_blocked_account_loses_its_connections() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        process.hub.agent_changed(user, AgentStatus.BLOCKED, "unpaid")
+        assert device.events[-1] | {"type": "agent.status", "status": "blocked"} == device.events[-1]
+        assert device.closed is not None
+        assert device.closed.code == 4503
+
+
+@virtual_time
+async def test_many_who_ask_at_once_share_one_session() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        devices = [Device() for _ in range(8)]
+        attached = await asyncio.gather(*(device.join(process.hub, user) for device in devices))
+        assert len({id(one.session) for one in attached}) == 1
