@@ -275,10 +275,11 @@ async def test_while_draining_nothing_new_is_accepted(world: World) -> None:
     assert (await user.get(HISTORY)).json["data"] == []
 
 
-async def test_a_turn_that_is_over_budget_answers_402_and_is_kept(world: World) -> None:
+async def test_a_turn_that_is_over_budget_answers_402_and_is_kept_unsent(world: World) -> None:
     spent = TurnError(ErrorCode.BUDGET_EXCEEDED, "The budget of this period is used up.", retryable=True)
     world.gateway.plan(Reply(words=(), usage=None, error=spent))
     user = await world.user()
     answer = await user.say("hello")
     assert (answer.status, answer.code) == (402, "budget_exceeded")
+    assert answer.json["turn"]["status"] == "unsent"
     assert (await user.get(f"/api/v1/chat/turns/{answer.json['turn']['id']}")).json == answer.json["turn"]
