@@ -1,0 +1,55 @@
+"""A scripted Supabase project on the loopback interface: it answers what a test tells it to, and remembers requests."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
+
+from server.protocol.codes import ErrorCode
+from server.resilience import Breaker, Guard
+from server.supabase_adapter.client import SupabaseClient
+
+ANON, SERVICE = "sb_publishable_tests", "sb_secret_tests"
+
+
+@dataclass
+class Project:
+    """Path → (status, body); a callable body is asked each time. Anything else is 404."""
+
+    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    seen: list[web.BaseRequest] = field(default_factory=list)
+    server: TestServer | None = None
+
+    async def open(self) -> None:
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            await request.read()
+            self.seen.append(request)
+            status, body = self.answers.get(request.path, (404, {"message": "nothing here"}))
+            body = body(request) if callable(body) else body
+            if isinstance(body, str):
+                return web.Response(status=status, text=body, content_type="text/html")
+            return web.json_response(body, status=status)
+
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", handle)
+        self.server = TestServer(application)
+        await self.server.start_server()
+
+    async def close(self) -> None:
+        assert self.server
+        await self.server.close()
+
+    @property
+    def url(self) -> str:
+        assert self.server
+        return f"http://127.0.0.1:{self.server.port}"
+
+    def client(self) -> SupabaseClient:
+        """The adapter's client of this project, which retries without waiting."""
+        guard = Guard(Breaker("supabase", ErrorCode.SUPABASE_UNAVAILABLE), attempts=2, backoff=0)
+        return SupabaseClient(self.url, SecretStr(ANON), SecretStr(SERVICE), guard)
+
+    def requests(self, path: str) -> int:
+        return sum(request.path == path for request in self.seen)
