@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 import aiohttp
+import httpx
 import pytest
 
 from tests.stack.chat_client import ChatUser
@@ -23,9 +24,9 @@ async def postgrest(stack: RunningStack, user: ChatUser, method: str, path: str,
     """A request to PostgREST as a user with supabase-js could make it."""
     headers = {"apikey": stack.env["SUPABASE_ANON_KEY"], "Prefer": "return=representation", **user.headers}
     url = f"{stack.env['SUPABASE_URL']}/rest/v1/{path}"
-    async with user.http.request(method, url, json=body, headers=headers) as response:
-        text = await response.text()
-        return response.status, await response.json(content_type=None) if text else None
+    async with httpx.AsyncClient() as client:  # aiohttp refuses the doubled Content-Length that Supabase Lite sends
+        response = await client.request(method, url, json=body, headers=headers)
+        return response.status_code, response.json() if response.content else None
 
 
 async def test_neither_turn_history_nor_usage_of_another_is_visible(ada: ChatUser, eve: ChatUser) -> None:
@@ -106,7 +107,7 @@ async def test_letta_keeps_each_users_agent_to_its_own_member(
     await ada.say("ECHO hers")
     await eve.say("ECHO others")
     hers = (await ada.get("/user/profile"))["agent_id"]
-    member = await _letta_member(stack, http, eve)
+    member = await _letta_member(stack, eve)
     headers = {"Authorization": f"Bearer {stack.env['LETTA_API_TOKEN']}", "user_id": member}
     async with http.get(f"{stack.env['LETTA_BASE_URL']}/v1/agents/{hers}", headers=headers) as response:
         assert response.status == 404
@@ -114,9 +115,8 @@ async def test_letta_keeps_each_users_agent_to_its_own_member(
         assert response.status == 401
 
 
-async def _letta_member(stack: RunningStack, http: aiohttp.ClientSession, user: ChatUser) -> str:
+async def _letta_member(stack: RunningStack, user: ChatUser) -> str:
     headers = {"apikey": stack.env["SUPABASE_SERVICE_KEY"]}
     url = f"{stack.env['SUPABASE_URL']}/rest/v1/user_profiles?select=letta_member_id&id=eq.{user.id}"
-    async with http.get(url, headers=headers) as response:
-        rows = await response.json(content_type=None)
-        return str(rows[0]["letta_member_id"])
+    async with httpx.AsyncClient() as client:
+        return str((await client.get(url, headers=headers)).json()[0]["letta_member_id"])
