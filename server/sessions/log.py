@@ -107,8 +107,8 @@ class EventLog:
         return subscription
 
     def _unsubscribe(self, subscription: "Subscription") -> None:
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
+        # A new list: this may happen while `append` goes through the old one.
+        self._subscriptions = [other for other in self._subscriptions if other is not subscription]
 
     def _after(self, seq: int) -> list[_Entry]:
         entries = self._entries
