@@ -156,7 +156,10 @@ class SessionStore(Protocol):
     """Turns, their order and who may run them: rows changed by compare-and-set functions, each one transaction."""
 
     async def claim(self, user_id: str, owner: str) -> Claim | None:
-        """Take or renew the session. None: another owner's lease is still valid."""
+        """Take or renew the session. None: another owner's lease is still valid.
+
+        Raises PlatformError(unauthorized) when the user was deleted.
+        """
         ...
 
     async def renew(self, owner: str) -> dict[str, int]:
@@ -174,23 +177,28 @@ class SessionStore(Protocol):
     async def accept(self, new: NewTurn, owner: str, *, start: bool, max_waiting: int) -> Accepted:
         """Store the message and its turn; claim the session if it is free; start the turn if nothing runs and `start`.
 
-        The same client_message_id attaches to the same turn. Raises PlatformError(id_conflict | busy | queue_full).
+        The same client_message_id attaches to the same turn, so that a call whose answer was lost may be repeated: it
+        then answers as a duplicate. Raises PlatformError(id_conflict | busy | queue_full | account_blocked |
+        unauthorized), and then nothing was stored; unauthorized: the user was deleted.
         """
         ...
 
     async def retry(self, user_id: str, turn_id: str, owner: str, *, start: bool, max_waiting: int) -> Accepted:
         """Queue an ended turn again as attempt + 1. A turn already queued or running again answers as a duplicate.
 
-        Raises PlatformError(not_found | not_retryable | queue_full).
+        Raises PlatformError(not_found | not_retryable | queue_full | account_blocked | unauthorized).
         """
         ...
 
     async def start(self, lease: Lease) -> Started | None:
-        """Make the first waiting turn the running one. None: nothing waits. Raises FencedError."""
+        """Make the first waiting turn the running one. None: nothing waits. Raises FencedError.
+
+        A turn that runs already is returned again: the answer to the call that started it was lost.
+        """
         ...
 
     async def set_run(self, lease: Lease, turn_id: str, attempt: int, run_id: str) -> None:
-        """Remember the agent's run of the running attempt. Raises FencedError."""
+        """Remember the agent's run of the running attempt; of any other it is ignored. Raises FencedError."""
         ...
 
     async def finish(self, lease: Lease, end: TurnEnd) -> Turn:
@@ -215,7 +223,7 @@ class SessionStore(Protocol):
     async def turn(self, user_id: str, turn_id: str) -> Turn | None: ...
 
     async def turn_by_run(self, user_id: str, run_id: str) -> Turn | None:
-        """The turn that a run of the agent belongs to, if any of ours."""
+        """The turn that a run of the agent belongs to, if any of ours. An earlier attempt's run is not its `run_id`."""
         ...
 
     async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool:
@@ -441,7 +449,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class AccountChange:
-    """Fields of an account to set; None leaves a field as it is. `intent=""` clears the intent."""
+    """Fields of an account to set; None leaves a field as it is, `""` clears `intent` or `status_reason`.
+
+    A blocked or deleted account keeps its status whatever is recorded.
+    """
 
     agent_status: AgentStatus | None = None
     status_reason: str | None = None
