@@ -188,7 +188,8 @@ def _find_uv() -> str | None:
 
 
 async def _install_step(layout: Layout, name: str, argv: list[str], cwd: Path | None = None) -> None:
-    command = Command(argv=tuple(argv), env=_install_environment(layout.environ), cwd=cwd or layout.root)
+    # uv reads the settings of the project it is run in, and those of the user: only the latter are meant here.
+    command = Command(argv=tuple(argv), env=_install_environment(layout.environ), cwd=cwd or Path("/"))
     await processes.run(command, layout.log(f"install-{name}"), f"installing {name}")
 
 
