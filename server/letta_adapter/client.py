@@ -34,7 +34,7 @@ class Patience:
     """
 
     connect: float = 4.0
-    call: float = 30.0
+    call: float = 15.0
     silence: float = 45.0
 
 
@@ -117,4 +117,5 @@ async def classified(call: Callable[[], Awaitable[T]]) -> T:
             log.error("letta.password_refused", status=error.status_code)  # noqa: TRY400 - no traceback needed
         if is_service_fault(error):
             raise ServiceError(f"Letta answered {error.status_code}") from error
+        log.info("letta.refused", status=error.status_code, method=error.request.method, path=error.request.url.path)
         raise RefusedError(error) from error

@@ -39,7 +39,8 @@ class RefusedError(PlatformError):
 
     def __init__(self, error: APIStatusError) -> None:
         self.status = error.status_code
-        self.detail = str(_body(error).get("detail", ""))[:500]
+        # A 422 repeats the request in its reason, messages and keys included.
+        self.detail = "" if error.status_code == 422 else str(_body(error).get("detail", ""))[:500]
         super().__init__(_CODES_BY_STATUS.get(error.status_code, ErrorCode.INTERNAL_ERROR), retryable=False)
 
 
