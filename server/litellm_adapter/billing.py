@@ -103,8 +103,8 @@ def find_price(deployments: Iterable[Mapping[str, Any]], model: str) -> ModelPri
     return None
 
 
-def _money(value: object) -> Decimal | None:
-    return value if isinstance(value, Decimal) else None if value is None else Decimal(str(value))
+def _money(value: Decimal | int | None) -> Decimal | None:
+    return None if value is None else Decimal(value)
 
 
 def _moment(value: str | None) -> datetime | None:

@@ -87,7 +87,7 @@ async def _choose_key(shop: Workshop, job: Job) -> AccountChange:
         pass  # nobody can read it any more: a new key replaces it here, at LiteLLM and at the agent's provider
     key = SecretStr("sk-" + secrets.token_urlsafe(32))
     sealed = shop.keys.seal(job.user_id, key)
-    return AccountChange(encrypted_key=sealed, key_hash=fingerprint(key), key_ready=False)
+    return AccountChange(encrypted_key=sealed, key_hash=fingerprint(key))
 
 
 async def _create_customer(shop: Workshop, job: Job) -> AccountChange:
