@@ -1,7 +1,7 @@
 """Wiring: the one place that knows every adapter and hands each collaborator to those who need it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Final
@@ -51,8 +51,6 @@ from server.transports.websocket import WebSocketEndpoint
 
 log = structlog.get_logger(__name__)
 
-_LARGEST_BODY: Final = 256 * 1024
-
 
 class Life:
     """The server's own life cycle, for whoever runs it."""
@@ -76,7 +74,7 @@ LIFE: Final = web.AppKey("life", Life)
 
 def create_app(settings: Settings) -> web.Application:
     """The whole server as an application; adapters open when it starts and close when it is cleaned up."""
-    app = web.Application(client_max_size=_LARGEST_BODY)
+    app = web.Application()
     app[appkeys.SETTINGS] = settings
     app[appkeys.LIFECYCLE] = Lifecycle()
     app[appkeys.METRICS] = Metrics()
@@ -97,9 +95,7 @@ async def _collaborators(app: web.Application) -> AsyncIterator[None]:
 async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     settings = app[appkeys.SETTINGS]
 
-    supabase = SupabaseClient(
-        str(settings.supabase_url), settings.supabase_anon_key, settings.supabase_service_key
-    )
+    supabase = SupabaseClient(str(settings.supabase_url), settings.supabase_anon_key, settings.supabase_service_key)
     stack.push_async_callback(supabase.aclose)
     store, accounts = SupabaseSessionStore(supabase), SupabaseAccountStore(supabase)
 
@@ -136,15 +132,12 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     hub = SessionHub(attempts)
 
     verifier = SupabaseTokenVerifier(supabase, settings.supabase_jwt_secret)
-    tickets = Tickets(
-        store, settings.secret_key, settings.secret_key_previous, seconds=settings.limits.ticket_seconds
-    )
+    tickets = Tickets(store, settings.secret_key, settings.secret_key_previous, seconds=settings.limits.ticket_seconds)
     authenticator = Authenticator(verifier, tickets, accounts, provisioner)
 
     app[appkeys.HUB] = hub
     app[appkeys.EVENT_STREAMS] = EventStreams(hub, settings.limits)
     app[appkeys.SOCKETS] = WebSocketEndpoint(hub, authenticator, app[appkeys.ORIGINS], settings.limits)
-    app[appkeys.VERIFIER] = verifier
     app[appkeys.IDENTITY] = SupabaseIdentity(supabase, settings.auth_redirect_url)
     app[appkeys.READS] = SupabaseReads(supabase)
     app[appkeys.ACCOUNTS] = accounts

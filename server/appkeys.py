@@ -17,7 +17,6 @@ from server.ports import (
     IdentityProvider,
     NewTurn,
     Principal,
-    TokenVerifier,
     UserReads,
 )
 from server.protocol.cursors import EventCursor
@@ -52,7 +51,6 @@ SETTINGS = web.AppKey("settings", Settings)
 HUB = web.AppKey("hub", SessionHub)
 EVENT_STREAMS = web.AppKey[EventStreaming]("event_streams")
 SOCKETS = web.AppKey[Sockets]("sockets")
-VERIFIER = web.AppKey[TokenVerifier]("verifier")
 IDENTITY = web.AppKey[IdentityProvider]("identity")
 READS = web.AppKey[UserReads]("reads")
 ACCOUNTS = web.AppKey[AccountStore]("accounts")

@@ -1,6 +1,7 @@
 """All sessions of this instance: opened on demand, kept by one heartbeat, dropped when idle, drained at the end."""
 
 import asyncio
+import contextvars
 import math
 import uuid
 from collections.abc import AsyncIterator, Coroutine
@@ -79,7 +80,16 @@ class SessionHub:
     async def send(self, new: NewTurn) -> Accepted:
         """Accept a message. Raises PlatformError."""
         self._refuse_while_draining()
-        return await (await self.session(new.user_id)).send(new)
+        accepted = await (await self.session(new.user_id)).send(new)
+        log.info(
+            "turn.accepted",
+            user_id=new.user_id,
+            turn_id=accepted.turn.id,
+            duplicate=accepted.duplicate,
+            started=accepted.started,
+            on_busy=new.on_busy,
+        )
+        return accepted
 
     async def cancel(self, user_id: str, turn_id: str | None) -> Cancelled:
         return await (await self.session(user_id)).cancel(turn_id)
@@ -212,7 +222,8 @@ class SessionHub:
         return session
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        task = asyncio.create_task(work)
+        # In a context of its own: it outlives the request that happened to need it first, whose id is not its own.
+        task = asyncio.create_task(work, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task

@@ -144,7 +144,7 @@ class WebSocketConnection(Outlet):
         self._writer: asyncio.Task[None] | None = None
 
     async def serve(self, after: EventCursor | None, transport: asyncio.BaseTransport | None) -> None:
-        """Join the session and carry frames both ways. Raises RefusedConnectionError, PlatformError if it cannot join."""
+        """Join the session and carry frames both ways. Raises RefusedConnectionError, PlatformError if it cannot."""
         self._transport = transport
         attachment = await self._hub.attach(self._principal.user_id, self, after)
         self.subscription = attachment.subscription
