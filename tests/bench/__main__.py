@@ -2,6 +2,7 @@
 
 import click
 
+from tests.bench import first_token as first_token_bench
 from tests.bench import idle as idle_bench
 from tests.bench import relay as relay_bench
 
@@ -26,6 +27,13 @@ def relay(sessions: int, chunks: int, rate: float, rounds: int) -> None:
 def idle(connections: int) -> None:
     """Memory per idle connection against bare aiohttp."""
     idle_bench.main(connections)
+
+
+@main.command()
+@click.option("--rounds", default=20, show_default=True)
+def first_token(rounds: int) -> None:
+    """Time to first token against calling Letta directly, on the running test stack."""
+    first_token_bench.main(rounds)
 
 
 if __name__ == "__main__":
