@@ -65,6 +65,16 @@ def says(data: object, status: int = 200) -> Answer:
     return answer
 
 
+def says_by_method(got: object, posted: object, status: int) -> Answer:
+    """Answers a GET with `got`, anything else with `posted` and `status`."""
+    to_get, to_post = says(got), says(posted, status)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await (to_get if request.method == "GET" else to_post)(request)
+
+    return answer
+
+
 def streams(*pieces: bytes, then: Callable[[web.Request], Awaitable[None]] | None = None) -> Answer:
     """Streams the pieces, does `then`, and ends the body."""
 

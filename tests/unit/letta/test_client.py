@@ -1,0 +1,100 @@
+"""Whose request it is, and what becomes of Letta's refusals."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from server.letta_adapter.client import LettaClient, get_json
+from server.letta_adapter.errors import RefusedError
+from server.letta_adapter.probe import LettaInspection, LettaProbe, is_supported
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.resilience import ServiceError
+from tests.unit.letta.scripted import MEMBER, ScriptedLetta, says, says_by_method, scripted_letta
+
+World = tuple[ScriptedLetta, LettaClient]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with scripted_letta() as opened:
+        yield opened
+
+
+async def test_members_do_not_share_their_header(world: World) -> None:
+    letta, client = world
+    letta.answer = says({})
+    other = MEMBER.replace("0001", "0002")
+    first, second = client.as_member(MEMBER), client.as_member(other)
+    for member in (first, second, first, client.as_admin()):
+        await get_json(member, "/v1/agents/")
+    assert [request.headers.get("user_id") for request in letta.requests] == [MEMBER, other, MEMBER, None]
+
+
+async def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    monkeypatch.setenv("LETTA_API_KEY", "somebody-else's")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    async with scripted_letta() as (letta, client):
+        letta.answer = says({})
+        await get_json(client.as_member(MEMBER), "/v1/agents/")
+        assert letta.requests[0].headers["Authorization"] == "Bearer password"
+
+
+async def test_a_refusal_tells_users_nothing_of_lettas_reasons(world: World) -> None:
+    letta, client = world
+    letta.answer = says({"detail": "Agent not found for actor org-secret"}, status=404)
+    with pytest.raises(RefusedError) as refused:
+        await client.read(client.as_member(MEMBER), "/v1/agents/x")
+    assert (refused.value.code, refused.value.status) == (ErrorCode.NOT_FOUND, 404)
+    assert "org-secret" in refused.value.detail
+    assert "org-secret" not in refused.value.message
+
+
+@pytest.mark.parametrize("status", [401, 429, 500, 503])
+async def test_lettas_own_faults_are_unavailability(world: World, status: int) -> None:
+    letta, client = world
+    letta.answer = says({"detail": "…"}, status=status)
+    with pytest.raises(PlatformError) as failed:
+        await client.read(client.as_member(MEMBER), "/v1/agents/x")
+    assert failed.value.code is ErrorCode.LETTA_UNAVAILABLE
+    assert failed.value.retry_after
+
+
+async def test_the_probe_sees_whether_letta_answers(world: World) -> None:
+    letta, client = world
+    letta.answer = says({"version": "0.16.8", "status": "ok"})
+    await LettaProbe(client).ping()
+    assert await LettaInspection(client).version() == "0.16.8"
+    letta.answer = says({}, status=503)
+    with pytest.raises(ServiceError):
+        await LettaProbe(client).ping()
+
+
+async def test_an_open_server_is_noticed(world: World) -> None:
+    letta, client = world
+    letta.answer = says([])
+    assert await LettaInspection(client).is_open()
+    assert await LettaInspection(client).has_default_actor()
+    letta.answer = says({"detail": "Unauthorized"}, status=401)
+    assert not await LettaInspection(client).is_open()
+    assert not await LettaInspection(client).accepts_password()
+
+
+async def test_conversations_without_redis_are_noticed(world: World) -> None:
+    letta, client = world
+    letta.answer = says([])
+    assert await LettaInspection(client).conversations() is None
+    for status, detail, found in (
+        (503, "Background streaming requires Redis to be running.", "unlocked"),
+        (400, "No active runs found for this conversation.", "locked"),
+        (404, "Not Found", "missing"),
+    ):
+        letta.answer = says_by_method([{"id": MEMBER}], {"detail": detail}, status)
+        assert await LettaInspection(client).conversations() == found
+
+
+@pytest.mark.parametrize(
+    ("version", "supported"), [("0.16.8", True), ("0.16.12", True), ("0.17.0", False), ("0.160.1", False)]
+)
+def test_only_one_series_of_letta_is_supported(version: str, supported: bool) -> None:
+    assert is_supported(version) is supported
