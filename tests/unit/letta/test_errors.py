@@ -1,8 +1,10 @@
 """What a user is told of a failure: the code, and never the vendor's words."""
 
+import httpx
 import pytest
+from letta_client import APIStatusError
 
-from server.letta_adapter.errors import model_error, stop_error
+from server.letta_adapter.errors import RefusedError, model_error, stop_error
 from server.protocol.codes import ErrorCode
 
 SECRET_DETAIL = (
@@ -43,3 +45,11 @@ def test_a_failed_run_without_a_report_still_has_an_error() -> None:
     assert stop_error("llm_api_error").code is ErrorCode.MODEL_ERROR
     assert not stop_error("context_window_overflow_in_system_prompt").retryable
     assert stop_error(None).retryable
+
+
+@pytest.mark.parametrize(("status", "detail"), [(409, "The conversation is busy."), (422, "")])
+def test_a_reason_that_repeats_the_request_is_dropped(status: int, detail: str) -> None:
+    request = httpx.Request("POST", "http://letta/v1/providers/")
+    reason = detail or "[{'loc': ('body', 'name'), 'input': {'api_key': 'sk-abc'}}]"
+    error = APIStatusError("refused", response=httpx.Response(status, request=request), body={"detail": reason})
+    assert RefusedError(error).detail == detail
