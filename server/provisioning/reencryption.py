@@ -4,8 +4,12 @@ Touches the account store alone: the key itself, known to LiteLLM and Letta, sta
 
 from typing import Literal
 
+import structlog
+
 from server.keyring import KeyRing, UnreadableSecretError
 from server.ports import AccountChange, AccountStore, FencedError
+
+log = structlog.get_logger(__name__)
 
 CLAIM_SECONDS = 60.0
 
@@ -24,6 +28,7 @@ async def reencrypt(store: AccountStore, keys: KeyRing, user_id: str, owner: str
         if moved is None:
             return "current"
         await store.record(claim, AccountChange(encrypted_key=moved))
+        log.info("key.reencrypted", user_id=user_id)
         return "done"
     except UnreadableSecretError:
         return "unreadable"

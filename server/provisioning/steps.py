@@ -7,11 +7,14 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import structlog
 from pydantic import SecretStr
 
 from server.keyring import KeyRing, UnreadableSecretError, fingerprint
 from server.ports import Account, AccountChange, AgentDirectory, AgentTemplate, BillingGateway, Plan
 from server.protocol.shapes import AgentStatus
+
+log = structlog.get_logger(__name__)
 
 UNDER_REPAIR = "under repair"
 """Stands for the config_hash while every step is taken again: a run that is cut off is continued as thoroughly."""
@@ -83,8 +86,8 @@ async def _choose_key(shop: Workshop, job: Job) -> AccountChange:
     try:
         if stored is not None:
             return AccountChange(encrypted_key=shop.keys.reseal(job.user_id, stored))
-    except UnreadableSecretError:
-        pass  # nobody can read it any more: a new key replaces it here, at LiteLLM and at the agent's provider
+    except UnreadableSecretError:  # nobody can use it any more: replaced here, at LiteLLM and at the agent's provider
+        log.warning("key.replaced", user_id=job.user_id)
     key = SecretStr("sk-" + secrets.token_urlsafe(32))
     sealed = shop.keys.seal(job.user_id, key)
     return AccountChange(encrypted_key=sealed, key_hash=fingerprint(key))
