@@ -62,6 +62,7 @@ create index turns_open on public.turns (created_at) where status in ('queued', 
 create index turns_forgotten on public.turns (user_id, number)
   where status in ('failed', 'cancelled') and carried_by is null;
 create index turns_run on public.turns (user_id, run_id) where run_id is not null;
+create index turns_past_runs on public.turns (user_id) where past_run_ids <> '{}';
 
 create table public.messages (
   id uuid primary key default gen_random_uuid(),

@@ -128,8 +128,10 @@ $$;
 -- The turn one of whose attempts was the given run of the agent.
 create function public.turn_by_run(p_user_id uuid, p_run_id text) returns jsonb
 language sql stable security definer set search_path = '' as $$
+  select private.turn_json(t) from public.turns t where t.user_id = p_user_id and t.run_id = p_run_id
+  union all
   select private.turn_json(t) from public.turns t
-  where t.user_id = p_user_id and (t.run_id = p_run_id or p_run_id = any (t.past_run_ids))
+    where t.user_id = p_user_id and t.past_run_ids <> '{}' and p_run_id = any (t.past_run_ids)
   limit 1
 $$;
 
