@@ -183,6 +183,11 @@ def test_text_after_the_stop_reason_still_comes_before_the_end() -> None:
     assert end_of(events) == RunEnded(TurnStatus.CANCELLED)
 
 
+def test_a_cancelled_run_stays_cancelled_whatever_its_model_does_then() -> None:
+    later = b'data: {"message_type":"stop_reason","stop_reason":"error"}\n\n' + recorded("model-500").split(b"\n\n")[2]
+    assert end_of(parse(recorded("cancelled") + later + b"\n\n")) == RunEnded(TurnStatus.CANCELLED)
+
+
 def test_a_body_that_ends_before_its_run_is_broken() -> None:
     parser = StreamParser()
     parser.feed(recorded("plain").split(b'data: {"message_type":"stop_reason"')[0])
