@@ -63,11 +63,12 @@ def status(data_dir: Path, as_json: bool) -> None:
 def logs(data_dir: Path, service: str, follow: bool, lines: int) -> None:
     """Show what SERVICE wrote; the service `stack` is `chat up` itself."""
     with _sentences():
-        for line in control.recent_log(data_dir, service, lines):
-            click.echo(line)
         if follow:
-            for text in control.follow_log(data_dir, service):
+            for text in control.follow_log(data_dir, service, lines):
                 click.echo(text, nl=False)
+        else:
+            for line in control.recent_log(data_dir, service, lines):
+                click.echo(line)
 
 
 @click.command()

@@ -10,7 +10,7 @@ from pathlib import Path
 from server.stack import instance
 from server.stack.instance import State
 from server.stack.layout import MARKER, Layout
-from server.stack.processes import tail
+from server.stack.processes import tail, tail_of
 from server.stack.service import StackError
 
 
@@ -80,22 +80,21 @@ def recent_log(data_dir: Path, service: str, lines: int) -> list[str]:
     return tail(_log(data_dir, service), lines)
 
 
-def follow_log(data_dir: Path, service: str, pause: Callable[[], None] = _look_again) -> Iterator[str]:
-    """What a service writes from now on, for ever, also when its log is set aside for a new one."""
+def follow_log(data_dir: Path, service: str, lines: int, pause: Callable[[], None] = _look_again) -> Iterator[str]:
+    """The last lines a service wrote, then all that it writes, for ever, also when its log makes way for a new one."""
     path = _log(data_dir, service)
     file = path.open("rb")
-    file.seek(0, 2)
-    while True:
-        try:
+    try:
+        yield "".join(f"{line}\n" for line in tail_of(file, lines))
+        while True:
             pause()
             if written := file.read():
                 yield written.decode("utf-8", "replace")
             elif path.exists() and path.stat().st_ino != os.fstat(file.fileno()).st_ino:
                 file.close()
                 file = path.open("rb")
-        except BaseException:
-            file.close()
-            raise
+    finally:
+        file.close()
 
 
 def _log(data_dir: Path, service: str) -> Path:

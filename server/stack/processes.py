@@ -21,6 +21,9 @@ from server.stack.service import Account, Command, StackError
 LOG_LIMIT = 20 * 1024 * 1024
 """A service's log is set aside as `.1` when it is found longer than this many bytes at a start."""
 
+LINE_BYTES = 400
+"""A generous guess at the length of a log's lines, to find the last ones without reading it all."""
+
 
 async def start(command: Command, log: Path) -> asyncio.subprocess.Process:
     """Start the command with its output appended to `log` (mode 0600). Raises StackError if it cannot be started."""
@@ -88,13 +91,20 @@ def open_log(log: Path) -> Iterator[IO[bytes]]:
 
 
 def tail(log: Path, lines: int) -> list[str]:
-    """The last lines of a log, read from its end."""
+    """The last lines of a log; none if there is no log."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 400 * lines))
-            return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+            return tail_of(file, lines)
     except FileNotFoundError:
         return []
+
+
+def tail_of(file: IO[bytes], lines: int) -> list[str]:
+    """The last lines of an open log; what is written later can be read on from there."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - LINE_BYTES * lines))
+    found = file.read().decode("utf-8", "replace").splitlines()
+    return found[-lines:] if lines else []
 
 
 def last_line(output: str) -> str:

@@ -21,10 +21,18 @@ const handle = await withHostedTokens((request, peerAddress) => app.fetch(reques
   secret: config.auth.jwt_secret,
   keyFile: process.env.LITE_SIGNING_KEY_FILE,
 });
+
+/** Lite states the length of some answers and the HTTP server states it again, which strict clients refuse. */
+async function answer(request, peer) {
+  const response = await handle(request, peer);
+  response.headers.delete("content-length");
+  return response;
+}
+
 const server = serve({
   port,
   hostname: "127.0.0.1",
-  fetch: (request, env) => handle(request, env.incoming.socket.remoteAddress ?? null),
+  fetch: (request, env) => answer(request, env.incoming.socket.remoteAddress ?? null),
 });
 
 for (const signal of ["SIGTERM", "SIGINT"])

@@ -139,7 +139,7 @@ def test_a_log_is_found_by_its_service_only(layout: Layout) -> None:
         control.recent_log(layout.root, "../run/state", 10)
 
 
-def test_following_a_log_shows_what_is_appended_and_survives_its_rotation(layout: Layout) -> None:
+def test_following_a_log_misses_nothing_and_survives_its_rotation(layout: Layout) -> None:
     log = layout.log("letta")
     log.write_text("old\n")
 
@@ -155,5 +155,5 @@ def test_following_a_log_shows_what_is_appended_and_survives_its_rotation(layout
         next(happenings)()
 
     happenings = iter((lambda: write("new\n"), rotate, lambda: None))
-    following = control.follow_log(layout.root, "letta", pause=happen)
-    assert [next(following), next(following)] == ["new\n", "after\n"]
+    following = control.follow_log(layout.root, "letta", lines=1, pause=happen)
+    assert [next(following) for _ in range(3)] == ["old\n", "new\n", "after\n"]
