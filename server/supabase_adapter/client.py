@@ -12,6 +12,7 @@ import httpx
 from postgrest import APIError, AsyncPostgrestClient
 from pydantic import SecretStr
 from supabase import AsyncClient, AsyncClientOptions
+from supabase_auth import AsyncGoTrueClient
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -141,9 +142,18 @@ class SupabaseClient:
         async with service_faults():
             return (await query.execute()).data
 
-    def visitor(self) -> AsyncClient:
-        """A client for one sign-up, sign-in or refresh, to be thrown away afterwards, never closed."""
-        return AsyncClient(self.url, self._anon_key, self._options())
+    def visitor(self) -> AsyncGoTrueClient:
+        """A client of Auth for one sign-up, sign-in or refresh, to be thrown away afterwards, never closed.
+
+        Not the SDK's whole client: that starts a task of its own when somebody signs in.
+        """
+        return AsyncGoTrueClient(
+            url=f"{self.url}/auth/v1",
+            headers={"apikey": self._anon_key, "Authorization": f"Bearer {self._anon_key}"},
+            auto_refresh_token=False,
+            persist_session=False,
+            http_client=self.http,
+        )
 
     async def fetch(self, path: str, *, headers: dict[str, str] | None = None, deadline: float = 5.0) -> httpx.Response:
         """GET `path` with the anon key. Raises PlatformError(supabase_unavailable) for 5xx and broken connections."""

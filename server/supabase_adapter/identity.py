@@ -75,22 +75,22 @@ class SupabaseIdentity:
     async def _sign_up(self, credentials: Any) -> AuthResponse:
         """Of two sign-ups of one address at once, Auth answers the loser 500, and the truth when it is asked again."""
         try:
-            return await self._client.visitor().auth.sign_up(credentials)
+            return await self._client.visitor().sign_up(credentials)
         except AuthApiError as failure:
             if failure.status != httpx.codes.INTERNAL_SERVER_ERROR:
                 raise
-            return await self._client.visitor().auth.sign_up(credentials)
+            return await self._client.visitor().sign_up(credentials)
 
     async def sign_in(self, email: str, password: SecretStr) -> TokenPair:
         _refuse_nul(email, password.get_secret_value())
-        auth = self._client.visitor().auth
+        auth = self._client.visitor()
         answer = await self._once(
             lambda: auth.sign_in_with_password({"email": email, "password": password.get_secret_value()})
         )
         return self._granted(answer.session)
 
     async def refresh(self, refresh_token: SecretStr) -> TokenPair:
-        auth = self._client.visitor().auth
+        auth = self._client.visitor()
         try:
             answer = await self._once(lambda: auth.refresh_session(refresh_token.get_secret_value()))
         except PlatformError as refusal:
@@ -101,7 +101,7 @@ class SupabaseIdentity:
 
     async def sign_out(self, principal: Principal, scope: Literal["local", "others", "global"]) -> None:
         """End sessions; one that has ended already is no error. The access token stays valid until it expires."""
-        admin = self._client.visitor().auth.admin
+        admin = self._client.visitor().admin
 
         async def log_out() -> None:
             try:
