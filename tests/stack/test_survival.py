@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from tests.stack.chat_client import PATIENCE, ChatUser
+from tests.stack.conftest import NewUser
 from tests.stack.running_stack import RunningStack
 
 
@@ -98,12 +99,44 @@ async def test_killing_letta_fails_the_turn_retryably_and_frees_the_conversation
     assert done["turn"]["message"]["content"] == "w0 w1 w2"
 
 
-async def test_a_fact_comes_back_from_memory_after_letta_and_the_server_restarted(
+async def test_a_fact_comes_back_from_memory_after_every_service_was_killed(
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:
     told = await ada.say("Please remember that my favourite colour is ultramarine.")
     assert told["usage"]["model_calls"] >= 2
-    for service in ("letta", "server"):
-        await ready_again(stack, http, service, stack.kill(service))
+    before = await ada.get("/chat/history")
+    pids = {service: stack.kill(service) for service in ("server", "letta", "litellm", "supabase", "redis", "postgres")}
+    for service, pid in pids.items():
+        await ready_again(stack, http, service, pid)
+    assert await ada.get("/chat/history") == before
+    blocks = {block["label"]: block["value"] for block in (await ada.get("/agent/memory"))["blocks"]}
+    assert "ultramarine" in blocks["human"]
     answer = await ada.say("What is my favourite colour?")
     assert "ultramarine" in answer["message"]["content"].lower()
+
+
+async def test_registrations_cut_off_by_a_crash_end_with_one_agent_each(
+    stack: RunningStack, http: aiohttp.ClientSession, new_user: NewUser
+) -> None:
+    users = await asyncio.gather(*(new_user(f"User {n}") for n in range(4)))
+    pid = stack.kill("server")  # while the agents are being made
+    await ready_again(stack, http, "server", pid)
+    turns = await asyncio.gather(*(user.say("ECHO still here") for user in users))
+    assert [turn["message"]["content"] for turn in turns] == ["still here"] * 4
+    organizations = [o["name"] for o in await _letta(stack, http, "/v1/admin/orgs/?limit=1000")]
+    for user in users:
+        assert organizations.count(user.id) == 1
+        keys = await _litellm(stack, http, f"/key/list?user_id={user.id}&size=10")
+        assert keys["total_count"] == 1
+
+
+async def _letta(stack: RunningStack, http: aiohttp.ClientSession, path: str) -> Any:
+    headers = {"Authorization": f"Bearer {stack.env['LETTA_API_TOKEN']}"}
+    async with http.get(stack.env["LETTA_BASE_URL"] + path, headers=headers) as response:
+        return await response.json()
+
+
+async def _litellm(stack: RunningStack, http: aiohttp.ClientSession, path: str) -> Any:
+    headers = {"Authorization": f"Bearer {stack.env['LITELLM_MASTER_KEY']}"}
+    async with http.get(stack.env["LITELLM_BASE_URL"] + path, headers=headers) as response:
+        return await response.json()
