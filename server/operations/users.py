@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import click
@@ -28,7 +28,7 @@ from server.provisioning.reencryption import reencrypt
 from server.resilience import Breaker, Guard
 from server.settings import Settings
 from server.supabase_adapter.accounts import SupabaseAccountStore
-from server.supabase_adapter.client import SupabaseClient
+from server.supabase_adapter.client import SupabaseClient, SupabaseError
 
 T = TypeVar("T")
 ALL_AT_MOST = 10_000
@@ -96,10 +96,10 @@ def list_users(limit: int, env_file: Path | None) -> None:
 
 
 @users.command()
-@click.argument("user_id", required=False)
+@click.argument("user_id", required=False, type=click.UUID)
 @click.option("--all", "everyone", is_flag=True, help="Every account that is unfinished, failed or out of date.")
 @env_file_option
-def repair(user_id: str | None, everyone: bool, env_file: Path | None) -> None:
+def repair(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
     """Finish the provisioning of USER_ID, taking every step again, or with --all of everyone whose is not complete.
 
     A key that SECRET_KEY can no longer decrypt is replaced, a deleted agent is made anew (without its memory)."""
@@ -107,7 +107,10 @@ def repair(user_id: str | None, everyone: bool, env_file: Path | None) -> None:
 
     async def mend() -> int:
         async with open_desk(settings) as desk:
-            found = await desk.accounts.incomplete(desk.config_hash, ALL_AT_MOST) if user_id is None else [user_id]
+            if user_id is None:
+                found = await desk.accounts.incomplete(desk.config_hash, ALL_AT_MOST)
+            else:
+                found = [str(user_id)]
             outcomes = [await _repair(desk, one, thorough=user_id is not None) for one in found]
             click.echo(f"{sum(outcomes)} of {len(outcomes)} complete")
             return len(outcomes) - sum(outcomes)
@@ -117,16 +120,16 @@ def repair(user_id: str | None, everyone: bool, env_file: Path | None) -> None:
 
 
 @users.command("reencrypt")
-@click.argument("user_id", required=False)
+@click.argument("user_id", required=False, type=click.UUID)
 @click.option("--all", "everyone", is_flag=True, help="Every account.")
 @env_file_option
-def reencrypt_keys(user_id: str | None, everyone: bool, env_file: Path | None) -> None:
+def reencrypt_keys(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
     """Encrypt stored keys with SECRET_KEY that SECRET_KEY_PREVIOUS encrypted. Afterwards the previous one can go."""
     settings = _demand_target(user_id, everyone, env_file)
 
     async def move() -> Counter[str]:
         async with open_desk(settings) as desk:
-            found = _everybody(desk.accounts) if user_id is None else _just(user_id)
+            found = _everybody(desk.accounts) if user_id is None else _just(str(user_id))
             owner = f"reencryption-{uuid4()}"
             return Counter([await reencrypt(desk.accounts, desk.keys, one, owner) async for one in found])
 
@@ -149,7 +152,7 @@ async def _just(user_id: str) -> AsyncIterator[str]:
     yield user_id
 
 
-def _demand_target(user_id: str | None, everyone: bool, env_file: Path | None) -> Settings:
+def _demand_target(user_id: UUID | None, everyone: bool, env_file: Path | None) -> Settings:
     """The settings, once it is clear whom a command is about."""
     if (user_id is None) != everyone:
         raise click.UsageError("Give either a USER_ID or --all.")
@@ -174,3 +177,5 @@ def _run(work: Coroutine[None, None, T]) -> T:
         return asyncio.run(work)
     except PlatformError as error:
         raise click.ClickException(error.message) from error
+    except SupabaseError as error:
+        raise click.ClickException(f"{error}. Ask chat doctor.") from error

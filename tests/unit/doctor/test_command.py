@@ -47,7 +47,7 @@ def test_services_that_are_down_are_each_reported_once_and_no_secret_is_shown(tm
     assert "hidden" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["somebody", "--all"]])
+@pytest.mark.parametrize("arguments", [[], ["8d5b6a0e-7a3e-4bb5-9a52-111111111111", "--all"]])
 def test_users_repair_wants_one_user_or_all(arguments: list[str]) -> None:
     done = CliRunner().invoke(main, ["users", "repair", *arguments])
     assert done.exit_code == 2
