@@ -1,8 +1,7 @@
-"""What every AccountStore does: profiles and the fenced claim to provision them, in memory and on a real Supabase."""
+"""Accounts: profiles, and the fenced claim under which one instance at a time provisions them."""
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -10,18 +9,7 @@ from server.ports import AccountChange, AccountStore, FencedError, ProvisioningC
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
-from tests.contract.stores import MemoryWorld, SupabaseWorld, World
-
-
-@pytest.fixture(params=["memory", "supabase"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    world: World
-    if request.param == "memory":
-        world = MemoryWorld()
-    else:
-        world = await SupabaseWorld.open(request.getfixturevalue("supabase_env"))
-    yield world
-    await world.aclose()
+from tests.contract.stores.worlds import World
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+"""One user's side of a store, in few words: say, run, end, retry."""
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+
+import pytest
+
+from server.ports import Accepted, Lease, NewTurn, SessionStore, TurnEnd
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import OnBusy, Turn, TurnStatus
+from tests.contract.stores.worlds import World
+
+QUEUED, RUNNING, COMPLETED = TurnStatus.QUEUED, TurnStatus.RUNNING, TurnStatus.COMPLETED
+FAILED, CANCELLED, UNSENT = TurnStatus.FAILED, TurnStatus.CANCELLED, TurnStatus.UNSENT
+
+
+@dataclass
+class Chat:
+    """One user, served by owner `here` unless a test says otherwise."""
+
+    world: World
+    user_id: str
+    here: str = ""
+    there: str = ""
+
+    def __post_init__(self) -> None:
+        self.here, self.there = f"here-{uuid.uuid4()}", f"there-{uuid.uuid4()}"
+
+    @property
+    def store(self) -> SessionStore:
+        return self.world.sessions
+
+    async def expire(self) -> None:
+        """As if the owner had not renewed its lease in time."""
+        await self.world.let_leases_expire(self.user_id)
+
+    async def say(
+        self,
+        text: str,
+        on_busy: OnBusy = "enqueue",
+        *,
+        id: str | None = None,  # noqa: A002
+        owner: str | None = None,
+        start: bool = True,
+        waiting: int = 8,
+    ) -> Accepted:
+        """Accept a message whose id is its text unless one is given."""
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        new = NewTurn(self.user_id, id or text, text, digest, on_busy)
+        return await self.store.accept(new, owner or self.here, start=start, max_waiting=waiting)
+
+    async def running(self, text: str = "hello") -> tuple[Turn, Lease]:
+        """A turn that runs, and the lease it runs under."""
+        accepted = await self.say(text)
+        assert accepted.started
+        assert accepted.lease
+        return accepted.turn, accepted.lease
+
+    async def again(self, turn: Turn, *, owner: str | None = None, start: bool = True, waiting: int = 8) -> Accepted:
+        return await self.store.retry(self.user_id, turn.id, owner or self.here, start=start, max_waiting=waiting)
+
+    async def end(self, lease: Lease, turn: Turn, status: TurnStatus, text: str = "", **more: object) -> Turn:
+        return await self.store.finish(lease, ending(turn, status, text, **more))
+
+    async def ended(self, text: str, status: TurnStatus, reply: str = "") -> Turn:
+        """A turn that ran and ended."""
+        turn, lease = await self.running(text)
+        return await self.end(lease, turn, status, reply)
+
+
+def ending(turn: Turn, status: TurnStatus, text: str = "", **more: object) -> TurnEnd:
+    return TurnEnd(turn.id, turn.attempt, status, text, **more)  # type: ignore[arg-type]
+
+
+def refused(code: ErrorCode) -> "pytest.RaisesExc[PlatformError]":
+    """`with refused(code):` expects a PlatformError of that code."""
+    return pytest.RaisesExc(PlatformError, check=lambda error: error.code is code)
+
+
+def ids(turns: tuple[Turn, ...]) -> list[str]:
+    return [turn.id for turn in turns]

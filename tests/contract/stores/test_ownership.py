@@ -1,0 +1,134 @@
+"""Sessions: who may run a user's turns, for how long, and what a former owner can no longer do."""
+
+import pytest
+
+from server.ports import FencedError, Lease
+from tests.contract.stores.chat import COMPLETED, FAILED, QUEUED, RUNNING, Chat, ending, ids
+
+
+async def test_another_owner_may_accept_but_neither_claim_nor_start(chat: Chat) -> None:
+    await chat.store.claim(chat.user_id, chat.there)
+
+    accepted = await chat.say("hello")
+
+    assert (accepted.lease, accepted.started, accepted.turn.status) == (None, False, QUEUED)
+    assert await chat.store.claim(chat.user_id, chat.here) is None
+
+
+async def test_claiming_again_renews_the_same_lease(chat: Chat) -> None:
+    first = await chat.store.claim(chat.user_id, chat.here)
+    again = await chat.store.claim(chat.user_id, chat.here)
+
+    assert first
+    assert again
+    assert first.lease == again.lease == Lease(chat.user_id, chat.here, 1)
+
+
+async def test_an_expired_lease_is_taken_with_the_next_fence_and_the_work_it_left(chat: Chat) -> None:
+    failed = await chat.ended("0", FAILED, "half")
+    turn, lease = await chat.running("1")
+    await chat.store.set_run(lease, turn.id, 1, "run-1")
+    queued = await chat.say("2")
+    await chat.world.let_leases_expire(chat.user_id)
+
+    claim = await chat.store.claim(chat.user_id, chat.there)
+
+    assert claim
+    assert claim.lease == Lease(chat.user_id, chat.there, lease.fence + 1)
+    assert claim.running
+    assert (claim.running.id, claim.running.run_id, claim.running.status) == (turn.id, "run-1", RUNNING)
+    assert ids(claim.queued) == [queued.turn.id]
+    assert [(f.turn_id, f.user_text, f.partial_reply) for f in claim.forgotten] == [(failed.id, "0", "half")]
+
+
+async def test_ones_own_expired_lease_gets_a_new_fence(chat: Chat) -> None:
+    first = await chat.store.claim(chat.user_id, chat.here)
+    await chat.expire()
+    again = await chat.store.claim(chat.user_id, chat.here)
+
+    assert first
+    assert again
+    assert again.lease.fence == first.lease.fence + 1
+
+
+async def test_a_released_session_is_free_at_once(chat: Chat) -> None:
+    _, lease = await chat.running()
+    await chat.store.release(lease)
+
+    claim = await chat.store.claim(chat.user_id, chat.there)
+
+    assert claim
+    assert claim.lease.fence == lease.fence + 1
+
+
+async def test_releasing_what_was_taken_over_changes_nothing(chat: Chat) -> None:
+    _, lease = await chat.running()
+    await chat.expire()
+    claim = await chat.store.claim(chat.user_id, chat.there)
+    await chat.store.release(lease)
+
+    assert claim
+    assert await chat.store.renew(chat.there) == {chat.user_id: claim.lease.fence}
+
+
+async def test_a_fenced_owner_changes_nothing(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    await chat.say("next")
+    await chat.expire()
+    assert await chat.store.claim(chat.user_id, chat.there)
+    before = await chat.store.open_turns(chat.user_id)
+
+    for attempt in (
+        lambda: chat.store.start(lease),
+        lambda: chat.store.set_run(lease, turn.id, 1, "run"),
+        lambda: chat.store.finish(lease, ending(turn, COMPLETED, "late")),
+    ):
+        with pytest.raises(FencedError):
+            await attempt()
+    assert await chat.store.open_turns(chat.user_id) == before
+
+
+async def test_the_right_fence_of_another_owner_is_refused(chat: Chat) -> None:
+    _, lease = await chat.running()
+    with pytest.raises(FencedError):
+        await chat.store.start(Lease(chat.user_id, chat.there, lease.fence))
+
+
+async def test_an_owner_whose_lease_ran_out_goes_on_until_somebody_takes_it(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    await chat.expire()
+    assert (await chat.end(lease, turn, COMPLETED, "in time")).status is COMPLETED
+
+
+async def test_one_heartbeat_renews_all_sessions_still_held(chat: Chat) -> None:
+    other = Chat(chat.world, await chat.world.sign_up())
+    lost = Chat(chat.world, await chat.world.sign_up())
+    leases = [(await c.say("hello", owner=chat.here)).lease for c in (chat, other, lost)]
+    for c in (chat, other, lost):
+        await c.expire()
+    assert await lost.store.claim(lost.user_id, chat.there)
+
+    held = await chat.store.renew(chat.here)
+
+    assert held == {lease.user_id: lease.fence for lease in leases[:2] if lease}
+    assert await chat.store.claim(chat.user_id, chat.there) is None
+
+
+async def test_unowned_work_names_users_whose_turns_nobody_runs(chat: Chat) -> None:
+    store, world = chat.store, chat.world
+    held, released, idle = [Chat(world, await world.sign_up()) for _ in range(3)]
+    await held.running()
+    _, lease = await released.running()
+    await store.release(lease)
+    await idle.ended("done", COMPLETED)
+    await idle.expire()
+    await chat.running()
+    await chat.expire()
+
+    found = await store.unowned_work(100_000)
+
+    assert [user for user in found if user in {c.user_id for c in (chat, held, released, idle)}] == [
+        released.user_id,
+        chat.user_id,
+    ]
+    assert len(await store.unowned_work(1)) == 1

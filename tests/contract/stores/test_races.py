@@ -1,0 +1,112 @@
+"""Everything that can happen at once, does: and one story comes out."""
+
+import asyncio
+from decimal import Decimal
+
+from server.ports import FencedError
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import Usage
+from tests.contract.stores.chat import CANCELLED, COMPLETED, FAILED, RUNNING, Chat, ending
+from tests.contract.stores.worlds import Day
+
+
+async def test_one_id_sent_from_many_devices_at_once_is_one_turn(chat: Chat) -> None:
+    accepted = await asyncio.gather(*(chat.say("hello", owner=f"{chat.here}-{n % 3}") for n in range(12)))
+
+    assert len({a.turn.id for a in accepted}) == 1
+    assert sum(not a.duplicate for a in accepted) == 1
+    assert len({a.lease.owner for a in accepted if a.lease}) == 1
+    assert (await chat.world.today(chat.user_id)).messages == 1
+
+
+async def test_messages_sent_at_once_get_numbers_without_gaps_and_one_runs(chat: Chat) -> None:
+    accepted = await asyncio.gather(*(chat.say(str(n), waiting=20) for n in range(12)))
+
+    assert sorted(a.turn.number for a in accepted) == list(range(1, 13))
+    assert sum(a.started for a in accepted) == 1
+    running, waiting = await chat.store.open_turns(chat.user_id)
+    assert running
+    assert [running.number, *(turn.number for turn in waiting)] == list(range(1, 13))
+
+
+async def test_the_queue_never_grows_beyond_its_limit(chat: Chat) -> None:
+    await chat.running()
+    answers = await asyncio.gather(*(chat.say(str(n), waiting=3) for n in range(10)), return_exceptions=True)
+
+    assert sum(isinstance(answer, PlatformError) for answer in answers) == 7
+    assert len((await chat.store.open_turns(chat.user_id))[1]) == 3
+
+
+async def test_many_owners_claim_at_once_and_one_gets_it(chat: Chat) -> None:
+    await chat.say("hello", start=False)
+    await chat.expire()
+
+    claims = await asyncio.gather(*(chat.store.claim(chat.user_id, f"{chat.there}-{n}") for n in range(8)))
+
+    assert sum(claim is not None for claim in claims) == 1
+
+
+async def test_finishing_races_with_itself_and_charges_once(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    ends = [ending(turn, COMPLETED, str(n), usage=Usage(total_tokens=5), cost=Decimal(1)) for n in range(8)]
+
+    stored = await asyncio.gather(*(chat.store.finish(lease, end) for end in ends))
+
+    assert all(turn == stored[0] for turn in stored)
+    assert await chat.world.today(chat.user_id) == Day(2, 5, Decimal(1))
+
+
+async def test_a_takeover_racing_with_the_end_leaves_one_story(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    await chat.expire()
+
+    end, claim = await asyncio.gather(
+        chat.store.finish(lease, ending(turn, COMPLETED, "mine")),
+        chat.store.claim(chat.user_id, chat.there),
+        return_exceptions=True,
+    )
+
+    assert claim is not None
+    assert not isinstance(claim, BaseException)
+    if isinstance(end, FencedError):
+        assert claim.running
+        assert claim.running.id == turn.id
+    else:
+        assert not isinstance(end, BaseException)
+        assert (end.status, claim.running) == (COMPLETED, None)
+
+
+async def test_cancel_racing_with_start_is_either_never_run_or_marked(chat: Chat) -> None:
+    accepted = await chat.say("hello", start=False)
+    assert accepted.lease
+
+    started, cancelled = await asyncio.gather(
+        chat.store.start(accepted.lease), chat.store.request_cancel(chat.user_id, accepted.turn.id)
+    )
+
+    if started is None:
+        assert cancelled.status is CANCELLED
+    else:
+        assert (cancelled.status, cancelled.cancel_requested_at is not None) == (RUNNING, True)
+
+
+async def test_everything_at_once_never_deadlocks_and_keeps_one_turn_running(chat: Chat) -> None:
+    users = [chat, *[Chat(chat.world, await chat.world.sign_up()) for _ in range(3)]]
+    for user in users:
+        user.here = chat.here
+
+    async def live(user: Chat) -> None:
+        for n in range(4):
+            accepted = await user.say(f"{n}", ("enqueue", "interrupt")[n % 2], waiting=50)
+            assert accepted.lease
+            await user.store.request_cancel(user.user_id, accepted.turn.id)
+            started = await user.store.start(accepted.lease)
+            if started:
+                await user.end(accepted.lease, started.turn, (FAILED, COMPLETED)[n % 2], "text")
+            await user.store.renew(user.here)
+
+    await asyncio.gather(*(live(user) for user in users for _ in range(2)))
+
+    for user in users:
+        history = await user.world.history(user.user_id)
+        assert [message.position for message in history] == sorted({message.position for message in history})
