@@ -4,6 +4,7 @@ The platform's server looks for unowned turns and unfinished accounts in the sta
 tests leave open there.
 """
 
+import os
 import subprocess
 import tempfile
 import time
@@ -29,6 +30,7 @@ READY_SECONDS = 60
 @contextmanager
 def own_supabase(stack: RunningStack, database: str, *, confirm_email: bool = False) -> Iterator[dict[str, str]]:
     """A fresh, migrated project. Yields its variables, named as in `stack.env`."""
+    database = f"{database}_{os.getpid()}"  # several test runs may share a stack
     layout = Layout(stack.data_dir, api_port=0)
     owner_url = _with_database(stack.env["SUPABASE_DB_URL"], database)
     password = layout.secret("postgres_supabase_lite")
