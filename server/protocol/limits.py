@@ -21,6 +21,7 @@ class Limits:
     ping_seconds: float = 25.0
     pong_seconds: float = 10.0
     auth_seconds: float = 10.0
+    goodbye_seconds: float = 5.0
     turn_seconds: float = 240.0
     cancel_seconds: float = 5.0
     ticket_seconds: float = 30.0

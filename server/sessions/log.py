@@ -32,13 +32,13 @@ class Frame:
     seq: int
     type: str
     turn_id: str | None
+    attempt: int | None
     data: bytes
 
 
 @dataclass(slots=True)
 class _Entry:
     frame: Frame
-    attempt: int | None
     text: str | None
     at: datetime
     end: int  # bytes appended to the log up to and including this entry
@@ -78,7 +78,7 @@ class EventLog:
         if entries is None:
             entries = self._entries = deque()
         text = fields["text"] if type_ in DELTAS else None
-        entries.append(_Entry(Frame(seq, type_, turn_id, data), attempt, text, at, self.appended_bytes))
+        entries.append(_Entry(Frame(seq, type_, turn_id, attempt, data), text, at, self.appended_bytes))
         if len(entries) > self._limits.log_events or self.appended_bytes - self._bytes_before > self._limits.log_bytes:
             self._trim(entries)
         for subscription in self._subscriptions:
@@ -195,10 +195,10 @@ class Subscription:
             "seq": last.seq,
             "at": run[-1].at,
             "turn_id": last.turn_id,
-            "attempt": run[-1].attempt,
+            "attempt": last.attempt,
             "text": "".join(entry.text or "" for entry in run),
         }
-        return Frame(last.seq, last.type, last.turn_id, orjson.dumps(body, option=_UTC_Z))
+        return Frame(last.seq, last.type, last.turn_id, last.attempt, orjson.dumps(body, option=_UTC_Z))
 
 
 def _end_of_run(entries: list[_Entry], start: int) -> int:
@@ -206,13 +206,10 @@ def _end_of_run(entries: list[_Entry], start: int) -> int:
     first, stop = entries[start], start + 1
     if first.text is None:
         return stop
+    frame = first.frame
     while stop < len(entries):
-        other = entries[stop]
-        if (other.frame.type, other.frame.turn_id, other.attempt) != (
-            first.frame.type,
-            first.frame.turn_id,
-            first.attempt,
-        ):
+        other = entries[stop].frame
+        if (other.type, other.turn_id, other.attempt) != (frame.type, frame.turn_id, frame.attempt):
             break
         stop += 1
     return stop

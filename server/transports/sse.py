@@ -5,7 +5,7 @@ so a browser resumes by Last-Event-ID.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
 from server.ports import NewTurn, Principal
-from server.protocol.codes import SLOW_CONSUMER, TOKEN_EXPIRED, CloseCode, ErrorCode
+from server.protocol.codes import SLOW_CONSUMER, TOKEN_EXPIRED, TOO_MANY_CONNECTIONS, CloseCode, ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.frames import terminal_frame
@@ -28,9 +28,12 @@ from server.transports.outlet import Outlet, greeting
 class EventStreams:
     """Opens event streams on the users' sessions."""
 
-    def __init__(self, hub: SessionHub, limits: Limits) -> None:
+    def __init__(
+        self, hub: SessionHub, limits: Limits, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._hub = hub
         self._limits = limits
+        self._now = now
 
     async def stream_session(
         self, request: web.Request, principal: Principal, after: EventCursor | None
@@ -38,11 +41,9 @@ class EventStreams:
         """Everything of the session from `after` on, until shortly before proxies cut requests or the token expires."""
         stream = EventStream(self._limits)
         async with self._joined(stream, principal, after) as attachment, stream.open(request) as response:
-            stream.end_at(principal.expires_at)
+            stream.end_after(self._seconds_left(principal))
             await response.write(_event("ready", greeting(attachment, principal.user_id, self._limits)))
             await stream.relay(attachment, None)
-            if stream.closing is not None:
-                await response.write(_reconnect(stream.closing))
         return response
 
     async def stream_turn(self, request: web.Request, principal: Principal, new: NewTurn) -> web.StreamResponse:
@@ -52,18 +53,17 @@ class EventStreams:
             accepted = await self._hub.send(new)
             headers = {"Location": f"/api/v1/chat/turns/{accepted.turn.id}"}
             async with stream.open(request, headers) as response:
+                stream.end_after(self._seconds_left(principal))
                 if accepted.turn.status.ended:
                     await response.write(_event(accepted.turn.terminal_event, terminal_frame(accepted.turn)))
                     return response
                 if accepted.duplicate:
                     attachment.subscription.rewind()
-                await self._relay_turn(stream, attachment, accepted.turn)
+                await stream.relay(attachment, accepted.turn)
         return response
 
-    async def _relay_turn(self, stream: "EventStream", attachment: Attachment, turn: Turn) -> None:
-        await stream.relay(attachment, turn.id)
-        if stream.closing is not None and stream.response is not None:
-            await stream.response.write(_reconnect(stream.closing))
+    def _seconds_left(self, principal: Principal) -> float:
+        return (principal.expires_at - self._now()).total_seconds()
 
     @asynccontextmanager
     async def _joined(
@@ -72,9 +72,10 @@ class EventStreams:
         try:
             attachment = await self._hub.attach(principal.user_id, stream, after)
         except RefusedConnectionError as refused:
-            code = ErrorCode.DRAINING if refused.code.reason == "draining" else ErrorCode.RATE_LIMITED
-            message = None if code is ErrorCode.DRAINING else "Too many connections are open for this user."
-            raise PlatformError(code, message, retry_after=1.0) from refused
+            if refused.code is TOO_MANY_CONNECTIONS:
+                message = "Too many connections are open for this user."
+                raise PlatformError(ErrorCode.RATE_LIMITED, message, retry_after=1.0) from refused
+            raise PlatformError(ErrorCode.DRAINING, retry_after=1.0) from refused
         stream.subscription = attachment.subscription
         try:
             yield attachment
@@ -85,12 +86,12 @@ class EventStreams:
 class EventStream(Outlet):
     """One response that is written as the session goes on."""
 
-    __slots__ = ("_limits", "_timers", "_transport", "response")
+    __slots__ = ("_end", "_limits", "_transport", "response")
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()
         self._limits = limits
-        self._timers: list[asyncio.TimerHandle] = []
+        self._end: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self.response: EventSourceResponse | None = None
 
@@ -99,11 +100,11 @@ class EventStream(Outlet):
         if code is SLOW_CONSUMER and self._transport is not None:
             self._transport.abort()  # its buffer is full: nothing more can be said to it
 
-    def end_at(self, moment: datetime) -> None:
+    def end_after(self, token_seconds: float) -> None:
         """End with `event: reconnect` when the token expires, and before a proxy would cut a long request."""
-        remaining = (moment - datetime.now(UTC)).total_seconds()
-        seconds, code = min((remaining, TOKEN_EXPIRED), (self._limits.sse_lifetime_seconds, _LONG_ENOUGH), key=_first)
-        self._timers.append(asyncio.get_running_loop().call_later(max(seconds, 0.0), self.close, code))
+        lifetime = self._limits.sse_lifetime_seconds
+        seconds, code = (token_seconds, TOKEN_EXPIRED) if token_seconds < lifetime else (lifetime, _LONG_ENOUGH)
+        self._end = asyncio.get_running_loop().call_later(max(seconds, 0.0), self.close, code)
 
     @asynccontextmanager
     async def open(
@@ -111,12 +112,12 @@ class EventStream(Outlet):
     ) -> AsyncIterator[EventSourceResponse]:
         """Send the headers; at the end finish the response and stop everything that was set up for it."""
         response = EventSourceResponse(
-            headers={"Cache-Control": "no-store", **(headers or {})},
+            headers=headers,
             ping_interval=self._limits.sse_comment_seconds,
             allow_all_methods=True,
         )
-        if isinstance(request.transport, asyncio.Transport):
-            self._transport = request.transport
+        response.headers["Cache-Control"] = "no-store"
+        self._transport = request.transport
         await response.prepare(request)
         self.response = response
         try:
@@ -126,11 +127,11 @@ class EventStream(Outlet):
                 await response.write_eof()
         finally:
             response.stop_streaming()
-            for timer in self._timers:
-                timer.cancel()
+            if self._end is not None:
+                self._end.cancel()
 
-    async def relay(self, attachment: Attachment, turn_id: str | None) -> None:
-        """Write events until the stream is closed or, given a turn, until that turn's end."""
+    async def relay(self, attachment: Attachment, turn: Turn | None) -> None:
+        """Write events until the stream is closed or, given a turn, until the end of its attempt."""
         subscription, response = attachment.subscription, self.response
         assert response is not None
         epoch = subscription.cursor.epoch
@@ -140,20 +141,21 @@ class EventStream(Outlet):
             except LogTrimmedError:
                 self.close(SLOW_CONSUMER)
                 return
-            wanted = [frame for frame in frames if turn_id is None or frame.turn_id == turn_id]
+            wanted = frames if turn is None else [frame for frame in frames if _belongs(frame, turn)]
             if wanted:
                 await response.write(b"".join([_numbered(epoch, frame) for frame in wanted]))
-            if turn_id is not None and any(frame.type in TERMINAL for frame in wanted):
+            if turn is not None and any(frame.type in TERMINAL for frame in wanted):
                 return
             if not subscription.has_more and self.closing is None:
                 await self.wait()
+        await response.write(_reconnect(self.closing))
 
 
 _LONG_ENOUGH = CloseCode(1012, "reconnect", True, "The stream is renewed before a proxy cuts it.")
 
 
-def _first(pair: tuple[float, CloseCode]) -> float:
-    return pair[0]
+def _belongs(frame: Frame, turn: Turn) -> bool:
+    return frame.turn_id == turn.id and frame.attempt == turn.attempt
 
 
 def _event(type_: str, data: bytes) -> bytes:

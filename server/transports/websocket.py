@@ -5,6 +5,7 @@ A socket is nobody's until it is authenticated: only then does a `WebSocketConne
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -51,17 +52,24 @@ log = structlog.get_logger(__name__)
 _ANSWERED_FRAME_BYTES = 2 * 1024 * 1024
 """Frames above the protocol's limit but below this are answered with an error; larger ones are closed with 1009."""
 _UNREAD_ANSWERS = 256
-_GOODBYE_SECONDS = 5.0
 
 
 class WebSocketEndpoint:
     """Accepts sockets: origin, cursor, authentication, then a connection."""
 
-    def __init__(self, hub: SessionHub, authenticator: Authenticator, origins: Origins, limits: Limits) -> None:
+    def __init__(
+        self,
+        hub: SessionHub,
+        authenticator: Authenticator,
+        origins: Origins,
+        limits: Limits,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._hub = hub
         self._authenticator = authenticator
         self._origins = origins
         self._limits = limits
+        self._now = now
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         origin = request.headers.get("Origin")
@@ -71,7 +79,7 @@ class WebSocketEndpoint:
         header = request.headers.get("Authorization")
         principal = await self._authenticator.header(header) if header is not None else None
         socket = web.WebSocketResponse(
-            timeout=_GOODBYE_SECONDS, autoping=False, compress=False, max_msg_size=_ANSWERED_FRAME_BYTES
+            timeout=self._limits.goodbye_seconds, autoping=False, compress=False, max_msg_size=_ANSWERED_FRAME_BYTES
         )
         if not socket.can_prepare(request).ok:
             raise PlatformError(ErrorCode.INVALID_REQUEST, "This path speaks WebSocket.")
@@ -79,7 +87,14 @@ class WebSocketEndpoint:
         try:
             if principal is None:
                 principal = await self._introduce(socket, request.query.get("ticket"))
-            connection = WebSocketConnection(socket, self._hub, self._authenticator, self._limits, principal)
+            connection = WebSocketConnection(
+                socket,
+                principal,
+                hub=self._hub,
+                authenticator=self._authenticator,
+                limits=self._limits,
+                now=self._now,
+            )
             await connection.serve(after, request.transport)
         except RefusedConnectionError as refused:
             await _close(socket, refused.code)
@@ -114,6 +129,8 @@ class WebSocketConnection(Outlet):
         "_hub",
         "_keepalive",
         "_limits",
+        "_now",
+        "_obeying",
         "_ping_due",
         "_principal",
         "_socket",
@@ -124,26 +141,30 @@ class WebSocketConnection(Outlet):
     def __init__(
         self,
         socket: web.WebSocketResponse,
+        principal: Principal,
+        *,
         hub: SessionHub,
         authenticator: Authenticator,
         limits: Limits,
-        principal: Principal,
+        now: Callable[[], datetime],
     ) -> None:
         super().__init__()
         self._socket = socket
         self._hub = hub
         self._authenticator = authenticator
         self._limits = limits
+        self._now = now
         self._principal = principal
         self._answers: list[bytes] = []
         self._ping_due = False
         self._heard = True
+        self._obeying = False
         self._keepalive: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
-        self._transport: asyncio.BaseTransport | None = None
+        self._transport: asyncio.Transport | None = None
         self._writer: asyncio.Task[None] | None = None
 
-    async def serve(self, after: EventCursor | None, transport: asyncio.BaseTransport | None) -> None:
+    async def serve(self, after: EventCursor | None, transport: asyncio.Transport | None) -> None:
         """Join the session and carry frames both ways. Raises RefusedConnectionError, PlatformError if it cannot."""
         self._transport = transport
         attachment = await self._hub.attach(self._principal.user_id, self, after)
@@ -168,8 +189,8 @@ class WebSocketConnection(Outlet):
         super().close(code)
         if code is SLOW_CONSUMER and self._writer is not None:
             self._writer.cancel()
-        if isinstance(self._transport, asyncio.Transport):
-            asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, self._transport.abort)
+        if self._transport is not None:
+            asyncio.get_running_loop().call_later(self._limits.goodbye_seconds, self._transport.abort)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -232,6 +253,7 @@ class WebSocketConnection(Outlet):
 
     async def _take(self, text: str) -> None:
         frame_id: str | None = None
+        self._obeying = True
         try:
             frame = parse_client_frame(text, self._limits.frame_bytes)
             frame_id = frame.id or (frame.client_message_id if isinstance(frame, MessageFrame) else None)
@@ -240,6 +262,11 @@ class WebSocketConnection(Outlet):
             self._answer(error_frame(error, frame_id))
             if error.code is ErrorCode.ACCOUNT_BLOCKED:
                 self.close(ACCOUNT_CLOSED)
+        except Exception:
+            log.exception("websocket.command_failed", user_id=self._principal.user_id)
+            self._answer(error_frame(PlatformError(ErrorCode.INTERNAL_ERROR), frame_id))
+        finally:
+            self._obeying = False
 
     async def _obey(self, frame: AnyClientFrame) -> None:
         user_id = self._principal.user_id
@@ -294,7 +321,7 @@ class WebSocketConnection(Outlet):
     def _watch_expiry(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
-        remaining = (self._principal.expires_at - datetime.now(UTC)).total_seconds()
+        remaining = (self._principal.expires_at - self._now()).total_seconds()
         self._expiry = asyncio.get_running_loop().call_later(max(remaining, 0.0), self.close, TOKEN_EXPIRED)
 
     def _schedule_ping(self) -> None:
@@ -306,7 +333,7 @@ class WebSocketConnection(Outlet):
         self._keepalive = asyncio.get_running_loop().call_later(self._limits.pong_seconds, self._expect_pong)
 
     def _expect_pong(self) -> None:
-        if self._heard:
+        if self._heard or self._obeying:  # while a command is carried out nothing is read, pongs neither
             self._schedule_ping()
         else:
             self.close(NO_PONG)

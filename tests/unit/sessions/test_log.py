@@ -15,7 +15,7 @@ from server.sessions.log import EventLog, Frame, LogTrimmedError
 LIMITS = Limits()
 KINDS = ("message.delta", "reasoning.delta", "tool.called", "turn.started")
 Written = tuple[str, str, int, str]
-events = st.lists(
+event_lists = st.lists(
     st.tuples(st.sampled_from(KINDS), st.sampled_from(("t1", "t2")), st.integers(1, 2), st.text(max_size=5)),
     max_size=40,
 )
@@ -34,7 +34,7 @@ def _told(read: list[dict[str, Any]]) -> list[tuple[str, str, int, str]]:
     """What was read, with adjacent deltas of one kind, turn and attempt as one: equal however frames were joined."""
     told: list[tuple[str, str, int, str]] = []
     for event in read:
-        key = (event["type"], event["turn_id"], event["attempt"])
+        key = (str(event["type"]), str(event["turn_id"]), int(event["attempt"]))
         if key[0].endswith("delta") and told and told[-1][:3] == key:
             told[-1] = (*key, told[-1][3] + event["text"])
         else:
@@ -46,7 +46,7 @@ def _nothing() -> None:
     return None
 
 
-@given(written=events, takes=st.lists(st.integers(0, 39), max_size=5))
+@given(written=event_lists, takes=st.lists(st.integers(0, 39), max_size=5))
 def test_events_are_gapless_and_ordered_however_often_a_reader_looks(written: list[Written], takes: list[int]) -> None:
     log = EventLog(LIMITS)
     reader = log.subscribe(None, _nothing)
@@ -64,7 +64,7 @@ def test_events_are_gapless_and_ordered_however_often_a_reader_looks(written: li
     assert position == len(written)
 
 
-@given(written=events)
+@given(written=event_lists)
 def test_a_client_that_resumes_from_any_cursor_reads_what_one_that_never_dropped_did(written: list[Written]) -> None:
     log = EventLog(LIMITS)
     steady = log.subscribe(None, _nothing)
@@ -173,7 +173,7 @@ def test_a_closed_reader_is_not_woken_and_closing_it_again_does_nothing() -> Non
 def test_a_reader_that_leaves_while_it_is_woken_keeps_nobody_from_being_woken() -> None:
     log = EventLog(LIMITS)
     woken: list[str] = []
-    leaving = log.subscribe(None, lambda: leaving.close())
+    leaving = log.subscribe(None, lambda: leaving.close())  # noqa: PLW0108 - it is only just being made
     log.subscribe(None, lambda: woken.append("second"))
     _write(log, [("message.delta", "t1", 1, "a")])
     assert woken == ["second"]

@@ -1,4 +1,4 @@
-"""Invariants of reading: any cursor, any moment, any number of drops gives the same text, and the end has the last word."""
+"""Invariants of reading: any cursor, any moment, any number of drops give the same text; the end has the last word."""
 
 import asyncio
 from typing import Any
@@ -50,7 +50,7 @@ def _texts(events: list[dict[str, Any]]) -> dict[str, str]:
     drops=st.lists(st.tuples(st.integers(0, 12), st.integers(1, 6), st.sampled_from(("cursor", "no cursor", "stale"))))
 )
 def test_a_device_that_drops_at_any_moments_shows_the_same_text(drops: list[tuple[int, int, str]]) -> None:
-    """Each drop: after so many tenths of a second, for so many, coming back with its cursor, without, or with an old one."""
+    """Each drop: after so many tenths of a second, for so many, coming back with its cursor, none, or an old one."""
 
     async def play() -> None:
         async with World(reply=Reply(words=tuple(f"w{n} " for n in range(40)), per_word=0.1)) as world:

@@ -148,6 +148,10 @@ class Prices:
         return usage.total_tokens * _PRICE
 
 
+def message(user_id: str, content: str, message_id: str, on_busy: OnBusy = "enqueue") -> NewTurn:
+    return NewTurn(user_id, message_id, content, hashlib.sha256(content.encode()).hexdigest(), on_busy)
+
+
 def agent_of(user_id: str) -> AgentHandle:
     return AgentHandle(f"member-{user_id}", f"agent-{user_id}", f"conversation-{user_id}")
 
@@ -191,10 +195,7 @@ class Process:
     async def send(
         self, user_id: str, content: str, *, message_id: str | None = None, on_busy: OnBusy = "enqueue"
     ) -> Accepted:
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        return await self.hub.send(
-            NewTurn(user_id, message_id or f"{self.name}-{next(self._ids)}", content, digest, on_busy)
-        )
+        return await self.hub.send(message(user_id, content, message_id or f"{self.name}-{next(self._ids)}", on_busy))
 
     async def retry(self, user_id: str, turn_id: str) -> Accepted:
         return await self.hub.retry(user_id, turn_id)

@@ -1,0 +1,75 @@
+"""A WebSocket client made of bytes, for what a well-behaved client cannot be made to send or to leave unread."""
+
+import asyncio
+import base64
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+from tests.unit.transports.site import Site
+
+
+class RawSocket:
+    """Frames as they are on the wire. What is not asked for is not read."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, site: Site, user_id: str, *, receive_buffer: int | None = None) -> AsyncIterator[Self]:
+        """A socket of this user that has read its greeting. `receive_buffer` in bytes."""
+        plain = socket.socket()
+        plain.setblocking(False)
+        if receive_buffer is not None:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", site.server.port))
+        reader, writer = await asyncio.open_connection(sock=plain, limit=4096)
+        key = base64.b64encode(os.urandom(16)).decode()
+        writer.write(
+            f"GET /stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+            f"Authorization: Bearer {site.token(user_id)}\r\n\r\n".encode()
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        raw = cls(reader, writer)
+        await raw.frame()
+        try:
+            yield raw
+        finally:
+            writer.transport.abort()
+
+    def write(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    def send(self, opcode: int, payload: bytes, *, final: bool = True, masked: bool = True) -> None:
+        assert len(payload) < 126
+        head = bytes(((0x80 if final else 0) | opcode, (0x80 if masked else 0) | len(payload)))
+        mask = b"\1\2\3\4"
+        body = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+        self.write(head + mask + body if masked else head + payload)
+
+    async def frame(self) -> tuple[int, bytes]:
+        """The next frame: opcode and payload. Raises asyncio.IncompleteReadError at the end of the connection."""
+        first, length = await self._reader.readexactly(2)
+        if length == 126:
+            length = int.from_bytes(await self._reader.readexactly(2))
+        elif length == 127:
+            length = int.from_bytes(await self._reader.readexactly(8))
+        return first & 0x0F, await self._reader.readexactly(length)
+
+    async def close_code(self) -> int | None:
+        """Read to the end. The code of the close frame; None where the connection just ended."""
+        try:
+            while True:
+                opcode, payload = await self.frame()
+                if opcode == 0x8:
+                    return int.from_bytes(payload[:2])
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
