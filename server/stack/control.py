@@ -46,7 +46,7 @@ def status(data_dir: Path) -> list[ServiceStatus]:
         if state is State.RUNNING and not alive:
             state = State.RESTARTING  # it died this instant, and `chat up` has yet to say so
         pid = service.pid if alive else None
-        memory = instance.group_memory(pid) if pid else None
+        memory = instance.tree_memory(pid) if pid else None
         rows.append(ServiceStatus(service.name, pid, service.port, state.value, memory))
     return rows
 

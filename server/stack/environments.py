@@ -20,6 +20,10 @@ from server.stack.service import Command, Progress, StackError
 REQUIREMENTS = Path(__file__).parent / "requirements"
 SETTINGS_OF_OTHERS = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")
 STAMP = ".installed"
+UNREACHABLE = "the package registry cannot be reached; check the network (and proxy), then retry"
+REASONS = processes.DISK_FULL | dict.fromkeys(
+    ("Connection refused", "ECONNREFUSED", "dns error", "ENOTFOUND", "EAI_AGAIN", "ETIMEDOUT", "timed out"), UNREACHABLE
+)
 
 
 class PythonEnvironment:
@@ -190,7 +194,7 @@ def _find_uv() -> str | None:
 async def _install_step(layout: Layout, name: str, argv: list[str], cwd: Path | None = None) -> None:
     # uv reads the settings of the project it is run in, and those of the user: only the latter are meant here.
     command = Command(argv=tuple(argv), env=_install_environment(layout.environ), cwd=cwd or Path("/"))
-    await processes.run(command, layout.log(f"install-{name}"), f"installing {name}")
+    await processes.run(command, layout.log(f"install-{name}"), f"installing {name}", REASONS)
 
 
 def _install_environment(environ: Mapping[str, str]) -> dict[str, str]:

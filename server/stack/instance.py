@@ -89,11 +89,8 @@ def read_state(root: Path) -> list[ServiceState]:
 
 def start_time(pid: int) -> int | None:
     """When the kernel started the process (clock ticks since boot); with the pid it names a process for good."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    return int(stat.rpartition(")")[2].split()[19])
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
 
 
 def is_alive(service: ServiceState) -> bool:
@@ -101,15 +98,18 @@ def is_alive(service: ServiceState) -> bool:
     return service.pid is not None and service.started is not None and start_time(service.pid) == service.started
 
 
-def group_memory(pid: int) -> int:
-    """Resident memory of the process's group in bytes, pages shared among its processes counted once between them."""
-    total = 0
+def tree_memory(pid: int) -> int:
+    """Resident memory of a process and its descendants in bytes, pages that several share counted once between them."""
+    children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        with contextlib.suppress(OSError, ProcessLookupError, ValueError):
-            if os.getpgid(int(folder.name)) == pid:
-                total += _memory(folder)
+        if folder.name.isdigit() and (fields := _stat(int(folder.name))):
+            children.setdefault(int(fields[1]), []).append(int(folder.name))
+    total, pids = 0, [pid]
+    while pids:
+        process = pids.pop()
+        pids += children.get(process, [])
+        with contextlib.suppress(OSError):
+            total += _memory(Path(f"/proc/{process}"))
     return total
 
 
@@ -130,6 +130,14 @@ def ask_to_stop(pid: int, how: signal.Signals) -> None:
         pass
     except PermissionError:
         raise StackError(f"process {pid} belongs to another user; stop it as that user") from None
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/<pid>/stat after the program's name: state, parent, …; None if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
 
 
 def _memory(folder: Path) -> int:

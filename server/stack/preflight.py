@@ -10,8 +10,8 @@ from pathlib import Path
 from server.stack.service import StackError
 
 GIB = 1024**3
-INSTALL_BYTES = 5 * GIB
-"""Free disk asked for while something is not installed: all environments are about 3 GB, downloads come on top."""
+INSTALL_BYTES = 4 * GIB
+"""Free disk asked for while something is not installed: all environments are about 2.5 GB, downloads come on top."""
 RUN_BYTES = GIB // 5
 
 

@@ -11,7 +11,7 @@ import pwd
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +21,7 @@ from server.stack.service import Account, Command, StackError
 LOG_LIMIT = 20 * 1024 * 1024
 """A service's log is set aside as `.1` when it is found longer than this many bytes at a start."""
 
+DISK_FULL = {os.strerror(errno.ENOSPC): "the disk is full; free some space and retry"}
 LINE_BYTES = 400
 """A generous guess at the length of a log's lines, to find the last ones without reading it all."""
 
@@ -42,10 +43,10 @@ async def start(command: Command, log: Path) -> asyncio.subprocess.Process:
             raise StackError(f"{command.argv[0]} cannot be started: {error.strerror}") from error
 
 
-async def run(command: Command, log: Path, doing: str) -> None:
+async def run(command: Command, log: Path, doing: str, reasons: Mapping[str, str] = DISK_FULL) -> None:
     """Run the command to its end; when cancelled, its whole process group is killed.
 
-    Raises StackError, `doing` and the last line of the output in its sentence, if it fails."""
+    Raises StackError if it fails: the reason whose phrase is in the output, else the output's last line."""
     began = _size(log)
     process = await start(command, log)
     try:
@@ -57,8 +58,9 @@ async def run(command: Command, log: Path, doing: str) -> None:
     if code == 0:
         return
     output = _from(log, began)
-    if os.strerror(errno.ENOSPC) in output:
-        raise StackError(f"{doing} failed: the disk is full; free some space and retry")
+    for phrase, reason in reasons.items():
+        if phrase in output:
+            raise StackError(f"{doing} failed: {reason} (more in {log})")
     raise StackError(f"{doing} failed: {last_line(output) or f'exit code {code}'} (more in {log})")
 
 

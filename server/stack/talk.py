@@ -52,6 +52,7 @@ async def _converse(socket: aiohttp.ClientWebSocketResponse, lines: "asyncio.Que
         click.secho("you   ", fg="cyan", nl=False)
         line = await lines.get()
         if line is None:
+            click.echo()
             return
         if not line.strip():
             continue

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ class Installs:
         self.fail_at: int | None = None
         monkeypatch.setattr(processes, "run", self._run)
 
-    async def _run(self, command: Command, log: Path, doing: str) -> None:
+    async def _run(self, command: Command, log: Path, doing: str, reasons: Mapping[str, str]) -> None:
         self.steps.append(command.argv)
         if len(self.steps) == self.fail_at:
             raise StackError(f"{doing} failed")
@@ -86,7 +87,7 @@ async def test_installing_is_not_bent_by_the_callers_python_settings(
 ) -> None:
     seen: list[Command] = []
 
-    async def run(command: Command, log: Path, doing: str) -> None:
+    async def run(command: Command, log: Path, doing: str, reasons: Mapping[str, str]) -> None:
         seen.append(command)
         PythonEnvironment(caller, "letta").folder.mkdir(parents=True, exist_ok=True)
 

@@ -42,5 +42,5 @@ def test_an_installation_asks_for_more_disk_than_a_run(tmp_path: Path, monkeypat
     usage = namedtuple("usage", ("total", "used", "free"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, preflight.GIB))
     preflight.check_disk(tmp_path, installed=True)
-    with pytest.raises(StackError, match=r"1\.0 GB of free disk and 5\.0 GB are needed"):
+    with pytest.raises(StackError, match=r"1\.0 GB of free disk and 4\.0 GB are needed"):
         preflight.check_disk(tmp_path, installed=False)

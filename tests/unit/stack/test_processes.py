@@ -60,6 +60,16 @@ async def test_a_full_disk_is_recognised_in_the_output(layout: Layout) -> None:
         await processes.run(shell(script), layout.log("step"), "stepping")
 
 
+async def test_a_known_reason_is_told_instead_of_the_last_line(layout: Layout) -> None:
+    with pytest.raises(StackError, match=r"^stepping failed: nobody there \(more in "):
+        await processes.run(
+            shell("echo 'ECONNREFUSED'; echo see the manual; exit 1"),
+            layout.log("step"),
+            "stepping",
+            {"ECONNREFUSED": "nobody there"},
+        )
+
+
 async def test_a_program_that_does_not_exist_is_named(layout: Layout) -> None:
     with pytest.raises(StackError, match="no-such-program"):
         await processes.run(command("no-such-program"), layout.log("step"), "stepping")
