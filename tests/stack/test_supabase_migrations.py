@@ -84,6 +84,55 @@ def test_a_failing_migration_is_undone_whole_and_named(dsn: str, tmp_path: Path)
     assert [version for version, _, _ in recorded(dsn)] == ["1"]
 
 
+@pytest.fixture
+def hosted(dsn: str) -> Iterator[str]:
+    """The database as a hosted project has it: its owner is no superuser, and new objects are open to every client."""
+    role = sql.Identifier(f"owner_{uuid.uuid4().hex}")
+    with psycopg.connect(dsn, autocommit=True) as cluster:
+        name = sql.Identifier(cluster.info.dbname)
+        for statement in (
+            "create role {role} login password 'x' nosuperuser bypassrls",
+            "grant anon, authenticated, service_role to {role}",
+            "grant create on database {name} to {role}",
+            "alter schema public owner to {role}",
+            "grant usage on schema public, auth to anon, authenticated, service_role, {role}",
+            "grant all on auth.users to {role}",
+            "alter default privileges for role {role} in schema public"
+            " grant all on tables to anon, authenticated, service_role",
+            "alter default privileges for role {role} in schema public"
+            " grant execute on functions to anon, authenticated, service_role",
+        ):
+            cluster.execute(sql.SQL(statement).format(role=role, name=name))
+        login = f"postgresql://{role.as_string().strip(chr(34))}:x@"
+        yield login + dsn.rpartition("@")[2]
+        cluster.execute(sql.SQL("reassign owned by {role} to current_user").format(role=role))
+        cluster.execute(sql.SQL("drop owned by {role} cascade; drop role {role}").format(role=role))
+
+
+def test_a_hosted_projects_open_defaults_open_nothing_of_ours(dsn: str, hosted: str) -> None:
+    assert apply_migrations(hosted, MIGRATIONS) == VERSIONS
+
+    user_id = str(uuid.uuid4())
+    accept = "select public.accept_turn(%s, 'id', 'hello', 'hash', 'enqueue', 'me', true, 8) ->> 'outcome'"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("insert into auth.users (id, email) values (%s, 'ann@example.com')", [user_id])
+        connection.execute("set role service_role")
+        assert connection.execute(accept, [user_id]).fetchone() == ("ok",)
+        for role in ("anon", "authenticated"):
+            connection.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
+            for attempt in (
+                "select litellm_key from public.user_profiles",
+                "select run_id from public.turns",
+                "select * from public.sessions",
+                "truncate public.messages",
+                "delete from public.usage_metrics where true",
+                "select public.get_turn(null, null)",
+                "select private.lease()",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(attempt)
+
+
 def test_the_command_reports_what_it_did(dsn: str) -> None:
     first = CliRunner().invoke(main, ["migrate", "--db-url", dsn])
     again = CliRunner().invoke(main, ["migrate"], env={"SUPABASE_DB_URL": dsn})
