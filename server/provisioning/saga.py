@@ -4,7 +4,8 @@ Whoever runs next continues from what is stored. Touches the account store and, 
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -18,9 +19,13 @@ from server.provisioning.steps import STEPS, UNDER_REPAIR, Job, Step, Workshop
 
 log = structlog.get_logger(__name__)
 
-CLAIM_SECONDS: Final = 60.0
+CLAIM_SECONDS: Final = 15.0
+"""How long a claim outlives its holder. Short, since a new user's first message waits for it after a crash."""
+PULSE_SECONDS: Final = 4.0
+"""How often a claim is renewed while a step takes its time."""
+SAFE_SECONDS: Final = 10.0
+"""A step whose claim could not be renewed for so long is stopped: no two runners ever work on one user."""
 STEP_SECONDS: Final = 45.0
-"""A step ends well before its claim, so that no two runners ever work on one user."""
 
 Observer = Callable[[str, AgentStatus, str | None], None]
 """Told of each change of a user's status or its reason: user id, status, reason. Must not raise."""
@@ -60,7 +65,7 @@ class Saga:
         started = time.monotonic()
         outcome = "done"
         try:
-            async with asyncio.timeout(STEP_SECONDS):
+            async with asyncio.timeout(STEP_SECONDS), self._kept(claim):
                 change = await step.run(self._workshop, job)
             return await self._record(claim, account, replace(change, intent=""))
         except FencedError:
@@ -77,6 +82,32 @@ class Saga:
         finally:
             duration_ms = round((time.monotonic() - started) * 1000)
             log.info("saga.step", user_id=account.user_id, step=step.name, outcome=outcome, duration_ms=duration_ms)
+
+    @asynccontextmanager
+    async def _kept(self, claim: ProvisioningClaim) -> AsyncIterator[None]:
+        """Renew the claim beside a step. Raises TimeoutError inside when that was not possible in time."""
+        async with asyncio.timeout(SAFE_SECONDS) as safe:
+            pulse = asyncio.create_task(self._renew(claim, safe))
+            try:
+                yield
+            finally:
+                pulse.cancel()
+                await asyncio.gather(pulse, return_exceptions=True)
+
+    async def _renew(self, claim: ProvisioningClaim, safe: asyncio.Timeout) -> None:
+        now = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(PULSE_SECONDS)
+            asked_at = now()
+            try:
+                await self._store.record(claim, AccountChange())
+            except FencedError:
+                safe.reschedule(now())
+                return
+            except PlatformError as error:
+                log.warning("saga.claim_not_renewed", user_id=claim.user_id, code=error.code)
+            else:
+                safe.reschedule(asked_at + SAFE_SECONDS)
 
     async def _give_up(self, claim: ProvisioningClaim, account: Account, failure: ProvisioningError) -> None:
         """Store why. The intent stays, as it is not known whether the step took effect; so does an active agent, unless

@@ -62,7 +62,7 @@ end
 $$;
 
 -- Store a step's intent or result. The patch is the text of an object of columns; those it leaves out stay, '' clears a
--- text. The claim is good for at least another minute. Provisioning never reopens an account that is blocked or being deleted.
+-- text. The claim is good for another 15 s. Provisioning never reopens an account that is blocked or being deleted.
 create function public.record_provisioning(p_user_id uuid, p_fence bigint, p_patch text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -87,7 +87,7 @@ begin
     letta_conversation_id = coalesce(v_patch ->> 'letta_conversation_id', letta_conversation_id),
     config_hash = coalesce(v_patch ->> 'config_hash', config_hash),
     intent = nullif(coalesce(v_patch ->> 'intent', intent), ''),
-    provisioning_expires_at = greatest(provisioning_expires_at, clock_timestamp() + interval '60 seconds'),
+    provisioning_expires_at = greatest(provisioning_expires_at, clock_timestamp() + interval '15 seconds'),
     updated_at = clock_timestamp()
   where id = p_user_id and provisioning_fence = p_fence and provisioning_owner is not null
   returning * into v_profile;

@@ -12,7 +12,7 @@ from server.protocol.shapes import AgentStatus
 from tests.fakes.database import MemoryDatabase, ProfileRow
 
 T = TypeVar("T")
-RENEWED_BY_RECORD = timedelta(seconds=60)
+RENEWED_BY_RECORD = timedelta(seconds=15)
 CLOSED = (AgentStatus.BLOCKED, AgentStatus.DELETING)
 
 

@@ -8,6 +8,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from server.provisioning.provisioner import CONCURRENT_RUNS, REMEMBERED_SECONDS
+from server.provisioning.saga import CLAIM_SECONDS
 from tests.unit.provisioning.world import ANN, OTHER_TEMPLATE, Killed, World, unavailable
 
 EMAIL = "ann@example.com"
@@ -98,7 +99,7 @@ async def test_the_work_of_a_dead_instance_is_taken_over_when_its_claim_expires(
     died = world.now
     await world.process().ready(ANN, timeout=600)
     world.assert_one_of_everything()
-    assert (world.now - died).total_seconds() >= 59
+    assert (world.now - died).total_seconds() >= CLAIM_SECONDS
 
 
 async def test_an_instance_whose_claim_was_taken_over_changes_nothing_more(world: World) -> None:

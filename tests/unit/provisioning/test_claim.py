@@ -1,0 +1,77 @@
+"""The claim on a user while a step takes long: kept by renewing it, and given up where it cannot be renewed."""
+
+import asyncio
+
+import pytest
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.provisioning.saga import CLAIM_SECONDS, SAFE_SECONDS, ProvisioningError
+from tests.unit.provisioning.world import ANN, World
+from tests.virtual_time import now, virtual_time
+
+
+EMAIL = "ann@example.com"
+
+
+def world_in_loop_time() -> World:
+    """A world whose database goes by the loop's clock."""
+    world = World()
+    world.database.clock = now
+    return world
+
+
+@virtual_time
+async def test_a_step_longer_than_the_claim_keeps_it() -> None:
+    world = world_in_loop_time()
+
+    async def slow(operation: str) -> None:
+        if operation == "ensure_agent":
+            await asyncio.sleep(2 * CLAIM_SECONDS)
+
+    world.intercept(slow)
+    working = asyncio.create_task(world.process().attempt(ANN, thorough=False))
+    await world.store.ensure(ANN, EMAIL, None)
+    await asyncio.sleep(1.5 * CLAIM_SECONDS)
+    assert await world.store.claim(ANN, "another instance", CLAIM_SECONDS) is None
+    await working
+    world.assert_one_of_everything()
+
+
+@virtual_time
+async def test_a_step_is_stopped_before_a_claim_runs_out_that_cannot_be_renewed() -> None:
+    world = world_in_loop_time()
+    began: list[float] = []
+
+    async def cut_off(operation: str) -> None:
+        if operation == "ensure_agent":
+            began.append(asyncio.get_running_loop().time())
+            await asyncio.Event().wait()
+        elif operation == "record" and began:
+            raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+
+    world.intercept(cut_off)
+    await world.store.ensure(ANN, EMAIL, None)
+    with pytest.raises(ProvisioningError):
+        await world.process().attempt(ANN)
+    assert asyncio.get_running_loop().time() - began[0] == pytest.approx(SAFE_SECONDS)
+    assert SAFE_SECONDS < CLAIM_SECONDS
+
+
+@virtual_time
+async def test_a_step_is_stopped_at_once_when_another_instance_took_the_claim() -> None:
+    world = world_in_loop_time()
+
+    async def stuck(operation: str) -> None:
+        if operation == "ensure_agent":
+            await asyncio.Event().wait()
+
+    world.intercept(stuck)
+    await world.store.ensure(ANN, EMAIL, None)
+    working = asyncio.create_task(world.process().attempt(ANN))
+    await asyncio.sleep(1.0)
+    world.database.profiles[ANN].fence += 1
+    with pytest.raises(PlatformError) as failure:
+        await working
+    assert failure.value.code is ErrorCode.AGENT_UNAVAILABLE
+    assert asyncio.get_running_loop().time() < 1_000.0 + SAFE_SECONDS
