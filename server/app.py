@@ -55,9 +55,10 @@ log = structlog.get_logger(__name__)
 class Life:
     """The server's own life cycle, for whoever runs it."""
 
-    def __init__(self, lifecycle: Lifecycle, hub: SessionHub) -> None:
+    def __init__(self, lifecycle: Lifecycle, hub: SessionHub, repair: "asyncio.Task[None]") -> None:
         self._lifecycle = lifecycle
         self._hub = hub
+        self._repair = repair
 
     def started(self) -> None:
         """From now on this instance takes traffic."""
@@ -66,6 +67,7 @@ class Life:
     async def drain(self, seconds: float) -> None:
         """Not ready, no new turns, running ones finish within `seconds`, clients are sent to reconnect."""
         self._lifecycle.phase = "draining"
+        self._repair.cancel()  # two versions at once would undo each other's configuration of agents
         await self._hub.drain(seconds)
 
 
@@ -149,12 +151,11 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     app[appkeys.READINESS] = Readiness(
         (SupabaseProbe(supabase), LettaProbe(letta), LiteLLMProbe(litellm)), app[appkeys.LIFECYCLE]
     )
-    app[LIFE] = Life(app[appkeys.LIFECYCLE], hub)
-
     stack.push_async_callback(provisioner.aclose)
     await stack.enter_async_context(hub.running())
     repair = asyncio.create_task(RepairLoop(provisioner, accounts, template.hash).run())
     stack.push_async_callback(_cancel, repair)
+    app[LIFE] = Life(app[appkeys.LIFECYCLE], hub, repair)
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

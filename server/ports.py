@@ -245,7 +245,9 @@ class AgentHandle:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    role: Literal["user", "system"]
+    """One message of a send. `assistant`: something the agent said before and does not remember."""
+
+    role: Literal["user", "assistant"]
     content: str
 
 

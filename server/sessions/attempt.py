@@ -38,6 +38,8 @@ _BUSY_ATTEMPTS = 3
 _TIMED_OUT = TurnError(ErrorCode.TURN_TIMEOUT, "The reply took longer than the limit.", retryable=True)
 _LOST = TurnError(ErrorCode.LETTA_UNAVAILABLE, "The agent was lost in the middle of its reply.", retryable=True)
 
+_INTERRUPTED = " […] (interrupted)"
+
 EndStatus = Literal[TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED, TurnStatus.UNSENT]
 
 
@@ -352,8 +354,7 @@ def remind(forgotten: Forgotten) -> list[OutgoingMessage]:
     user = OutgoingMessage("user", forgotten.user_text)
     if not forgotten.partial_reply:
         return [user]
-    note = f"(The reply to this was interrupted. The user has seen this much of it: {forgotten.partial_reply})"
-    return [user, OutgoingMessage("user", note)]
+    return [user, OutgoingMessage("assistant", f"{forgotten.partial_reply}{_INTERRUPTED}")]
 
 
 async def _cancel_and_wait(*tasks: "asyncio.Future[Any] | None") -> None:

@@ -28,11 +28,15 @@ async def test_events_are_numbered_without_gaps_and_a_turn_ends_once(ada: ChatUs
         ack = await device.say("SLOW 12 0.02")
         await device.end_of(ack["turn_id"])
         events = device.events_of(ack["turn_id"])
-    numbered = [frame for frame in device.frames if "seq" in frame]
-    numbers = [n for frame in numbered for n in range(int(frame.get("first_seq", frame["seq"])), frame["seq"] + 1)]
+    numbers = [n for frame in device.frames if "seq" in frame for n in _numbers(frame)]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     assert events[0]["type"] == "turn.started"
     assert [e["type"] for e in events if e["type"].startswith("turn.")] == ["turn.started", "turn.completed"]
+
+
+def _numbers(frame: dict[str, Any]) -> range:
+    """The numbers of the events that a frame holds."""
+    return range(frame["first_seq"] if "first_seq" in frame else frame["seq"], frame["seq"] + 1)
 
 
 async def test_words_arrive_while_the_model_still_speaks(stack: Any, http: Any, ada: ChatUser) -> None:

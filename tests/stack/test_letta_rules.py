@@ -208,7 +208,7 @@ async def test_rule_no_otid(world: LettaWorld, agent: AgentHandle) -> None:
 async def test_rule_several_messages(world: LettaWorld, agent: AgentHandle) -> None:
     messages = [
         OutgoingMessage("user", "What I said before."),
-        OutgoingMessage("system", "The reply to this was interrupted."),
+        OutgoingMessage("assistant", "The reply so far (interrupted)"),
         OutgoingMessage("user", "ECHO one answer"),
     ]
     async with world.gateway.send(agent, messages) as events:

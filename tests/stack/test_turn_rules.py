@@ -103,12 +103,15 @@ async def test_the_agent_is_reminded_once_of_what_it_forgot(stack: Any, http: An
         for text in (first, second):
             await device.end_of((await device.say(text))["turn_id"])
     (asked,) = await stack.model_log(http, first[5:])
-    users = [str(m["content"]) for m in asked["messages"] if m["role"] == "user"]
-    assert sum(marker in text for text in users) == 1
-    assert any("w0 w1" in text for text in users)
+    assert sum(marker in text for text in _said(asked, "user")) == 1
+    assert any("w0 w1" in text and "interrupted" in text for text in _said(asked, "assistant"))
     (asked,) = await stack.model_log(http, second[5:])
-    users = [str(m["content"]) for m in asked["messages"] if m["role"] == "user"]
-    assert sum(marker in text for text in users) == 1
+    assert sum(marker in text for text in _said(asked, "user")) == 1
+
+
+def _said(request: dict[str, Any], role: str) -> list[str]:
+    """The texts of one role in a prompt."""
+    return [str(message.get("content")) for message in request["messages"] if message["role"] == role]
 
 
 async def test_closing_every_device_cancels_nothing(stack: Any, http: Any, ada: ChatUser, gate: str) -> None:
