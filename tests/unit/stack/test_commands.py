@@ -1,0 +1,97 @@
+"""The commands of the local stack as they are typed."""
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from server.cli import COMMANDS, main
+from server.stack import instance
+from server.stack.instance import ServiceState, State
+from server.stack.layout import Layout
+from server.stack.stack_env import stack_environment, write_stack_env
+from server.stack.up import local_services
+
+
+def chat(*arguments: str, typed: str = "") -> tuple[int, str]:
+    """Exit code, and everything said, of `chat …`."""
+    done = CliRunner().invoke(main, list(arguments), input=typed)
+    return done.exit_code, done.output
+
+
+def test_help_names_every_command() -> None:
+    code, text = chat("--help")
+    assert code == 0
+    assert all(name in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_of_the_table_exists(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.name == name
+
+
+def test_an_unknown_command_is_refused() -> None:
+    assert chat("dance")[0] == 2
+
+
+def test_a_refusal_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    code, text = chat("up", "--data-dir", str(tmp_path))
+    assert code == 1
+    assert text.startswith("chat: ")
+    assert text.count("\n") == 1
+
+
+def test_status_shows_a_table_and_json(layout: Layout) -> None:
+    instance.write_state(layout.root, [ServiceState("letta", 21000, State.RUNNING, 1, 1)])
+    assert "letta      stopped" in chat("status", "--data-dir", str(layout.root))[1]
+    _, text = chat("status", "--json", "--data-dir", str(layout.root))
+    assert '"name": "letta"' in text
+
+
+def test_wiping_asks_first(layout: Layout) -> None:
+    code, _ = chat("down", "--wipe", "--data-dir", str(layout.root), typed="n\n")
+    assert code == 1
+    assert layout.root.exists()
+    code, text = chat("down", "--wipe", "--data-dir", str(layout.root), typed="y\n")
+    assert code == 0
+    assert "Nothing was running." in text
+    assert not layout.root.exists()
+
+
+def test_wiping_can_go_without_asking(layout: Layout) -> None:
+    assert chat("down", "--wipe", "--yes", "--data-dir", str(layout.root))[0] == 0
+    assert not layout.root.exists()
+
+
+def test_logs_show_the_last_lines(layout: Layout) -> None:
+    layout.log("letta").write_text("one\ntwo\nthree\n")
+    assert chat("logs", "letta", "-n", "2", "--data-dir", str(layout.root)) == (0, "two\nthree\n")
+
+
+@pytest.mark.parametrize(
+    ("environ", "runs"),
+    [({}, True), ({"OPENAI_API_KEY": "sk-one"}, False), ({"OPENAI_API_KEY": ""}, True)],
+    ids=["no key", "a key", "an empty key"],
+)
+def test_the_demo_model_runs_when_no_key_names_a_real_one(layout: Layout, environ: dict[str, str], runs: bool) -> None:
+    services = local_services(Layout(layout.root, 8080, environ), with_server=True)
+    assert ("model" in {service.name for service in services}) is runs
+    assert services[-1].name == "server"
+
+
+def test_every_service_needs_only_services_there_are(layout: Layout) -> None:
+    services = local_services(layout, with_server=True)
+    names = {service.name for service in services}
+    assert all(set(service.depends_on) <= names for service in services)
+
+
+def test_the_servers_redis_stays_out_of_its_environment(layout: Layout) -> None:
+    write_stack_env(layout)
+    file = layout.root / "stack.env"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "REDIS_URL" not in stack_environment(layout)
+    assert "# REDIS_URL=redis://127.0.0.1:" in file.read_text()
