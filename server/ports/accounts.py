@@ -1,0 +1,104 @@
+"""A user's account, and the claim of whoever is provisioning it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from server.ports.agent import AgentHandle
+from server.protocol.shapes import AgentStatus, User
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user's profile row with what provisioning has made so far. `encrypted_key` is `v1:…`, never plaintext.
+
+    `intent` names the step that was begun and whose result is not recorded yet.
+    """
+
+    user_id: str
+    email: str
+    name: str | None
+    agent_status: AgentStatus
+    status_reason: str | None
+    encrypted_key: str | None
+    customer_ready: bool
+    key_ready: bool
+    organization_id: str | None
+    member_id: str | None
+    tools_ready: bool
+    provider_id: str | None
+    agent_id: str | None
+    conversation_id: str | None
+    config_hash: str | None
+    intent: str | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def handle(self) -> AgentHandle | None:
+        """The agent, once every part of it exists."""
+        if self.member_id and self.agent_id and self.conversation_id:
+            return AgentHandle(self.member_id, self.agent_id, self.conversation_id)
+        return None
+
+    @property
+    def user(self) -> User:
+        return User(self.user_id, self.email, self.name, self.agent_status, self.created_at)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChange:
+    """Fields of an account to set; None leaves a field as it is, `""` clears `intent` or `status_reason`.
+
+    A blocked or deleted account keeps its status whatever is recorded.
+    """
+
+    agent_status: AgentStatus | None = None
+    status_reason: str | None = None
+    encrypted_key: str | None = None
+    key_hash: str | None = None
+    customer_ready: bool | None = None
+    key_ready: bool | None = None
+    organization_id: str | None = None
+    member_id: str | None = None
+    tools_ready: bool | None = None
+    provider_id: str | None = None
+    agent_id: str | None = None
+    conversation_id: str | None = None
+    config_hash: str | None = None
+    intent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisioningClaim:
+    """The right to provision one user, refused to anybody with an older fence."""
+
+    user_id: str
+    fence: int
+    account: Account
+
+
+class AccountStore(Protocol):
+    """Profiles and the provisioning claim on them (service role)."""
+
+    async def ensure(self, user_id: str, email: str, name: str | None) -> Account:
+        """The user's profile, created as `provisioning` if it does not exist."""
+        ...
+
+    async def get(self, user_id: str) -> Account | None: ...
+
+    async def claim(self, user_id: str, owner: str, seconds: float) -> ProvisioningClaim | None:
+        """Take the user's provisioning claim for `seconds`. None: somebody else has it."""
+        ...
+
+    async def record(self, claim: ProvisioningClaim, change: AccountChange) -> Account:
+        """Store a step's intent or result. Raises FencedError when the claim was taken over."""
+        ...
+
+    async def release(self, claim: ProvisioningClaim) -> None: ...
+
+    async def incomplete(self, config_hash: str, limit: int) -> list[str]:
+        """Users whose provisioning is unfinished, failed, or was done with another configuration; unclaimed ones."""
+        ...
+
+    async def rename(self, user_id: str, name: str) -> Account: ...

@@ -1,0 +1,183 @@
+"""Talking to an agent: what is sent, the events of a run, and what the agent remembers."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from server.protocol.shapes import TurnError, TurnStatus, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class AgentHandle:
+    """Where a user's agent lives: `member_id` is the identity every request acts as."""
+
+    member_id: str
+    agent_id: str
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingMessage:
+    """One message of a send. `assistant`: something the agent said before and does not remember."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+@dataclass(slots=True)
+class RunStarted:
+    run_id: str
+
+
+@dataclass(slots=True)
+class ReasoningDelta:
+    text: str
+
+
+@dataclass(slots=True)
+class TextDelta:
+    """A piece of the reply. Deltas of one message share `message_id`; a turn may hold several messages."""
+
+    message_id: str
+    text: str
+
+
+@dataclass(slots=True)
+class ToolCalled:
+    """A tool call, whole. `arguments` is the JSON text the model wrote."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(slots=True)
+class ToolReturned:
+    call_id: str
+    name: str
+    status: Literal["success", "error"]
+
+
+@dataclass(slots=True)
+class UsageReported:
+    usage: Usage
+
+
+@dataclass(slots=True)
+class RunEnded:
+    """The run's own end. `error` is set for failed ones."""
+
+    status: Literal[TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED]
+    error: TurnError | None = None
+
+
+AgentEvent = RunStarted | ReasoningDelta | TextDelta | ToolCalled | ToolReturned | UsageReported | RunEnded
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the agent as its service records it."""
+
+    id: str
+    status: Literal["running", "completed", "failed", "cancelled"]
+    created_at: datetime
+
+
+class AgentBusyError(Exception):
+    """The conversation is locked by a run (`run_id`, where the service says which)."""
+
+    def __init__(self, run_id: str | None) -> None:
+        self.run_id = run_id
+        super().__init__(f"the conversation is busy with {run_id or 'an unknown run'}")
+
+
+class StreamBrokenError(Exception):
+    """The stream of a run broke off before its end: the run itself may go on."""
+
+
+class AgentGateway(Protocol):
+    """Talking to an agent."""
+
+    def send(
+        self, agent: AgentHandle, messages: Sequence[OutgoingMessage]
+    ) -> AbstractAsyncContextManager[AsyncIterator[AgentEvent]]:
+        """Send and stream the run to the end of its HTTP body. Leaving the context closes the stream, not the run.
+
+        Entering raises AgentBusyError, PlatformError(letta_unavailable | agent_unavailable) when nothing was sent, or
+        StreamBrokenError when the message may have arrived but no answer came. Iterating raises StreamBrokenError when
+        the connection breaks.
+        """
+        ...
+
+    async def cancel(self, agent: AgentHandle, run_id: str | None) -> None:
+        """Cancel the conversation's active run. No active run is no error."""
+        ...
+
+    async def run(self, agent: AgentHandle, run_id: str) -> Run | None:
+        """One run; None where the service no longer knows it."""
+        ...
+
+    async def runs_since(self, agent: AgentHandle, moment: datetime) -> list[Run]:
+        """The conversation's runs created at or after `moment`, oldest first."""
+        ...
+
+    async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
+        """What an ended run produced, as the events its stream would have held: text, tools, usage, end.
+
+        The text of a failed or cancelled run may be missing. Raises PlatformError(not_found).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBlock:
+    """`limit` in characters."""
+
+    label: str
+    value: str
+    limit: int
+    description: str | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    id: str
+    text: str
+    created_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PassagePage:
+    data: tuple[Passage, ...]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContextWindow:
+    """What fills the agent's context window, in tokens."""
+
+    window: int
+    used: int
+    system: int
+    blocks: int
+    tools: int
+    messages: int
+
+
+class AgentMemory(Protocol):
+    """What the agent remembers."""
+
+    async def blocks(self, agent: AgentHandle) -> list[MemoryBlock]: ...
+
+    async def update_block(self, agent: AgentHandle, label: str, value: str) -> MemoryBlock:
+        """Raises PlatformError(not_found | too_large)."""
+        ...
+
+    async def passages(self, agent: AgentHandle, query: str | None, limit: int, before: str | None) -> PassagePage:
+        """Archival memory, newest first, or what matches `query`."""
+        ...
+
+    async def context(self, agent: AgentHandle) -> ContextWindow: ...

@@ -1,0 +1,43 @@
+"""Making a user's agent, one repeatable step at a time."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTemplate:
+    """How every user's agent is made. `hash` changes whenever an existing agent needs to be repaired.
+
+    `model_url` is LiteLLM's as Letta reaches it, ending in /v1. `context_window` in tokens.
+    """
+
+    model: str
+    model_url: str
+    hash: str
+    context_window: int = 32_000
+
+
+class AgentDirectory(Protocol):
+    """Making a user's agent, one repeatable step at a time."""
+
+    async def create_organization(self, user_id: str) -> str: ...
+
+    async def find_organization(self, user_id: str) -> str | None:
+        """Look through all organizations for the user's: slow, only after a crash between creating and recording."""
+        ...
+
+    async def ensure_member(self, organization_id: str, user_id: str, *, search: bool = True) -> str:
+        """The organization's one member. `search=False` where there cannot be one yet: the search is slow."""
+        ...
+
+    async def ensure_tools(self, member_id: str) -> None: ...
+
+    async def ensure_provider(self, member_id: str, key: SecretStr, template: AgentTemplate) -> str: ...
+
+    async def ensure_agent(self, member_id: str, user_id: str, name: str | None, template: AgentTemplate) -> str:
+        """Find the user's agent by its tag, else create it; bring its configuration to the template's."""
+        ...
+
+    async def ensure_conversation(self, member_id: str, agent_id: str) -> str: ...

@@ -1,0 +1,173 @@
+"""Turns, their order and who may run them. PostgreSQL is the truth: every method is one transaction there."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal, Protocol
+
+from server.protocol.shapes import CostStatus, OnBusy, Turn, TurnError, TurnStatus, Usage
+
+
+class FencedError(Exception):
+    """This instance no longer holds the user's session: somebody else took the lease. Stop at once, change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run a user's turns: valid while `fence` is the newest for that user."""
+
+    user_id: str
+    owner: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A turn the agent does not remember because it failed or was cancelled: what to tell it with the next send."""
+
+    turn_id: str
+    user_text: str
+    partial_reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewTurn:
+    """A message as its sender gave it. `content_hash` is the SHA-256 hex of the content."""
+
+    user_id: str
+    client_message_id: str
+    content: str
+    content_hash: str
+    on_busy: OnBusy
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A stored turn. `lease` is None while another owner holds the session.
+
+    `started`: the turn is running now, owned by `lease`, and `forgotten` goes with it. `cancelled`: waiting turns that
+    an interrupt ended. `interrupted`: the running turn that was asked to stop.
+    """
+
+    turn: Turn
+    duplicate: bool
+    started: bool
+    lease: Lease | None
+    forgotten: tuple[Forgotten, ...] = ()
+    cancelled: tuple[Turn, ...] = ()
+    interrupted: Turn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A session taken over: its lease, the turn that was left running, and those that wait, in order."""
+
+    lease: Lease
+    running: Turn | None
+    forgotten: tuple[Forgotten, ...]
+    queued: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A turn that has just become the running one."""
+
+    turn: Turn
+    forgotten: tuple[Forgotten, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """How an attempt ended. `text` is the whole (or partial) reply; `carried` are the turns the agent was reminded of.
+
+    `cost` in US dollars, unrounded; None where no price is known.
+    """
+
+    turn_id: str
+    attempt: int
+    status: Literal[TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED, TurnStatus.UNSENT]
+    text: str
+    usage: Usage | None = None
+    cost: Decimal | None = None
+    cost_status: CostStatus | None = None
+    error: TurnError | None = None
+    carried: tuple[str, ...] = ()
+
+
+class SessionStore(Protocol):
+    """Turns, their order and who may run them: rows changed by compare-and-set functions, each one transaction."""
+
+    async def claim(self, user_id: str, owner: str) -> Claim | None:
+        """Take or renew the session. None: another owner's lease is still valid.
+
+        Raises PlatformError(unauthorized) when the user was deleted.
+        """
+        ...
+
+    async def renew(self, owner: str) -> dict[str, int]:
+        """Heartbeat every session of this owner in one call. Returns user id → fence of those still held."""
+        ...
+
+    async def release(self, lease: Lease) -> None:
+        """Give the session up, so that another owner need not wait for the lease to expire."""
+        ...
+
+    async def unowned_work(self, limit: int) -> list[str]:
+        """Users with queued or running turns whose session nobody holds."""
+        ...
+
+    async def accept(self, new: NewTurn, owner: str, *, start: bool, max_waiting: int) -> Accepted:
+        """Store the message and its turn; claim the session if it is free; start the turn if nothing runs and `start`.
+
+        The same client_message_id attaches to the same turn, so that a call whose answer was lost may be repeated: it
+        then answers as a duplicate. Raises PlatformError(id_conflict | busy | queue_full | account_blocked |
+        unauthorized), and then nothing was stored; unauthorized: the user was deleted.
+        """
+        ...
+
+    async def retry(self, user_id: str, turn_id: str, owner: str, *, start: bool, max_waiting: int) -> Accepted:
+        """Queue an ended turn again as attempt + 1. A turn already queued or running again answers as a duplicate.
+
+        Raises PlatformError(not_found | not_retryable | queue_full | account_blocked | unauthorized).
+        """
+        ...
+
+    async def start(self, lease: Lease) -> Started | None:
+        """Make the first waiting turn the running one. None: nothing waits. Raises FencedError.
+
+        A turn that runs already is returned again: the answer to the call that started it was lost.
+        """
+        ...
+
+    async def set_run(self, lease: Lease, turn_id: str, attempt: int, run_id: str) -> None:
+        """Remember the agent's run of the running attempt; of any other it is ignored. Raises FencedError."""
+        ...
+
+    async def finish(self, lease: Lease, end: TurnEnd) -> Turn:
+        """End the attempt: assistant message, usage, daily metrics. A second call changes nothing and returns the row.
+
+        Raises FencedError.
+        """
+        ...
+
+    async def request_cancel(self, user_id: str, turn_id: str | None) -> Turn:
+        """Ask for the end of a turn (the running one, else the first waiting one, when no id is given).
+
+        A waiting turn is cancelled at once, at no charge; a running one is marked. An ended turn is returned as it is.
+        Raises PlatformError(not_found).
+        """
+        ...
+
+    async def open_turns(self, user_id: str) -> tuple[Turn | None, tuple[Turn, ...]]:
+        """The running turn and the waiting ones, whoever owns the session."""
+        ...
+
+    async def turn(self, user_id: str, turn_id: str) -> Turn | None: ...
+
+    async def turn_by_run(self, user_id: str, run_id: str) -> Turn | None:
+        """The turn that a run of the agent belongs to, if any of ours. An earlier attempt's run is not its `run_id`."""
+        ...
+
+    async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool:
+        """True the first time a ticket is shown, False ever after."""
+        ...
