@@ -341,7 +341,7 @@ class WebSocketConnection(Outlet):
 
 def _close_code_for(error: PlatformError) -> CloseCode:
     match error.code:
-        case ErrorCode.UNAUTHORIZED | ErrorCode.INVALID_REQUEST:
+        case ErrorCode.UNAUTHORIZED | ErrorCode.INVALID_REQUEST | ErrorCode.TOO_LARGE:
             return UNAUTHORIZED
         case ErrorCode.TOKEN_EXPIRED:
             return TOKEN_EXPIRED

@@ -22,7 +22,7 @@ class RawSocket:
     @asynccontextmanager
     async def open(cls, site: Site, user_id: str, *, receive_buffer: int | None = None) -> AsyncIterator[Self]:
         """A socket of this user that has read its greeting. `receive_buffer` in bytes."""
-        plain = socket.socket()
+        plain = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         plain.setblocking(False)
         if receive_buffer is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -45,12 +45,10 @@ class RawSocket:
     def write(self, data: bytes) -> None:
         self._writer.write(data)
 
-    def send(self, opcode: int, payload: bytes, *, final: bool = True, masked: bool = True) -> None:
-        assert len(payload) < 126
-        head = bytes(((0x80 if final else 0) | opcode, (0x80 if masked else 0) | len(payload)))
-        mask = b"\1\2\3\4"
-        body = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
-        self.write(head + mask + body if masked else head + payload)
+    def send(self, opcode: int, payload: bytes, *, final: bool = True) -> None:
+        """A frame of at most 125 bytes, masked as a client's must be."""
+        head, mask = bytes(((0x80 if final else 0) | opcode, 0x80 | len(payload))), b"\1\2\3\4"
+        self.write(head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload)))
 
     async def frame(self) -> tuple[int, bytes]:
         """The next frame: opcode and payload. Raises asyncio.IncompleteReadError at the end of the connection."""

@@ -186,7 +186,9 @@ class Site:
         app.router.add_get("/stream", self._sockets.handle)
         app.router.add_get("/events", self._events)
         app.router.add_post("/message", self._message)
-        self.server = await self._stack.enter_async_context(TestServer(app, host="127.0.0.1", handler_cancellation=True))
+        self.server = await self._stack.enter_async_context(
+            TestServer(app, host="127.0.0.1", handler_cancellation=True)
+        )
         self._http = await self._stack.enter_async_context(aiohttp.ClientSession(self.server.make_url("/")))
         return self
 

@@ -117,14 +117,6 @@ async def test_invalid_utf8_closes_with_1007() -> None:
 
 
 @virtual_time_with_sockets
-async def test_an_unmasked_frame_closes_with_1002() -> None:
-    async with Site() as site:
-        async with RawSocket.open(site, site.user()) as raw:
-            raw.send(0x1, b'{"type":"ping"}', masked=False)
-            assert (await raw.close_code()) in (1002, None)
-
-
-@virtual_time_with_sockets
 async def test_a_client_that_vanishes_in_the_middle_of_a_frame_leaves_nothing_behind() -> None:
     async with Site() as site:
         user = site.user()

@@ -1,0 +1,343 @@
+"""Who may open a WebSocket, how long it lives, and how it ends."""
+
+import asyncio
+from dataclasses import replace
+
+import aiohttp
+import pytest
+import uvloop
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.limits import Limits
+from server.protocol.shapes import AgentStatus
+from tests.fakes.agent import Reply
+from tests.unit.transports.raw import RawSocket
+from tests.unit.transports.site import Closed, Site
+from tests.virtual_time import now, virtual_time_with_sockets
+
+UNAUTHORIZED = (4500, "unauthorized")
+
+
+async def _refused_status(site: Site, **offer: dict[str, str]) -> int:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+        async with site.anonymous(**offer):
+            pass
+    return refusal.value.status
+
+
+@virtual_time_with_sockets
+async def test_a_bad_header_is_refused_before_the_upgrade() -> None:
+    async with Site() as site:
+        for value in ("Bearer forged", "Bearer", "Basic abc", "Bearer ", ""):
+            assert await _refused_status(site, headers={"Authorization": value}) == 401
+
+
+@virtual_time_with_sockets
+async def test_an_expired_token_in_the_header_is_refused_before_the_upgrade() -> None:
+    async with Site() as site:
+        headers = site.authorization(site.user(), seconds=1)
+        await asyncio.sleep(2)
+        assert await _refused_status(site, headers=headers) == 401
+
+
+@pytest.mark.parametrize("after", ["nonsense", "epoch:-1", "epoch:1.5", "a b:1", "epoch:", ":1", "e:" + "9" * 40])
+@virtual_time_with_sockets
+async def test_a_malformed_cursor_is_refused_before_the_upgrade(after: str) -> None:
+    async with Site() as site:
+        headers = site.authorization(site.user())
+        assert await _refused_status(site, query={"after": after}, headers=headers) == 400
+
+
+@virtual_time_with_sockets
+async def test_a_page_of_a_strange_origin_is_refused_and_our_own_let_in() -> None:
+    async with Site() as site:
+        headers = site.authorization(site.user())
+        assert await _refused_status(site, headers=headers | {"Origin": "https://evil.example"}) == 403
+        async with site.anonymous(headers=headers | {"Origin": "https://chat.example"}) as socket:
+            await socket.until("ready")
+
+
+@virtual_time_with_sockets
+async def test_a_blocked_account_is_refused() -> None:
+    async with Site() as site:
+        user = site.user()
+        profile = site.world.database.profile(user)
+        object.__setattr__(profile.account, "agent_status", AgentStatus.BLOCKED)
+        assert await _refused_status(site, headers=site.authorization(user)) == 403
+        async with site.anonymous() as socket:
+            await socket.say("auth", token=site.token(user))
+            assert (await socket.closed())[0] == 4503
+
+
+@virtual_time_with_sockets
+async def test_a_ticket_opens_one_socket_once() -> None:
+    async with Site() as site:
+        user = site.user()
+        ticket = site.tickets.issue(site.principal(user), "chat").text
+        async with site.anonymous({"ticket": ticket}) as socket:
+            assert (await socket.until("ready"))["user_id"] == user
+        async with site.anonymous({"ticket": ticket}) as socket:
+            assert await socket.closed() == UNAUTHORIZED
+
+
+@virtual_time_with_sockets
+async def test_a_forged_and_an_expired_ticket_close_the_socket() -> None:
+    async with Site() as site:
+        ticket = site.tickets.issue(site.principal(site.user()), "chat").text
+        await asyncio.sleep(31)
+        for text in (ticket, ticket[:-2] + "xx", "nonsense", ""):
+            async with site.anonymous({"ticket": text}) as socket:
+                assert await socket.closed() == UNAUTHORIZED
+
+
+@virtual_time_with_sockets
+async def test_the_first_frame_may_be_the_token() -> None:
+    async with Site() as site:
+        user = site.user()
+        async with site.anonymous() as socket:
+            await socket.say("auth", token=site.token(user))
+            assert (await socket.until("ready"))["user_id"] == user
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        '{"type":"auth","token":"forged"}',
+        '{"type":"message","client_message_id":"m1","content":"hello"}',
+        '{"type":"ping"}',
+        "not JSON",
+        "x" * 70_000,
+    ],
+    ids=["a forged token", "a message", "a ping", "no JSON", "an oversize frame"],
+)
+@virtual_time_with_sockets
+async def test_any_other_first_frame_closes_the_socket(first: str) -> None:
+    async with Site() as site:
+        async with site.anonymous() as socket:
+            await socket.raw.send_str(first)
+            assert await socket.closed() == UNAUTHORIZED
+        assert site.process.hub.counts["sessions"] == 0
+
+
+@virtual_time_with_sockets
+async def test_a_binary_first_frame_closes_the_socket() -> None:
+    async with Site() as site:
+        async with site.anonymous() as socket:
+            await socket.raw.send_bytes(b"hello")
+            assert await socket.closed() == UNAUTHORIZED
+
+
+@virtual_time_with_sockets
+async def test_an_expired_token_in_the_first_frame_closes_with_its_own_code() -> None:
+    async with Site() as site:
+        token = site.token(site.user(), seconds=1)
+        await asyncio.sleep(2)
+        async with site.anonymous() as socket:
+            await socket.say("auth", token=token)
+            assert await socket.closed() == (4001, "token_expired")
+
+
+@virtual_time_with_sockets
+async def test_a_socket_that_says_nothing_is_closed_after_ten_seconds() -> None:
+    async with Site() as site:
+        began = now()
+        async with site.anonymous() as socket:
+            assert await socket.closed() == UNAUTHORIZED
+        assert 9.9 < (now() - began).total_seconds() < 16
+
+
+@virtual_time_with_sockets
+async def test_a_socket_is_told_nothing_before_it_is_somebodys() -> None:
+    async with Site() as site:
+        user = site.user()
+        async with site.socket(user) as known, site.anonymous() as unknown:
+            await known.say("message", client_message_id="m1", content="secret")
+            await known.until("turn.completed")
+            with pytest.raises(Closed):
+                while (await unknown.hear())["type"] == "error":
+                    pass
+            assert [frame["type"] for frame in unknown.seen] == ["error"]
+
+
+@virtual_time_with_sockets
+async def test_a_database_that_is_away_closes_with_try_again_later() -> None:
+    async with Site() as site:
+        headers = site.authorization(site.user())
+
+        async def away(operation: str) -> None:
+            if operation == "open_turns":
+                raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+
+        site.world.database.before = away
+        async with site.anonymous(headers=headers) as socket:
+            assert await socket.closed() == (1013, "unavailable")
+            assert socket.seen[0]["code"] == "supabase_unavailable"
+
+
+# -- how long it lives -----------------------------------------------------------------------------------------------
+
+
+@virtual_time_with_sockets
+async def test_a_socket_closes_when_its_token_expires() -> None:
+    async with Site() as site:
+        async with site.socket(site.user(), seconds=100) as socket:
+            began = now()
+            assert await socket.closed() == (4001, "token_expired")
+            assert 99 < (now() - began).total_seconds() < 101
+
+
+@virtual_time_with_sockets
+async def test_a_fresh_token_before_the_old_one_expires_keeps_the_socket_open() -> None:
+    async with Site() as site:
+        user = site.user()
+        async with site.socket(user, seconds=60) as socket:
+            await asyncio.sleep(20)
+            await socket.say("auth", id="fresh", token=site.token(user, seconds=300))
+            assert (await socket.until("ack"))["id"] == "fresh"
+            began = now()
+            assert await socket.closed() == (4001, "token_expired")
+            assert 299 < (now() - began).total_seconds() < 301
+
+
+@virtual_time_with_sockets
+async def test_a_bad_fresh_token_is_an_error_and_the_old_one_goes_on() -> None:
+    async with Site() as site:
+        async with site.socket(site.user(), seconds=60) as socket:
+            await socket.say("auth", id="fresh", token="forged")
+            error = await socket.until("error")
+            assert (error["id"], error["code"]) == ("fresh", "unauthorized")
+            await socket.say("ping")
+            await socket.until("pong")
+
+
+@virtual_time_with_sockets
+async def test_another_users_token_closes_the_socket() -> None:
+    async with Site() as site:
+        async with site.socket(site.user()) as socket:
+            await socket.say("auth", token=site.token(site.user()))
+            assert await socket.closed() == UNAUTHORIZED
+
+
+@virtual_time_with_sockets
+async def test_a_client_that_answers_pings_stays_and_one_that_does_not_is_closed() -> None:
+    async with Site() as site:
+        user = site.user()
+        async with site.socket(user) as alive, site.socket(user, autoping=False) as dead:
+            living = asyncio.ensure_future(alive.closed())
+            began = now()
+            assert await dead.closed() == (4003, "no_pong")
+            assert 34 < (now() - began).total_seconds() < 36
+            await asyncio.sleep(300)
+            assert not living.done()
+            living.cancel()
+
+
+@virtual_time_with_sockets
+async def test_a_command_that_takes_long_does_not_count_as_silence() -> None:
+    async with Site() as site:
+        async with site.socket(site.user()) as socket:
+
+            async def slow(operation: str) -> None:
+                if operation == "accept":
+                    await asyncio.sleep(50)
+
+            site.world.database.before = slow
+            await socket.say("message", client_message_id="m1", content="hello")
+            await socket.until("turn.completed")
+
+
+@virtual_time_with_sockets
+async def test_the_seventeenth_connection_is_refused() -> None:
+    async with Site(limits=Limits(connections_per_user=2)) as site:
+        user = site.user()
+        async with site.socket(user), site.socket(user):
+            async with site.anonymous(headers=site.authorization(user)) as third:
+                assert await third.closed() == (4502, "too_many_connections")
+            async with site.socket(site.user()):
+                pass
+        async with site.socket(user):
+            pass
+
+
+@virtual_time_with_sockets
+async def test_a_socket_of_a_lost_session_is_told_it_moved() -> None:
+    async with Site() as site:
+        user = site.user()
+        async with site.socket(user) as socket:
+            (await site.process.hub.session(user)).lost()
+            assert await socket.closed() == (4002, "moved")
+        async with site.socket(user):
+            pass
+
+
+@virtual_time_with_sockets
+async def test_a_closed_socket_leaves_nothing_behind() -> None:
+    async with Site() as site:
+        user = site.user()
+        before = len(asyncio.all_tasks())
+        async with site.socket(user):
+            pass
+        await asyncio.sleep(10)
+        assert (len(asyncio.all_tasks()), site.process.hub.counts["connections"]) == (before, 0)
+
+
+# -- slow ones -------------------------------------------------------------------------------------------------------
+
+WORD = "x" * 16_000
+FLOOD = Reply(words=(WORD,) * 600)
+TIGHT = Limits(slow_consumer_bytes=256 * 1024, log_bytes=64 * 1024 * 1024)
+
+
+@virtual_time_with_sockets
+async def test_a_slow_consumer_is_closed_with_its_code_and_never_delays_another() -> None:
+    async with Site(limits=TIGHT, reply=FLOOD) as site:
+        user = site.user()
+        async with RawSocket.open(site, user, receive_buffer=4096) as slow, site.socket(user) as quick:
+            await quick.say("message", client_message_id="m1", content="hello")
+            await quick.until("turn.completed")
+            assert quick.text() == FLOOD.text
+            assert await slow.close_code() == 4000
+
+
+@virtual_time_with_sockets
+async def test_a_slow_consumer_that_never_reads_is_cut_off() -> None:
+    async with Site(limits=TIGHT, reply=FLOOD) as site:
+        user = site.user()
+        async with RawSocket.open(site, user, receive_buffer=4096), site.socket(user) as quick:
+            await quick.say("message", client_message_id="m1", content="hello")
+            await quick.until("turn.completed")
+            await asyncio.sleep(TIGHT.goodbye_seconds + 1)
+            assert site.process.hub.counts["connections"] == 1
+
+
+def test_a_slow_consumer_is_cut_off_under_uvloop_too() -> None:
+    """Its transports are not asyncio's own."""
+
+    async def play() -> None:
+        limits = replace(TIGHT, goodbye_seconds=0.05)
+        async with Site(limits=limits, reply=FLOOD) as site:
+            user = site.user()
+            async with RawSocket.open(site, user, receive_buffer=4096), site.socket(user) as quick:
+                session = await site.process.hub.session(user)
+                await quick.say("message", client_message_id="m1", content="hello")
+                await quick.until("turn.completed")
+                async with asyncio.timeout(10):
+                    while len(session.connections) == 2:
+                        await quick.say("ping")
+                        await quick.until("pong")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(play())
+
+
+@virtual_time_with_sockets
+async def test_a_client_that_asks_and_never_reads_is_cut_off() -> None:
+    question = b'{"type":"ping",' + b",".join(b'"%c":1' % letter for letter in range(97, 113)) + b"}"
+    async with Site() as site:
+        async with RawSocket.open(site, site.user(), receive_buffer=4096) as raw:
+            for _ in range(5000):
+                raw.send(0x1, question)
+                await asyncio.sleep(0)
+            await asyncio.sleep(site.limits.goodbye_seconds + 1)
+            assert site.process.hub.counts["connections"] == 0
