@@ -1,0 +1,255 @@
+"""Server-Sent Events: a session's stream, and one turn's as the answer to its message."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from server.protocol.limits import Limits
+from tests.fakes.agent import MODEL_FAILED, Reply
+from tests.unit.sessions.world import SPOKEN, message
+from tests.unit.transports.site import Site
+from tests.virtual_time import now, virtual_time_with_sockets
+
+STUCK = Reply(words=("Well, ",), stuck=True)
+SLOW = Reply(SPOKEN.words, first_token=1.0, per_word=1.0)
+
+
+# -- the session's stream --------------------------------------------------------------------------------------------
+
+
+@virtual_time_with_sockets
+async def test_a_stream_shows_everything_with_its_cursor_as_id() -> None:
+    async with Site() as site:
+        user = site.user()
+        async with site.events(user) as events:
+            ready = await events.until("ready")
+            assert (ready["user_id"], events.ids) == (user, [None])
+            await site.process.send(user, "count")
+            end = await events.until("turn.completed")
+            assert events.text() == end["turn"]["message"]["content"] == SPOKEN.text
+            numbered = [(event, id_) for event, id_ in zip(events.seen, events.ids, strict=True) if "seq" in event]
+            assert [id_ for _, id_ in numbered] == [f"{event['epoch']}:{event['seq']}" for event, _ in numbered]
+
+
+@virtual_time_with_sockets
+async def test_its_headers_keep_proxies_from_storing_or_holding_it() -> None:
+    async with Site() as site:
+        async with site.events(site.user()) as events:
+            headers = events.response.headers
+            assert headers["Content-Type"].startswith("text/event-stream")
+            assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-store", "no")
+
+
+@pytest.mark.parametrize("manner", ["after", "last_event_id"])
+@virtual_time_with_sockets
+async def test_a_stream_resumes_from_every_cursor(manner: str) -> None:
+    async with Site() as site:
+        user = site.user()
+        async with site.events(user) as events:
+            await events.until("ready")
+            await site.process.send(user, "count")
+            await events.until("turn.completed")
+        cursors = [id_ for id_ in events.ids if id_ is not None]
+        before = ""
+        for seen, cursor in enumerate(cursors[:-1], 1):
+            before = "".join(event.get("text", "") for event in events.seen[: seen + 1])
+            async with site.events(user, **{manner: cursor}) as resumed:
+                assert (await resumed.until("ready"))["resumed"]
+                await resumed.until("turn.completed")
+                assert before + resumed.text() == SPOKEN.text
+
+
+@virtual_time_with_sockets
+async def test_an_unknown_cursor_is_not_resumed_and_a_malformed_one_is_refused() -> None:
+    async with Site() as site:
+        user = site.user()
+        async with site.events(user, last_event_id="unknown:3") as events:
+            assert not (await events.until("ready"))["resumed"]
+        async with site.events(user, last_event_id="nonsense") as events:
+            assert events.response.status == 400
+
+
+@virtual_time_with_sockets
+async def test_a_silent_stream_carries_a_comment_every_25_seconds() -> None:
+    async with Site() as site:
+        user = site.user()
+        async with site.events(user) as events:
+            await events.until("ready")
+            rest = asyncio.ensure_future(events.until("turn.started"))
+            await asyncio.sleep(80)
+            await site.process.send(user, "count")
+            await rest
+            assert events.comments == 3
+
+
+@virtual_time_with_sockets
+async def test_a_stream_asks_to_reconnect_before_proxies_cut_it() -> None:
+    async with Site() as site:
+        async with site.events(site.user()) as events:
+            began = now()
+            await events.rest()
+            assert events.types == ["ready", "reconnect"]
+            assert 12 * 60 < (now() - began).total_seconds() < 14 * 60
+
+
+@virtual_time_with_sockets
+async def test_a_stream_asks_to_reconnect_when_its_token_expires() -> None:
+    async with Site() as site:
+        async with site.events(site.user(), seconds=60) as events:
+            began = now()
+            await events.rest()
+            assert events.types == ["ready", "reconnect"]
+            assert events.seen[-1]["reason"] == "token_expired"
+            assert 59 < (now() - began).total_seconds() < 61
+
+
+@virtual_time_with_sockets
+async def test_a_stream_of_a_lost_session_and_of_a_draining_server_ends_with_reconnect() -> None:
+    async with Site() as site:
+        ann, ben = site.user(), site.user()
+        async with site.events(ann) as lost, site.events(ben) as drained:
+            await lost.until("ready")
+            await drained.until("ready")
+            (await site.process.hub.session(ann)).lost()
+            await lost.rest()
+            await site.process.hub.drain(1)
+            await drained.rest()
+            assert (lost.seen[-1]["reason"], drained.seen[-1]["reason"]) == ("moved", "draining")
+        async with site.events(ben) as refused:
+            assert refused.response.status == 503
+
+
+@virtual_time_with_sockets
+async def test_streams_and_sockets_share_the_limit_of_connections() -> None:
+    async with Site(limits=Limits(connections_per_user=2)) as site:
+        user = site.user()
+        async with site.socket(user), site.events(user) as events:
+            await events.until("ready")
+            async with site.events(user) as third:
+                assert third.response.status == 429
+
+
+@virtual_time_with_sockets
+async def test_a_reader_that_leaves_leaves_nothing_behind_and_cancels_nothing() -> None:
+    async with Site() as site:
+        user = site.user()
+        async with site.events(user) as events:
+            await events.until("ready")
+            await site.process.send(user, "count")
+            await events.until("message.delta")
+        await asyncio.sleep(60)
+        assert site.process.hub.counts["connections"] == 0
+        [turn] = site.world.turns(user)
+        assert (turn.status, site.world.reply_of(turn.id)) == ("completed", SPOKEN.text)
+
+
+@virtual_time_with_sockets
+async def test_a_slow_reader_is_cut_off_and_delays_nobody() -> None:
+    limits = Limits(slow_consumer_bytes=256 * 1024, log_bytes=64 * 1024 * 1024)
+    async with Site(limits=limits, reply=Reply(words=("x" * 16_000,) * 1200)) as site:
+        user = site.user()
+        async with site.events(user) as slow, site.socket(user) as quick:
+            await slow.until("ready")
+            await quick.say("message", client_message_id="m1", content="hello")
+            await quick.until("turn.completed")
+            assert site.process.hub.counts["connections"] == 1
+            assert len(quick.text()) == 1200 * 16_000
+
+
+# -- one turn's stream -----------------------------------------------------------------------------------------------
+
+
+@virtual_time_with_sockets
+async def test_a_message_is_answered_with_its_turn_to_the_end() -> None:
+    async with Site() as site:
+        user = site.user()
+        async with site.post(user, "count") as events:
+            [turn] = site.world.turns(user)
+            assert events.response.headers["Location"] == f"/api/v1/chat/turns/{turn.id}"
+            await events.rest()
+            assert events.types == ["turn.started", "message.delta", "turn.completed"]
+            assert events.text() == SPOKEN.text
+
+
+@virtual_time_with_sockets
+async def test_the_answer_holds_nothing_of_other_turns() -> None:
+    async with Site() as site:
+        user = site.user()
+        await site.process.send(user, "another")
+        async with site.post(user, "count") as events:
+            await events.rest()
+            assert events.types == ["turn.queued", "turn.started", "message.delta", "turn.completed"]
+            assert len({event["turn_id"] for event in events.seen}) == 1
+
+
+@virtual_time_with_sockets
+async def test_a_repeated_message_is_answered_with_the_running_turn_from_its_start() -> None:
+    async with Site(reply=SLOW) as site:
+        user = site.user()
+        async with AsyncExitStack() as stack:
+            first = await stack.enter_async_context(site.post(user, "count"))
+            await first.until("message.delta")
+            second = await stack.enter_async_context(site.post(user, "count"))
+            await second.rest()
+            assert second.types == ["turn.started", "message.delta", "turn.completed"]
+            assert second.text() == SPOKEN.text
+        assert site.world.sends("count") == 1
+
+
+@virtual_time_with_sockets
+async def test_a_repeated_message_of_an_ended_turn_is_answered_with_its_end() -> None:
+    async with Site() as site:
+        user = site.user()
+        for _ in range(2):
+            async with site.post(user, "count") as events:
+                await events.rest()
+        assert events.types == ["turn.completed"]
+        assert events.seen[0]["turn"]["message"]["content"] == SPOKEN.text
+        assert (events.ids, site.world.sends("count")) == ([None], 1)
+
+
+@virtual_time_with_sockets
+async def test_a_repeated_message_of_a_retried_turn_follows_the_attempt_under_way() -> None:
+    async with Site(reply=SLOW) as site:
+        user = site.user()
+        site.world.gateway.plan(Reply(words=("Oh ",), error=MODEL_FAILED))
+        async with site.post(user, "count") as events:
+            failed = (await events.rest())[-1]
+        await site.process.retry(user, failed["turn_id"])
+        async with site.post(user, "count") as events:
+            await events.rest()
+        assert (events.types[-1], events.text()) == ("turn.completed", SPOKEN.text)
+        assert {event["attempt"] for event in events.seen} == {2}
+
+
+@virtual_time_with_sockets
+async def test_leaving_the_answer_cancels_nothing() -> None:
+    async with Site() as site:
+        user = site.user()
+        async with site.post(user, "count") as events:
+            await events.until("message.delta")
+        await asyncio.sleep(60)
+        [turn] = site.world.turns(user)
+        assert (turn.status, site.world.reply_of(turn.id)) == ("completed", SPOKEN.text)
+
+
+@virtual_time_with_sockets
+async def test_an_answer_that_takes_too_long_asks_to_reconnect_and_the_turn_goes_on() -> None:
+    async with Site(reply=STUCK) as site:
+        user = site.user()
+        async with site.post(user, "count", seconds=30) as events:
+            await events.rest()
+            assert (events.types[-1], events.seen[-1]["reason"]) == ("reconnect", "token_expired")
+        [turn] = site.world.turns(user)
+        assert turn.status == "running"
+
+
+@virtual_time_with_sockets
+async def test_a_refused_message_is_a_plain_answer_and_no_stream() -> None:
+    async with Site(reply=STUCK) as site:
+        user = site.user()
+        await site.process.hub.send(message(user, "one", "m1"))
+        async with site.post(user, "other", "m1") as events:
+            assert (events.response.status, await events.response.json()) == (409, {"code": "id_conflict"})
+        assert site.process.hub.counts["connections"] == 0
