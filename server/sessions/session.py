@@ -196,8 +196,15 @@ class Session:
             if has_place and not started:
                 services.admission.release()
         self.last_used = services.clock()
-        if not self._over:
+        if self._over:
+            return accepted
+        if accepted.lease is not None:
+            self.lease = accepted.lease
+        if not accepted.duplicate:
             self._take_note(accepted, started)
+        elif not (accepted.turn.status.ended or self._knows(accepted.turn)):
+            await self._look_now()  # begun elsewhere, or before an answer was lost
+            self.work()
         return accepted
 
     @property
@@ -210,12 +217,6 @@ class Session:
             self.look_again()
 
     def _take_note(self, accepted: Accepted, started: bool) -> None:
-        if accepted.lease is not None:
-            self.lease = accepted.lease
-        if accepted.duplicate:
-            if not (accepted.turn.status.ended or self._knows(accepted.turn)):
-                self.look_again()  # begun elsewhere, or before an answer was lost
-            return
         for turn in accepted.cancelled:
             self._ended(turn)
         if accepted.interrupted is not None:
@@ -297,6 +298,8 @@ class Session:
         if running is not None and (self._running is None or self._running.id != running.id):
             self._emit_with_message("turn.started", running)
         self._running, self._waiting = running, {turn.id: turn for turn in queued}
+        if running is not None and running.cancel_requested_at is not None:
+            self._stop(running)
 
     # -- the worker: one turn at a time --------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import pytest
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus
+from tests.fakes.agent import Reply
 from tests.fakes.database import Hook
 from tests.unit.sessions.world import SPOKEN, TOKENS, World
 from tests.virtual_time import virtual_time
@@ -158,3 +159,21 @@ async def test_a_lease_that_ran_out_during_an_outage_is_lost_to_whoever_took_it(
         await device.until(lambda: device.closed)
         other = await second.device(user)
         assert (await other.until_end(turn.id))["type"] == "turn.completed"
+
+
+@virtual_time
+async def test_an_interrupt_whose_answer_was_lost_still_stops_what_runs() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.plan(Reply(words=("on ", "and ", "on"), stuck=True))
+        running = (await process.send(user, "go on")).turn
+        await device.until_text(running.id, "on and on")
+        world.database.after = _away("accept", times=1)
+        urgent = None
+        while urgent is None:
+            with suppress(PlatformError):
+                urgent = (await process.send(user, "stop that", message_id="urgent", on_busy="interrupt")).turn
+        assert (await device.until_end(running.id))["type"] == "turn.cancelled"
+        assert (await device.until_end(urgent.id))["type"] == "turn.completed"
+        assert asyncio.get_running_loop().time() < 1_000 + 60
