@@ -23,6 +23,7 @@ data_dir_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.opti
     default=Path(".chat"),
     show_default=True,
     envvar="CHAT_DATA_DIR",
+    show_envvar=True,
     help="Where the local stack keeps its software and data.",
 )
 

@@ -7,10 +7,12 @@ import fcntl
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import IO
 
 from server.stack import processes
 from server.stack.layout import write_private
@@ -48,15 +50,13 @@ def held_lock(root: Path) -> Iterator[None]:
     """Be the one `chat up` of this data directory. Raises StackError if another one is."""
     path = root / LOCK
     with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(file):
             file.seek(0)
             pid = file.read().strip() or "unknown"
             raise StackError(
                 f"`chat up` is already running in {root} (process {pid}); "
                 "stop it with `chat down`, or name another --data-dir"
-            ) from None
+            )
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -130,6 +130,18 @@ def ask_to_stop(pid: int, how: signal.Signals) -> None:
         pass
     except PermissionError:
         raise StackError(f"process {pid} belongs to another user; stop it as that user") from None
+
+
+def _lock(file: IO[str]) -> bool:
+    """Take the lock; patient for a second, since `chat status` and its like hold it for an instant as they look."""
+    for _ in range(20):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
 
 
 def _stat(pid: int) -> list[str] | None:

@@ -37,7 +37,7 @@ class Layout:
     @classmethod
     def open(cls, root: Path, api_port: int, environ: Mapping[str, str] | None = None) -> "Layout":
         """Create the directory if needed. Raises StackError when it cannot be created or written."""
-        root = root.absolute()
+        root = root.resolve()
         try:
             root.mkdir(parents=True, exist_ok=True)
             if any(root.iterdir()) and not (root / MARKER).exists():
@@ -70,10 +70,6 @@ class Layout:
         """A random URL-safe secret of 256 bits, the same on every call and every start."""
         return self._secrets.get_or_set(name, lambda: prefix + secrets.token_urlsafe(32))
 
-    def remember(self, name: str, value: str) -> str:
-        """Keep a secret that was made elsewhere (an API key a service generates); the first one stays."""
-        return self._secrets.get_or_set(name, lambda: value)
-
     def known(self, name: str) -> str | None:
         """A secret if it exists already."""
         return self._secrets.get(name)
@@ -91,11 +87,6 @@ class Layout:
             self._ports.set(name, str(port))
             self._checked_ports[name] = port
         return self._checked_ports[name]
-
-    def kept_port(self, name: str) -> int | None:
-        """The port a service last had, without looking whether it is free."""
-        kept = self._ports.get(name)
-        return int(kept) if kept else None
 
     def base_environment(self) -> dict[str, str]:
         """What every service inherits of the caller's environment: no keys, no Python or package-index settings.

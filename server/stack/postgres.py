@@ -50,10 +50,11 @@ async def ensure_database(layout: Layout, name: str, extensions: tuple[str, ...]
 
 
 async def ensure_login(connection: psycopg.AsyncConnection, name: str, password: str) -> None:
-    """Create the role if missing, and let it log in with this password."""
+    """Create the role if missing, and let it log in with this password, of which only the SCRAM verifier is sent."""
+    verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
     found = await connection.execute("select from pg_roles where rolname = %s", [name])
     verb = sql.SQL("alter role" if found.rowcount else "create role")
-    statement = sql.SQL("{} {} login password {}").format(verb, sql.Identifier(name), sql.Literal(password))
+    statement = sql.SQL("{} {} login password {}").format(verb, sql.Identifier(name), sql.Literal(verifier))
     await connection.execute(statement)
 
 

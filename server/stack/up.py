@@ -13,6 +13,7 @@ from server.stack import instance, launch, preflight
 from server.stack.api_server import ApiServer
 from server.stack.console import Console
 from server.stack.environments import Node
+from server.stack.instance import ServiceState
 from server.stack.layout import LOOPBACK, Layout
 from server.stack.letta import Letta
 from server.stack.litellm import LiteLLM, upstream
@@ -88,7 +89,11 @@ def up(options: Options) -> None:
 
 
 async def _supervise(layout: Layout, services: list[Service], console: Console) -> None:
-    supervisor = Supervisor(services, console, lambda states: instance.write_state(layout.root, states))
+    def record(states: list[ServiceState]) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not keep services from being stopped or restarted
+            instance.write_state(layout.root, states)
+
+    supervisor = Supervisor(services, console, record)
     stop = asyncio.Event()
     first = 0.0
 

@@ -34,6 +34,12 @@ def test_a_port_that_someone_took_is_chosen_anew(layout: Layout) -> None:
     assert Layout.open(layout.root, 8080).port("letta") == again.port("letta")
 
 
+def test_a_link_to_the_directory_is_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real").mkdir()
+    assert Layout.open(tmp_path / "link", 8080).root == tmp_path / "real"
+
+
 def test_services_never_share_a_port(layout: Layout) -> None:
     (layout.root / "ports.json").write_text(json.dumps({"one": "21555", "two": "21555"}))
     assert layout.port("one") != layout.port("two")
