@@ -51,8 +51,8 @@ def test_events_are_gapless_and_ordered_however_often_a_reader_looks(written: li
     log = EventLog(LIMITS)
     reader = log.subscribe(None, _nothing)
     read: list[dict[str, Any]] = []
-    for index, event in enumerate(written):
-        _write(log, [event])
+    for index, one in enumerate(written):
+        _write(log, [one])
         if index in takes:
             read += _read(reader.take())
     read += _read(reader.take())

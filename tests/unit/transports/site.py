@@ -67,7 +67,7 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         return web.json_response({"code": error.code}, status=error.rule.status)
 
 
-class Closed(Exception):
+class ClosedError(Exception):
     """The server closed the socket."""
 
     def __init__(self, code: int | None, reason: str | None) -> None:
@@ -87,12 +87,12 @@ class Socket:
         await self.raw.send_str(orjson.dumps({"type": type_, **fields}).decode())
 
     async def hear(self) -> Json:
-        """The next frame. Raises Closed."""
+        """The next frame. Raises ClosedError."""
         message = await self.raw.receive()
         while message.type in (WSMsgType.PING, WSMsgType.PONG):
             message = await self.raw.receive()
         if message.type is not WSMsgType.TEXT:
-            raise Closed(self.raw.close_code, message.extra)
+            raise ClosedError(self.raw.close_code, message.extra)
         frame: Json = orjson.loads(message.data)
         self.seen.append(frame)
         return frame
@@ -108,7 +108,7 @@ class Socket:
         try:
             while True:
                 await self.hear()
-        except Closed as end:
+        except ClosedError as end:
             return end.code, end.reason
 
     def text(self) -> str:

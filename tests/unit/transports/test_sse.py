@@ -34,11 +34,10 @@ async def test_a_stream_shows_everything_with_its_cursor_as_id() -> None:
 
 @virtual_time_with_sockets
 async def test_its_headers_keep_proxies_from_storing_or_holding_it() -> None:
-    async with Site() as site:
-        async with site.events(site.user()) as events:
-            headers = events.response.headers
-            assert headers["Content-Type"].startswith("text/event-stream")
-            assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-store", "no")
+    async with Site() as site, site.events(site.user()) as events:
+        headers = events.response.headers
+        assert headers["Content-Type"].startswith("text/event-stream")
+        assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-store", "no")
 
 
 @pytest.mark.parametrize("manner", ["after", "last_event_id"])
@@ -54,7 +53,8 @@ async def test_a_stream_resumes_from_every_cursor(manner: str) -> None:
         before = ""
         for seen, cursor in enumerate(cursors[:-1], 1):
             before = "".join(event.get("text", "") for event in events.seen[: seen + 1])
-            async with site.events(user, **{manner: cursor}) as resumed:
+            place = {"after": cursor} if manner == "after" else {"last_event_id": cursor}
+            async with site.events(user, **place) as resumed:  # type: ignore[arg-type]
                 assert (await resumed.until("ready"))["resumed"]
                 await resumed.until("turn.completed")
                 assert before + resumed.text() == SPOKEN.text
@@ -85,23 +85,21 @@ async def test_a_silent_stream_carries_a_comment_every_25_seconds() -> None:
 
 @virtual_time_with_sockets
 async def test_a_stream_asks_to_reconnect_before_proxies_cut_it() -> None:
-    async with Site() as site:
-        async with site.events(site.user()) as events:
-            began = now()
-            await events.rest()
-            assert events.types == ["ready", "reconnect"]
-            assert 12 * 60 < (now() - began).total_seconds() < 14 * 60
+    async with Site() as site, site.events(site.user()) as events:
+        began = now()
+        await events.rest()
+        assert events.types == ["ready", "reconnect"]
+        assert 12 * 60 < (now() - began).total_seconds() < 14 * 60
 
 
 @virtual_time_with_sockets
 async def test_a_stream_asks_to_reconnect_when_its_token_expires() -> None:
-    async with Site() as site:
-        async with site.events(site.user(), seconds=60) as events:
-            began = now()
-            await events.rest()
-            assert events.types == ["ready", "reconnect"]
-            assert events.seen[-1]["reason"] == "token_expired"
-            assert 59 < (now() - began).total_seconds() < 61
+    async with Site() as site, site.events(site.user(), seconds=60) as events:
+        began = now()
+        await events.rest()
+        assert events.types == ["ready", "reconnect"]
+        assert events.seen[-1]["reason"] == "token_expired"
+        assert 59 < (now() - began).total_seconds() < 61
 
 
 @virtual_time_with_sockets

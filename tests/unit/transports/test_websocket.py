@@ -49,19 +49,18 @@ async def test_the_greeting_says_who_and_where_and_what_runs_and_waits() -> None
 
 @virtual_time_with_sockets
 async def test_each_frame_is_answered_under_its_own_id() -> None:
-    async with Site(reply=STUCK) as site:
-        async with site.socket(site.user()) as socket:
-            await socket.say("ping", id="p")
-            assert await socket.until("pong") == {"type": "pong", "id": "p"}
-            await socket.say("ping")
-            assert await socket.until("pong") == {"type": "pong"}
-            await socket.say("message", id="mine", client_message_id="m1", content="one")
-            assert (await socket.until("ack"))["id"] == "mine"
-            await socket.say("cancel", id="stop")
-            assert (await socket.until("ack"))["id"] == "stop"
-            await socket.say("retry", id="again", turn_id="00000000-0000-4000-8000-000000000000")
-            error = await socket.until("error")
-            assert (error["id"], error["code"], error["retryable"]) == ("again", "not_found", False)
+    async with Site(reply=STUCK) as site, site.socket(site.user()) as socket:
+        await socket.say("ping", id="p")
+        assert await socket.until("pong") == {"type": "pong", "id": "p"}
+        await socket.say("ping")
+        assert await socket.until("pong") == {"type": "pong"}
+        await socket.say("message", id="mine", client_message_id="m1", content="one")
+        assert (await socket.until("ack"))["id"] == "mine"
+        await socket.say("cancel", id="stop")
+        assert (await socket.until("ack"))["id"] == "stop"
+        await socket.say("retry", id="again", turn_id="00000000-0000-4000-8000-000000000000")
+        error = await socket.until("error")
+        assert (error["id"], error["code"], error["retryable"]) == ("again", "not_found", False)
 
 
 @virtual_time_with_sockets
@@ -113,25 +112,24 @@ async def test_a_repeated_message_is_acknowledged_as_the_turn_it_was_whatever_it
 )
 @virtual_time_with_sockets
 async def test_a_refused_message_is_one_error_and_the_socket_lives(fields: dict[str, str], code: str) -> None:
-    async with Site(reply=STUCK) as site:
-        async with site.socket(site.user()) as socket:
-            await socket.say("message", client_message_id="m1", content="one")
-            await socket.until("ack")
-            await socket.say("message", **{"client_message_id": "m1", "content": "one"} | fields)
-            error = await socket.until("error")
-            assert (error["code"], error["id"]) == (code, fields.get("client_message_id", "m1"))
-            await socket.say("ping")
-            await socket.until("pong")
+    async with Site(reply=STUCK) as site, site.socket(site.user()) as socket:
+        await socket.say("message", client_message_id="m1", content="one")
+        await socket.until("ack")
+        await socket.say("message", **{"client_message_id": "m1", "content": "one"} | fields)
+        error = await socket.until("error")
+        assert (error["code"], error["id"]) == (code, fields.get("client_message_id", "m1"))
+        await socket.say("ping")
+        await socket.until("pong")
 
 
 @virtual_time_with_sockets
 async def test_a_full_queue_is_told_as_such() -> None:
-    async with Site(limits=Limits(waiting_turns_per_user=1), reply=STUCK) as site:
-        async with site.socket(site.user()) as socket:
-            for number in range(3):
-                await socket.say("message", client_message_id=f"m{number}", content="wait")
-            error = await socket.until("error")
-            assert (error["code"], error["id"], error["retryable"]) == ("queue_full", "m2", True)
+    limits = Limits(waiting_turns_per_user=1)
+    async with Site(limits=limits, reply=STUCK) as site, site.socket(site.user()) as socket:
+        for number in range(3):
+            await socket.say("message", client_message_id=f"m{number}", content="wait")
+        error = await socket.until("error")
+        assert (error["code"], error["id"], error["retryable"]) == ("queue_full", "m2", True)
 
 
 @virtual_time_with_sockets
@@ -191,28 +189,26 @@ async def test_closing_every_socket_cancels_nothing() -> None:
 
 @virtual_time_with_sockets
 async def test_a_server_that_drains_closes_sockets_after_the_running_turn() -> None:
-    async with Site() as site:
-        async with site.socket(site.user()) as socket:
-            await socket.say("message", client_message_id="m1", content="one")
-            await socket.until("message.delta")
-            draining = asyncio.ensure_future(site.process.hub.drain(60))
-            await socket.until("turn.completed")
-            assert await socket.closed() == (1012, "draining")
-            await draining
+    async with Site() as site, site.socket(site.user()) as socket:
+        await socket.say("message", client_message_id="m1", content="one")
+        await socket.until("message.delta")
+        draining = asyncio.ensure_future(site.process.hub.drain(60))
+        await socket.until("turn.completed")
+        assert await socket.closed() == (1012, "draining")
+        await draining
 
 
 @virtual_time_with_sockets
 async def test_an_unforeseen_failure_of_a_command_is_one_error_and_the_socket_lives() -> None:
-    async with Site() as site:
-        async with site.socket(site.user()) as socket:
+    async with Site() as site, site.socket(site.user()) as socket:
 
-            async def broken(_operation: str) -> None:
-                raise RuntimeError("nobody thought of this")
+        async def broken(_operation: str) -> None:
+            raise RuntimeError("nobody thought of this")
 
-            site.world.database.before = broken
-            await socket.say("message", client_message_id="m1", content="one")
-            error = await socket.until("error")
-            assert (error["code"], error["id"]) == ("internal_error", "m1")
-            site.world.database.before = None
-            await socket.say("message", client_message_id="m1", content="one")
-            await socket.until("turn.completed")
+        site.world.database.before = broken
+        await socket.say("message", client_message_id="m1", content="one")
+        error = await socket.until("error")
+        assert (error["code"], error["id"]) == ("internal_error", "m1")
+        site.world.database.before = None
+        await socket.say("message", client_message_id="m1", content="one")
+        await socket.until("turn.completed")

@@ -74,46 +74,41 @@ async def test_a_bad_frame_is_one_error_and_the_socket_lives(name: str) -> None:
 
 @virtual_time_with_sockets
 async def test_a_binary_frame_is_an_error_and_the_socket_lives() -> None:
-    async with Site() as site:
-        async with site.socket(site.user()) as socket:
-            await socket.raw.send_bytes(orjson.dumps(MESSAGE))
-            assert (await socket.hear())["code"] == "invalid_request"
-            await socket.say("ping")
-            assert (await socket.hear())["type"] == "pong"
+    async with Site() as site, site.socket(site.user()) as socket:
+        await socket.raw.send_bytes(orjson.dumps(MESSAGE))
+        assert (await socket.hear())["code"] == "invalid_request"
+        await socket.say("ping")
+        assert (await socket.hear())["type"] == "pong"
 
 
 @virtual_time_with_sockets
 async def test_the_longest_content_is_taken() -> None:
-    async with Site() as site:
-        async with site.socket(site.user()) as socket:
-            await socket.say("message", client_message_id="m1", content="x" * 32_000)
-            await socket.until("turn.completed")
+    async with Site() as site, site.socket(site.user()) as socket:
+        await socket.say("message", client_message_id="m1", content="x" * 32_000)
+        await socket.until("turn.completed")
 
 
 @virtual_time_with_sockets
 async def test_errors_never_repeat_what_was_sent() -> None:
-    async with Site() as site:
-        async with site.socket(site.user()) as socket:
-            await socket.say("auth", token={"secret": "hunter2"})
-            await socket.say("message", client_message_id="m 1", content={"private": "diary"})
-            errors = [await socket.hear(), await socket.hear()]
-            assert not any(word in str(errors) for word in ("hunter2", "diary", "m 1 "))
+    async with Site() as site, site.socket(site.user()) as socket:
+        await socket.say("auth", token={"secret": "hunter2"})
+        await socket.say("message", client_message_id="m 1", content={"private": "diary"})
+        errors = [await socket.hear(), await socket.hear()]
+        assert not any(word in str(errors) for word in ("hunter2", "diary", "m 1 "))
 
 
 @virtual_time_with_sockets
 async def test_a_frame_beyond_all_bounds_closes_with_1009() -> None:
-    async with Site() as site:
-        async with site.socket(site.user()) as socket:
-            await socket.raw.send_str("x" * (3 * 1024 * 1024))
-            assert (await socket.closed())[0] == 1009
+    async with Site() as site, site.socket(site.user()) as socket:
+        await socket.raw.send_str("x" * (3 * 1024 * 1024))
+        assert (await socket.closed())[0] == 1009
 
 
 @virtual_time_with_sockets
 async def test_invalid_utf8_closes_with_1007() -> None:
-    async with Site() as site:
-        async with RawSocket.open(site, site.user()) as raw:
-            raw.send(0x1, b'{"type":"ping","id":"\xff\xfe"}')
-            assert (await raw.close_code()) == 1007
+    async with Site() as site, RawSocket.open(site, site.user()) as raw:
+        raw.send(0x1, b'{"type":"ping","id":"\xff\xfe"}')
+        assert (await raw.close_code()) == 1007
 
 
 @virtual_time_with_sockets
@@ -129,10 +124,9 @@ async def test_a_client_that_vanishes_in_the_middle_of_a_frame_leaves_nothing_be
 
 @virtual_time_with_sockets
 async def test_fragments_and_pings_between_them_are_understood() -> None:
-    async with Site() as site:
-        async with RawSocket.open(site, site.user()) as raw:
-            raw.send(0x1, b'{"type":', final=False)
-            raw.send(0x9, b"still there?")
-            raw.send(0x0, b'"ping"}')
-            assert await raw.frame() == (0xA, b"still there?")
-            assert await raw.frame() == (0x1, b'{"type":"pong"}')
+    async with Site() as site, RawSocket.open(site, site.user()) as raw:
+        raw.send(0x1, b'{"type":', final=False)
+        raw.send(0x9, b"still there?")
+        raw.send(0x0, b'"ping"}')
+        assert await raw.frame() == (0xA, b"still there?")
+        assert await raw.frame() == (0x1, b'{"type":"pong"}')

@@ -1,0 +1,64 @@
+"""Cursors come back as they were given, and nothing else is taken for one."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.protocol.codes import ErrorCode
+from server.protocol.cursors import EventCursor, decode_history_cursor, encode_history_cursor
+from server.protocol.errors import PlatformError
+from server.protocol.limits import Limits
+from server.sessions.log import EventLog
+
+positions = st.integers(1, 10**18 - 1)
+
+
+@given(seq=st.integers(0, 10**18 - 1))
+def test_an_event_cursor_survives_the_wire(seq: int) -> None:
+    cursor = EventCursor(EventLog(Limits()).epoch, seq)
+    assert EventCursor.parse(str(cursor)) == cursor
+
+
+@given(position=positions)
+def test_a_history_cursor_survives_the_wire(position: int) -> None:
+    assert decode_history_cursor(encode_history_cursor(position)) == position
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":",
+        "e:",
+        ":1",
+        "e:-1",
+        "e:01",
+        "e:1.0",
+        "e:1 ",
+        " e:1",
+        "e:1\n",
+        "e e:1",
+        "e:٣",
+        "é:1",
+        "e:" + "9" * 19,
+        "e:1:2",
+    ],
+)
+def test_anything_else_is_no_event_cursor(text: str) -> None:
+    with pytest.raises(PlatformError) as refusal:
+        EventCursor.parse(text)
+    assert refusal.value.code is ErrorCode.INVALID_CURSOR
+
+
+@given(text=st.text(max_size=30))
+def test_any_text_is_a_cursor_of_ours_or_refused(text: str) -> None:
+    with suppress(PlatformError):
+        assert encode_history_cursor(decode_history_cursor(text)) == text
+
+
+@pytest.mark.parametrize("text", ["eq.1", "1' or '1'='1", "position.gt.0", "*", "cDE=", "cDAx", "../..", "%00"])
+def test_operators_and_tampering_are_no_history_cursor(text: str) -> None:
+    with pytest.raises(PlatformError):
+        decode_history_cursor(text)

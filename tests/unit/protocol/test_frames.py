@@ -1,0 +1,163 @@
+"""What clients may say, strictly read, and what the server answers on a connection."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.protocol.codes import ERRORS, ErrorCode
+from server.protocol.cursors import EventCursor
+from server.protocol.errors import PlatformError
+from server.protocol.frames import (
+    AnyClientFrame,
+    CancelFrame,
+    MessageFrame,
+    PingFrame,
+    ack_frame,
+    error_frame,
+    parse_client_frame,
+    pong_frame,
+    ready_frame,
+    terminal_frame,
+)
+from server.protocol.limits import Limits
+from server.protocol.shapes import Message, Turn, TurnError, TurnStatus, wire_money, wire_time
+
+MOST = 64 * 1024
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+def _parse(**fields: Any) -> Any:
+    return parse_client_frame(orjson.dumps(fields).decode(), MOST)
+
+
+def _turn(status: TurnStatus, error: TurnError | None = None) -> Turn:
+    said = Message("msg", "t1", "user", "hello", "complete", None, None, NOON, 2)
+    return Turn(
+        "t1", status, 1, "m1", said, None, None, Decimal("0.0000001"), None, error, None, NOON, NOON, None, "u1", 1
+    )
+
+
+def test_a_message_defaults_to_waiting_its_turn() -> None:
+    frame = _parse(type="message", client_message_id="m1", content=" hello\n")
+    assert frame == MessageFrame(type="message", client_message_id="m1", content=" hello\n", on_busy="enqueue")
+
+
+def test_the_other_frames_need_little() -> None:
+    assert _parse(type="ping") == PingFrame(type="ping")
+    assert _parse(type="cancel") == CancelFrame(type="cancel")
+
+
+def test_a_token_is_kept_out_of_what_is_printed() -> None:
+    assert "hunter2" not in repr(_parse(type="auth", token="hunter2"))
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused_and_never_anything_else(text: str) -> None:
+    with pytest.raises(PlatformError) as refusal:
+        parse_client_frame(text, MOST)
+    assert refusal.value.code in (ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(("type", "id", "client_message_id", "content", "on_busy", "turn_id", "token", "more")),
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(-9, 9),
+            st.text(max_size=5),
+            st.sampled_from(("message", "cancel", "ping")),
+        ),
+    )
+)
+def test_any_object_is_read_or_refused_under_its_own_id(fields: dict[str, Any]) -> None:
+    text = orjson.dumps(fields).decode()
+    outcome = _outcome(text)
+    if isinstance(outcome, PlatformError):
+        assert outcome.code is ErrorCode.INVALID_REQUEST
+        assert outcome.id in (None, fields.get("id"), fields.get("client_message_id"))
+        assert orjson.loads(error_frame(outcome))["type"] == "error"
+    else:
+        assert outcome.type == fields["type"]
+
+
+def _outcome(text: str) -> AnyClientFrame | PlatformError:
+    try:
+        return parse_client_frame(text, MOST)
+    except PlatformError as error:
+        return error
+
+
+def test_sizes_are_counted_in_bytes() -> None:
+    frame = orjson.dumps({"type": "message", "client_message_id": "m1", "content": "я" * 40}).decode()
+    parse_client_frame(frame, len(frame.encode()))
+    with pytest.raises(PlatformError) as refusal:
+        parse_client_frame(frame, len(frame.encode()) - 1)
+    assert refusal.value.code is ErrorCode.TOO_LARGE
+
+
+def test_an_error_tells_its_code_and_when_to_come_back() -> None:
+    frame = orjson.loads(error_frame(PlatformError(ErrorCode.OVERLOADED, retry_after=0.2), "m1"))
+    assert frame == {
+        "type": "error",
+        "id": "m1",
+        "code": "overloaded",
+        "message": ERRORS[ErrorCode.OVERLOADED].sentence,
+        "retryable": True,
+        "retry_after": 1,
+    }
+
+
+def test_acks_and_pongs_echo_the_id() -> None:
+    ack = orjson.loads(ack_frame("m1", turn_id="t", message_id="msg", queue_position=2, duplicate=True))
+    assert ack == {
+        "type": "ack",
+        "id": "m1",
+        "turn_id": "t",
+        "message_id": "msg",
+        "queue_position": 2,
+        "duplicate": True,
+    }
+    assert orjson.loads(pong_frame("p")) == {"type": "pong", "id": "p"}
+    assert orjson.loads(pong_frame(None)) == {"type": "pong"}
+
+
+@pytest.mark.parametrize(("resumed", "turn"), [(True, None), (False, {"turn_id": "t1"})])
+def test_a_resumed_client_is_given_no_running_turn(resumed: bool, turn: Any) -> None:
+    frame = orjson.loads(
+        ready_frame(
+            cursor=EventCursor("e", 3),
+            resumed=resumed,
+            user_id="u",
+            limits=Limits(),
+            turn={"turn_id": "t1"},
+            queued=[],
+        )
+    )
+    assert (frame["cursor"], frame["resumed"], frame["turn"]) == ("e:3", resumed, turn)
+
+
+@pytest.mark.parametrize(
+    ("status", "type_"),
+    [
+        (TurnStatus.COMPLETED, "turn.completed"),
+        (TurnStatus.FAILED, "turn.failed"),
+        (TurnStatus.CANCELLED, "turn.cancelled"),
+        (TurnStatus.UNSENT, "turn.failed"),
+    ],
+)
+def test_an_end_told_late_is_the_terminal_event_without_a_number(status: TurnStatus, type_: str) -> None:
+    frame = orjson.loads(terminal_frame(_turn(status)))
+    assert (frame["type"], frame["turn_id"], frame["attempt"], frame["turn"]["status"]) == (type_, "t1", 1, status)
+    assert not {"seq", "epoch"} & set(frame)
+
+
+def test_money_is_never_in_scientific_notation_and_times_are_utc() -> None:
+    assert _turn(TurnStatus.COMPLETED).wire()["cost"] == "0.0000001"
+    assert (wire_money(None), wire_money(Decimal("1E+2"))) == (None, "100")
+    assert wire_time(NOON) == "2030-01-01T12:00:00Z"
