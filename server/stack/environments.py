@@ -1,7 +1,7 @@
 """Software for the services: locked Python environments and Node packages, made inside the data directory.
 
 An environment counts as installed only when its stamp (a digest of its lock and interpreter, written last)
-matches; anything else found in its place is deleted and made anew. Packages come through uv (or pip) and npm."""
+matches; anything else found in its place is deleted and made anew. Packages come through uv and npm."""
 
 import asyncio
 import hashlib
@@ -12,6 +12,8 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
+
+from uv import find_uv_bin
 
 from server.stack import processes
 from server.stack.layout import Layout, write_private
@@ -91,9 +93,8 @@ class WheelContents:
         options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(self.folder)]
         if self._python_version:
             options += ["--python-version", self._python_version]
-        uv = _find_uv()
-        pip = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
-        argv = [*pip, "--quiet", *options, "--requirement", str(self._lock_file)]
+        argv = [_uv(), "pip", "install", "--quiet", "--python", sys.executable, *options]
+        argv += ["--requirement", str(self._lock_file)]
         await _install_step(self._layout, self.name, argv)
         _stamp(self.folder, self._digest())
 
@@ -170,25 +171,22 @@ class NodePackages:
 
 
 def _python_install(folder: Path, lock: Path) -> list[list[str]]:
-    uv = _find_uv()
-    if uv is None:
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
-        return [[sys.executable, "-m", "venv", str(folder)], [*pip, "--requirement", str(lock)]]
-    python = str(folder / "bin" / "python")
+    uv, python = _uv(), str(folder / "bin" / "python")
     return [
         [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
         [uv, "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", python, str(lock)],
     ]
 
 
-def _find_uv() -> str | None:
-    """uv from our own environment or PATH."""
+def _uv() -> str:
+    """uv, on which this program depends: from its own environment, else from PATH. Raises StackError."""
     try:
-        from uv import find_uv_bin  # noqa: PLC0415 - present in every ordinary installation, but not needed
-
         return str(find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        return shutil.which("uv")
+    except FileNotFoundError:
+        found = shutil.which("uv")
+    if found is None:
+        raise StackError("uv is missing from this program's environment; install it with `pip install uv`")
+    return found
 
 
 async def _install_step(layout: Layout, name: str, argv: list[str], cwd: Path | None = None) -> None:
