@@ -58,6 +58,27 @@ class _Begun:
 class Session:
     """See the module. Methods are called from the one event loop."""
 
+    __slots__ = (
+        "_attempt",
+        "_begun",
+        "_endings",
+        "_has_place",
+        "_inbox",
+        "_over",
+        "_running",
+        "_services",
+        "_store",
+        "_to_stop",
+        "_unsure",
+        "_waiting",
+        "_worker",
+        "connections",
+        "last_used",
+        "lease",
+        "log",
+        "user_id",
+    )
+
     def __init__(self, user_id: str, services: SessionServices) -> None:
         self.user_id = user_id
         self.log = EventLog(services.attempts.limits, services.attempts.now)
@@ -73,7 +94,7 @@ class Session:
         self._begun: _Begun | None = None
         self._has_place = False
         self._waiting: dict[str, Turn] = {}
-        self._to_stop: set[tuple[str, int]] = set()
+        self._to_stop: frozenset[tuple[str, int]] = frozenset()
         self._endings: dict[str, asyncio.Future[Turn]] = {}
         self._unsure = False  # the rows may hold open turns that are not known here
         self._over = False
@@ -250,7 +271,7 @@ class Session:
         if self._attempt is not None and self._attempt.turn.id == turn.id:
             self._attempt.stop()
         else:
-            self._to_stop.add((turn.id, turn.attempt))  # it is just being started or taken over
+            self._to_stop |= {(turn.id, turn.attempt)}  # it is just being started or taken over
             self.work()
 
     async def _claim_now(self) -> bool:
@@ -267,8 +288,14 @@ class Session:
 
     async def _look_now(self) -> bool:
         """Whether anything is still open for this user, whoever owns it."""
+        own = self._attempt is not None or self._begun is not None
         running, queued = await self._store.open_turns(self.user_id)
-        await self._agree(running, queued)
+        if own:  # the worker tells of its turn, whose end may be newer than these rows
+            await self._agree_on_waiting(running, queued)
+            if running is not None and running.cancel_requested_at is not None:
+                self._stop(running)
+        else:
+            await self._agree(running, queued)
         self._unsure = bool(running or queued)
         return self._unsure
 
@@ -286,20 +313,29 @@ class Session:
 
     async def _agree(self, running: Turn | None, queued: tuple[Turn, ...]) -> None:
         """Take the rows' word for what is open, and tell the connections what they were not told of it."""
-        open_ids = {turn.id for turn in (running, *queued) if turn is not None}
-        known = [*self._waiting.values(), *([] if self._running is None else [self._running])]
-        gone = [await self._store.turn(self.user_id, turn.id) for turn in known if turn.id not in open_ids]
-        for turn in gone:
-            if turn is not None and turn.status.ended:
-                self._ended(turn)
-        for turn in queued:
-            if not self._knows(turn):
-                self._emit_with_message("turn.queued", turn)
-        if running is not None and (self._running is None or self._running.id != running.id):
+        await self._agree_on_waiting(running, queued)
+        known = self._running
+        if known is not None and (running is None or running.id != known.id):
+            await self._tell_end(known)
+        if running is not None and (known is None or running.id != known.id):
             self._emit_with_message("turn.started", running)
-        self._running, self._waiting = running, {turn.id: turn for turn in queued}
-        if running is not None and running.cancel_requested_at is not None:
-            self._stop(running)
+        self._running = running
+
+    async def _agree_on_waiting(self, running: Turn | None, queued: tuple[Turn, ...]) -> None:
+        still_open = {turn.id for turn in (running, *queued) if turn is not None}
+        for turn in tuple(self._waiting.values()):
+            if turn.id not in still_open:
+                await self._tell_end(turn)
+        for turn in queued:
+            if turn.id not in self._waiting:
+                self._emit_with_message("turn.queued", turn)
+        self._waiting = {turn.id: turn for turn in queued}
+
+    async def _tell_end(self, known: Turn) -> None:
+        """Tell of an end that came about elsewhere, or whose answer was lost."""
+        stored = await self._store.turn(self.user_id, known.id)
+        if stored is not None and stored.status.ended:
+            self._ended(stored)
 
     # -- the worker: one turn at a time --------------------------------------------------------------------------
 
@@ -420,7 +456,7 @@ class Session:
     def _ended(self, turn: Turn) -> None:
         """The one place from which a turn's terminal event is emitted, from the stored row alone."""
         self._waiting.pop(turn.id, None)
-        self._to_stop.discard((turn.id, turn.attempt))
+        self._to_stop -= {(turn.id, turn.attempt)}
         if self._running is not None and self._running.id == turn.id:
             self._running = None
         self.log.append(turn.terminal_event, turn.id, turn.attempt, turn=turn.wire())

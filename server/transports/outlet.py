@@ -20,26 +20,23 @@ class Outlet:
         self._waiter: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        """There is more to send. Called for every event: the cheap path is a waiter that is already gone."""
-        waiter = self._waiter
-        if waiter is not None:
-            if not waiter.done():
-                waiter.set_result(None)
-        elif self.subscription is not None and self.subscription.is_slow:
-            self.close(SLOW_CONSUMER)
+        """There is more to send. Called for every event, also while the writer is at work or stuck on its socket."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is None:
+            if self.subscription is not None and self.subscription.is_slow:
+                self.close(SLOW_CONSUMER)
+        elif not waiter.done():
+            waiter.set_result(None)
 
     def close(self, code: CloseCode) -> None:
         if self.closing is None:
             self.closing = code
             self.wake()
 
-    async def wait(self) -> None:
-        """Return at the next `wake`. The caller has looked for work since it was woken last."""
+    def woken(self) -> "asyncio.Future[None]":
+        """Done at the next `wake`. Await it only after looking for work: what came before it wakes nobody."""
         self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
 
 def greeting(attachment: Attachment, user_id: str, limits: Limits) -> bytes:

@@ -147,7 +147,7 @@ class EventStream(Outlet):
             if turn is not None and any(frame.type in TERMINAL for frame in wanted):
                 return
             if not subscription.has_more and self.closing is None:
-                await self.wait()
+                await self.woken()
         await response.write(_reconnect(self.closing))
 
 

@@ -43,8 +43,9 @@ from server.protocol.frames import (
 )
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
-from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub
-from server.sessions.log import LogTrimmedError
+from server.sessions.hub import RefusedConnectionError, SessionHub
+from server.sessions.log import LogTrimmedError, Subscription
+from server.sessions.session import Session
 from server.transports.outlet import Outlet, greeting
 
 log = structlog.get_logger(__name__)
@@ -167,20 +168,25 @@ class WebSocketConnection(Outlet):
     async def serve(self, after: EventCursor | None, transport: asyncio.Transport | None) -> None:
         """Join the session and carry frames both ways. Raises RefusedConnectionError, PlatformError if it cannot."""
         self._transport = transport
-        attachment = await self._hub.attach(self._principal.user_id, self, after)
-        self.subscription = attachment.subscription
-        self._answers.append(greeting(attachment, self._principal.user_id, self._limits))
+        session, subscription = await self._join(after)
         self._watch_expiry()
         self._schedule_ping()
-        self._writer = asyncio.create_task(self._write(attachment))
+        self._writer = asyncio.create_task(self._write(subscription))
         try:
-            await self._read()
+            while await self._handle(await self._socket.receive()):
+                pass
         finally:
-            attachment.session.detach(self, attachment.subscription)
+            session.detach(self, subscription)
             for timer in (self._keepalive, self._expiry):
                 if timer is not None:
                     timer.cancel()
             await self._finish_writer(self._writer)
+
+    async def _join(self, after: EventCursor | None) -> tuple[Session, Subscription]:
+        attachment = await self._hub.attach(self._principal.user_id, self, after)
+        self.subscription = attachment.subscription
+        self._answers.append(greeting(attachment, self._principal.user_id, self._limits))
+        return attachment.session, attachment.subscription
 
     def close(self, code: CloseCode) -> None:
         """The goodbye is the writer's; a writer that is stuck on a full socket is interrupted, then cut off."""
@@ -194,9 +200,9 @@ class WebSocketConnection(Outlet):
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    async def _write(self, attachment: Attachment) -> None:
+    async def _write(self, subscription: Subscription) -> None:
         try:
-            await self._pump(attachment)
+            await self._pump(subscription)
         except asyncio.CancelledError:
             if self.closing is None:
                 raise
@@ -208,21 +214,28 @@ class WebSocketConnection(Outlet):
         if self.closing is not None:
             await _close(self._socket, self.closing)
 
-    async def _pump(self, attachment: Attachment) -> None:
-        subscription, send = attachment.subscription, self._socket.send_frame
+    async def _pump(self, subscription: Subscription) -> None:
+        """Send what there is, then wait. No variable here holds what was sent: most sockets wait most of the time."""
         while self.closing is None:
             if self._answers:
-                answers, self._answers = self._answers, []
-                for answer in answers:
-                    await send(answer, WSMsgType.TEXT)
+                await self._send_answers()
             if self._ping_due:
                 self._ping_due = False
                 await self._socket.ping()
             if subscription.has_more:
-                for frame in subscription.take():
-                    await send(frame.data, WSMsgType.TEXT)
+                await self._send_events(subscription)
             if not (self._answers or self._ping_due or subscription.has_more) and self.closing is None:
-                await self.wait()
+                await self.woken()
+
+    async def _send_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        for answer in answers:
+            await self._socket.send_frame(answer, WSMsgType.TEXT)
+
+    async def _send_events(self, subscription: Subscription) -> None:
+        send = self._socket.send_frame
+        for frame in subscription.take():
+            await send(frame.data, WSMsgType.TEXT)
 
     async def _finish_writer(self, writer: "asyncio.Task[None]") -> None:
         if self.closing is None:
@@ -237,19 +250,19 @@ class WebSocketConnection(Outlet):
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    async def _read(self) -> None:
-        while True:
-            message = await self._socket.receive()
-            self._heard = True
-            if message.type is WSMsgType.TEXT:
-                await self._take(message.data)
-            elif message.type is WSMsgType.PING:
-                await self._socket.pong(message.data)
-            elif message.type is WSMsgType.BINARY:
-                self._answer(error_frame(PlatformError(ErrorCode.INVALID_REQUEST, "Frames are text, not binary.")))
-            elif message.type is not WSMsgType.PONG:
-                _log_end(message)
-                return
+    async def _handle(self, message: WSMessage) -> bool:
+        """Take one message; False when it was the last."""
+        self._heard = True
+        if message.type is WSMsgType.TEXT:
+            await self._take(message.data)
+        elif message.type is WSMsgType.PING:
+            await self._socket.pong(message.data)
+        elif message.type is WSMsgType.BINARY:
+            self._answer(error_frame(PlatformError(ErrorCode.INVALID_REQUEST, "Frames are text, not binary.")))
+        elif message.type is not WSMsgType.PONG:
+            _log_end(message)
+            return False
+        return True
 
     async def _take(self, text: str) -> None:
         frame_id: str | None = None

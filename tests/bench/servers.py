@@ -25,14 +25,14 @@ from server.origins import Origins
 from server.ports import Account, AgentHandle, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.limits import Limits
-from server.protocol.shapes import Usage
+from server.protocol.shapes import AgentStatus, Usage
 from server.resilience import Breaker
 from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub
 from server.tickets import Tickets
 from server.transports.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore
-from tests.fakes.database import MemoryDatabase
+from tests.fakes.database import MemoryDatabase, ProfileRow
 from tests.fakes.store import FakeSessionStore
 
 _HOUR: Final = timedelta(hours=1)
@@ -46,18 +46,41 @@ class AnyToken:
 
 
 class Opener:
-    """Accounts without provisioning."""
-
-    def __init__(self, accounts: FakeAccountStore, database: MemoryDatabase) -> None:
-        self._accounts = accounts
-        self._database = database
+    """Accounts that are always there, and stored nowhere: what is measured is the server's own memory."""
 
     async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account:
-        self._database.users.setdefault(user_id, email)
-        return await self._accounts.ensure(user_id, email, name)
+        moment = datetime.now(UTC)
+        return Account(
+            user_id=user_id,
+            email=email,
+            name=name,
+            agent_status=AgentStatus.ACTIVE,
+            status_reason=None,
+            encrypted_key=None,
+            customer_ready=True,
+            key_ready=True,
+            organization_id=None,
+            member_id=None,
+            tools_ready=True,
+            provider_id=None,
+            agent_id=None,
+            conversation_id=None,
+            config_hash=None,
+            intent=None,
+            created_at=moment,
+            updated_at=moment,
+        )
 
     def start(self, user_id: str) -> None:
         """Nothing to make."""
+
+
+class AnyUsers(MemoryDatabase):
+    """A database in which whoever asks has signed up."""
+
+    def profile(self, user_id: str, email: str | None = None, name: str | None = None) -> ProfileRow:
+        self.users.setdefault(user_id, "bench@example.com")
+        return super().profile(user_id, email, name)
 
 
 class OneAgent:
@@ -76,13 +99,13 @@ def our_app(upstream: str, running_turns: int) -> web.Application:
     """Our sessions and socket around the real Letta adapter."""
 
     async def collaborators(app: web.Application) -> AsyncIterator[None]:
-        database = MemoryDatabase()
+        database = AnyUsers()
         store, accounts = FakeSessionStore(database), FakeAccountStore(database)
         limits = Limits(running_turns=running_turns)
         letta = LettaClient(upstream, SecretStr("password"), Breaker("letta", ErrorCode.LETTA_UNAVAILABLE))
         hub = SessionHub(AttemptServices(store, LettaGateway(letta), OneAgent(), ListPrice(), limits))
         tickets = Tickets(store, SecretStr("bench" * 10))
-        authenticator = Authenticator(AnyToken(), tickets, accounts, Opener(accounts, database))
+        authenticator = Authenticator(AnyToken(), tickets, accounts, Opener())
         endpoint.append(WebSocketEndpoint(hub, authenticator, Origins((), localhost_allowed=True), limits))
         async with hub.running():
             yield
