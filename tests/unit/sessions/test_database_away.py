@@ -89,11 +89,13 @@ async def test_a_message_whose_acknowledgement_was_lost_is_answered_even_if_it_i
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
+        await device.until_end((await process.send(user, "first")).turn.id)
         world.database.after = _away("accept", times=1)
         with pytest.raises(PlatformError):
             await process.send(user, "hello")
-        [turn] = world.turns(user)
-        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+        turn = world.turns(user)[-1]
+        async with asyncio.timeout(60):
+            assert (await device.until_end(turn.id))["type"] == "turn.completed"
 
 
 @virtual_time
@@ -177,3 +179,32 @@ async def test_an_interrupt_whose_answer_was_lost_still_stops_what_runs() -> Non
         assert (await device.until_end(running.id))["type"] == "turn.cancelled"
         assert (await device.until_end(urgent.id))["type"] == "turn.completed"
         assert asyncio.get_running_loop().time() < 1_000 + 60
+
+
+@pytest.mark.parametrize("late", ["finish", "open_turns"])
+@virtual_time
+async def test_an_end_is_told_once_though_the_rows_are_looked_at_while_it_comes_about(late: str) -> None:
+    """A repeated message that is not known here makes the session look, just as its running turn ends."""
+    async with World() as world:
+        first, user = await world.process("a"), world.user()
+        device = await first.device(user)
+        running = (await first.send(user, "one")).turn
+        await (await world.process("b")).send(user, "two", message_id="m2")
+        ended = asyncio.Event()
+
+        async def slow(operation: str) -> None:
+            if operation == "finish":
+                ended.set()
+            if operation == late:
+                await asyncio.sleep(0.5)
+
+        world.database.after = slow
+        if late == "finish":
+            await ended.wait()
+        else:
+            await device.until_text(running.id, SPOKEN.text)
+        duplicate = await first.send(user, "two", message_id="m2")
+        await device.until_end(duplicate.turn.id)
+        ends = [event["turn_id"] for event in device.events if event["type"] == "turn.completed"]
+        starts = [event["turn_id"] for event in device.events if event["type"] == "turn.started"]
+        assert ends == starts == [running.id, duplicate.turn.id]

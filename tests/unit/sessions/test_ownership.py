@@ -63,7 +63,7 @@ async def test_an_owner_that_finishes_after_it_was_fenced_stores_nothing() -> No
 async def test_an_owner_whose_lease_may_have_run_out_does_not_send() -> None:
     """Provisioning takes longer than the lease, and the database cannot be reached meanwhile."""
     async with World() as world:
-        world.agents.delay = 25.0
+        world.agents.delay = 20.0
         paused, user = await world.process("a"), world.user()
         turn = (await paused.send(user, "hello")).turn
         await asyncio.sleep(1)
