@@ -9,7 +9,6 @@ COMMANDS = {
     "down": ("server.stack.commands:down", "Stop what `chat up` runs."),
     "status": ("server.stack.commands:status", "Show every service of the local stack."),
     "logs": ("server.stack.commands:logs", "Show what a service of the local stack wrote."),
-    "talk": ("server.stack.commands:talk", "Talk to your agent from the terminal."),
     "serve": ("server.serve:serve", "Run the API server alone, against the services in the environment."),
     "users": ("server.operations.users:users", "See how users' agents stand, and repair them."),
     "doctor": ("server.doctor.command:doctor", "Say what is wrong with the configuration, and how to mend it."),

@@ -1,6 +1,5 @@
 """The commands of the local stack: options in, sentences out."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ import click
 
 from server.stack import control
 from server.stack.service import StackError
-from server.stack.talk import talk as run_talk
 from server.stack.up import Options
 from server.stack.up import up as run_stack
 
@@ -85,16 +83,6 @@ def down(data_dir: Path, wipe: bool, yes: bool) -> None:
         if wipe:
             control.wipe(data_dir)
             click.echo(f"Deleted {data_dir.absolute()}.")
-
-
-@click.command()
-@click.argument("email")
-@click.option("--password", prompt=True, hide_input=True, help="Asked for if not given.")
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The server's address.")
-def talk(email: str, password: str, url: str) -> None:
-    """Talk to your agent from the terminal, as EMAIL; an unknown user is registered."""
-    with _sentences():
-        asyncio.run(run_talk(url, email, password))
 
 
 @contextmanager

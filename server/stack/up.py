@@ -37,7 +37,7 @@ Ready after {seconds:.0f} s. In a browser: {url}
 
   Talk over the WebSocket ({ws}/api/v1/chat/stream) from another terminal:
 
-    uv run chat talk me@example.com --password Remember-me-1 --url {url}
+    uv run python examples/chat.py --email me@example.com --password Remember-me-1 --url {url}
 
   The services' addresses and keys are in {env_file}
 """
