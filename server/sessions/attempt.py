@@ -4,11 +4,12 @@ An attempt changes nothing but the session's event log; its owner stores the `Tu
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol, TypeVar
 
 import structlog
 
@@ -29,9 +30,11 @@ from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn, TurnError, TurnStatus, Usage
 from server.sessions.log import EventLog
+from server.sessions.patience import patiently
 from server.sessions.reply import Reply
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _CLOCK_SKEW = timedelta(seconds=2)
 _BUSY_ATTEMPTS = 3
@@ -140,7 +143,10 @@ class Attempt:
             if not stream.done():
                 self._freeze()
                 await self._stop_run(stream)
-            return await self._end(await self._problem(stream))
+            end = await self._end(await self._problem(stream))
+            if self._storing is not None:
+                await self._storing  # an unattributed run could be taken for the next turn's
+            return end
         finally:
             await _cancel_and_wait(stream, stop, self._storing)
 
@@ -208,14 +214,16 @@ class Attempt:
     async def _store_run(self, run_id: str) -> None:
         """Beside the stream, which must not wait for it. Without it, recovery finds the run by its time."""
         try:
-            await self._services.store.set_run(self._lease, self.turn.id, self.turn.attempt, run_id)
+            await self._patiently(
+                partial(self._services.store.set_run, self._lease, self.turn.id, self.turn.attempt, run_id)
+            )
         except (PlatformError, FencedError) as error:
             log.warning("turn.run_not_stored", turn_id=self.turn.id, run_id=run_id, error=str(error))
 
     async def _clear_way(self, agent: AgentHandle, run_id: str | None) -> str | None:
         """The conversation is locked. Returns the run to follow if it is this turn's own, else frees the lock."""
         if run_id is not None:
-            owner = await self._services.store.turn_by_run(self.turn.user_id, run_id)
+            owner = await self._turn_of(run_id)
             if self._is_own(owner, run_id) or (owner is None and run_id in await self._own_runs(agent)):
                 return run_id
         log.warning("turn.conversation_busy", turn_id=self.turn.id, run_id=run_id)
@@ -229,10 +237,16 @@ class Attempt:
         """Runs that began since this attempt was started and belong to no other turn."""
         since = (self.turn.started_at or self.turn.created_at) - _CLOCK_SKEW
         found = await self._services.gateway.runs_since(agent, since)
-        others = [await self._services.store.turn_by_run(self.turn.user_id, run.id) for run in found]
+        others = [await self._turn_of(run.id) for run in found]
         return [
             run.id for run, other in zip(found, others, strict=True) if other is None or self._is_own(other, run.id)
         ]
+
+    async def _turn_of(self, run_id: str) -> Turn | None:
+        return await self._patiently(partial(self._services.store.turn_by_run, self.turn.user_id, run_id))
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await patiently(call, self.turn.user_id)
 
     def _is_own(self, owner: Turn | None, run_id: str) -> bool:
         """Whether a run is this attempt's: an earlier attempt at the same turn had another one."""

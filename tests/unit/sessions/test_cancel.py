@@ -177,3 +177,21 @@ async def test_disconnecting_every_device_cancels_nothing() -> None:
         await asyncio.sleep(60)
         assert (world.turn(turn.id).status, world.reply_of(turn.id)) == (TurnStatus.COMPLETED, SPOKEN.text)
         assert world.gateway.cancels == []
+
+
+@virtual_time
+async def test_a_cancel_while_a_lost_run_is_looked_for_keeps_it_from_being_sent_again() -> None:
+    async with World() as world:
+        world.agents.delay = 5.0
+        first, user = await world.process("a"), world.user()
+        turn = (await first.send(user, "hello")).turn
+        await asyncio.sleep(1)
+        first.kill()
+        world.agents.delay = 0.0
+        second = await world.process("b")
+        device = await second.device(user)
+        await asyncio.sleep(20)  # its lease took 12 s, and the second look comes 10 s after the first
+        assert world.owner(user) == "b"
+        await second.cancel(user)
+        assert (await device.until_end(turn.id))["type"] == "turn.cancelled"
+        assert world.gateway.sent == []

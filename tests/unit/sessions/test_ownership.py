@@ -216,6 +216,7 @@ async def test_a_message_that_comes_while_an_idle_session_is_being_released_keep
 
         world.database.before = slow
         await releasing.wait()
+        world.gateway.plan(LONG)
         turn = (await process.send(user, "back again")).turn
         device = await process.device(user)
         await device.until_end(turn.id)

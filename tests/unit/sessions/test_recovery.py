@@ -274,6 +274,46 @@ async def test_a_reply_is_stored_also_while_its_price_cannot_be_learned() -> Non
         assert (world.turn(turn.id).cost, world.charged(user)) == (None, TOKENS)
 
 
+@virtual_time
+async def test_the_run_of_an_ended_turn_is_never_taken_for_the_next_one() -> None:
+    """It is stored slowly, the next turn begins at once, and the process dies before it is sent."""
+    async with World() as world:
+        first, user = await world.process("a"), world.user()
+        device = await first.device(user)
+
+        async def slow(operation: str) -> None:
+            if operation == "set_run":
+                await asyncio.sleep(3)
+
+        world.database.before = slow
+        world.gateway.plan(Reply.of("the first"), Reply.of("the second"))
+        one, two = (await first.send(user, "one")).turn, (await first.send(user, "two")).turn
+        world.agents.delay = 1.0
+        await device.until(lambda: device.events[-1]["type"] == "turn.started" and len(device.ends) == 1)
+        first.kill()
+        device = await (await world.process("b")).device(user)
+        await device.until_end(two.id)
+        assert [world.reply_of(turn.id) for turn in (one, two)] == ["the first", "the second"]
+
+
+@virtual_time
+async def test_a_recovery_outlives_a_database_that_is_away_for_a_moment() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        world.gateway.plan(Reply(SPOKEN.words, breaks_after=0))
+        failures = iter((True, True, True))
+
+        async def away(operation: str) -> None:
+            if operation in ("turn_by_run", "set_run") and next(failures, False):
+                raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+
+        world.database.before = away
+        turn = (await process.send(user, "count")).turn
+        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+        assert device.text(turn.id) == SPOKEN.text
+
+
 async def _killed_after(process: Process, seconds: float) -> None:
     await asyncio.sleep(seconds)
     process.kill()
