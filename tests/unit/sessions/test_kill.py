@@ -36,6 +36,36 @@ async def _cancel_midway(world: World, process: Process, user: str) -> None:
     await device.until_end(first.turn.id)
 
 
+async def _interrupt(world: World, process: Process, user: str) -> None:
+    """One message, interrupted by another after its second word."""
+    device = await process.device(user)
+    first = await process.send(user, FIRST, message_id="m1")
+    await device.until_text(first.turn.id, "One two ")
+    second = await process.send(user, SECOND, message_id="m2", on_busy="interrupt")
+    await device.until_end(first.turn.id)
+    await device.until_end(second.turn.id)
+
+
+async def _take_over_a_running_turn(world: World, process: Process, user: str) -> None:
+    """One message whose first process dies in the middle of its reply."""
+    gone = await world.process("gone")
+    device = await gone.device(user)
+    first = await gone.send(user, FIRST, message_id="m1")
+    await device.until_text(first.turn.id, "One two ")
+    gone.kill()
+    await (await process.device(user)).until_end(first.turn.id)
+
+
+async def _take_over_an_unsent_turn(world: World, process: Process, user: str) -> None:
+    """One message whose first process dies before it is sent to the agent."""
+    world.agents.delay = 1.0
+    gone = await world.process("gone")
+    first = await gone.send(user, FIRST, message_id="m1")
+    gone.kill()
+    world.agents.delay = 0.0
+    await (await process.device(user)).until_end(first.turn.id)
+
+
 def _moments(scene: Scene) -> int:
     """How often the process meets the outside world in the scene."""
     counted = 0
@@ -120,3 +150,34 @@ async def test_kill_at_any_point_of_a_cancel_keeps_the_partial_text(moment: int)
         else:
             assert turn.status in (TurnStatus.CANCELLED, TurnStatus.COMPLETED)
             assert world.reply_of(turn.id).startswith("One two ")
+
+
+@pytest.mark.parametrize("moment", range(1, _moments(_interrupt) + 1))
+@virtual_time
+async def test_kill_at_any_point_of_an_interrupt_answers_the_message_that_interrupted(moment: int) -> None:
+    async with World() as world:
+        user = world.user()
+        await _play_until_killed(world, _interrupt, user, moment)
+        first, second = await _finish_with(world, user, FIRST, SECOND)
+        assert (second.status, world.reply_of(second.id)) == (TurnStatus.COMPLETED, SPOKEN.text)
+        assert first.status in (TurnStatus.CANCELLED, TurnStatus.COMPLETED)
+        assert world.reply_of(first.id).startswith("One two ")
+        assert [world.sends(content) for content in (FIRST, SECOND)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("scene", "moment"),
+    [
+        (scene, moment)
+        for scene in (_take_over_a_running_turn, _take_over_an_unsent_turn)
+        for moment in range(1, _moments(scene) + 1)
+    ],
+)
+@virtual_time
+async def test_kill_at_any_point_of_a_recovery_loses_nothing(scene: Scene, moment: int) -> None:
+    async with World() as world:
+        user = world.user()
+        await _play_until_killed(world, scene, user, moment)
+        [turn] = await _finish_with(world, user, FIRST)
+        assert (turn.status, world.reply_of(turn.id)) == (TurnStatus.COMPLETED, SPOKEN.text)
+        assert (world.sends(FIRST), world.charged(user)) == (1, TOKENS)
