@@ -4,12 +4,12 @@ An attempt changes nothing but the session's event log; its owner stores the `Tu
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import structlog
 
@@ -32,11 +32,10 @@ from server.protocol.shapes import Turn, TurnError, TurnStatus, Usage
 from server.sessions.log import EventLog
 from server.sessions.patience import patiently
 from server.sessions.reply import Reply
+from server.sessions.runs import Pauses, RunLostError, Runs
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
-_CLOCK_SKEW = timedelta(seconds=2)
 _BUSY_ATTEMPTS = 3
 _TIMED_OUT = TurnError(ErrorCode.TURN_TIMEOUT, "The reply took longer than the limit.", retryable=True)
 _LOST = TurnError(ErrorCode.LETTA_UNAVAILABLE, "The agent was lost in the middle of its reply.", retryable=True)
@@ -61,18 +60,6 @@ class Pricing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pauses:
-    """How long an attempt waits before it looks again, in seconds. Tests turn them down."""
-
-    busy: float = 5.0
-    cancel_again: float = 1.0
-    adopt: float = 10.0
-    poll_first: float = 0.25
-    poll_longest: float = 2.0
-    orphan: float = 20.0
-
-
-@dataclass(frozen=True, slots=True)
 class AttemptServices:
     """What every attempt works with."""
 
@@ -81,12 +68,8 @@ class AttemptServices:
     agents: Agents
     pricing: Pricing
     limits: Limits
-    pauses: Pauses = Pauses()
+    pauses: Pauses = field(default_factory=Pauses)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-
-
-class RunLostError(Exception):
-    """The agent's service no longer knows the run, or restarted in the middle of it."""
 
 
 class Attempt:
@@ -118,6 +101,7 @@ class Attempt:
         self._sent = taken_over
         self._streamed_here = not taken_over
         self._storing: asyncio.Task[None] | None = None
+        self._runs = Runs(services.store, services.gateway, services.pauses, turn)
         self.turn = turn
         self.reply = Reply(events, turn.id, turn.attempt, services.limits.event_text_bytes, run_id=turn.run_id)
 
@@ -214,79 +198,33 @@ class Attempt:
     async def _store_run(self, run_id: str) -> None:
         """Beside the stream, which must not wait for it. Without it, recovery finds the run by its time."""
         try:
-            await self._patiently(
-                partial(self._services.store.set_run, self._lease, self.turn.id, self.turn.attempt, run_id)
+            await patiently(
+                partial(self._services.store.set_run, self._lease, self.turn.id, self.turn.attempt, run_id),
+                self.turn.user_id,
             )
         except (PlatformError, FencedError) as error:
             log.warning("turn.run_not_stored", turn_id=self.turn.id, run_id=run_id, error=str(error))
 
     async def _clear_way(self, agent: AgentHandle, run_id: str | None) -> str | None:
         """The conversation is locked. Returns the run to follow if it is this turn's own, else frees the lock."""
-        if run_id is not None:
-            owner = await self._turn_of(run_id)
-            if self._is_own(owner, run_id) or (owner is None and run_id in await self._own_runs(agent)):
-                return run_id
+        if run_id is not None and await self._runs.is_own(agent, run_id):
+            return run_id
         log.warning("turn.conversation_busy", turn_id=self.turn.id, run_id=run_id)
         await asyncio.sleep(self._services.pauses.busy)
         await self._services.gateway.cancel(agent, run_id)
         return None
 
-    # -- recovery ------------------------------------------------------------------------------------------------
-
-    async def _own_runs(self, agent: AgentHandle) -> list[str]:
-        """Runs that began since this attempt was started and belong to no other turn."""
-        since = (self.turn.started_at or self.turn.created_at) - _CLOCK_SKEW
-        found = await self._services.gateway.runs_since(agent, since)
-        others = [await self._turn_of(run.id) for run in found]
-        return [
-            run.id for run, other in zip(found, others, strict=True) if other is None or self._is_own(other, run.id)
-        ]
-
-    async def _turn_of(self, run_id: str) -> Turn | None:
-        return await self._patiently(partial(self._services.store.turn_by_run, self.turn.user_id, run_id))
-
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        return await patiently(call, self.turn.user_id)
-
-    def _is_own(self, owner: Turn | None, run_id: str) -> bool:
-        """Whether a run is this attempt's: an earlier attempt at the same turn had another one."""
-        return owner is not None and owner.id == self.turn.id and owner.run_id == run_id
-
     async def _find_run(self, agent: AgentHandle) -> str | None:
-        """The run of an attempt that may have been sent without our learning its id: look, wait, look again."""
-        for pause in (self._services.pauses.adopt, 0.0):
-            if runs := await self._own_runs(agent):
-                self.reply.run_id = runs[-1]
-                await self._store_run(runs[-1])
-                return runs[-1]
-            await asyncio.sleep(pause)
-        return None
+        run_id = await self._runs.find(agent)
+        if run_id is not None:
+            self.reply.run_id = run_id
+            await self._store_run(run_id)
+        return run_id
 
     async def _recover(self, agent: AgentHandle, run_id: str) -> None:
         """Wait for a run that goes on without our stream, then show the rest of what it said."""
         log.info("turn.recovering", turn_id=self.turn.id, run_id=run_id)
-        await self._wait_for_run(agent, run_id)
-        self.reply.complete_from(await self._services.gateway.reply(agent, run_id))
-
-    async def _wait_for_run(self, agent: AgentHandle, run_id: str) -> None:
-        pauses = self._services.pauses
-        pause, was_away = pauses.poll_first, False
-        while True:
-            try:
-                run = await self._services.gateway.run(agent, run_id)
-            except PlatformError as error:
-                if error.code is not ErrorCode.LETTA_UNAVAILABLE:
-                    raise
-                was_away = True
-            else:
-                if run is None or (run.status == "running" and was_away):
-                    # Gone, or the service restarted and nobody works on it: free the conversation for the next turn.
-                    await self._services.gateway.cancel(agent, run_id)
-                    raise RunLostError
-                if run.status != "running":
-                    return
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, pauses.poll_longest)
+        self.reply.complete_from(await self._runs.ended(agent, run_id))
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What an attempt does when its agent is busy, away, lost or silent."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import TurnError, TurnStatus
-from server.sessions.attempt import Pauses
+from server.sessions.runs import Pauses
 from tests.fakes.agent import MODEL_FAILED, Reply
 from tests.unit.sessions.device import Device
 from tests.unit.sessions.world import SPOKEN, TOKENS, Process, World, agent_of
@@ -312,6 +313,22 @@ async def test_a_recovery_outlives_a_database_that_is_away_for_a_moment() -> Non
         turn = (await process.send(user, "count")).turn
         assert (await device.until_end(turn.id))["type"] == "turn.completed"
         assert device.text(turn.id) == SPOKEN.text
+
+
+@pytest.mark.parametrize("operation", ["runs_since", "run", "reply"])
+@virtual_time
+async def test_a_recovery_outlives_an_agent_service_that_is_away_for_a_moment(operation: str) -> None:
+    async with World() as world:
+        first, user = await world.process("a"), world.user()
+        turn = (await first.send(user, "count")).turn
+        await _killed_after(first, 0.05 if operation == "runs_since" else 0.65)
+        world.database.turns[turn.id].turn = replace(world.turn(turn.id), run_id=None)
+        second = await world.process("b")
+        second.gateway.fail_once = operation
+        device = await second.device(user)
+        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+        assert (device.text(turn.id), world.sends("count")) == (SPOKEN.text, 1)
+        assert second.gateway.fail_once is None
 
 
 async def _killed_after(process: Process, seconds: float) -> None:

@@ -15,8 +15,9 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy, Turn, Usage
-from server.sessions.attempt import AttemptServices, Pauses
+from server.sessions.attempt import AttemptServices
 from server.sessions.hub import Rhythm, SessionHub
+from server.sessions.runs import Pauses
 from server.sessions.views import Cancelled
 from tests.fakes.agent import FakeAgentGateway, Reply
 from tests.fakes.database import MemoryDatabase
@@ -80,11 +81,18 @@ class ProcessStore(FakeSessionStore):
 
 
 class ProcessGateway:
-    """The shared agent service as one process reaches it."""
+    """The shared agent service as one process reaches it. The next call of `fail_once` finds it away."""
 
     def __init__(self, gateway: FakeAgentGateway, boundary: Boundary) -> None:
+        self.fail_once: str | None = None
         self._gateway = gateway
         self._boundary = boundary
+
+    async def _reach(self, operation: str) -> None:
+        await self._boundary.cross()
+        if self.fail_once == operation:
+            self.fail_once = None
+            raise PlatformError(ErrorCode.LETTA_UNAVAILABLE)
 
     @asynccontextmanager
     async def send(
@@ -106,15 +114,15 @@ class ProcessGateway:
         await self._boundary.cross()
 
     async def run(self, agent: AgentHandle, run_id: str) -> Run | None:
-        await self._boundary.cross()
+        await self._reach("run")
         return await self._gateway.run(agent, run_id)
 
     async def runs_since(self, agent: AgentHandle, moment: datetime) -> list[Run]:
-        await self._boundary.cross()
+        await self._reach("runs_since")
         return await self._gateway.runs_since(agent, moment)
 
     async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
-        await self._boundary.cross()
+        await self._reach("reply")
         return await self._gateway.reply(agent, run_id)
 
 
@@ -162,10 +170,11 @@ class Process:
     def __init__(self, world: "World", name: str, freeze_at: int | None) -> None:
         self.name = name
         self.boundary = Boundary(freeze_at)
+        self.gateway = ProcessGateway(world.gateway, self.boundary)
         self._ids = count(1)
         services = AttemptServices(
             store=ProcessStore(world.database, self.boundary),
-            gateway=ProcessGateway(world.gateway, self.boundary),
+            gateway=self.gateway,
             agents=world.agents,
             pricing=world.prices,
             limits=world.limits,

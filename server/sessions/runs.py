@@ -1,0 +1,105 @@
+"""Which run of the agent is an attempt's, and what became of it: from the agent's service and from our own rows."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+
+from server.ports import AgentEvent, AgentGateway, AgentHandle, Run, SessionStore
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.shapes import Turn
+from server.sessions.patience import patiently
+
+T = TypeVar("T")
+_CLOCK_SKEW = timedelta(seconds=2)
+
+
+class RunLostError(Exception):
+    """The agent's service no longer knows the run, or restarted in the middle of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """How long an attempt waits before it looks again, in seconds. Tests turn them down."""
+
+    busy: float = 5.0
+    cancel_again: float = 1.0
+    adopt: float = 10.0
+    poll_first: float = 0.25
+    poll_longest: float = 2.0
+    orphan: float = 20.0
+
+
+class Runs:
+    """The agent's runs as one attempt sees them.
+
+    A service that is away is asked again, for as long as the attempt has time: what was said there is paid for.
+    """
+
+    def __init__(self, store: SessionStore, gateway: AgentGateway, pauses: Pauses, turn: Turn) -> None:
+        self._store = store
+        self._gateway = gateway
+        self._pauses = pauses
+        self._turn = turn
+
+    async def find(self, agent: AgentHandle) -> str | None:
+        """The run of an attempt that may have been sent without our learning its id: look, wait, look again."""
+        for pause in (self._pauses.adopt, 0.0):
+            if runs := await self._begun_since(agent):
+                return runs[-1]
+            await asyncio.sleep(pause)
+        return None
+
+    async def is_own(self, agent: AgentHandle, run_id: str) -> bool:
+        """Whether a run that holds the conversation is this attempt's: by the rows, or, unknown there, by its time."""
+        owner = await self._turn_of(run_id)
+        return self._is_this(owner, run_id) or (owner is None and run_id in await self._begun_since(agent))
+
+    async def ended(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
+        """Wait for a run that goes on without our stream. What it said, to its end. Raises RunLostError."""
+        pause, was_away = self._pauses.poll_first, False
+        while True:
+            try:
+                run = await self._gateway.run(agent, run_id)
+                if run is not None and run.status != "running":
+                    return await self._gateway.reply(agent, run_id)
+            except PlatformError as error:
+                if error.code is not ErrorCode.LETTA_UNAVAILABLE:
+                    raise
+                was_away = True
+            else:
+                if run is None or was_away:
+                    # Gone, or the service restarted and nobody works on it: free the conversation for the next turn.
+                    await self._gateway.cancel(agent, run_id)
+                    raise RunLostError
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, self._pauses.poll_longest)
+
+    async def _begun_since(self, agent: AgentHandle) -> list[str]:
+        """Runs that began since this attempt was started and belong to no other turn."""
+        since = (self._turn.started_at or self._turn.created_at) - _CLOCK_SKEW
+        found = await self._answered(partial(self._gateway.runs_since, agent, since))
+        return [run.id for run in found if await self._may_be_this(run)]
+
+    async def _may_be_this(self, run: Run) -> bool:
+        owner = await self._turn_of(run.id)
+        return owner is None or self._is_this(owner, run.id)
+
+    def _is_this(self, owner: Turn | None, run_id: str) -> bool:
+        """Whether the rows give the run to this attempt: an earlier attempt at the same turn had another one."""
+        return owner is not None and owner.id == self._turn.id and owner.run_id == run_id
+
+    async def _turn_of(self, run_id: str) -> Turn | None:
+        return await patiently(partial(self._store.turn_by_run, self._turn.user_id, run_id), self._turn.user_id)
+
+    async def _answered(self, call: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await call()
+            except PlatformError as error:
+                if error.code is not ErrorCode.LETTA_UNAVAILABLE:
+                    raise
+            await asyncio.sleep(self._pauses.poll_longest)
