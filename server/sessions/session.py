@@ -22,6 +22,7 @@ from server.sessions.admission import Admission
 from server.sessions.attempt import Attempt, AttemptServices
 from server.sessions.inbox import Inbox
 from server.sessions.log import EventLog, Subscription
+from server.sessions.open_turns import OpenTurns
 from server.sessions.patience import patiently
 from server.sessions.views import Cancelled, Connection, RunningTurn, Snapshot
 
@@ -61,16 +62,14 @@ class Session:
     __slots__ = (
         "_attempt",
         "_begun",
-        "_endings",
         "_has_place",
         "_inbox",
+        "_open",
         "_over",
-        "_running",
         "_services",
         "_store",
         "_to_stop",
         "_unsure",
-        "_waiting",
         "_worker",
         "connections",
         "last_used",
@@ -89,13 +88,11 @@ class Session:
         self._store = services.attempts.store
         self._inbox = Inbox(services.spawn)
         self._worker: asyncio.Task[None] | None = None
-        self._running: Turn | None = None
+        self._open = OpenTurns(user_id, self._store, self.log)
         self._attempt: Attempt | None = None
         self._begun: _Begun | None = None
         self._has_place = False
-        self._waiting: dict[str, Turn] = {}
         self._to_stop: frozenset[tuple[str, int]] = frozenset()
-        self._endings: dict[str, asyncio.Future[Turn]] = {}
         self._unsure = False  # the rows may hold open turns that are not known here
         self._over = False
 
@@ -103,9 +100,8 @@ class Session:
 
     async def load(self) -> None:
         """Learn what is open for this user, and take it up if nobody else does."""
-        self._running, waiting = await self._store.open_turns(self.user_id)
-        self._waiting = {turn.id: turn for turn in waiting}
-        if self._running or self._waiting:
+        self._open.take(*await self._store.open_turns(self.user_id))
+        if self._open:
             self.look_again()
 
     async def send(self, new: NewTurn) -> Accepted:
@@ -124,21 +120,20 @@ class Session:
 
     def work(self) -> None:
         """Make sure somebody runs what is open."""
-        something = self._unsure or self._running or self._waiting
-        if something and self._worker is None and not self._over and self._services.may_start():
+        if (self._unsure or self._open) and self._worker is None and not self._over and self._services.may_start():
             self._worker = self._services.spawn(self._work())
 
     def ending(self, turn_id: str) -> "asyncio.Future[Turn]":
         """Resolves when the turn ends here. Shared by all who ask: shield it."""
-        return self._endings.setdefault(turn_id, asyncio.get_running_loop().create_future())
+        return self._open.ending(turn_id)
 
     def forget_ending(self, turn_id: str) -> None:
         """Nobody needs to wait for this turn."""
-        self._endings.pop(turn_id, None)
+        self._open.forget_ending(turn_id)
 
     @property
     def is_idle(self) -> bool:
-        return not (self.connections or self._inbox.is_busy or self._worker or self._running or self._waiting)
+        return not (self.connections or self._inbox.is_busy or self._worker or self._open)
 
     @property
     def is_over(self) -> bool:
@@ -146,10 +141,10 @@ class Session:
         return self._over
 
     def snapshot(self) -> Snapshot:
-        running = self._running
+        running = self._open.running
         text = self._attempt.reply.text if self._attempt else ""
         shown = None if running is None else RunningTurn(running.id, text, running.attempt, running.user_message)
-        return Snapshot(self.log.cursor, shown, tuple(self._waiting.values()))
+        return Snapshot(self.log.cursor, shown, tuple(self._open.waiting.values()))
 
     def attach(self, connection: Connection, after: EventCursor | None) -> Subscription:
         """Let a connection read the log from `after` (or from now); no await between this and `snapshot`."""
@@ -223,14 +218,15 @@ class Session:
             self.lease = accepted.lease
         if not accepted.duplicate:
             self._take_note(accepted, started)
-        elif not (accepted.turn.status.ended or self._knows(accepted.turn)):
-            await self._look_now()  # begun elsewhere, or before an answer was lost
+        elif not (accepted.turn.status.ended or self._open.knows(accepted.turn)):
+            self._unsure = True  # begun elsewhere, or before an answer was lost
+            await self._look_now()
             self.work()
         return accepted
 
     @property
     def _nothing_open(self) -> bool:
-        return not (self._worker or self._unsure or self._running or self._waiting)
+        return not (self._worker or self._unsure or self._open)
 
     def _doubt(self, error: PlatformError) -> None:
         """The database did not answer: what it was asked to do may be done all the same."""
@@ -239,19 +235,15 @@ class Session:
 
     def _take_note(self, accepted: Accepted, started: bool) -> None:
         for turn in accepted.cancelled:
-            self._ended(turn)
+            self._open.ended(turn)
         if accepted.interrupted is not None:
             self._stop(accepted.interrupted)
         if started:
             self._has_place = True
             self._begin(_Begun(accepted.turn, accepted.forgotten, taken_over=False))
         else:
-            self._waiting[accepted.turn.id] = accepted.turn
-            self._emit_with_message("turn.queued", accepted.turn)
+            self._open.queued(accepted.turn)
         self.work()
-
-    def _knows(self, turn: Turn) -> bool:
-        return turn.id in self._waiting or (self._running is not None and self._running.id == turn.id)
 
     async def _cancel(self, turn_id: str | None) -> Cancelled:
         try:
@@ -261,8 +253,8 @@ class Session:
             raise
         if turn.status is TurnStatus.RUNNING:
             self._stop(turn)
-        elif turn.id in self._waiting:
-            self._ended(turn)
+        elif turn.id in self._open.waiting:
+            self._open.ended(turn)
         else:
             return Cancelled(turn, duplicate=True)
         return Cancelled(turn, duplicate=False)
@@ -281,7 +273,7 @@ class Session:
             return False
         log.info("session.claimed", user_id=self.user_id, fence=claim.lease.fence, waiting=len(claim.queued))
         self.lease, self._unsure = claim.lease, False
-        await self._agree(claim.running, claim.queued)
+        await self._open.agree(claim.running, claim.queued)
         if claim.running is not None and (self._begun is None or self._begun.turn.id != claim.running.id):
             self._begun = _Begun(claim.running, claim.forgotten, taken_over=True)
         return True
@@ -291,17 +283,17 @@ class Session:
         own = self._attempt is not None or self._begun is not None
         running, queued = await self._store.open_turns(self.user_id)
         if own:  # the worker tells of its turn, whose end may be newer than these rows
-            await self._agree_on_waiting(running, queued)
+            await self._open.agree_on_waiting(running, queued)
             if running is not None and running.cancel_requested_at is not None:
                 self._stop(running)
         else:
-            await self._agree(running, queued)
+            await self._open.agree(running, queued)
         self._unsure = bool(running or queued)
         return self._unsure
 
     async def _start_now(self) -> None:
         """Make the first waiting turn the running one."""
-        if self.lease is None or not self._waiting:
+        if self.lease is None or not self._open.waiting:
             return
         started = await self._store.start(self.lease)
         if self._over:
@@ -310,32 +302,6 @@ class Session:
             self._unsure = True  # what waits here is not what waits in the rows
         else:
             self._begin(_Begun(started.turn, started.forgotten, taken_over=False))
-
-    async def _agree(self, running: Turn | None, queued: tuple[Turn, ...]) -> None:
-        """Take the rows' word for what is open, and tell the connections what they were not told of it."""
-        await self._agree_on_waiting(running, queued)
-        known = self._running
-        if known is not None and (running is None or running.id != known.id):
-            await self._tell_end(known)
-        if running is not None and (known is None or running.id != known.id):
-            self._emit_with_message("turn.started", running)
-        self._running = running
-
-    async def _agree_on_waiting(self, running: Turn | None, queued: tuple[Turn, ...]) -> None:
-        still_open = {turn.id for turn in (running, *queued) if turn is not None}
-        for turn in tuple(self._waiting.values()):
-            if turn.id not in still_open:
-                await self._tell_end(turn)
-        for turn in queued:
-            if turn.id not in self._waiting:
-                self._emit_with_message("turn.queued", turn)
-        self._waiting = {turn.id: turn for turn in queued}
-
-    async def _tell_end(self, known: Turn) -> None:
-        """Tell of an end that came about elsewhere, or whose answer was lost."""
-        stored = await self._store.turn(self.user_id, known.id)
-        if stored is not None and stored.status.ended:
-            self._ended(stored)
 
     # -- the worker: one turn at a time --------------------------------------------------------------------------
 
@@ -372,7 +338,7 @@ class Session:
         return False
 
     async def _start_next(self) -> _Begun | None:
-        if not self._waiting:
+        if not self._open.waiting:
             return None
         await self._services.admission.acquire()
         self._has_place = True
@@ -394,9 +360,8 @@ class Session:
             self._services.admission.release(seconds)
 
     def _begin(self, begun: _Begun) -> None:
-        self._begun, self._running = begun, begun.turn
-        self._waiting.pop(begun.turn.id, None)
-        self._emit_with_message("turn.started", begun.turn)
+        self._begun = begun
+        self._open.started(begun.turn)
 
     async def _run(self, begun: _Begun) -> None:
         turn, began = begun.turn, self._services.clock()
@@ -419,7 +384,8 @@ class Session:
         finally:
             self._give_place_back(self._services.clock() - began)
         self._attempt = None
-        self._ended(stored)
+        self._to_stop -= {(turn.id, turn.attempt)}
+        self._open.ended(stored)
         log.info(
             "turn.ended",
             user_id=self.user_id,
@@ -450,26 +416,3 @@ class Session:
                 attempt.reply.text,
                 error=TurnError(error.code, error.message, error.retryable),
             )
-
-    # -- what the connections are told ---------------------------------------------------------------------------
-
-    def _ended(self, turn: Turn) -> None:
-        """The one place from which a turn's terminal event is emitted, from the stored row alone."""
-        self._waiting.pop(turn.id, None)
-        self._to_stop -= {(turn.id, turn.attempt)}
-        if self._running is not None and self._running.id == turn.id:
-            self._running = None
-        self.log.append(turn.terminal_event, turn.id, turn.attempt, turn=turn.wire())
-        ending = self._endings.pop(turn.id, None)
-        if ending is not None and not ending.done():
-            ending.set_result(turn)
-
-    def _emit_with_message(self, type_: str, turn: Turn) -> None:
-        self.log.append(
-            type_,
-            turn.id,
-            turn.attempt,
-            user_message=turn.user_message.wire(),
-            client_message_id=turn.client_message_id,
-            queue_position=turn.queue_position,
-        )

@@ -195,3 +195,26 @@ async def test_a_cancel_while_a_lost_run_is_looked_for_keeps_it_from_being_sent_
         await second.cancel(user)
         assert (await device.until_end(turn.id))["type"] == "turn.cancelled"
         assert world.gateway.sent == []
+
+
+@virtual_time
+async def test_a_cancel_that_crosses_the_end_of_its_turn_does_not_end_it_twice() -> None:
+    """The row says completed; that answer is still on its way to the worker."""
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        finished = asyncio.Event()
+
+        async def slow(operation: str) -> None:
+            if operation == "finish":
+                finished.set()
+                await asyncio.sleep(1)
+
+        world.database.after = slow
+        turn = (await process.send(user, "count")).turn
+        await finished.wait()
+        cancelled = await process.cancel(user, turn.id)
+        assert (cancelled.duplicate, cancelled.turn.status) == (True, TurnStatus.COMPLETED)
+        await device.until_end(turn.id)
+        await asyncio.sleep(5)
+        assert [event["type"] for event in device.events].count("turn.completed") == 1

@@ -121,6 +121,21 @@ async def test_drain_lets_the_running_turn_finish_and_leaves_the_waiting_one_to_
 
 
 @virtual_time
+async def test_drain_gives_idle_sessions_up_before_it_waits_for_the_others() -> None:
+    async with World() as world:
+        process, idle, busy = await world.process("a"), world.user(), world.user()
+        device = await process.device(idle)
+        await device.until_end((await process.send(idle, "one")).turn.id)
+        assert world.owner(idle) == "a"
+        world.gateway.plan(Reply(stuck=True))
+        await process.send(busy, "long")
+        draining = asyncio.create_task(process.hub.drain(60))
+        await asyncio.sleep(1)
+        assert (world.owner(idle), world.owner(busy), draining.done()) == (None, "a", False)
+        await draining
+
+
+@virtual_time
 async def test_drain_starts_no_turn_that_waits_for_its_place() -> None:
     async with World(limits=Limits(running_turns=1)) as world:
         process, ann, ben = await world.process(), world.user(), world.user()
