@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Final
 
@@ -19,6 +21,7 @@ from server.protocol.shapes import Json, wire_time
 
 _PATIENCE_SECONDS: Final = 5.0
 """How long a look at the memory waits for an agent that is being made."""
+_ANSWER_SECONDS: Final = 10.0
 _LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,50}", re.ASCII)
 _PASSAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
@@ -48,7 +51,7 @@ async def memory(request: web.Request, principal: Principal, query: MemoryQuery)
         raise PlatformError(ErrorCode.INVALID_CURSOR)
     agent = await _agent(request, principal)
     remembered = request.app[MEMORY]
-    async with asyncio.TaskGroup() as asked:
+    async with _promptly(), asyncio.TaskGroup() as asked:
         blocks = asked.create_task(remembered.blocks(agent))
         page = asked.create_task(remembered.passages(agent, query.query, query.limit, query.before))
         window = asked.create_task(remembered.context(agent))
@@ -67,7 +70,18 @@ async def update_block(request: web.Request, principal: Principal, label: str, b
         raise PlatformError(ErrorCode.NOT_FOUND)
     await request.app[HUB].require_idle(principal.user_id)
     agent = await _agent(request, principal)
-    return answer(_block(await request.app[MEMORY].update_block(agent, label, body.value)))
+    async with _promptly():
+        return answer(_block(await request.app[MEMORY].update_block(agent, label, body.value)))
+
+
+@asynccontextmanager
+async def _promptly() -> AsyncIterator[None]:
+    """Nobody waits at a page as long as a call may be retried. Raises PlatformError(letta_unavailable)."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            yield
+    except TimeoutError as cause:
+        raise PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=_ANSWER_SECONDS) from cause
 
 
 async def _agent(request: web.Request, principal: Principal) -> AgentHandle:

@@ -175,6 +175,4 @@ def ready_frame(
 
 def terminal_frame(turn: Turn) -> bytes:
     """The end of a turn that ended before this connection asked: the terminal event, without a sequence number."""
-    return orjson.dumps(
-        {"type": turn.terminal_event, "turn_id": turn.id, "attempt": turn.attempt, "turn": turn.wire()}
-    )
+    return orjson.dumps({"type": turn.terminal_event, "turn_id": turn.id, "attempt": turn.attempt, "turn": turn.wire()})

@@ -188,6 +188,8 @@ class SessionHub:
         self.draining = True
         workers = [session.worker for session in self._sessions.values() if session.worker is not None]
         log.info("server.draining", running_turns=len(workers), seconds=seconds)
+        idle = [session for session in self._sessions.values() if session.worker is None]
+        await asyncio.gather(*(self._release(session) for session in idle))  # the next owner need not wait for these
         if workers:
             await asyncio.wait(workers, timeout=seconds)
         for session in tuple(self._sessions.values()):
@@ -280,7 +282,7 @@ class SessionHub:
                 del self._leaving[session.user_id]
 
     async def _release(self, session: Session) -> None:
-        if session.lease is None:
-            return
-        with suppress(PlatformError):
-            await self._attempts.store.release(session.lease)
+        lease, session.lease = session.lease, None
+        if lease is not None:
+            with suppress(PlatformError):
+                await self._attempts.store.release(lease)

@@ -1,9 +1,13 @@
 """Where the agent stands and what it remembers."""
 
+import asyncio
+
 import pytest
 
+from server.ports import AgentHandle, ContextWindow
 from server.protocol.shapes import AgentStatus
 from tests.fakes.agent import Reply
+from tests.fakes.memory import FakeMemory
 from tests.unit.api.world import Client, World
 
 STATUS = "/api/v1/agent/status"
@@ -125,3 +129,18 @@ async def test_a_closed_account_loses_its_agent_within_seconds(world: World) -> 
     world.seconds += 16
     answer = await user.get(STATUS)
     assert (answer.status, answer.code) == (403, "account_blocked")
+
+
+async def test_memory_is_503_when_letta_takes_longer_than_anybody_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = await world.user()
+    monkeypatch.setattr("server.api.agent._ANSWER_SECONDS", 0.05)
+
+    async def never(_memory: FakeMemory, _agent: AgentHandle) -> ContextWindow:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(FakeMemory, "context", never)
+    answer = await user.get(MEMORY)
+    assert (answer.status, answer.code) == (503, "letta_unavailable")

@@ -10,7 +10,6 @@ from server.provisioning.saga import CLAIM_SECONDS, SAFE_SECONDS, ProvisioningEr
 from tests.unit.provisioning.world import ANN, World
 from tests.virtual_time import now, virtual_time
 
-
 EMAIL = "ann@example.com"
 
 
