@@ -1,5 +1,6 @@
 """Turns, their order and who may run them. PostgreSQL is the truth: every method is one transaction there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -116,7 +117,9 @@ class SessionStore(Protocol):
         """Users with queued or running turns whose session nobody holds."""
         ...
 
-    async def accept(self, new: NewTurn, owner: str, *, start: bool, max_waiting: int) -> Accepted:
+    async def accept(
+        self, new: NewTurn, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
+    ) -> Accepted:
         """Store the message and its turn; claim the session if it is free; start the turn if nothing runs and `start`.
 
         The same client_message_id attaches to the same turn, so that a call whose answer was lost may be repeated: it
@@ -125,7 +128,9 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def retry(self, user_id: str, turn_id: str, owner: str, *, start: bool, max_waiting: int) -> Accepted:
+    async def retry(
+        self, user_id: str, turn_id: str, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
+    ) -> Accepted:
         """Queue an ended turn again as attempt + 1. A turn already queued or running again answers as a duplicate.
 
         Raises PlatformError(not_found | not_retryable | queue_full | account_blocked | unauthorized).
@@ -166,6 +171,10 @@ class SessionStore(Protocol):
 
     async def turn_by_run(self, user_id: str, run_id: str) -> Turn | None:
         """The turn that a run of the agent belongs to, if any of ours. An earlier attempt's run is not its `run_id`."""
+        ...
+
+    async def closed_accounts(self, user_ids: Sequence[str]) -> list[str]:
+        """Which of these users are blocked, being deleted, or gone."""
         ...
 
     async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool:

@@ -13,6 +13,7 @@ REFUSALS: Final = {
     "no_account": (ErrorCode.UNAUTHORIZED, "This account no longer exists."),
     "not_found": (ErrorCode.NOT_FOUND, None),
     "not_retryable": (ErrorCode.NOT_RETRYABLE, None),
+    "overloaded": (ErrorCode.OVERLOADED, None),
     "queue_full": (ErrorCode.QUEUE_FULL, None),
 }
 

@@ -1,6 +1,7 @@
 """SessionStore on the service-role SQL functions: each method is one call, one transaction, safe to repeat."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -46,17 +47,27 @@ class SupabaseSessionStore:
         users: list[str] = await self._client.call("unowned_work", limit=limit)
         return users
 
-    async def accept(self, new: NewTurn, owner: str, *, start: bool, max_waiting: int) -> Accepted:
+    async def accept(
+        self, new: NewTurn, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
+    ) -> Accepted:
         answer = await self._client.call(
-            "accept_turn", **asdict(new), owner=owner, start=start, max_waiting=max_waiting
+            "accept_turn", **asdict(new), owner=owner, start=start, max_waiting=max_waiting, overloaded=overloaded
         )
         return self._accepted(answer, new.user_id, owner)
 
-    async def retry(self, user_id: str, turn_id: str, owner: str, *, start: bool, max_waiting: int) -> Accepted:
+    async def retry(
+        self, user_id: str, turn_id: str, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
+    ) -> Accepted:
         if not is_uuid(turn_id):
             raise PlatformError(ErrorCode.NOT_FOUND)
         answer = await self._client.call(
-            "retry_turn", user_id=user_id, turn_id=turn_id, owner=owner, start=start, max_waiting=max_waiting
+            "retry_turn",
+            user_id=user_id,
+            turn_id=turn_id,
+            owner=owner,
+            start=start,
+            max_waiting=max_waiting,
+            overloaded=overloaded,
         )
         return self._accepted(answer, user_id, owner)
 
@@ -105,6 +116,10 @@ class SupabaseSessionStore:
 
     async def turn_by_run(self, user_id: str, run_id: str) -> Turn | None:
         return turn_or_none(await self._client.call("turn_by_run", user_id=user_id, run_id=run_id))
+
+    async def closed_accounts(self, user_ids: Sequence[str]) -> list[str]:
+        closed: list[str] = await self._client.call("closed_accounts", user_ids=list(user_ids))
+        return closed
 
     async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool:
         redeemed: bool = await self._client.call(

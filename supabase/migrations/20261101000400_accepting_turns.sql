@@ -63,7 +63,8 @@ create function public.accept_turn(
   p_on_busy text,
   p_owner text,
   p_start boolean,
-  p_max_waiting integer
+  p_max_waiting integer,
+  p_overloaded boolean
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -84,6 +85,9 @@ begin
       return jsonb_build_object('outcome', 'id_conflict');
     end if;
     return private.admit(p_user_id, v_turn.id, p_owner, p_start, true);
+  end if;
+  if p_overloaded then
+    return jsonb_build_object('outcome', 'overloaded');
   end if;
 
   select t.id into v_running from public.turns t where t.user_id = p_user_id and t.status = 'running';
@@ -119,7 +123,7 @@ end
 $$;
 
 create function public.retry_turn(
-  p_user_id uuid, p_turn_id uuid, p_owner text, p_start boolean, p_max_waiting integer
+  p_user_id uuid, p_turn_id uuid, p_owner text, p_start boolean, p_max_waiting integer, p_overloaded boolean
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -136,6 +140,8 @@ begin
     return private.admit(p_user_id, p_turn_id, p_owner, p_start, true);
   elsif v_turn.status = 'completed' then
     return jsonb_build_object('outcome', 'not_retryable');
+  elsif p_overloaded then
+    return jsonb_build_object('outcome', 'overloaded');
   elsif (select count(*) from public.turns t where t.user_id = p_user_id and t.status = 'queued') >= p_max_waiting then
     return jsonb_build_object('outcome', 'queue_full');
   end if;
@@ -169,10 +175,10 @@ end
 $$;
 
 revoke all on function
-  public.accept_turn(uuid, text, text, text, text, text, boolean, integer),
-  public.retry_turn(uuid, uuid, text, boolean, integer), public.request_cancel(uuid, uuid)
+  public.accept_turn(uuid, text, text, text, text, text, boolean, integer, boolean),
+  public.retry_turn(uuid, uuid, text, boolean, integer, boolean), public.request_cancel(uuid, uuid)
 from public, anon, authenticated;
 grant execute on function
-  public.accept_turn(uuid, text, text, text, text, text, boolean, integer),
-  public.retry_turn(uuid, uuid, text, boolean, integer), public.request_cancel(uuid, uuid)
+  public.accept_turn(uuid, text, text, text, text, text, boolean, integer, boolean),
+  public.retry_turn(uuid, uuid, text, boolean, integer, boolean), public.request_cancel(uuid, uuid)
 to service_role;

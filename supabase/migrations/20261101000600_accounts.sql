@@ -98,6 +98,15 @@ begin
 end
 $$;
 
+-- Which of these users may no longer be served. One whose profile is gone is one of them.
+create function public.closed_accounts(p_user_ids text[]) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(asked.id), '[]')
+  from unnest(p_user_ids::uuid[]) asked (id)
+  left join public.user_profiles p on p.id = asked.id
+  where p.id is null or p.agent_status in ('blocked', 'deleting')
+$$;
+
 create function public.release_provisioning(p_user_id uuid, p_fence bigint) returns jsonb
 language sql security definer set search_path = '' as $$
   update public.user_profiles set provisioning_owner = null, provisioning_expires_at = null
@@ -122,10 +131,12 @@ $$;
 revoke all on function
   public.ensure_profile(uuid, text, text), public.get_profile(uuid), public.rename_profile(uuid, text),
   public.claim_provisioning(uuid, text, double precision), public.record_provisioning(uuid, bigint, text),
-  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer)
+  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer),
+  public.closed_accounts(text[])
 from public, anon, authenticated;
 grant execute on function
   public.ensure_profile(uuid, text, text), public.get_profile(uuid), public.rename_profile(uuid, text),
   public.claim_provisioning(uuid, text, double precision), public.record_provisioning(uuid, bigint, text),
-  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer)
+  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer),
+  public.closed_accounts(text[])
 to service_role;

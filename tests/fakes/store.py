@@ -1,7 +1,7 @@
 """SessionStore in memory: the same rules as the SQL functions, each operation one atomic change between two awaits."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -99,10 +99,12 @@ class FakeSessionStore:
 
     # --- Accepting --------------------------------------------------------------------------------------------------
 
-    async def accept(self, new: NewTurn, owner: str, *, start: bool, max_waiting: int) -> Accepted:
-        return await self._apply("accept", lambda: self._accept(new, owner, start, max_waiting))
+    async def accept(
+        self, new: NewTurn, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
+    ) -> Accepted:
+        return await self._apply("accept", lambda: self._accept(new, owner, start, max_waiting, overloaded))
 
-    def _accept(self, new: NewTurn, owner: str, start: bool, max_waiting: int) -> Accepted:
+    def _accept(self, new: NewTurn, owner: str, start: bool, max_waiting: int, overloaded: bool) -> Accepted:
         self._refuse_closed_account(new.user_id)
         rows = self.database.of_user(new.user_id)
         known = next((row for row in rows if row.turn.client_message_id == new.client_message_id), None)
@@ -110,6 +112,8 @@ class FakeSessionStore:
             if known.content_hash != new.content_hash:
                 raise PlatformError(ErrorCode.ID_CONFLICT)
             return self._admitted(known, owner, start, duplicate=True)
+        if overloaded:
+            raise PlatformError(ErrorCode.OVERLOADED)
         waiting, running = self.database.waiting(new.user_id), self.database.running(new.user_id)
         if new.on_busy == "reject" and (waiting or running):
             raise PlatformError(ErrorCode.BUSY)
@@ -166,16 +170,22 @@ class FakeSessionStore:
         forgotten = self.database.forgotten(row.turn) if started else ()
         return Accepted(self.database.shown(row), duplicate, started, lease, forgotten)
 
-    async def retry(self, user_id: str, turn_id: str, owner: str, *, start: bool, max_waiting: int) -> Accepted:
-        return await self._apply("retry", lambda: self._retry(user_id, turn_id, owner, start, max_waiting))
+    async def retry(
+        self, user_id: str, turn_id: str, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
+    ) -> Accepted:
+        return await self._apply("retry", lambda: self._retry(user_id, turn_id, owner, start, max_waiting, overloaded))
 
-    def _retry(self, user_id: str, turn_id: str, owner: str, start: bool, max_waiting: int) -> Accepted:
+    def _retry(
+        self, user_id: str, turn_id: str, owner: str, start: bool, max_waiting: int, overloaded: bool
+    ) -> Accepted:
         self._refuse_closed_account(user_id)
         row = self._own(user_id, turn_id)
         if row.open:
             return self._admitted(row, owner, start, duplicate=True)
         if row.turn.status is TurnStatus.COMPLETED:
             raise PlatformError(ErrorCode.NOT_RETRYABLE)
+        if overloaded:
+            raise PlatformError(ErrorCode.OVERLOADED)
         if len(self.database.waiting(user_id)) >= max_waiting:
             raise PlatformError(ErrorCode.QUEUE_FULL)
         row.turn = mark(
@@ -294,6 +304,14 @@ class FakeSessionStore:
             if row.turn.run_id == run_id or run_id in row.past_runs:
                 return self.database.shown(row)
         return None
+
+    async def closed_accounts(self, user_ids: Sequence[str]) -> list[str]:
+        return await self._apply("closed_accounts", lambda: self._closed_accounts(user_ids))
+
+    def _closed_accounts(self, user_ids: Sequence[str]) -> list[str]:
+        closed = (AgentStatus.BLOCKED, AgentStatus.DELETING)
+        profiles = self.database.profiles
+        return [one for one in user_ids if one not in profiles or profiles[one].account.agent_status in closed]
 
     async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool:
         return await self._apply("redeem_ticket", lambda: self._redeem_ticket(ticket_id, expires_at))

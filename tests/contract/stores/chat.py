@@ -45,11 +45,12 @@ class Chat:
         owner: str | None = None,
         start: bool = True,
         waiting: int = 8,
+        overloaded: bool = False,
     ) -> Accepted:
         """Accept a message whose id is its text unless one is given."""
         digest = hashlib.sha256(text.encode()).hexdigest()
         new = NewTurn(self.user_id, id or text, text, digest, on_busy)
-        return await self.store.accept(new, owner or self.here, start=start, max_waiting=waiting)
+        return await self.store.accept(new, owner or self.here, start=start, max_waiting=waiting, overloaded=overloaded)
 
     async def running(self, text: str = "hello") -> tuple[Turn, Lease]:
         """A turn that runs, and the lease it runs under."""

@@ -1,5 +1,8 @@
 """Accepting messages: stored once, queued in order, refused without a trace."""
 
+import uuid
+from functools import partial
+
 import pytest
 
 from server.ports import Lease
@@ -177,3 +180,33 @@ async def test_deleted_users_get_no_turns(chat: Chat) -> None:
         await chat.say("hello again")
     with refused(ErrorCode.UNAUTHORIZED):
         await chat.store.claim(chat.user_id, chat.here)
+
+
+async def test_an_overloaded_server_refuses_new_messages_and_attaches_those_it_knows(chat: Chat) -> None:
+    known = await chat.say("known")
+    with refused(ErrorCode.OVERLOADED):
+        await chat.say("new", overloaded=True)
+    with refused(ErrorCode.OVERLOADED):
+        await chat.say("urgent", "interrupt", overloaded=True)
+    again = await chat.say("known", overloaded=True)
+    assert (again.duplicate, again.turn.id) == (True, known.turn.id)
+    assert not (await chat.say("new")).duplicate
+
+
+async def test_an_overloaded_server_retries_nothing_but_answers_for_what_it_retries(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    await chat.end(lease, turn, FAILED, "")
+    retry = partial(chat.store.retry, chat.user_id, turn.id, chat.here, start=False, max_waiting=8)
+    with refused(ErrorCode.OVERLOADED):
+        await retry(overloaded=True)
+    queued = await retry()
+    assert (queued.turn.attempt, (await retry(overloaded=True)).duplicate) == (2, True)
+
+
+async def test_closed_accounts_are_those_blocked_or_gone(world: World, chat: Chat) -> None:
+    await chat.say("hello")
+    gone = str(uuid.uuid4())
+    assert await chat.store.closed_accounts([chat.user_id, gone]) == [gone]
+    await world.set_status(chat.user_id, AgentStatus.BLOCKED)
+    assert set(await chat.store.closed_accounts([chat.user_id, gone])) == {chat.user_id, gone}
+    assert await chat.store.closed_accounts([]) == []
