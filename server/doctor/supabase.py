@@ -2,8 +2,8 @@
 
 from server.doctor.findings import Check, Finding, fail, ok, warn
 from server.settings import Settings
-from server.supabase_adapter.cli import MIGRATIONS
 from server.supabase_adapter.inspection import SupabaseInspection, key_kind, pending_migrations
+from server.supabase_adapter.migrations import project_migrations
 
 SERVICE = "supabase"
 PUBLIC, PRIVATE = ("publishable", "anon"), ("secret", "service_role")
@@ -51,7 +51,7 @@ class SupabaseChecks:
     async def migrations(self) -> Finding:
         if self._settings.supabase_db_url is None:
             return ok("SUPABASE_DB_URL is not set, so the versions of the schema are not compared")
-        pending = await pending_migrations(self._settings.supabase_db_url, MIGRATIONS)
+        pending = await pending_migrations(self._settings.supabase_db_url, project_migrations())
         if pending:
             return fail(f"migrations are missing: {', '.join(pending)}", "Run chat migrate.")
         return ok("the schema is up to date")

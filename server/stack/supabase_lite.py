@@ -13,10 +13,9 @@ from server.stack.health import answers
 from server.stack.layout import LOOPBACK, Layout
 from server.stack.postgres import connect, ensure_login, superuser_url
 from server.stack.service import Command, Progress, Service, StackError
-from server.supabase_adapter.migrations import MigrationError, apply_migrations
+from server.supabase_adapter.migrations import MigrationError, apply_migrations, project_migrations
 
 SOURCES = Path(__file__).parent / "supabase"
-MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 LOGIN = "supabase_lite"
 
 
@@ -50,7 +49,7 @@ class SupabaseLite(Service):
             raise StackError(f"Supabase's roles could not be created: {error}") from error
         await processes.run(self._node("--prepare"), self.layout.log(self.name), "creating Supabase's auth schema")
         try:
-            await asyncio.to_thread(apply_migrations, superuser_url(self.layout), MIGRATIONS)
+            await asyncio.to_thread(apply_migrations, superuser_url(self.layout), project_migrations())
         except (MigrationError, psycopg.Error) as error:
             raise StackError(f"the database could not be migrated: {error}") from error
 

@@ -1,12 +1,14 @@
 """`chat migrate`: bring a Supabase project's schema up to date, or print the SQL that would."""
 
-from pathlib import Path
-
 import click
 
-from server.supabase_adapter.migrations import MigrationError, apply_migrations, read_migrations, script
-
-MIGRATIONS = Path(__file__).resolve().parents[2] / "supabase" / "migrations"
+from server.supabase_adapter.migrations import (
+    MigrationError,
+    apply_migrations,
+    project_migrations,
+    read_migrations,
+    script,
+)
 
 
 @click.command()
@@ -20,11 +22,11 @@ def migrate(db_url: str | None, printed: bool) -> None:
     """Apply the database migrations that are not applied yet."""
     try:
         if printed:
-            click.echo(script(read_migrations(MIGRATIONS)), nl=False)
+            click.echo(script(read_migrations(project_migrations())), nl=False)
             return
         if not db_url:
             raise click.ClickException("SUPABASE_DB_URL is not set. Give it, or use --print and the SQL editor.")
-        applied = apply_migrations(db_url, MIGRATIONS)
+        applied = apply_migrations(db_url, project_migrations())
     except MigrationError as error:
         raise click.ClickException(str(error)) from error
     for version in applied:

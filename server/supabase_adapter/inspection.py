@@ -1,7 +1,7 @@
 """What an operator should know of a Supabase project, for `chat doctor`. Reads only; without retries or breaker."""
 
 import asyncio
-from pathlib import Path
+from importlib.resources.abc import Traversable
 from typing import Any, Final, Literal
 
 import httpx
@@ -80,7 +80,7 @@ def _json(response: httpx.Response) -> Any:
         raise ServiceError(f"what answers at {response.url.host} is not Supabase") from cause
 
 
-async def pending_migrations(dsn: SecretStr, folder: Path) -> list[str]:
+async def pending_migrations(dsn: SecretStr, folder: Traversable) -> list[str]:
     """The versions of `folder` that the database has not recorded. Raises ServiceError, MigrationError."""
     versions = [migration.version for migration in read_migrations(folder)]
     try:

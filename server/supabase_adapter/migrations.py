@@ -6,6 +6,8 @@ Talks to PostgreSQL directly (SUPABASE_DB_URL, the session pooler): the service 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import psycopg
@@ -68,23 +70,29 @@ def split_statements(sql: str) -> Iterator[str]:
         yield "".join(current).strip()
 
 
-def read_migrations(folder: Path) -> list[Migration]:
+def project_migrations() -> Traversable:
+    """The project's own: a wheel holds them beside the code, a checkout where Supabase's CLI looks for them."""
+    packed = files("server") / "migrations"
+    return packed if packed.is_dir() else Path(__file__).parents[2] / "supabase" / "migrations"
+
+
+def read_migrations(folder: Traversable) -> list[Migration]:
     """The migrations of a folder, oldest first. Raises MigrationError: no such folder, or two files of one version."""
     if not folder.is_dir():
         raise MigrationError(f"There is no folder of migrations at {folder}.")
     found: dict[str, Migration] = {}
-    for path in sorted(folder.glob("*.sql")):
-        match = FILE_NAME.match(path.name)
+    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        match = FILE_NAME.match(file.name)
         if match is None:
             continue
         version = match["version"]
         if version in found:
             raise MigrationError(f"Two migrations have the version {version}: {found[version].name}, {match['name']}.")
-        found[version] = Migration(version, match["name"], tuple(split_statements(path.read_text("utf-8"))))
+        found[version] = Migration(version, match["name"], tuple(split_statements(file.read_text("utf-8"))))
     return list(found.values())
 
 
-def apply_migrations(dsn: str, folder: Path) -> list[str]:
+def apply_migrations(dsn: str, folder: Traversable) -> list[str]:
     """Apply what is not applied yet, each file in a transaction of its own. Returns the versions applied now.
 
     Two deploys at once wait for each other. Raises MigrationError; files before the failing one stay applied.

@@ -20,8 +20,8 @@ from psycopg import sql
 
 from server.stack.environments import Node
 from server.stack.layout import Layout
-from server.stack.supabase_lite import LOGIN, MIGRATIONS, SOURCES, anon_key, service_key
-from server.supabase_adapter.migrations import apply_migrations
+from server.stack.supabase_lite import LOGIN, SOURCES, anon_key, service_key
+from server.supabase_adapter.migrations import apply_migrations, project_migrations
 from tests.stack.running_stack import RunningStack, free_port
 
 READY_SECONDS = 60
@@ -54,7 +54,7 @@ def own_supabase(stack: RunningStack, database: str, *, confirm_email: bool = Fa
         folder = layout.environment("supabase")
         with _database(stack.env["SUPABASE_DB_URL"], database):
             subprocess.run([*serve, "--prepare"], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-            apply_migrations(owner_url, MIGRATIONS)
+            apply_migrations(owner_url, project_migrations())
             with _running(serve, folder, environment, f"http://127.0.0.1:{port}"):
                 yield {
                     "SUPABASE_URL": f"http://127.0.0.1:{port}",
@@ -74,16 +74,18 @@ def _with_database(url: str, database: str, user: str | None = None, password: s
 @contextmanager
 def _database(url: str, name: str) -> Iterator[None]:
     drop = sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
+    grant = sql.SQL("grant create on database {} to {}").format(sql.Identifier(name), sql.Identifier(LOGIN))
     with psycopg.connect(url, autocommit=True) as cluster:
         cluster.execute(drop)
         cluster.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        cluster.execute(
-            sql.SQL("grant create on database {} to {}").format(sql.Identifier(name), sql.Identifier(LOGIN))
-        )
-        with psycopg.connect(_with_database(url, name), autocommit=True) as connection:
-            connection.execute((SOURCES / "roles.sql").read_bytes())
+        cluster.execute(grant)
+    with psycopg.connect(_with_database(url, name), autocommit=True) as connection:
+        connection.execute((SOURCES / "roles.sql").read_bytes())
+    try:
         yield
-        cluster.execute(drop)
+    finally:
+        with psycopg.connect(url, autocommit=True) as cluster:  # a new one: tests kill PostgreSQL in between
+            cluster.execute(drop)
 
 
 @contextmanager

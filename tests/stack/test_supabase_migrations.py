@@ -12,14 +12,20 @@ from click.testing import CliRunner
 from psycopg import sql
 
 from server.cli import main
-from server.supabase_adapter.cli import MIGRATIONS
-from server.supabase_adapter.migrations import MigrationError, apply_migrations, read_migrations, script
+from server.supabase_adapter.migrations import (
+    MigrationError,
+    apply_migrations,
+    project_migrations,
+    read_migrations,
+    script,
+)
 
 AUTH = """
 create schema auth;
 create table auth.users (id uuid primary key, email text);
 create function auth.uid() returns uuid language sql as 'select null::uuid';
 """
+MIGRATIONS = project_migrations()
 VERSIONS = [migration.version for migration in read_migrations(MIGRATIONS)]
 
 

@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from server.supabase_adapter.cli import MIGRATIONS
-from server.supabase_adapter.migrations import Migration, MigrationError, read_migrations, script, split_statements
+from server.supabase_adapter.migrations import (
+    Migration,
+    MigrationError,
+    project_migrations,
+    read_migrations,
+    script,
+    split_statements,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,10 +39,17 @@ def test_statements_end_at_semicolons_that_are_not_quoted(sql: str, statements: 
 
 
 def test_every_statement_of_ours_is_whole() -> None:
-    for migration in read_migrations(MIGRATIONS):
+    for migration in read_migrations(project_migrations()):
         assert migration.statements
         for statement in migration.statements:
             assert statement.count("$$") in (0, 2), statement
+
+
+def test_a_wheels_migrations_are_found_beside_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert project_migrations() == Path(__file__).parents[3] / "supabase" / "migrations"
+    (tmp_path / "migrations").mkdir()
+    monkeypatch.setattr("server.supabase_adapter.migrations.files", {"server": tmp_path}.__getitem__)
+    assert project_migrations() == tmp_path / "migrations"
 
 
 def test_versions_are_in_order_and_named(tmp_path: Path) -> None:
