@@ -39,10 +39,14 @@ class Admission:
             return 0.0
         return (len(self._line) + 1) * self._typical_seconds / self._limit
 
-    def check(self) -> None:
-        """Raises PlatformError(overloaded) when a new turn would wait longer than anybody should."""
-        if (wait := self.expected_wait) > self._longest_wait:
-            raise PlatformError(ErrorCode.OVERLOADED, retry_after=wait - self._longest_wait)
+    @property
+    def overloaded(self) -> bool:
+        """Whether a new turn would wait longer than anybody should."""
+        return self.expected_wait > self._longest_wait
+
+    def refusal(self) -> PlatformError:
+        """What a new turn is refused with, and when to try again."""
+        return PlatformError(ErrorCode.OVERLOADED, retry_after=max(self.expected_wait - self._longest_wait, 1.0))
 
     def try_acquire(self) -> bool:
         """Take a place if one is free and nobody is in line for it."""

@@ -235,17 +235,22 @@ class Attempt:
         """
         if not self._sent:
             return
-        services = self._services
+        patience = self._services.limits.cancel_seconds
         try:
-            async with asyncio.timeout(services.limits.cancel_seconds):
-                agent = self._agent or await services.agents.ready(
-                    self.turn.user_id, timeout=services.limits.cancel_seconds
-                )
+            async with asyncio.timeout(patience):
+                agent = self._agent or await self._services.agents.ready(self.turn.user_id, timeout=patience)
                 while not stream.done():
-                    await services.gateway.cancel(agent, self.reply.run_id)
-                    await asyncio.wait({stream}, timeout=services.pauses.cancel_again)
+                    await self._cancel_run(agent)
+                    await asyncio.wait({stream}, timeout=self._services.pauses.cancel_again)
         except (TimeoutError, PlatformError) as error:
             log.warning("turn.cancel_unanswered", turn_id=self.turn.id, error=str(error))
+
+    async def _cancel_run(self, agent: AgentHandle) -> None:
+        """Ask once. A service that is away is asked again as long as the user's patience lasts: the run is billed."""
+        try:
+            await self._services.gateway.cancel(agent, self.reply.run_id)
+        except PlatformError as error:
+            log.warning("turn.cancel_refused", turn_id=self.turn.id, code=error.code)
 
     async def _problem(self, stream: "asyncio.Future[None]") -> TurnError | None:
         """What went wrong on our side of the run, if anything did."""

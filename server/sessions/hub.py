@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -23,6 +23,7 @@ from server.sessions.session import Session, SessionServices
 from server.sessions.views import Cancelled, Connection, Snapshot
 
 log = structlog.get_logger(__name__)
+_ASKED_AT_ONCE: Final = 500
 
 
 class RefusedConnectionError(Exception):
@@ -40,6 +41,7 @@ class Rhythm:
     heartbeat: float = 4.0
     renewal_limit: float = 8.0
     scan: float = 5.0
+    accounts: float = 10.0
     reap: float = 30.0
 
 
@@ -72,7 +74,14 @@ class SessionHub:
         self._renewed_at = -math.inf
         self.admission = Admission(self._limits.running_turns, self._limits.expected_wait_seconds)
         self._services = SessionServices(
-            attempts, self.admission, self.owner, self._is_current, self._may_start, self._spawn, self._forget
+            attempts=attempts,
+            admission=self.admission,
+            owner=self.owner,
+            is_current=self._is_current,
+            may_start=self._may_start,
+            spawn=self._spawn,
+            forget=self._forget,
+            look_after=self._see_to,
         )
 
     # -- what transports and handlers ask ------------------------------------------------------------------------
@@ -92,11 +101,15 @@ class SessionHub:
         return accepted
 
     async def cancel(self, user_id: str, turn_id: str | None) -> Cancelled:
-        return await (await self.session(user_id)).cancel(turn_id)
+        cancelled = await (await self.session(user_id)).cancel(turn_id)
+        log.info("turn.cancel_requested", user_id=user_id, turn_id=cancelled.turn.id, duplicate=cancelled.duplicate)
+        return cancelled
 
     async def retry(self, user_id: str, turn_id: str) -> Accepted:
         self._refuse_while_draining()
-        return await (await self.session(user_id)).retry(turn_id)
+        accepted = await (await self.session(user_id)).retry(turn_id)
+        log.info("turn.retried", user_id=user_id, turn_id=turn_id, attempt=accepted.turn.attempt)
+        return accepted
 
     async def snapshot(self, user_id: str) -> Snapshot:
         return (await self.session(user_id)).snapshot()
@@ -172,6 +185,7 @@ class SessionHub:
         rounds = [
             asyncio.create_task(self._round(self._rhythm.heartbeat, self._renew)),
             asyncio.create_task(self._round(self._rhythm.scan, self._adopt_orphans)),
+            asyncio.create_task(self._round(self._rhythm.accounts, self._close_accounts)),
             asyncio.create_task(self._round(self._rhythm.reap, self._drop_idle)),
         ]
         try:
@@ -262,6 +276,17 @@ class SessionHub:
         for session in self._sessions.values():
             session.work()
 
+    def _see_to(self, user_id: str) -> None:
+        if not self.draining:
+            self._spawn(self._look_after(user_id))
+
+    async def _look_after(self, user_id: str) -> None:
+        """Have the user's session take up what is open. What fails here is found again by the next scan."""
+        try:
+            (await self.session(user_id)).look_again()
+        except PlatformError as error:
+            log.warning("session.not_opened", user_id=user_id, code=error.code)
+
     def _forget(self, session: Session) -> None:
         if self._sessions.get(session.user_id) is session:
             del self._sessions[session.user_id]
@@ -270,7 +295,22 @@ class SessionHub:
         """Open or running turns that nobody owns, clients or not: after a crash, and when a lease was lost."""
         if self._may_start():
             for user_id in await self._attempts.store.unowned_work(limit=50):
-                (await self.session(user_id)).look_again()
+                await self._look_after(user_id)
+
+    async def _close_accounts(self) -> None:
+        """An account that was blocked or deleted loses its connections and stops spending, whoever decided that."""
+        served = list(self._sessions)
+        for first in range(0, len(served), _ASKED_AT_ONCE):
+            for user_id in await self._attempts.store.closed_accounts(served[first : first + _ASKED_AT_ONCE]):
+                if (session := self._sessions.get(user_id)) is not None:
+                    await self._close_account(session)
+
+    async def _close_account(self, session: Session) -> None:
+        session.disconnect(ACCOUNT_CLOSED)
+        if not session.is_idle:
+            log.info("session.account_closed", user_id=session.user_id)
+            with suppress(PlatformError):
+                await session.cancel(None)
 
     async def _drop_idle(self) -> None:
         before = self._services.clock() - self._limits.idle_session_seconds

@@ -13,6 +13,10 @@ Command = Callable[[], Awaitable[Any]]
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 
+_MOST_COMMANDS = 64
+"""A connection asks one thing at a time, and REST clients wait for answers: more than this is somebody hammering."""
+
+
 class Inbox:
     """Its task exists only while there is a command, so that an idle session holds none."""
 
@@ -28,10 +32,13 @@ class Inbox:
         return self._actor is not None
 
     async def do(self, command: Callable[[], Awaitable[T]]) -> T:
-        """Carry out the command after those before it. Raises what it raises, PlatformError(draining) if cut short."""
+        """Carry out the command after those before it. Raises what it raises, PlatformError(draining) if cut short,
+        PlatformError(rate_limited) where too many wait already."""
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._commands is None:
             self._commands = deque()
+        if len(self._commands) >= _MOST_COMMANDS:
+            raise PlatformError(ErrorCode.RATE_LIMITED, retry_after=1.0)
         self._commands.append((command, answer))
         if self._actor is None:
             self._actor = self._spawn(self._act(self._commands))

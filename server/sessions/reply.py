@@ -23,8 +23,18 @@ _PARAGRAPH = "\n\n"
 
 def clip(text: str, limit: int) -> str:
     """At most `limit` bytes of UTF-8, cut between characters."""
-    encoded = text.encode()
-    return text if len(encoded) <= limit else encoded[:limit].decode(errors="ignore")
+    return text.encode(errors="replace")[:limit].decode(errors="ignore")
+
+
+def storable(text: str) -> str:
+    """The text as PostgreSQL and JSON can hold it: models can write NUL characters and halves of surrogate pairs."""
+    if "\0" in text:
+        text = text.replace("\0", "")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text
 
 
 @dataclass(slots=True)
@@ -36,11 +46,12 @@ class _Paragraphs:
 
     def add(self, delta: TextDelta) -> str:
         """The delta's text, with a paragraph break before it where a new message begins."""
-        if not delta.text:
+        said = storable(delta.text)
+        if not said:
             return ""
         new_message = delta.message_id != self._message_id
         self._message_id = delta.message_id
-        text = _PARAGRAPH + delta.text if new_message and self._begun else delta.text
+        text = _PARAGRAPH + said if new_message and self._begun else said
         self._begun = True
         return text
 

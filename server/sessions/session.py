@@ -7,7 +7,7 @@ PostgreSQL decides everything that matters; what is held here is a view of it.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,8 @@ log = structlog.get_logger(__name__)
 class SessionServices:
     """What every session works with.
 
-    `is_current` is False while the leases could not be renewed in time, `may_start` also while draining.
+    `is_current` is False while the leases could not be renewed in time, `may_start` also while draining. `look_after`
+    has a user's current session see to what is open.
     """
 
     attempts: AttemptServices
@@ -43,6 +44,7 @@ class SessionServices:
     may_start: Callable[[], bool]
     spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
     forget: "Callable[[Session], None]"
+    look_after: Callable[[str], None]
     clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
     claim_pause: float = 1.0
 
@@ -197,22 +199,26 @@ class Session:
 
     async def _accept(self, store: Callable[..., Awaitable[Accepted]]) -> Accepted:
         services = self._services
-        services.admission.check()
+        overloaded = services.admission.overloaded
         has_place = self._nothing_open and services.may_start() and services.admission.try_acquire()
         started = False
         try:
             accepted = await store(
-                services.owner, start=has_place, max_waiting=services.attempts.limits.waiting_turns_per_user
+                services.owner,
+                start=has_place,
+                max_waiting=services.attempts.limits.waiting_turns_per_user,
+                overloaded=overloaded,
             )
             started = has_place and accepted.started and not accepted.duplicate and not self._over
         except PlatformError as error:
             self._doubt(error)
-            raise
+            raise (services.admission.refusal() if error.code is ErrorCode.OVERLOADED else error) from error
         finally:
             if has_place and not started:
                 services.admission.release()
         self.last_used = services.clock()
         if self._over:
+            services.look_after(self.user_id)  # lost in the meantime: the turn is for the session that follows
             return accepted
         if accepted.lease is not None:
             self.lease = accepted.lease
@@ -380,7 +386,7 @@ class Session:
             attempt.stop()
         try:
             end = await self._end_of(attempt)
-            stored = await patiently(partial(self._finish, end), self.user_id)
+            stored = await self._store_end(end)
         finally:
             self._give_place_back(self._services.clock() - began)
         self._attempt = None
@@ -397,6 +403,17 @@ class Session:
             duration_ms=round((self._services.clock() - began) * 1000),
         )
 
+    async def _store_end(self, end: TurnEnd) -> Turn:
+        """Store how the attempt ended. An end that the database refuses must not hold the user's next turn up."""
+        try:
+            return await patiently(partial(self._finish, end), self.user_id)
+        except PlatformError as error:
+            if error.code is ErrorCode.SUPABASE_UNAVAILABLE:
+                raise
+            log.exception("turn.end_refused", user_id=self.user_id, turn_id=end.turn_id, code=error.code)
+        failed = replace(end, status=TurnStatus.FAILED, text="", error=_internal_error(), carried=())
+        return await patiently(partial(self._finish, failed), self.user_id)
+
     async def _finish(self, end: TurnEnd) -> Turn:
         assert self.lease is not None  # the newest: it may have run out and been taken again while the turn ran
         return await self._store.finish(self.lease, end)
@@ -408,11 +425,10 @@ class Session:
             raise
         except Exception:
             log.exception("turn.crashed", user_id=self.user_id, turn_id=attempt.turn.id)
-            error = PlatformError(ErrorCode.INTERNAL_ERROR)
-            return TurnEnd(
-                attempt.turn.id,
-                attempt.turn.attempt,
-                TurnStatus.FAILED,
-                attempt.reply.text,
-                error=TurnError(error.code, error.message, error.retryable),
-            )
+            turn, text = attempt.turn, attempt.reply.text
+            return TurnEnd(turn.id, turn.attempt, TurnStatus.FAILED, text, error=_internal_error())
+
+
+def _internal_error() -> TurnError:
+    error = PlatformError(ErrorCode.INTERNAL_ERROR)
+    return TurnError(error.code, error.message, error.retryable)

@@ -255,7 +255,10 @@ class World:
         await self.gateway.aclose()
 
     def user(self) -> str:
-        return self.database.sign_up()
+        """Somebody who signed up and was let in, which made the account."""
+        user_id = self.database.sign_up()
+        self.database.profile(user_id)
+        return user_id
 
     async def process(self, name: str = "a", *, freeze_at: int | None = None) -> Process:
         process = Process(self, name, freeze_at)

@@ -1,0 +1,128 @@
+"""What must not hold a user up for ever: text no database stores, ends it refuses, closed accounts, lost sessions."""
+
+import asyncio
+
+import pytest
+
+from server.protocol.codes import ACCOUNT_CLOSED, ErrorCode
+from server.protocol.errors import PlatformError
+from server.protocol.limits import Limits
+from server.protocol.shapes import AgentStatus, TurnStatus
+from tests.fakes.agent import Reply
+from tests.unit.sessions.world import TOKENS, World
+from tests.virtual_time import virtual_time
+
+
+@virtual_time
+async def test_characters_that_cannot_be_stored_are_left_out_on_every_device_alike() -> None:
+    async with World(reply=Reply(words=("nul\0 ", "half \ud83d", " whole \U0001f600"))) as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        turn = (await process.send(user, "say it")).turn
+        end = await device.until_end(turn.id)
+        assert end["turn"]["message"]["content"] == world.reply_of(turn.id) == "nul half ? whole \U0001f600"
+        deltas = [event["text"] for event in device.events if event["type"] == "message.delta"]
+        assert "".join(deltas) == world.reply_of(turn.id)
+
+
+@virtual_time
+async def test_an_end_the_database_refuses_fails_the_turn_and_frees_the_next() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        refusals = 1
+
+        async def refuse(operation: str) -> None:
+            nonlocal refusals
+            if operation == "finish" and refusals:
+                refusals -= 1
+                raise PlatformError(ErrorCode.INVALID_REQUEST)
+
+        world.database.before = refuse
+        first, second = (await process.send(user, "one")).turn, (await process.send(user, "two")).turn
+        failed = await device.until_end(first.id)
+        assert (failed["type"], failed["turn"]["error"]["code"]) == ("turn.failed", "internal_error")
+        assert (await device.until_end(second.id))["type"] == "turn.completed"
+        assert device.closed is None
+
+
+@virtual_time
+async def test_blocking_an_account_closes_its_connections_and_stops_its_spending() -> None:
+    async with World(reply=Reply(words=("on ",), stuck=True)) as world:
+        process, user, other = await world.process(), world.user(), world.user()
+        phone, laptop, bystander = [await process.device(who) for who in (user, user, other)]
+        turn = (await process.send(user, "go on")).turn
+        await phone.until_text(turn.id, "on ")
+        account = world.database.profiles[user].account
+        world.database.profiles[user].account = type(account)(
+            **{field: getattr(account, field) for field in account.__slots__} | {"agent_status": AgentStatus.BLOCKED}
+        )
+        await asyncio.sleep(20)
+        assert (phone.closed, laptop.closed, bystander.closed) == (ACCOUNT_CLOSED, ACCOUNT_CLOSED, None)
+        assert world.turn(turn.id).status is TurnStatus.CANCELLED
+
+
+@virtual_time
+async def test_an_overloaded_process_still_answers_for_what_it_accepted() -> None:
+    limits = Limits(running_turns=1, expected_wait_seconds=1.0)
+    async with World(limits=limits, reply=Reply(stuck=True)) as world:
+        process, user = await world.process(), world.user()
+        running = (await process.send(user, "first", message_id="a")).turn
+        with pytest.raises(PlatformError) as refusal:
+            await process.send(user, "second", message_id="b")
+        assert (refusal.value.code, refusal.value.retry_after is not None) == (ErrorCode.OVERLOADED, True)
+        again = await process.send(user, "first", message_id="a")
+        assert (again.duplicate, again.turn.id) == (True, running.id)
+
+
+@virtual_time
+async def test_a_cancel_is_asked_again_while_the_agent_service_is_away() -> None:
+    async with World(reply=Reply(words=("on ",), stuck=True)) as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        turn = (await process.send(user, "go on")).turn
+        await device.until_text(turn.id, "on ")
+        world.gateway.down = True
+        await process.cancel(user)
+        await asyncio.sleep(2)
+        world.gateway.down = False
+        assert (await device.until_end(turn.id))["type"] == "turn.cancelled"
+        assert world.gateway.sent[-1].status == "cancelled"
+
+
+@virtual_time
+async def test_a_turn_accepted_while_its_session_was_lost_is_run_by_the_one_that_follows() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        await device.until_end((await process.send(user, "before")).turn.id)
+        accepting, proceed = asyncio.Event(), asyncio.Event()
+
+        async def hold(operation: str) -> None:
+            if operation == "accept":
+                accepting.set()
+                await proceed.wait()
+
+        world.database.after = hold
+        sending = asyncio.create_task(process.send(user, "meanwhile"))
+        await accepting.wait()
+        assert device.attachment is not None
+        device.attachment.session.lost()
+        world.database.after = None
+        proceed.set()
+        turn = (await sending).turn
+        again = await process.device(user)
+        await again.until(lambda: world.turn(turn.id).status.ended)
+        assert world.turn(turn.id).status is TurnStatus.COMPLETED
+        assert (world.sends("meanwhile"), world.charged(user)) == (1, 2 * TOKENS)
+
+
+@virtual_time
+async def test_a_user_who_hammers_the_inbox_is_told_to_slow_down() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        await process.device(user)
+        sending = [asyncio.create_task(process.send(user, f"message {number}")) for number in range(100)]
+        answers = await asyncio.gather(*sending, return_exceptions=True)
+        codes = {answer.code for answer in answers if isinstance(answer, PlatformError)}
+        assert codes == {ErrorCode.RATE_LIMITED, ErrorCode.QUEUE_FULL}
