@@ -38,6 +38,8 @@ ANSWER_SECONDS: Final = 30.0
 """How long Supabase's word on a token is kept, where it has to be asked."""
 REMEMBERED_ANSWERS: Final = 2_000
 FETCH_SECONDS: Final = 3.0
+REFUSALS: Final = frozenset({400, 401, 403, 404})
+"""What Supabase Auth says of a token: malformed, expired or forged, its session or user gone. Else it says nothing."""
 REQUIRED: Final[Options] = {"require": ["exp", "sub", "aud", "iss"]}
 
 
@@ -77,29 +79,37 @@ class PublishedKeys:
                 return
             self._tried_at = self._clock()
             try:
-                response = await self._client.fetch("/auth/v1/.well-known/jwks.json", deadline=FETCH_SECONDS)
+                self._keys = await self._published()
             except PlatformError:
                 if self._keys is None:
                     raise
                 log.warning("jwks.fetch_failed", keys=len(self._keys))
                 return
-            self._keys, self._fetched_at = _parse(response), self._clock()
+            self._fetched_at = self._clock()
             log.debug("jwks.fetched", keys=len(self._keys))
+
+    async def _published(self) -> dict[str, jwt.PyJWK]:
+        """What the endpoint says now. Where there never was a key, there need be no endpoint."""
+        response = await self._client.fetch("/auth/v1/.well-known/jwks.json", deadline=FETCH_SECONDS)
+        if response.status_code == httpx.codes.NOT_FOUND and not self._keys:
+            return {}
+        return _parse(response)
 
 
 def _parse(response: httpx.Response) -> dict[str, jwt.PyJWK]:
-    """The keys that can verify: symmetric, unknown and nameless ones are left out."""
-    if response.status_code == httpx.codes.NOT_FOUND:
-        return {}
+    """The keys that can verify: symmetric, unknown, broken and nameless ones are left out.
+
+    Raises PlatformError(supabase_unavailable) for what is no list of keys."""
     try:
         published = response.raise_for_status().json()["keys"]
+        entries = [dict(entry) for entry in published]
     except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as cause:
         raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE, "The project's signing keys cannot be read.") from cause
     keys: dict[str, jwt.PyJWK] = {}
-    for entry in published:
+    for entry in entries:
         try:
             key = jwt.PyJWK(entry)
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, ValueError, TypeError):
             continue
         if key.key_id and key.algorithm_name in PUBLISHED_ALGORITHMS:
             keys[key.key_id] = key
@@ -180,13 +190,25 @@ class SupabaseTokenVerifier:
         digest = hashlib.sha256(token.encode()).digest()
         if self._clock() - self._answered.get(digest, float("-inf")) >= ANSWER_SECONDS:
             response = await self._client.fetch("/auth/v1/user", headers={"Authorization": f"Bearer {token}"})
-            if response.status_code != httpx.codes.OK or response.json().get("id") != principal.user_id:
+            if _user_of(response) != principal.user_id:
                 raise jwt.InvalidTokenError("Supabase Auth does not know this token")
             self._answered[digest] = self._clock()
             self._answered.move_to_end(digest)
             if len(self._answered) > REMEMBERED_ANSWERS:
                 self._answered.popitem(last=False)
         return principal
+
+
+def _user_of(response: httpx.Response) -> str | None:
+    """Whose token it is: nobody's if Supabase Auth refuses it.
+
+    Raises PlatformError(supabase_unavailable) for every other answer: being limited (429), say, signs nobody out."""
+    if response.status_code in REFUSALS:
+        return None
+    try:
+        return str(response.raise_for_status().json()["id"])
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as cause:
+        raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE) from cause
 
 
 def _principal(token: str, claims: dict[str, Any]) -> Principal:

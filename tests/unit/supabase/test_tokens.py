@@ -216,6 +216,36 @@ async def test_a_new_key_is_found_without_waiting_for_the_old_ones_to_age(bench:
     assert await bench.verifier.verify(SECOND.sign(bench.claims()))
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (503, "away"),
+        (429, {"message": "too many requests"}),
+        (404, {"message": "no route"}),
+        (200, "<html>maintenance</html>"),
+        (200, {"message": "something else"}),
+        (200, {"keys": None}),
+        (200, {"keys": ["garbage"]}),
+        (200, ["garbage"]),
+    ],
+)
+async def test_an_answer_that_is_no_list_of_keys_takes_none_away(bench: Bench, status: int, body: Any) -> None:
+    await bench.verifier.verify(FIRST.sign(bench.claims()))
+    bench.project.answers[JWKS] = (status, body)
+    bench.seconds += 601
+    assert await bench.verifier.verify(FIRST.sign(bench.claims()))
+    assert await bench.refusal(SECOND.sign(bench.claims())) is ErrorCode.UNAUTHORIZED
+    bench.publish(FIRST, SECOND)
+    bench.seconds += 31
+    assert await bench.verifier.verify(SECOND.sign(bench.claims()))
+
+
+async def test_a_broken_key_spoils_no_other(bench: Bench) -> None:
+    broken = [{"kty": "EC", "crv": "P-256", "kid": "broken", "x": x, "y": "AA"} for x in (5, "AA", None)]
+    bench.project.answers[JWKS] = (200, {"keys": [*broken, FIRST.published]})
+    assert await bench.verifier.verify(FIRST.sign(bench.claims()))
+
+
 async def test_forged_key_ids_cause_one_fetch_in_thirty_seconds(bench: Bench) -> None:
     for n in range(50):
         assert await bench.refusal(Key(f"forged-{n % 3}").sign(bench.claims())) is ErrorCode.UNAUTHORIZED
@@ -324,3 +354,14 @@ async def test_supabase_away_while_it_has_to_be_asked_is_unavailable(asking: Ben
     await asking.verifier.verify(unknown(asking))
     asking.project.answers[USER] = (503, "away")
     assert await asking.refusal(unknown(asking, email="other@example.com")) is ErrorCode.SUPABASE_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(429, {"error_code": "over_request_rate_limit"}), (500, {}), (502, "bad gateway"), (200, "<html>"), (200, {})],
+)
+async def test_an_answer_that_says_nothing_of_the_token_signs_nobody_out(
+    asking: Bench, status: int, body: object
+) -> None:
+    asking.project.answers[USER] = (status, body)
+    assert await asking.refusal(unknown(asking)) is ErrorCode.SUPABASE_UNAVAILABLE
