@@ -119,7 +119,7 @@ def test_a_hosted_projects_open_defaults_open_nothing_of_ours(dsn: str, hosted: 
     assert apply_migrations(hosted, MIGRATIONS) == VERSIONS
 
     user_id = str(uuid.uuid4())
-    accept = "select public.accept_turn(%s, 'id', 'hello', 'hash', 'enqueue', 'me', true, 8) ->> 'outcome'"
+    accept = "select public.accept_turn(%s, 'id', 'hello', 'hash', 'enqueue', 'me', true, 8, false) ->> 'outcome'"
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("insert into auth.users (id, email) values (%s, 'ann@example.com')", [user_id])
         connection.execute("set role service_role")
