@@ -1,6 +1,7 @@
 """Which run of the agent is an attempt's, and what became of it: from the agent's service and from our own rows."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +24,10 @@ class RunLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """How long an attempt waits before it looks again, in seconds. Tests turn them down."""
+    """How long an attempt waits before it looks again, in seconds. Tests turn them down.
+
+    `orphan`: a run that goes on so long after its service was away is taken for one that died with it.
+    """
 
     busy: float = 5.0
     cancel_again: float = 1.0
@@ -60,7 +64,8 @@ class Runs:
 
     async def ended(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
         """Wait for a run that goes on without our stream. What it said, to its end. Raises RunLostError."""
-        pause, was_away = self._pauses.poll_first, False
+        now = asyncio.get_running_loop().time
+        pause, given_up_at = self._pauses.poll_first, math.inf
         while True:
             try:
                 run = await self._gateway.run(agent, run_id)
@@ -69,9 +74,9 @@ class Runs:
             except PlatformError as error:
                 if error.code is not ErrorCode.LETTA_UNAVAILABLE:
                     raise
-                was_away = True
+                given_up_at = now() + self._pauses.orphan
             else:
-                if run is None or was_away:
+                if run is None or now() > given_up_at:
                     # Gone, or the service restarted and nobody works on it: free the conversation for the next turn.
                     await self._gateway.cancel(agent, run_id)
                     raise RunLostError

@@ -126,3 +126,20 @@ async def test_a_user_who_hammers_the_inbox_is_told_to_slow_down() -> None:
         answers = await asyncio.gather(*sending, return_exceptions=True)
         codes = {answer.code for answer in answers if isinstance(answer, PlatformError)}
         assert codes == {ErrorCode.RATE_LIMITED, ErrorCode.QUEUE_FULL}
+
+
+@virtual_time
+async def test_a_moments_absence_of_the_agent_service_does_not_cost_a_reply_that_goes_on() -> None:
+    words = tuple(f"{number} " for number in range(15))
+    async with World(reply=Reply(words=words, per_word=2.0)) as world:
+        dying, user = await world.process("a"), world.user()
+        turn = (await dying.send(user, "count slowly")).turn
+        await asyncio.sleep(3)
+        dying.kill()
+        device = await (await world.process("b")).device(user)
+        await asyncio.sleep(18)
+        world.gateway.down = True
+        await asyncio.sleep(3)
+        world.gateway.down = False
+        end = await device.until_end(turn.id)
+        assert (end["type"], world.reply_of(turn.id)) == ("turn.completed", "".join(words))
