@@ -7,6 +7,8 @@ from typing import Any, Final, Literal, TextIO
 
 import orjson
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 from pydantic import SecretStr
 
 Processor = Callable[[Any, str, MutableMapping[str, Any]], Any]
@@ -34,21 +36,20 @@ def configure_logging(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         hide_secrets,
     ]
-    renderer: list[Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
-        if environment == "production"
-        else [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
-    )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_rendering(environment == "production", stream),
+            ],
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(quote_no_request)
     structlog.configure(
         processors=[
             *shared,
@@ -59,6 +60,25 @@ def configure_logging(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def _rendering(production: bool, stream: TextIO) -> list[Processor]:
+    if production:
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
+    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+
+
+def quote_no_request(record: logging.LogRecord) -> bool:
+    """A filter: what aiohttp cannot parse it quotes, tokens and people's words too. Only the error's kind is left."""
+    error = record.exc_info[1] if record.exc_info else None
+    causes: list[BaseException] = []
+    while error is not None:
+        causes.append(error)
+        error = error.__cause__ or error.__context__
+    if any(isinstance(cause, HttpProcessingError | RequestPayloadError) for cause in causes):
+        record.msg, record.args = "malformed request: %s", (type(causes[0]).__name__,)
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -8,16 +8,14 @@ import sys
 import click
 import structlog
 import uvloop
-from aiohttp import web
 from pydantic import ValidationError
 
+from server.api.connections import BACKLOG, serving
 from server.app import LIFE, create_app
 from server.observability import configure_logging
 from server.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-_BACKLOG = 2048
 
 
 @click.command()
@@ -41,18 +39,13 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     app = create_app(settings)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, _listen(settings.host, settings.port), backlog=_BACKLOG).start()
+    async with serving(app, lambda: _listen(settings.host, settings.port)):
         life = app[LIFE]
         life.started()
         log.info("server.started", host=settings.host or "*", port=settings.port, environment=settings.environment)
         await stop.wait()
         await life.drain(settings.drain_seconds)
-    finally:
-        await runner.cleanup()
-        log.info("server.stopped")
+    log.info("server.stopped")
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -60,9 +53,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         if host:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-            return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+            return socket.create_server((host, port), family=family, backlog=BACKLOG)
         if socket.has_dualstack_ipv6():
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
-        return socket.create_server(("", port), backlog=_BACKLOG)
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+        return socket.create_server(("", port), backlog=BACKLOG)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host or '*'}:{port}: {error.strerror or error}") from error

@@ -20,7 +20,10 @@ from server.protocol.errors import PlatformError
 log = structlog.get_logger(__name__)
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
-_ANSWERING: Final = web.RequestKey("answering", bool)
+SERVER_NAME: Final = "chat"
+"""In place of aiohttp's own `Server` header, which tells its version and Python's."""
+_ANSWERING: Final = web.RequestKey("answering", int)
+"""The status of an answer whose headers are sent."""
 _ACCEPTED_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _ALLOWED_HEADERS: Final = (
     "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID, Accept, Cache-Control"
@@ -49,13 +52,14 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
     structlog.contextvars.bind_contextvars(request_id=request_id)
     metrics, route = request.app[METRICS], _route(request)
     method = request.method if request.method in ("GET", "HEAD", "POST", "PATCH", "OPTIONS") else "other"
-    began, status = time.perf_counter(), 499  # nginx's number for a client that left before its answer
+    began, status = time.perf_counter(), None
     metrics.requests_open.inc()
     try:
         response = await handler(request)
         status = response.status
         return response
     finally:
+        status = status or request.get(_ANSWERING, 499)  # nginx's number for a client that left before its answer
         seconds = time.perf_counter() - began
         metrics.requests_open.dec()
         metrics.requests.labels(method, route, status).inc()
@@ -128,7 +132,8 @@ async def cross_origin(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    request[_ANSWERING] = True
+    request[_ANSWERING] = response.status
+    response.headers["Server"] = SERVER_NAME
     response.headers["X-Request-ID"] = request.get(REQUEST_ID, "")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.add("Vary", "Origin")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import orjson
 import pytest
 import structlog
+from aiohttp.http_exceptions import InvalidHeader
+from aiohttp.web import RequestPayloadError
 from pydantic import SecretStr
 
 from server.observability import configure_logging
@@ -76,3 +78,19 @@ def test_the_level_is_kept_to(output: io.StringIO) -> None:
     structlog.get_logger("x").info("unimportant")
     logging.getLogger("httpx").info("GET http://supabase/?secret")
     assert output.getvalue() == ""
+
+
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_what_aiohttp_could_not_parse_is_logged_by_its_kind_alone(output: io.StringIO, environment: str) -> None:
+    configure_logging(environment, "DEBUG", output)  # type: ignore[arg-type]
+    error = RequestPayloadError("Bearer hunter2")
+    error.__cause__ = InvalidHeader(b"Authorization: Bearer hunter2")
+    logging.getLogger("aiohttp.server").error("Unhandled exception", exc_info=error)
+    assert "malformed request: RequestPayloadError" in output.getvalue()
+    assert "hunter2" not in output.getvalue()
+
+
+def test_other_errors_of_the_server_keep_their_trace(output: io.StringIO) -> None:
+    configure_logging("production", "DEBUG", output)
+    logging.getLogger("aiohttp.server").error("Unhandled exception", exc_info=RuntimeError("it is broken"))
+    assert "RuntimeError: it is broken" in orjson.loads(output.getvalue())["exception"]

@@ -30,6 +30,13 @@ async def _broken_stream(request: web.Request) -> web.StreamResponse:
     raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
 
 
+async def _left(request: web.Request) -> web.StreamResponse:
+    """A client that leaves while it is answered: aiohttp cancels the handler."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    raise asyncio.CancelledError
+
+
 async def _several(_request: web.Request) -> web.Response:
     async def refuse() -> None:
         raise PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=0.2)
@@ -44,6 +51,7 @@ def _with_faults(app: web.Application) -> None:
     app.router.add_get("/test/broken", _broken)
     app.router.add_get("/test/broken-stream", _broken_stream)
     app.router.add_get("/test/several", _several)
+    app.router.add_get("/test/left", _left)
 
 
 @pytest.fixture
@@ -197,3 +205,15 @@ async def test_metrics_count_requests_by_route_never_by_path(world: World) -> No
     assert 'chat_http_requests_total{method="GET",route="/api/v1/chat/turns/{turn_id}",status="404"} 3.0' in text
     assert 'chat_http_requests_total{method="GET",route="unknown",status="404"} 3.0' in text
     assert "chat_http_requests_open 1.0" in text
+
+
+async def test_a_stream_counts_with_the_status_that_was_sent_however_it_ended(faulty: World) -> None:
+    async with faulty.http.get("/test/left") as response:
+        assert response.status == 200
+    text = (await faulty.visitor.get("/metrics")).raw.decode()
+    assert 'chat_http_requests_total{method="GET",route="/test/left",status="200"} 1.0' in text
+
+
+async def test_no_answer_tells_the_versions_of_what_serves_it(world: World) -> None:
+    for path in ("/health", "/nothing", "/api/v1/auth/me"):
+        assert (await world.visitor.get(path)).headers["Server"] == "chat"
