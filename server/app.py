@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Final
 
-import aiohttp
 import structlog
 from aiohttp import web
 
@@ -14,26 +13,20 @@ from server import appkeys
 from server.api import table
 from server.api.ratelimits import AddressLimiter
 from server.authentication import Authenticator
-from server.keyring import KeyRing
 from server.letta_adapter.client import LettaClient
-from server.letta_adapter.directory import LettaDirectory
 from server.letta_adapter.gateway import LettaGateway
 from server.letta_adapter.memory import LettaMemory
 from server.letta_adapter.probe import LettaProbe
-from server.letta_adapter.template import agent_template
 from server.litellm_adapter.billing import LiteLLMBilling
 from server.litellm_adapter.client import LiteLLMClient
 from server.litellm_adapter.probe import LiteLLMProbe
 from server.metrics import Metrics
 from server.origins import Origins
-from server.ports import Plan
-from server.protocol.codes import ErrorCode
 from server.protocol.shapes import AgentStatus
 from server.provisioning.provisioner import Provisioner
 from server.provisioning.repair import RepairLoop
-from server.provisioning.steps import Workshop
 from server.readiness import Lifecycle, Readiness
-from server.resilience import Breaker, Guard
+from server.services import open_letta, open_litellm, open_supabase, workshop
 from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub
 from server.settings import Settings
@@ -96,66 +89,57 @@ async def _collaborators(app: web.Application) -> AsyncIterator[None]:
 
 async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     settings = app[appkeys.SETTINGS]
+    supabase = await stack.enter_async_context(open_supabase(settings))
+    letta = await stack.enter_async_context(open_letta(settings))
+    litellm = await stack.enter_async_context(open_litellm(settings))
+    _offer_services(app, supabase, letta, litellm)
 
-    supabase = SupabaseClient(str(settings.supabase_url), settings.supabase_anon_key, settings.supabase_service_key)
-    stack.push_async_callback(supabase.aclose)
     store, accounts = SupabaseSessionStore(supabase), SupabaseAccountStore(supabase)
-
-    letta = LettaClient(
-        str(settings.letta_base_url), settings.letta_api_token, Breaker("letta", ErrorCode.LETTA_UNAVAILABLE)
-    )
-    stack.push_async_callback(letta.aclose)
-
-    http = await stack.enter_async_context(aiohttp.ClientSession())
-    guard = Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE))
-    litellm = LiteLLMClient(str(settings.litellm_base_url), settings.litellm_master_key, http, guard)
-    billing = LiteLLMBilling(litellm)
-
-    template = agent_template(settings.agent_model, settings.model_url_for_letta, settings.context_window)
-    workshop = Workshop(
-        billing=billing,
-        directory=LettaDirectory(letta),
-        keys=KeyRing(settings.secret_key, settings.secret_key_previous),
-        plan=Plan(settings.default_budget_usd, settings.budget_period),
-        template=template,
-    )
+    agents = workshop(settings, letta, litellm)
 
     def agent_changed(user_id: str, status: AgentStatus, reason: str | None) -> None:
         hub.agent_changed(user_id, status, reason)
 
-    provisioner = Provisioner(accounts, workshop, observer=agent_changed)
+    provisioner = Provisioner(accounts, agents, observer=agent_changed)
     attempts = AttemptServices(
         store=store,
         gateway=LettaGateway(letta),
         agents=provisioner,
-        pricing=Pricing(billing, settings.agent_model),
+        pricing=Pricing(agents.billing, settings.agent_model),
         limits=settings.limits,
     )
     hub = SessionHub(attempts)
-
-    verifier = SupabaseTokenVerifier(supabase, settings.supabase_jwt_secret)
     tickets = Tickets(store, settings.secret_key, settings.secret_key_previous, seconds=settings.limits.ticket_seconds)
-    authenticator = Authenticator(verifier, tickets, accounts, provisioner)
-
-    app[appkeys.HUB] = hub
-    app[appkeys.EVENT_STREAMS] = EventStreams(hub, settings.limits)
-    app[appkeys.SOCKETS] = WebSocketEndpoint(hub, authenticator, app[appkeys.ORIGINS], settings.limits)
-    app[appkeys.IDENTITY] = SupabaseIdentity(supabase, settings.auth_redirect_url)
-    app[appkeys.READS] = SupabaseReads(supabase)
+    verifier = SupabaseTokenVerifier(supabase, settings.supabase_jwt_secret)
     app[appkeys.ACCOUNTS] = accounts
     app[appkeys.PROVISIONER] = provisioner
-    app[appkeys.MEMORY] = LettaMemory(letta)
-    app[appkeys.BILLING] = billing
     app[appkeys.TICKETS] = tickets
-    app[appkeys.AUTHENTICATOR] = authenticator
-    app[appkeys.READINESS] = Readiness(
-        (SupabaseProbe(supabase), LettaProbe(letta), LiteLLMProbe(litellm)), app[appkeys.LIFECYCLE]
-    )
+    app[appkeys.AUTHENTICATOR] = Authenticator(verifier, tickets, accounts, provisioner)
+    _offer_sessions(app, hub)
+
     stack.push_async_callback(provisioner.aclose)
     await stack.enter_async_context(hub.running())
-    repair = asyncio.create_task(RepairLoop(provisioner, accounts, template.hash).run())
+    repair = asyncio.create_task(RepairLoop(provisioner, accounts, agents.template.hash).run())
     stack.push_async_callback(_cancel, repair)
     app[LIFE] = Life(app[appkeys.LIFECYCLE], hub, repair)
+
+
+def _offer_services(app: web.Application, supabase: SupabaseClient, letta: LettaClient, litellm: LiteLLMClient) -> None:
+    """What handlers ask of the services directly."""
+    app[appkeys.IDENTITY] = SupabaseIdentity(supabase, app[appkeys.SETTINGS].auth_redirect_url)
+    app[appkeys.READS] = SupabaseReads(supabase)
+    app[appkeys.MEMORY] = LettaMemory(letta)
+    app[appkeys.BILLING] = LiteLLMBilling(litellm)
+    probes = (SupabaseProbe(supabase), LettaProbe(letta), LiteLLMProbe(litellm))
+    app[appkeys.READINESS] = Readiness(probes, app[appkeys.LIFECYCLE])
+
+
+def _offer_sessions(app: web.Application, hub: SessionHub) -> None:
+    """The sessions, and the two ways to follow one."""
+    limits = app[appkeys.SETTINGS].limits
+    app[appkeys.HUB] = hub
+    app[appkeys.EVENT_STREAMS] = EventStreams(hub, limits)
+    app[appkeys.SOCKETS] = WebSocketEndpoint(hub, app[appkeys.AUTHENTICATOR], app[appkeys.ORIGINS], limits)
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -3,12 +3,10 @@
 import asyncio
 import json
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
-import aiohttp
 import click
 import httpx
 from pydantic import ValidationError
@@ -18,12 +16,9 @@ from server.doctor.findings import Diagnosis, Level, examine, fail
 from server.doctor.letta import LettaChecks
 from server.doctor.litellm import LiteLLMChecks
 from server.doctor.supabase import SupabaseChecks
-from server.letta_adapter.client import LettaClient
-from server.litellm_adapter.client import LiteLLMClient
 from server.observability import configure_logging
 from server.operations.environment import env_file_option, read_settings, settings_problems
-from server.protocol.codes import ErrorCode
-from server.resilience import Breaker, Guard
+from server.services import open_letta, open_litellm
 from server.settings import Settings
 from server.supabase_adapter.inspection import SupabaseInspection
 
@@ -50,33 +45,20 @@ def doctor(as_json: bool, env_file: Path | None) -> None:
 
 async def diagnose(settings: Settings) -> list[Diagnosis]:
     """Run all checks, the services side by side."""
-    async with AsyncExitStack() as stack:
-        letta_client = LettaClient(
-            str(settings.letta_base_url),
-            settings.letta_api_token,
-            Breaker("letta", ErrorCode.LETTA_UNAVAILABLE),
-            attempts=1,
+    async with (
+        httpx.AsyncClient() as http,
+        open_letta(settings, attempts=1) as letta,
+        open_litellm(settings, attempts=1) as litellm,
+    ):
+        keys = settings.supabase_anon_key, settings.supabase_service_key
+        supabase = SupabaseInspection(str(settings.supabase_url), *keys, http)
+        found = await asyncio.gather(
+            examine(configuration.checks(settings)),
+            examine(SupabaseChecks(settings, supabase).all()),
+            examine(LiteLLMChecks(settings, litellm).all()),
+            examine(LettaChecks(settings, letta).all()),
         )
-        stack.push_async_callback(letta_client.aclose)
-        http = await stack.enter_async_context(aiohttp.ClientSession())
-        guard = Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE), attempts=1)
-        litellm_client = LiteLLMClient(str(settings.litellm_base_url), settings.litellm_master_key, http, guard)
-        inspection = SupabaseInspection(
-            str(settings.supabase_url),
-            settings.supabase_anon_key,
-            settings.supabase_service_key,
-            await stack.enter_async_context(httpx.AsyncClient()),
-        )
-        return list(
-            chain.from_iterable(
-                await asyncio.gather(
-                    examine(configuration.checks(settings)),
-                    examine(SupabaseChecks(settings, inspection).all()),
-                    examine(LiteLLMChecks(settings, litellm_client).all()),
-                    examine(LettaChecks(settings, letta_client).all()),
-                )
-            )
-        )
+        return list(chain.from_iterable(found))
 
 
 def table(diagnoses: Iterable[Diagnosis]) -> str:

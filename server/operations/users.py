@@ -3,32 +3,24 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID, uuid4
 
-import aiohttp
 import click
 
 from server.keyring import KeyRing
-from server.letta_adapter.client import LettaClient
-from server.letta_adapter.directory import LettaDirectory
-from server.letta_adapter.template import agent_template
-from server.litellm_adapter.billing import LiteLLMBilling
-from server.litellm_adapter.client import LiteLLMClient
 from server.observability import configure_logging
 from server.operations.environment import demand_settings, env_file_option
-from server.ports import Plan
-from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.provisioning import Provisioner, Workshop
+from server.provisioning import Provisioner
 from server.provisioning.reencryption import reencrypt
-from server.resilience import Breaker, Guard
+from server.services import open_letta, open_litellm, open_supabase, workshop
 from server.settings import Settings
 from server.supabase_adapter.accounts import SupabaseAccountStore
-from server.supabase_adapter.client import SupabaseClient, SupabaseError
+from server.supabase_adapter.client import SupabaseError
 
 T = TypeVar("T")
 ALL_AT_MOST = 10_000
@@ -48,29 +40,10 @@ class Desk:
 @asynccontextmanager
 async def open_desk(settings: Settings) -> AsyncIterator[Desk]:
     """The account store and a provisioner of this process's own, as the server has them."""
-    async with AsyncExitStack() as stack:
-        supabase = SupabaseClient(str(settings.supabase_url), settings.supabase_anon_key, settings.supabase_service_key)
-        stack.push_async_callback(supabase.aclose)
-        letta = LettaClient(
-            str(settings.letta_base_url), settings.letta_api_token, Breaker("letta", ErrorCode.LETTA_UNAVAILABLE)
-        )
-        stack.push_async_callback(letta.aclose)
-        http = await stack.enter_async_context(aiohttp.ClientSession())
-        guard = Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE))
-        litellm = LiteLLMClient(str(settings.litellm_base_url), settings.litellm_master_key, http, guard)
-        template = agent_template(settings.agent_model, settings.model_url_for_letta, settings.context_window)
-        accounts = SupabaseAccountStore(supabase)
-        keys = KeyRing(settings.secret_key, settings.secret_key_previous)
-        workshop = Workshop(
-            billing=LiteLLMBilling(litellm),
-            directory=LettaDirectory(letta),
-            keys=keys,
-            plan=Plan(settings.default_budget_usd, settings.budget_period),
-            template=template,
-        )
-        provisioner = Provisioner(accounts, workshop)
-        stack.push_async_callback(provisioner.aclose)
-        yield Desk(accounts, provisioner, keys, template.hash)
+    async with open_supabase(settings) as supabase, open_letta(settings) as letta, open_litellm(settings) as litellm:
+        accounts, agents = SupabaseAccountStore(supabase), workshop(settings, letta, litellm)
+        async with aclosing(Provisioner(accounts, agents)) as provisioner:
+            yield Desk(accounts, provisioner, agents.keys, agents.template.hash)
 
 
 @click.group()

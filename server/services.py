@@ -1,0 +1,57 @@
+"""The services that the settings name, opened for as long as they are used: by the server and by commands alike."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import aiohttp
+
+from server.keyring import KeyRing
+from server.letta_adapter.client import LettaClient
+from server.letta_adapter.directory import LettaDirectory
+from server.letta_adapter.template import agent_template
+from server.litellm_adapter.billing import LiteLLMBilling
+from server.litellm_adapter.client import LiteLLMClient
+from server.ports import Plan
+from server.protocol.codes import ErrorCode
+from server.provisioning.steps import Workshop
+from server.resilience import Breaker, Guard
+from server.settings import Settings
+from server.supabase_adapter.client import SupabaseClient
+
+ATTEMPTS = 3
+
+
+@asynccontextmanager
+async def open_supabase(settings: Settings) -> AsyncIterator[SupabaseClient]:
+    """The project at SUPABASE_URL."""
+    client = SupabaseClient(str(settings.supabase_url), settings.supabase_anon_key, settings.supabase_service_key)
+    async with aclosing(client):
+        yield client
+
+
+@asynccontextmanager
+async def open_letta(settings: Settings, *, attempts: int = ATTEMPTS) -> AsyncIterator[LettaClient]:
+    """The agent server at LETTA_BASE_URL; what may be repeated is tried `attempts` times."""
+    breaker = Breaker("letta", ErrorCode.LETTA_UNAVAILABLE)
+    client = LettaClient(str(settings.letta_base_url), settings.letta_api_token, breaker, attempts=attempts)
+    async with aclosing(client):
+        yield client
+
+
+@asynccontextmanager
+async def open_litellm(settings: Settings, *, attempts: int = ATTEMPTS) -> AsyncIterator[LiteLLMClient]:
+    """The model gateway at LITELLM_BASE_URL; what may be repeated is tried `attempts` times."""
+    guard = Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE), attempts=attempts)
+    async with aiohttp.ClientSession() as http:
+        yield LiteLLMClient(str(settings.litellm_base_url), settings.litellm_master_key, http, guard)
+
+
+def workshop(settings: Settings, letta: LettaClient, litellm: LiteLLMClient) -> Workshop:
+    """What makes users' agents as the settings want them."""
+    return Workshop(
+        billing=LiteLLMBilling(litellm),
+        directory=LettaDirectory(letta),
+        keys=KeyRing(settings.secret_key, settings.secret_key_previous),
+        plan=Plan(settings.default_budget_usd, settings.budget_period),
+        template=agent_template(settings.agent_model, settings.model_url_for_letta, settings.context_window),
+    )
