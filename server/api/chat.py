@@ -4,6 +4,7 @@ import hashlib
 import uuid
 from uuid import UUID
 
+import structlog
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,7 +14,7 @@ from server.api.middlewares import REQUEST_ID
 from server.api.models import CancelTurn, EventsQuery, HistoryQuery, SendMessage
 from server.api.preferences import prefers_stream, wants_async
 from server.api.problems import problem
-from server.api.routes import Reply, Route
+from server.api.routes import Reply, Route, authenticate
 from server.appkeys import EVENT_STREAMS, HUB, READS, SETTINGS, SOCKETS, TICKETS
 from server.ports import MessagePage, NewTurn, Principal
 from server.protocol.codes import ErrorCode
@@ -21,6 +22,8 @@ from server.protocol.cursors import EventCursor, decode_history_cursor, encode_h
 from server.protocol.errors import FieldError, PlatformError
 from server.protocol.frames import FrameId
 from server.protocol.shapes import Turn, TurnStatus, wire_time
+
+log = structlog.get_logger(__name__)
 
 _MESSAGE_ID: TypeAdapter[str] = TypeAdapter(FrameId)
 
@@ -40,20 +43,24 @@ async def message(request: web.Request, principal: Principal, body: SendMessage)
         stream = not at_once and prefers_stream(request.headers.get("Accept"))
     if stream:
         return await request.app[EVENT_STREAMS].stream_turn(request, principal, new)
-    return await _send_and_wait(request, new, at_once=at_once)
-
-
-async def _send_and_wait(request: web.Request, new: NewTurn, *, at_once: bool) -> web.Response:
-    hub = request.app[HUB]
-    accepted = await hub.send(new)
-    location = {"Location": f"/api/v1/chat/turns/{accepted.turn.id}"}
+    accepted = (await request.app[HUB].send(new)).turn
+    location = {"Location": f"/api/v1/chat/turns/{accepted.id}"}
     if at_once:
-        return answer(accepted.turn.wire(), 202, {**location, "Preference-Applied": "respond-async"})
+        return answer(accepted.wire(), 202, {**location, "Preference-Applied": "respond-async"})
+    latest = await _after_waiting(request, principal, accepted)
+    return _ended(request, latest) if latest.status.ended else answer(latest.wire(), 202, location)
+
+
+async def _after_waiting(request: web.Request, principal: Principal, accepted: Turn) -> Turn:
+    """The turn as it stands when it ends, or when nobody waits longer. What is accepted is never answered as refused:
+    while the database is away it is the turn as it was accepted."""
     seconds = request.app[SETTINGS].limits.response_seconds
-    ended = await hub.wait_for_end(new.user_id, accepted.turn.id, seconds)
-    if ended is None:
-        return answer(accepted.turn.wire(), 202, location)
-    return _ended(request, ended)
+    try:
+        ended = await request.app[HUB].wait_for_end(principal.user_id, accepted.id, seconds)
+        return ended or await request.app[READS].turn(principal, accepted.id) or accepted
+    except PlatformError as error:
+        log.warning("chat.wait_failed", turn_id=accepted.id, code=error.code)
+        return accepted
 
 
 def _ended(request: web.Request, turn: Turn) -> web.Response:
@@ -129,10 +136,11 @@ async def ticket(request: web.Request, principal: Principal) -> web.Response:
     return answer({"ticket": issued.text, "expires_at": wire_time(issued.expires_at)})
 
 
-async def events(request: web.Request, principal: Principal, query: EventsQuery) -> web.StreamResponse:
+async def events(request: web.Request, query: EventsQuery) -> web.StreamResponse:
     """The session's events as SSE, from the last one seen: Last-Event-ID is newer than the URL a browser reuses."""
     seen = request.headers.get("Last-Event-ID") or query.after
     after = None if seen is None else EventCursor.parse(seen)
+    principal = await authenticate(request, ticket_allowed=True)
     return await request.app[EVENT_STREAMS].stream_session(request, principal, after)
 
 

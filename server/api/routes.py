@@ -39,8 +39,8 @@ class Reply:
 class Route:
     """An endpoint.
 
-    `access`: an access token in the header (`bearer`), that or a ticket in the query (`ticket`), nothing (`open`), or
-    what the handler itself asks for (`own`).
+    `access`: an access token in the header (`bearer`), nothing (`open`), or what the handler itself asks for: that or a
+    ticket in the query (`ticket`), which is not spent on a request that is wrong otherwise, or its `own` rules.
     """
 
     method: Literal["GET", "POST", "PATCH"]
@@ -93,8 +93,8 @@ def _bind(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]
         given: dict[str, Any] = {"request": request} if "request" in wants else {}
         if route.limited:
             request.app[AUTH_LIMITER].admit(request)
-        if route.access in ("bearer", "ticket"):
-            principal = await _authenticate(request, ticket_allowed=route.access == "ticket")
+        if route.access == "bearer":
+            principal = await authenticate(request)
             if "principal" in wants:
                 given["principal"] = principal
         for name, kind in ids.items():
@@ -108,7 +108,8 @@ def _bind(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]
     return endpoint
 
 
-async def _authenticate(request: web.Request, *, ticket_allowed: bool) -> Principal:
+async def authenticate(request: web.Request, *, ticket_allowed: bool = False) -> Principal:
+    """Who asks, by the header, or else by a ticket, which is spent by it. Raises PlatformError."""
     authenticator, header = request.app[AUTHENTICATOR], request.headers.get("Authorization")
     if ticket_allowed and header is None and "ticket" in request.query:
         principal = await authenticator.ticket(request.query["ticket"], "chat")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import TurnError
 from tests.fakes.agent import Reply, Turnstile
@@ -115,6 +116,40 @@ async def test_a_turn_that_takes_too_long_for_one_request_is_answered_202() -> N
         assert answer.headers["Location"].endswith(answer.json["id"])
         gate.open()
         assert await world.hub.wait_for_end(user.user_id, answer.json["id"], 10)
+
+
+async def test_the_answer_after_a_long_wait_shows_the_turn_as_it_stands() -> None:
+    async with World(limits=Limits(response_seconds=0)).serving() as world:
+        world.gateway.pace = gate = Turnstile()
+        user = await world.user()
+        looks: list[str] = []
+
+        async def end_it_before_the_second_look(operation: str) -> None:
+            looks.extend([operation] if operation == "turn" else [])
+            if len(looks) == 2:
+                world.database.before = None
+                gate.open()
+                [turn_id] = world.database.turns
+                await world.hub.wait_for_end(user.user_id, turn_id, 10)
+
+        world.database.before = end_it_before_the_second_look
+        answer = await user.say("hello")
+    assert (answer.status, answer.json["status"]) == (200, "completed")
+
+
+async def test_a_stored_message_is_never_answered_as_refused(world: World) -> None:
+    world.gateway.pace = gate = Turnstile()
+    user = await world.user()
+
+    async def away(operation: str) -> None:
+        if operation == "turn":
+            raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+
+    world.database.before = away
+    answer = await user.say("hello")
+    assert (answer.status, answer.json["user_message"]["content"]) == (202, "hello")
+    assert answer.headers["Location"] == f"/api/v1/chat/turns/{answer.json['id']}"
+    gate.open()
 
 
 async def test_a_failed_turn_answers_as_its_problem_with_the_turn_inside(world: World) -> None:
@@ -237,6 +272,17 @@ async def test_a_ticket_opens_the_events_once(world: World) -> None:
     assert (again.status, again.code) == (401, "unauthorized")
 
 
+@pytest.mark.parametrize("place", ["after", "Last-Event-ID"])
+async def test_a_ticket_is_not_spent_on_a_cursor_that_is_none(world: World, place: str) -> None:
+    user = await world.user()
+    ticket = (await user.post("/api/v1/chat/ticket")).json["ticket"]
+    query, headers = ({"after": "nonsense"}, {}) if place == "after" else ({}, {place: "nonsense"})
+    refused = await world.visitor.get("/api/v1/chat/events", params={"ticket": ticket, **query}, headers=headers)
+    assert (refused.status, refused.code) == (400, "invalid_cursor")
+    async with world.http.get("/api/v1/chat/events", params={"ticket": ticket}) as events:
+        assert events.status == 200
+
+
 async def test_events_resume_after_the_last_event_id(world: World) -> None:
     user = await world.user()
     streamed = await user.post(MESSAGE, {"content": "hello"})
@@ -258,7 +304,7 @@ async def test_events_refuse_a_cursor_that_is_none(world: World, cursor: str) ->
 async def test_an_access_token_in_the_address_is_refused(world: World) -> None:
     user = await world.user()
     answer = await world.visitor.get("/api/v1/chat/events", params={"token": user.token or ""})
-    assert answer.status == 401
+    assert (answer.status, answer.code) == (400, "invalid_request")
 
 
 async def test_a_message_to_an_agent_that_is_being_made_waits_for_it(world: World) -> None:
