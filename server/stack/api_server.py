@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from server.stack import preflight
 from server.stack.health import answers
 from server.stack.layout import LOOPBACK
 from server.stack.service import Command, Service
@@ -18,6 +19,10 @@ class ApiServer(Service):
 
     name = "server"
     depends_on = ("supabase", "letta", "litellm")
+
+    async def prepare(self) -> None:
+        """Look at the port again: a program that took it meanwhile would answer in this server's place."""
+        preflight.check_port(LOOPBACK, self.port)
 
     def command(self) -> Command:
         """The running interpreter, with the caller's environment (limits and the like) and the stack's on top."""
