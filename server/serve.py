@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from server.api.connections import BACKLOG, serving
 from server.app import LIFE, create_app
 from server.observability import configure_logging
+from server.production import check_production
 from server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -38,6 +39,7 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    await check_production(settings)
     app = create_app(settings)
     async with serving(app, lambda: _listen(settings.host, settings.port)):
         life = app[LIFE]

@@ -47,13 +47,22 @@ class LiteLLMChecks:
 
     async def listed(self) -> Finding:
         model, models = self._model, await self._billing.models()
-        if model in models:
-            return ok(f"AGENT_MODEL {model} is listed")
-        known = ", ".join(sorted(models)) or "none"
-        return fail(f"AGENT_MODEL {model} is not listed", f"Add it to LiteLLM's model_list, or choose of: {known}.")
+        if model not in models:
+            known = ", ".join(sorted(models)) or "none"
+            return fail(f"AGENT_MODEL {model} is not listed", f"Add it to LiteLLM's model_list, or choose of: {known}.")
+        return judge_model(model, is_demo=await self._billing.is_demo(model), production=self._settings.is_production)
 
     async def price(self) -> Finding:
         return judge_price(self._model, await self._billing.price(self._model))
+
+
+def judge_model(model: str, *, is_demo: bool, production: bool) -> Finding:
+    if not is_demo:
+        return ok(f"AGENT_MODEL {model} is listed")
+    if not production:
+        return ok(f"AGENT_MODEL {model} is listed, as the demo model")
+    mend = "Add a provider's model to LiteLLM's model_list, or set LITELLM_BASE_URL to a LiteLLM that has one."
+    return fail(f"AGENT_MODEL {model} is the demo model, with which a server in production does not start", mend)
 
 
 def judge_price(model: str, price: ModelPrice | None) -> Finding:

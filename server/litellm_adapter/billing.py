@@ -71,6 +71,14 @@ class LiteLLMBilling:
         """The names of all models listed; beyond the port."""
         return {str(deployment.get("model_name")) for deployment in await self._deployments()}
 
+    async def is_demo(self, model: str) -> bool:
+        """Whether a deployment of the model says `demo` in its model_info, as the local stack's demo model does;
+        beyond the port."""
+        return any(
+            deployment.get("model_name") == model and (deployment.get("model_info") or {}).get("demo") is True
+            for deployment in await self._deployments()
+        )
+
     async def _deployments(self) -> list[Mapping[str, Any]]:
         answer = await self._client.get("/model/info")
         if not answer.ok:

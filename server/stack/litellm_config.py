@@ -54,7 +54,7 @@ def configuration(upstream: Upstream, cost_map: Mapping[str, Any]) -> str:
                     "api_key": f"os.environ/{MODEL_KEY}",
                     **_prices(upstream.model, cost_map),
                 },
-                "model_info": {"id": DEPLOYMENT},
+                "model_info": {"id": DEPLOYMENT, "demo": upstream.demo},  # a server in production refuses the demo
             }
         ],
         "litellm_settings": {"drop_params": True, "num_retries": 0, "request_timeout": 600, "telemetry": False},

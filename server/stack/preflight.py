@@ -5,6 +5,7 @@ import platform
 import shutil
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from server.stack.service import StackError
@@ -28,6 +29,14 @@ def check_platform() -> None:
         )
     if not (3, 11) <= sys.version_info < (3, 14):
         raise StackError(f"`chat up` needs Python 3.11, 3.12 or 3.13, and this is {platform.python_version()}")
+
+
+def check_environment(environ: Mapping[str, str]) -> None:
+    """Raises StackError in production: the stack keeps its keys in files and may speak for a demo model."""
+    if environ.get("ENVIRONMENT", "").strip().lower() == "production":
+        raise StackError(
+            "`chat up` is for development, and ENVIRONMENT is production; use `chat serve` with services of their own"
+        )
 
 
 def check_port(host: str, port: int) -> None:

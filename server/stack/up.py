@@ -68,6 +68,7 @@ class Options:
 
 def up(options: Options) -> None:
     """Run the stack until Ctrl-C, SIGTERM or `chat down`. Raises StackError when it cannot be brought up."""
+    preflight.check_environment(os.environ)
     preflight.check_platform()
     layout = Layout.open(options.data_dir, options.port)
     with instance.held_lock(layout.root):

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from server.doctor.configuration import judge_secret
 from server.doctor.findings import Finding, Level
-from server.doctor.litellm import judge_price
+from server.doctor.litellm import judge_model, judge_price
 from server.doctor.supabase import judge_anon_key, judge_confirmation, judge_tokens
 from server.ports import ModelPrice
 from server.supabase_adapter.inspection import key_kind
@@ -44,6 +44,9 @@ def test_the_kind_of_a_key_shows_in_its_looks(key: str, kind: str) -> None:
         (judge_secret("short", strict=True), "fail"),
         (judge_secret("short", strict=False), "warn"),
         (judge_secret("a" * 64, strict=True), "fail"),
+        (judge_model("gpt-4", is_demo=False, production=True), "ok"),
+        (judge_model("gpt-4", is_demo=True, production=False), "ok"),
+        (judge_model("gpt-4", is_demo=True, production=True), "fail"),
         (judge_price("gpt-4", GPT_4), "ok"),
         (judge_price("gpt-4", None), "warn"),
         (judge_price("gpt-4", FREE), "warn"),

@@ -51,6 +51,11 @@ def test_a_model_without_a_known_token_price_is_charged_as_gpt_4_and_the_log_say
     assert [event["event"] for event in events] == ["litellm.price_unknown"]
 
 
+@pytest.mark.parametrize(("model", "demo"), [(DEMO, True), (REAL, False)])
+def test_the_demo_model_says_what_it_is(model: Upstream, demo: bool) -> None:
+    assert model_entry(configuration(model, COST_MAP))["model_info"]["demo"] is demo
+
+
 def test_no_key_stands_in_the_file() -> None:
     text = configuration(REAL, COST_MAP)
 

@@ -6,8 +6,12 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from server.cli import main
 from server.stack import preflight
+from server.stack.api_server import ApiServer
+from server.stack.layout import Layout
 from server.stack.service import StackError
 
 
@@ -36,6 +40,24 @@ def test_a_port_in_use_is_told_with_the_way_out() -> None:
         with pytest.raises(StackError, match=f"port {port} is in use by another program; choose one with --port"):
             preflight.check_port("127.0.0.1", port)
     preflight.check_port("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("environment", ["production", "Production"])
+def test_the_stack_is_not_for_production(tmp_path: Path, environment: str) -> None:
+    folder = tmp_path / "data"
+    done = CliRunner().invoke(main, ["up", "--data-dir", str(folder)], env={"ENVIRONMENT": environment})
+    assert done.exit_code == 1
+    assert done.output.startswith("chat: `chat up` is for development, and ENVIRONMENT is production")
+    assert done.output.count("\n") == 1
+    assert not folder.exists()
+
+
+async def test_a_port_taken_while_the_services_started_is_noticed_before_the_server_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taker:
+        layout = Layout.open(tmp_path / "data", taker.getsockname()[1], {})
+        with pytest.raises(StackError, match="in use by another program"):
+            await ApiServer(layout).prepare()
+    await ApiServer(layout).prepare()
 
 
 def test_an_installation_asks_for_more_disk_than_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,89 @@
+"""Before a server in production starts: the demo model is refused, and what is set but not used is told."""
+
+from collections.abc import AsyncIterator
+
+import click
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pydantic import HttpUrl, SecretStr
+from structlog.testing import capture_logs
+
+from server.production import check_production
+from server.settings import Settings
+from tests.unit.litellm.scripted import ScriptedLiteLLM
+
+NOWHERE = HttpUrl("http://127.0.0.1:9")
+
+
+@pytest.fixture
+def litellm() -> ScriptedLiteLLM:
+    service = ScriptedLiteLLM()
+    service.says("/model/info", (200, {"data": [deployment("gpt-4", demo=True), deployment("gpt-5", demo=False)]}))
+    return service
+
+
+@pytest.fixture
+async def settings(litellm: ScriptedLiteLLM) -> AsyncIterator[Settings]:
+    """Production's, with this LiteLLM."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", litellm.handle)
+    async with TestServer(app) as server:
+        yield Settings(
+            environment="production",
+            supabase_url=NOWHERE,
+            supabase_anon_key=SecretStr("sb_publishable_x"),
+            supabase_service_key=SecretStr("sb_secret_x"),
+            letta_base_url=NOWHERE,
+            litellm_base_url=HttpUrl(str(server.make_url("/"))),
+            litellm_master_key=SecretStr("sk-x"),
+            secret_key=SecretStr("Jq3xV9tLw2ZkB7mNcR5yHdGf8-Jq3xV9tLw2ZkB7mNc"),
+        )
+
+
+def deployment(model: str, *, demo: bool) -> dict[str, object]:
+    return {"model_name": model, "model_info": {"id": f"stack-{model}", "demo": demo}}
+
+
+async def test_the_demo_model_is_refused(settings: Settings) -> None:
+    with pytest.raises(click.ClickException, match="gpt-4 by the demo model, which ENVIRONMENT=production refuses"):
+        await check_production(settings)
+
+
+async def test_a_real_model_is_taken_whatever_else_litellm_serves(settings: Settings) -> None:
+    with capture_logs() as events:
+        await check_production(settings.model_copy(update={"agent_model": "gpt-5"}))
+    assert events == []
+
+
+@pytest.mark.parametrize("data", [[], [{"model_name": "gpt-4"}], [{"model_name": "gpt-4", "model_info": None}]])
+async def test_a_model_that_says_nothing_of_itself_is_no_demo(
+    settings: Settings, litellm: ScriptedLiteLLM, data: list[object]
+) -> None:
+    litellm.says("/model/info", (200, {"data": data}))
+    await check_production(settings)
+
+
+@pytest.mark.parametrize("status", [401, 404, 500])
+async def test_a_litellm_that_cannot_say_is_a_warning(
+    settings: Settings, litellm: ScriptedLiteLLM, status: int
+) -> None:
+    litellm.says("/model/info", (status, {}))
+    with capture_logs() as events:
+        await check_production(settings)
+    assert events[-1]["event"] == "production.model_unknown"
+
+
+async def test_elsewhere_the_demo_model_is_welcome_and_litellm_not_asked(
+    settings: Settings, litellm: ScriptedLiteLLM
+) -> None:
+    await check_production(settings.model_copy(update={"environment": "development"}))
+    assert litellm.asked == []
+
+
+async def test_redis_is_told_to_be_of_no_use_once(settings: Settings) -> None:
+    redis = {"agent_model": "gpt-5", "redis_url": SecretStr("redis://:secret@127.0.0.1/0")}
+    with capture_logs() as events:
+        await check_production(settings.model_copy(update=redis))
+    assert [event["event"] for event in events] == ["redis.not_used"]
+    assert "secret" not in str(events)
