@@ -23,7 +23,8 @@ _PATIENCE_SECONDS: Final = 5.0
 """How long a look at the memory waits for an agent that is being made."""
 _ANSWER_SECONDS: Final = 10.0
 _LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,50}", re.ASCII)
-_PASSAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+_PASSAGE_ID: Final = re.compile(r"passage-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Letta answers any other cursor, too, with the first page."""
 
 
 async def status(request: web.Request, principal: Principal) -> web.Response:

@@ -1,5 +1,6 @@
 """An agent's memory, in memory: blocks, archival passages and a context window, one set per agent."""
 
+import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -49,7 +50,7 @@ class FakeMemory:
         """Put passages into the agent's archival memory."""
         passages = self.passages_of.setdefault(agent.agent_id, [])
         for text in texts:
-            passages.append(Passage(f"passage-{len(passages)}", text, datetime.now(UTC)))
+            passages.append(Passage(f"passage-{uuid.uuid4()}", text, datetime.now(UTC)))
 
     def _blocks(self, agent: AgentHandle) -> dict[str, MemoryBlock]:
         self._must_answer()

@@ -94,6 +94,7 @@ HOSTILE = (
     "/user/usage?from=2024-01-01&to=gte.2024",
     "/user/usage?from=2024-13-01",
     "/agent/memory?before=..%2F..%2Fadmin",
+    "/agent/memory?before=zzz",
     "/agent/memory?query=%00",
     "/agent/memory?limit=1000",
 )

@@ -73,6 +73,8 @@ async def test_archival_memory_is_paged_and_searched(world: World) -> None:
         ("query=a%00b", "invalid_request"),
         ("before=../../agents", "invalid_cursor"),
         ("before=a%26limit=9", "invalid_cursor"),
+        ("before=zzz", "invalid_cursor"),
+        ("before=passage-1", "invalid_cursor"),
     ],
 )
 async def test_memory_refuses_what_it_does_not_understand(world: World, query: str, code: str) -> None:
