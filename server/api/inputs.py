@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import FieldError, PlatformError
-from server.protocol.frames import MAX_CONTENT_CHARACTERS, field_errors
+from server.protocol.frames import field_errors
+from server.protocol.limits import Limits
 
 BODY_BYTES = 256 * 1024
 """Room for the longest message with every character written as a JSON escape."""
@@ -88,7 +89,7 @@ def _too_large() -> PlatformError:
 def _refusal(cause: ValidationError, what: str) -> PlatformError:
     errors = field_errors(cause)
     if any(e["type"] == "string_too_long" and e["loc"] == ("content",) for e in cause.errors(include_input=False)):
-        message = f"A message has at most {MAX_CONTENT_CHARACTERS} characters."
+        message = f"A message has at most {Limits.content_characters} characters."
         return PlatformError(ErrorCode.TOO_LARGE, message, errors=errors)
     first = errors[0]
     return PlatformError(

@@ -20,8 +20,6 @@ from server.protocol.frames import Content, FrameId
 from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy
 
-_LIMITS = Limits()
-
 
 class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
@@ -36,7 +34,7 @@ class Request(BaseModel):
 
 Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=256)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=_LIMITS.name_characters)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=Limits.name_characters)]
 
 
 class Register(Request):
@@ -80,7 +78,7 @@ class UpdateProfile(Request):
 
 
 class HistoryQuery(Request):
-    limit: int = Field(default=50, ge=1, le=_LIMITS.history_page)
+    limit: int = Field(default=50, ge=1, le=Limits.history_page)
     before: str | None = Field(default=None, description="A cursor: messages older than it.")
     after: str | None = Field(default=None, description="A cursor: messages newer than it.")
 

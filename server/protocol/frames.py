@@ -14,7 +14,6 @@ from server.protocol.errors import FieldError, PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import Json, OnBusy, Turn
 
-MAX_CONTENT_CHARACTERS = 32_000
 MAX_FIELD_ERRORS = 20
 """So that a request of nothing but wrong fields is not answered with a longer list of them."""
 
@@ -29,7 +28,7 @@ def _storable_text(value: str) -> str:
 
 FrameId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 Content = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_CONTENT_CHARACTERS), AfterValidator(_storable_text)
+    str, StringConstraints(min_length=1, max_length=Limits.content_characters), AfterValidator(_storable_text)
 ]
 
 
@@ -105,7 +104,7 @@ def _refusal(text: str, cause: PydanticValidationError) -> PlatformError:
     problems: list[ErrorDetails] = cause.errors(include_url=False, include_input=False)
     if any(p["type"] == "string_too_long" and p["loc"][-1] == "content" for p in problems):
         return PlatformError(
-            ErrorCode.TOO_LARGE, f"A message has at most {MAX_CONTENT_CHARACTERS} characters.", id=frame_id
+            ErrorCode.TOO_LARGE, f"A message has at most {Limits.content_characters} characters.", id=frame_id
         )
     if problems[0]["type"] in ("union_tag_invalid", "union_tag_not_found"):
         message = f"`type` must be one of: {', '.join(_VARIANTS)}."

@@ -1,15 +1,21 @@
 """Every limit of the protocol with its default, in one place; settings override them and tests turn them down."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes unless named otherwise, times in seconds."""
+    """Sizes in bytes unless named otherwise, times in seconds.
+
+    What requests are validated by is the same everywhere: a class variable, not a setting.
+    """
+
+    content_characters: ClassVar[int] = 32_000
+    name_characters: ClassVar[int] = 100
+    history_page: ClassVar[int] = 100
 
     frame_bytes: int = 64 * 1024
-    content_characters: int = 32_000
-    name_characters: int = 100
     connections_per_user: int = 16
     waiting_turns_per_user: int = 8
     running_turns: int = 16
@@ -30,10 +36,8 @@ class Limits:
     sse_lifetime_seconds: float = 13 * 60.0
     response_seconds: float = 60.0
     provisioning_seconds: float = 30.0
-    history_page: int = 100
 
     def wire(self) -> dict[str, int | float]:
         """The limits a client can act on, as the `ready` frame carries them."""
         shown = ("frame_bytes", "content_characters", "waiting_turns_per_user", "ping_seconds", "turn_seconds")
-        values = asdict(self)
-        return {name: values[name] for name in shown}
+        return {name: getattr(self, name) for name in shown}

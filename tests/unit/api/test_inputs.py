@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from server.api.inputs import BODY_BYTES
-from server.protocol.frames import MAX_CONTENT_CHARACTERS
+from server.protocol.limits import Limits
 from tests.unit.api.world import World
 
 MESSAGE = "/api/v1/chat/message"
@@ -96,16 +96,16 @@ async def test_an_empty_body_says_what_is_missing(world: World) -> None:
 
 async def test_the_longest_message_passes_however_it_is_escaped(world: World) -> None:
     user = await world.user()
-    content = "ж" * MAX_CONTENT_CHARACTERS
-    escaped = b'{"stream":false,"content":"%b"}' % (b"\\u0436" * MAX_CONTENT_CHARACTERS)
+    content = "ж" * Limits.content_characters
+    escaped = b'{"stream":false,"content":"%b"}' % (b"\\u0436" * Limits.content_characters)
     answer = await user.post(MESSAGE, data=escaped, headers=JSON)
     assert (answer.status, answer.json["user_message"]["content"]) == (200, content)
-    emoji = orjson.dumps({"stream": False, "content": "🙂" * MAX_CONTENT_CHARACTERS})
+    emoji = orjson.dumps({"stream": False, "content": "🙂" * Limits.content_characters})
     assert (await user.post(MESSAGE, data=emoji, headers=JSON)).status == 200
 
 
 async def test_a_longer_message_is_413_and_points_at_it(world: World) -> None:
-    answer = await (await world.user()).say("x" * (MAX_CONTENT_CHARACTERS + 1))
+    answer = await (await world.user()).say("x" * (Limits.content_characters + 1))
     assert (answer.status, answer.code) == (413, "too_large")
     assert [error["pointer"] for error in answer.json["errors"]] == ["/content"]
 
