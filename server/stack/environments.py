@@ -16,7 +16,7 @@ from pathlib import Path
 from uv import find_uv_bin
 
 from server.stack import processes
-from server.stack.layout import Layout, write_private
+from server.stack.layout import LOOPBACK, Layout, write_private
 from server.stack.service import Command, Progress, StackError
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
@@ -62,6 +62,16 @@ class PythonEnvironment:
         for argv in _python_install(self.folder, self._lock_file):
             await _install_step(self._layout, self.name, argv)
         _stamp(self.folder, self._digest())
+
+    def uvicorn(self, app: str, port: int, *, drain_seconds: int) -> tuple[str, ...]:
+        """The command line that serves `app` (`module:name`) on this machine.
+
+        Open streams hold up a stop for `drain_seconds` at most; idle connections are kept for 75 seconds."""
+        return (
+            *(str(self.python), "-W", "ignore", "-m", "uvicorn", app, "--no-access-log", "--log-level", "warning"),
+            *("--host", LOOPBACK, "--port", str(port)),
+            *("--timeout-keep-alive", "75", "--timeout-graceful-shutdown", str(drain_seconds)),
+        )
 
     def _digest(self) -> str:
         return _digest(self._lock_file.read_bytes(), sys.version, sys.base_prefix, str(self.folder))

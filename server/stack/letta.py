@@ -48,24 +48,8 @@ class Letta(Service):
 
     def command(self) -> Command:
         """uvicorn itself rather than `letta server`, for its limit on how long open streams may hold up a stop."""
-        options = {
-            "--host": LOOPBACK,
-            "--port": str(self.port),
-            "--timeout-keep-alive": "75",
-            "--timeout-graceful-shutdown": "3",
-            "--log-level": "warning",
-        }
-        arguments = [part for option in options.items() for part in option]
-        return Command(
-            argv=(
-                str(self._environment.python),
-                *("-W", "ignore", "-m", "uvicorn", "letta.server.rest_api.app:app", "--no-access-log"),
-                *arguments,
-            ),
-            env=self._settings(),
-            cwd=self._home(),
-            stop_seconds=5,
-        )
+        argv = self._environment.uvicorn("letta.server.rest_api.app:app", self.port, drain_seconds=3)
+        return Command(argv, self._settings(), self._home(), stop_seconds=5)
 
     async def healthy(self) -> bool:
         """Whether its own health check answers."""

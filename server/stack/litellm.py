@@ -65,24 +65,8 @@ class LiteLLM(Service):
 
     def command(self) -> Command:
         """uvicorn itself rather than the `litellm` command, which first spends seconds on Prisma's migration engine."""
-        options = {
-            "--host": LOOPBACK,
-            "--port": str(self.port),
-            "--timeout-keep-alive": "75",
-            "--timeout-graceful-shutdown": "2",
-            "--log-level": "warning",
-        }
-        arguments = [part for option in options.items() for part in option]
-        return Command(
-            argv=(
-                str(self._environment.python),
-                *("-m", "uvicorn", "litellm.proxy.proxy_server:app", "--no-access-log"),
-                *arguments,
-            ),
-            env=self._settings(),
-            cwd=self._home(),
-            stop_seconds=6,
-        )
+        argv = self._environment.uvicorn("litellm.proxy.proxy_server:app", self.port, drain_seconds=2)
+        return Command(argv, self._settings(), self._home(), stop_seconds=6)
 
     async def healthy(self) -> bool:
         """Whether it serves and its database is connected."""
