@@ -7,6 +7,7 @@ so a browser resumes by Last-Event-ID.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
@@ -22,6 +23,7 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
 from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub
 from server.sessions.log import TERMINAL, Frame, LogTrimmedError
+from server.sessions.views import Snapshot
 from server.transports.outlet import Outlet, greeting
 
 
@@ -47,7 +49,10 @@ class EventStreams:
         return response
 
     async def stream_turn(self, request: web.Request, principal: Principal, new: NewTurn) -> web.StreamResponse:
-        """Accept a message and answer with its turn's events to the end. Raises PlatformError if it is refused."""
+        """Accept a message and answer with its turn's events to the end. Raises PlatformError if it is refused.
+
+        A repeated message finds its turn under way, and what was said of it perhaps no longer kept: `ready` tells it.
+        """
         stream = EventStream(self._limits)
         async with self._joined(stream, principal, None) as attachment:
             accepted = await self._hub.send(new)
@@ -58,7 +63,8 @@ class EventStreams:
                     await response.write(_event(accepted.turn.terminal_event, terminal_frame(accepted.turn)))
                     return response
                 if accepted.duplicate:
-                    attachment.subscription.rewind()
+                    shown = replace(attachment, snapshot=_only(accepted.turn, attachment.snapshot))
+                    await response.write(_event("ready", greeting(shown, principal.user_id, self._limits)))
                 await stream.relay(attachment, accepted.turn)
         return response
 
@@ -86,19 +92,30 @@ class EventStreams:
 class EventStream(Outlet):
     """One response that is written as the session goes on."""
 
-    __slots__ = ("_end", "_limits", "_transport", "response")
+    __slots__ = ("_cut_off", "_end", "_limits", "_transport", "response")
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()
         self._limits = limits
         self._end: asyncio.TimerHandle | None = None
+        self._cut_off: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self.response: EventSourceResponse | None = None
 
     def close(self, code: CloseCode) -> None:
-        super().close(code)
-        if code is SLOW_CONSUMER and self._transport is not None:
+        """The goodbye is the handler's; one that is stuck on a reader who does not read is cut off."""
+        if self.closing is None:
+            super().close(code)
+            self._limit_goodbye()
+
+    def _limit_goodbye(self) -> None:
+        if self.closing is None or self._transport is None:
+            return
+        if self.closing is SLOW_CONSUMER:
             self._transport.abort()  # its buffer is full: nothing more can be said to it
+        else:
+            loop = asyncio.get_running_loop()
+            self._cut_off = loop.call_later(self._limits.goodbye_seconds, self._transport.abort)
 
     def end_after(self, token_seconds: float) -> None:
         """End with `event: reconnect` when the token expires, and before a proxy would cut a long request."""
@@ -118,17 +135,20 @@ class EventStream(Outlet):
         )
         response.headers["Cache-Control"] = "no-store"
         self._transport = request.transport
-        await response.prepare(request)
-        self.response = response
+        self._limit_goodbye()
         try:
+            await response.prepare(request)
+            self.response = response
             with suppress(ConnectionError):
                 yield response
                 response.stop_streaming()
                 await response.write_eof()
         finally:
-            response.stop_streaming()
-            if self._end is not None:
-                self._end.cancel()
+            if response.prepared:
+                response.stop_streaming()
+            for timer in (self._end, self._cut_off):
+                if timer is not None:
+                    timer.cancel()
 
     async def relay(self, attachment: Attachment, turn: Turn | None) -> None:
         """Write events until the stream is closed or, given a turn, until the end of its attempt."""
@@ -152,6 +172,14 @@ class EventStream(Outlet):
 
 
 _LONG_ENOUGH = CloseCode(1012, "reconnect", True, "The stream is renewed before a proxy cuts it.")
+
+
+def _only(turn: Turn, snapshot: Snapshot) -> Snapshot:
+    """What a snapshot shows of one turn's attempt."""
+    running = snapshot.turn
+    if running is not None and (running.turn_id, running.attempt) != (turn.id, turn.attempt):
+        running = None
+    return replace(snapshot, turn=running, queued=tuple(other for other in snapshot.queued if other.id == turn.id))
 
 
 def _belongs(frame: Frame, turn: Turn) -> bool:

@@ -22,23 +22,36 @@ class RawSocket:
     @asynccontextmanager
     async def open(cls, site: Site, user_id: str, *, receive_buffer: int | None = None) -> AsyncIterator[Self]:
         """A socket of this user that has read its greeting. `receive_buffer` in bytes."""
+        key = base64.b64encode(os.urandom(16)).decode()
+        request = (
+            f"GET /stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+        )
+        async with cls._answered(site, user_id, request, receive_buffer) as raw:
+            await raw.frame()
+            yield raw
+
+    @classmethod
+    @asynccontextmanager
+    async def events(cls, site: Site, user_id: str, *, receive_buffer: int) -> AsyncIterator[Self]:
+        """An event stream of this user whose events nobody reads."""
+        request = "GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        async with cls._answered(site, user_id, request, receive_buffer) as raw:
+            yield raw
+
+    @classmethod
+    @asynccontextmanager
+    async def _answered(cls, site: Site, user_id: str, request: str, receive_buffer: int | None) -> AsyncIterator[Self]:
         plain = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         plain.setblocking(False)
         if receive_buffer is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", site.server.port))
         reader, writer = await asyncio.open_connection(sock=plain, limit=4096)
-        key = base64.b64encode(os.urandom(16)).decode()
-        writer.write(
-            f"GET /stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
-            f"Authorization: Bearer {site.token(user_id)}\r\n\r\n".encode()
-        )
+        writer.write(f"{request}Authorization: Bearer {site.token(user_id)}\r\n\r\n".encode())
         await reader.readuntil(b"\r\n\r\n")
-        raw = cls(reader, writer)
-        await raw.frame()
         try:
-            yield raw
+            yield cls(reader, writer)
         finally:
             writer.transport.abort()
 

@@ -8,6 +8,7 @@ import pytest
 from server.protocol.limits import Limits
 from tests.fakes.agent import MODEL_FAILED, Reply
 from tests.unit.sessions.world import SPOKEN, message
+from tests.unit.transports.raw import RawSocket
 from tests.unit.transports.site import Site
 from tests.virtual_time import now, virtual_time_with_sockets
 
@@ -155,6 +156,20 @@ async def test_a_slow_reader_is_cut_off_and_delays_nobody() -> None:
             assert len(quick.text()) == 1200 * 16_000
 
 
+@virtual_time_with_sockets
+async def test_a_reader_that_stopped_reading_does_not_outlive_the_end_of_its_stream() -> None:
+    roomy = Limits(slow_consumer_bytes=64 * 1024 * 1024, log_bytes=64 * 1024 * 1024)
+    async with Site(limits=roomy, reply=Reply(words=("x" * 16_000,) * 600)) as site:
+        user = site.user()
+        async with RawSocket.events(site, user, receive_buffer=4096), site.socket(user) as quick:
+            await quick.say("message", client_message_id="m1", content="hello")
+            await quick.until("turn.completed")
+            assert site.process.hub.counts["connections"] == 2
+            await site.process.hub.drain(1)
+            await asyncio.sleep(site.limits.goodbye_seconds + 1)
+            assert site.process.hub.counts["connections"] == 0
+
+
 # -- one turn's stream -----------------------------------------------------------------------------------------------
 
 
@@ -181,18 +196,37 @@ async def test_the_answer_holds_nothing_of_other_turns() -> None:
             assert len({event["turn_id"] for event in events.seen}) == 1
 
 
+@pytest.mark.parametrize("kept", [2000, 1])
 @virtual_time_with_sockets
-async def test_a_repeated_message_is_answered_with_the_running_turn_from_its_start() -> None:
-    async with Site(reply=SLOW) as site:
+async def test_a_repeated_message_shows_the_whole_running_turn_however_little_is_kept_of_it(kept: int) -> None:
+    async with Site(reply=SLOW, limits=Limits(log_events=kept)) as site:
         user = site.user()
         async with AsyncExitStack() as stack:
             first = await stack.enter_async_context(site.post(user, "count"))
             await first.until("message.delta")
+            await first.until("message.delta")
             second = await stack.enter_async_context(site.post(user, "count"))
             await second.rest()
-            assert second.types == ["turn.started", "message.delta", "turn.completed"]
-            assert second.text() == SPOKEN.text
+            assert second.types == ["ready", "message.delta", "turn.completed"]
+            ready = second.seen[0]
+            assert (ready["turn"]["turn_id"], ready["queued"]) == (second.seen[-1]["turn_id"], [])
+            assert ready["turn"]["text"]
+            assert ready["turn"]["text"] + second.text() == SPOKEN.text
         assert site.world.sends("count") == 1
+
+
+@virtual_time_with_sockets
+async def test_a_repeated_message_that_waits_is_answered_with_nothing_of_the_turn_that_runs() -> None:
+    async with Site(reply=SLOW) as site:
+        user = site.user()
+        await site.process.send(user, "another")
+        await site.process.hub.send(message(user, "count", "m1"))
+        async with site.post(user, "count") as events:
+            await events.rest()
+            ready = events.seen[0]
+            assert (ready["turn"], [turn["client_message_id"] for turn in ready["queued"]]) == (None, ["m1"])
+            assert events.types == ["ready", "turn.started", "message.delta", "turn.completed"]
+            assert events.text() == SPOKEN.text
 
 
 @virtual_time_with_sockets
@@ -218,7 +252,7 @@ async def test_a_repeated_message_of_a_retried_turn_follows_the_attempt_under_wa
         async with site.post(user, "count") as events:
             await events.rest()
         assert (events.types[-1], events.text()) == ("turn.completed", SPOKEN.text)
-        assert {event["attempt"] for event in events.seen} == {2}
+        assert {event["attempt"] for event in events.seen[1:]} == {2}
 
 
 @virtual_time_with_sockets
