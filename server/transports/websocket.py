@@ -51,7 +51,8 @@ from server.transports.outlet import Outlet, greeting
 log = structlog.get_logger(__name__)
 
 _ANSWERED_FRAME_BYTES = 2 * 1024 * 1024
-"""Frames above the protocol's limit but below this are answered with an error; larger ones are closed with 1009."""
+"""Frames above the protocol's limit but below this are answered with an error; larger ones end the connection, unread.
+A client that is still sending then may see a reset (1006) before the close frame with 1009."""
 _UNREAD_ANSWERS = 256
 
 
@@ -203,6 +204,8 @@ class WebSocketConnection(Outlet):
     async def _write(self, subscription: Subscription) -> None:
         try:
             await self._pump(subscription)
+            if self.closing is not SLOW_CONSUMER:
+                await self._send_answers()  # why it ends, above all
         except asyncio.CancelledError:
             if self.closing is None:
                 raise
@@ -251,9 +254,11 @@ class WebSocketConnection(Outlet):
     # -- reading -------------------------------------------------------------------------------------------------
 
     async def _handle(self, message: WSMessage) -> bool:
-        """Take one message; False when it was the last."""
+        """Take one message; False when it was the last. After the order to close nothing is obeyed any more."""
         self._heard = True
-        if message.type is WSMsgType.TEXT:
+        if self.closing is not None and message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            pass
+        elif message.type is WSMsgType.TEXT:
             await self._take(message.data)
         elif message.type is WSMsgType.PING:
             await self._socket.pong(message.data)

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import aiohttp
+import orjson
 import pytest
 import uvloop
 
@@ -68,6 +69,31 @@ async def test_a_blocked_account_is_refused() -> None:
         async with site.anonymous() as socket:
             await socket.say("auth", token=site.token(user))
             assert (await socket.closed())[0] == 4503
+
+
+@virtual_time_with_sockets
+async def test_a_sender_whose_account_was_blocked_is_told_so_before_the_socket_closes() -> None:
+    async with Site() as site, site.socket(site.user()) as socket:
+
+        async def blocked(operation: str) -> None:
+            if operation == "accept":
+                raise PlatformError(ErrorCode.ACCOUNT_BLOCKED)
+
+        site.world.database.before = blocked
+        await socket.say("message", client_message_id="m1", content="hello")
+        assert (await socket.closed())[0] == 4503
+        assert [(frame["id"], frame["code"]) for frame in socket.seen[1:]] == [("m1", "account_blocked")]
+
+
+@virtual_time_with_sockets
+async def test_what_was_sent_behind_the_cause_of_a_close_is_not_obeyed() -> None:
+    async with Site() as site:
+        user = site.user()
+        async with RawSocket.open(site, user) as raw:
+            raw.send(0x1, orjson.dumps({"type": "auth", "token": site.token(site.user())}))
+            raw.send(0x1, b'{"type":"message","client_message_id":"m1","content":"hello"}')
+            assert await raw.close_code() == 4500
+        assert site.world.turns(user) == []
 
 
 @virtual_time_with_sockets
