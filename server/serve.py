@@ -1,6 +1,7 @@
 """`chat serve`: one server process from first bind to last goodbye."""
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -43,11 +44,22 @@ async def run(settings: Settings) -> None:
     app = create_app(settings)
     async with serving(app, lambda: _listen(settings.host, settings.port)):
         life = app[LIFE]
+        calm_garbage_collector()
         life.started()
         log.info("server.started", host=settings.host or "*", port=settings.port, environment=settings.environment)
         await stop.wait()
         await life.drain(settings.drain_seconds)
     log.info("server.stopped")
+
+
+def calm_garbage_collector() -> None:
+    """Look for cycles among all objects rarely: with 200 sessions streaming, each such look stopped them all for 5 ms.
+
+    What is loaded by now stays for good and is left out of it; short-lived cycles are still found at once.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 200)
 
 
 def _listen(host: str, port: int) -> socket.socket:

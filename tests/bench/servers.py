@@ -27,6 +27,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
 from server.resilience import Breaker
+from server.serve import calm_garbage_collector
 from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub
 from server.tickets import Tickets
@@ -152,6 +153,7 @@ async def _serve(app: web.Application, port: int) -> None:
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, backlog=2048).start()
+    calm_garbage_collector()
     await asyncio.Event().wait()
 
 
