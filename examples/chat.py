@@ -170,7 +170,7 @@ class Chat:
                 say(frame["text"])
             case "tool.called":
                 say(f"\n  [{frame['name']}]\n")
-            case "turn.completed" | "turn.failed" | "turn.cancelled" | "turn.unsent":
+            case "turn.completed" | "turn.failed" | "turn.cancelled":
                 self._ended(frame["turn"])
         self._look_quiet()
 
