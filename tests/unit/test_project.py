@@ -56,6 +56,20 @@ def test_every_locked_package_has_hashes_and_one_version(name: str) -> None:
         assert "--hash=sha256:" in block, block.partition("\n")[0]
 
 
+STACK_LOCKS = sorted((ROOT / "server" / "stack" / "requirements").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", STACK_LOCKS, ids=lambda path: path.stem)
+def test_a_local_services_lock_holds_what_its_in_file_asks_for(path: Path) -> None:
+    text = path.read_text("utf-8")
+    locked = {pin.name: pin for pin in map(Requirement, pins(text))}
+    lines = path.with_suffix(".in").read_text("utf-8").splitlines()
+    for asked in map(Requirement, (line for line in lines if line[:1].isalnum())):
+        (version,) = locked[asked.name].specifier
+        assert asked.specifier.contains(version.version), asked
+    assert text.count("--hash=sha256:") >= len(locked)
+
+
 def test_the_locks_satisfy_what_the_project_asks_for(project: dict[str, Any]) -> None:
     asked = {
         "requirements.txt": project["project"]["dependencies"],
