@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -69,10 +70,10 @@ async def update_block(request: web.Request, principal: Principal, label: str, b
     """Rewrite a memory block. Refused while a turn runs: the agent may be writing the same block."""
     if not _LABEL.fullmatch(label):
         raise PlatformError(ErrorCode.NOT_FOUND)
-    await request.app[HUB].require_idle(principal.user_id)
     agent = await _agent(request, principal)
+    update = partial(request.app[MEMORY].update_block, agent, label, body.value)
     async with _promptly():
-        return answer(_block(await request.app[MEMORY].update_block(agent, label, body.value)))
+        return answer(_block(await request.app[HUB].while_idle(principal.user_id, update)))
 
 
 @asynccontextmanager

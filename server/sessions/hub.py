@@ -4,10 +4,10 @@ import asyncio
 import contextvars
 import math
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -23,6 +23,7 @@ from server.sessions.session import Session, SessionServices
 from server.sessions.views import Cancelled, Connection, Snapshot
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 _ASKED_AT_ONCE: Final = 500
 
 
@@ -114,11 +115,9 @@ class SessionHub:
     async def snapshot(self, user_id: str) -> Snapshot:
         return (await self.session(user_id)).snapshot()
 
-    async def require_idle(self, user_id: str) -> None:
-        """Raises PlatformError(busy) while one of the user's turns runs."""
-        running, _ = await self._attempts.store.open_turns(user_id)
-        if running is not None:
-            raise PlatformError(ErrorCode.BUSY)
+    async def while_idle(self, user_id: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do `work` while no turn runs or waits; none begins before it is done. Raises PlatformError(busy)."""
+        return await (await self.session(user_id)).while_idle(work)
 
     async def wait_for_end(self, user_id: str, turn_id: str, timeout: float) -> Turn | None:
         """The ended turn, or None if it is still open after `timeout` seconds. Raises PlatformError(not_found)."""

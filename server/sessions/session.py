@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -27,6 +27,7 @@ from server.sessions.patience import patiently
 from server.sessions.views import Cancelled, Connection, RunningTurn, Snapshot
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,17 @@ class Session:
 
     async def cancel(self, turn_id: str | None) -> Cancelled:
         return await self._inbox.do(partial(self._cancel, turn_id))
+
+    async def while_idle(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do `work` in the inbox, so that nothing is accepted meanwhile. Raises PlatformError(busy)."""
+
+        async def alone() -> T:
+            running, waiting = await self._store.open_turns(self.user_id)
+            if running is not None or waiting:
+                raise PlatformError(ErrorCode.BUSY)
+            return await work()
+
+        return await self._inbox.do(alone)
 
     def look_again(self) -> None:
         """What is open may not be known here: claim the session and see."""

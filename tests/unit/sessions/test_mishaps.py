@@ -143,3 +143,24 @@ async def test_a_moments_absence_of_the_agent_service_does_not_cost_a_reply_that
         world.gateway.down = False
         end = await device.until_end(turn.id)
         assert (end["type"], world.reply_of(turn.id)) == ("turn.completed", "".join(words))
+
+
+@virtual_time
+async def test_no_turn_begins_while_something_is_done_that_needs_the_agent_idle() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        steps: list[str] = []
+
+        async def work() -> None:
+            steps.append("begun")
+            await asyncio.sleep(5)
+            steps.append(f"done, {len(world.gateway.sent)} sent")
+
+        working = asyncio.create_task(process.hub.while_idle(user, work))
+        await asyncio.sleep(1)
+        turn = (await process.send(user, "meanwhile")).turn
+        await working
+        assert steps == ["begun", "done, 0 sent"]
+        with pytest.raises(PlatformError) as refusal:
+            await process.hub.while_idle(user, work)
+        assert (refusal.value.code, world.turn(turn.id).status) == (ErrorCode.BUSY, TurnStatus.RUNNING)
