@@ -176,12 +176,6 @@ class Subscription:
             start = stop
         return frames
 
-    def rewind(self) -> None:
-        """Go back to the oldest event that is kept."""
-        self.seq = self._log.oldest
-        self._read_bytes = self._log._end_of(self.seq)
-        self._caught_up = False
-
     def close(self) -> None:
         """Stop reading. Calling it again does nothing."""
         self._log._unsubscribe(self)

@@ -161,3 +161,13 @@ def test_money_is_never_in_scientific_notation_and_times_are_utc() -> None:
     assert _turn(TurnStatus.COMPLETED).wire()["cost"] == "0.0000001"
     assert (wire_money(None), wire_money(Decimal("1E+2"))) == (None, "100")
     assert wire_time(NOON) == "2030-01-01T12:00:00Z"
+
+
+def test_the_length_that_clients_are_told_is_the_one_that_messages_are_held_to() -> None:
+    with pytest.raises(TypeError):
+        Limits(content_characters=5)  # type: ignore[call-arg]
+    longest = int(Limits().wire()["content_characters"])
+    message = {"type": "message", "client_message_id": "m1"}
+    assert parse_client_frame(orjson.dumps({**message, "content": "x" * longest}).decode(), 1_000_000)
+    with pytest.raises(PlatformError, match="too_large"):
+        parse_client_frame(orjson.dumps({**message, "content": "x" * (longest + 1)}).decode(), 1_000_000)
