@@ -14,8 +14,8 @@ from server.protocol.errors import FieldError, PlatformError
 from server.protocol.frames import field_errors
 from server.protocol.limits import Limits
 
-BODY_BYTES = 256 * 1024
-"""Room for the longest message with every character written as a JSON escape."""
+BODY_BYTES = 512 * 1024
+"""Room for the longest message with every character written as JSON escapes, of 12 bytes each beyond the BMP."""
 BODY_SECONDS = 30.0
 
 M = TypeVar("M", bound=BaseModel)
