@@ -43,7 +43,8 @@ def test_a_port_in_use_is_told_with_the_way_out() -> None:
 
 
 @pytest.mark.parametrize("environment", ["production", "Production"])
-def test_the_stack_is_not_for_production(tmp_path: Path, environment: str) -> None:
+def test_the_stack_is_not_for_production(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Nowhere")  # whatever happens, nothing gets installed
     folder = tmp_path / "data"
     done = CliRunner().invoke(main, ["up", "--data-dir", str(folder)], env={"ENVIRONMENT": environment})
     assert done.exit_code == 1
