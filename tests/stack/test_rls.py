@@ -162,6 +162,8 @@ def _plausible(parameter: str, scene: Scene) -> object:
         "p_fence": 1,
         "p_start": True,
         "p_max_waiting": 8,
+        "p_overloaded": False,
+        "p_user_ids": [scene.ben.user_id],
         "p_attempt": 1,
         "p_limit": 10,
         "p_seconds": 10,
