@@ -19,7 +19,8 @@ from server.protocol.shapes import AgentStatus, Turn
 from server.sessions.admission import Admission
 from server.sessions.attempt import AttemptServices
 from server.sessions.log import Subscription
-from server.sessions.session import Session, SessionServices
+from server.sessions.services import SessionServices
+from server.sessions.session import Session
 from server.sessions.views import Cancelled, Connection, Snapshot
 
 log = structlog.get_logger(__name__)

@@ -6,8 +6,8 @@ PostgreSQL decides everything that matters; what is held here is a view of it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,37 +17,18 @@ from server.ports import Accepted, FencedError, Forgotten, Lease, NewTurn, TurnE
 from server.protocol.codes import MOVED, CloseCode, ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import AgentStatus, Turn, TurnError, TurnStatus
-from server.sessions.admission import Admission
-from server.sessions.attempt import Attempt, AttemptServices
+from server.protocol.shapes import AgentStatus, Turn, TurnStatus
+from server.sessions.attempt import Attempt
+from server.sessions.conclusion import conclude
 from server.sessions.inbox import Inbox
 from server.sessions.log import EventLog, Subscription
 from server.sessions.open_turns import OpenTurns
 from server.sessions.patience import patiently
+from server.sessions.services import SessionServices
 from server.sessions.views import Cancelled, Connection, RunningTurn, Snapshot
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionServices:
-    """What every session works with.
-
-    `is_current` is False while the leases could not be renewed in time, `may_start` also while draining. `look_after`
-    has a user's current session see to what is open.
-    """
-
-    attempts: AttemptServices
-    admission: Admission
-    owner: str
-    is_current: Callable[[], bool]
-    may_start: Callable[[], bool]
-    spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
-    forget: "Callable[[Session], None]"
-    look_after: Callable[[str], None]
-    clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
-    claim_pause: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,8 +378,7 @@ class Session:
         if turn.cancel_requested_at is not None or (turn.id, turn.attempt) in self._to_stop:
             attempt.stop()
         try:
-            end = await self._end_of(attempt)
-            stored = await self._store_end(end)
+            stored = await conclude(attempt, self._finish)
         finally:
             self._give_place_back(self._services.clock() - began)
         self._attempt = None
@@ -415,32 +395,6 @@ class Session:
             duration_ms=round((self._services.clock() - began) * 1000),
         )
 
-    async def _store_end(self, end: TurnEnd) -> Turn:
-        """Store how the attempt ended. An end that the database refuses must not hold the user's next turn up."""
-        try:
-            return await patiently(partial(self._finish, end), self.user_id)
-        except PlatformError as error:
-            if error.code is ErrorCode.SUPABASE_UNAVAILABLE:
-                raise
-            log.exception("turn.end_refused", user_id=self.user_id, turn_id=end.turn_id, code=error.code)
-        failed = replace(end, status=TurnStatus.FAILED, text="", error=_internal_error(), carried=())
-        return await patiently(partial(self._finish, failed), self.user_id)
-
     async def _finish(self, end: TurnEnd) -> Turn:
         assert self.lease is not None  # the newest: it may have run out and been taken again while the turn ran
         return await self._store.finish(self.lease, end)
-
-    async def _end_of(self, attempt: Attempt) -> TurnEnd:
-        try:
-            return await attempt.run()
-        except FencedError:
-            raise
-        except Exception:
-            log.exception("turn.crashed", user_id=self.user_id, turn_id=attempt.turn.id)
-            turn, text = attempt.turn, attempt.reply.text
-            return TurnEnd(turn.id, turn.attempt, TurnStatus.FAILED, text, error=_internal_error())
-
-
-def _internal_error() -> TurnError:
-    error = PlatformError(ErrorCode.INTERNAL_ERROR)
-    return TurnError(error.code, error.message, error.retryable)

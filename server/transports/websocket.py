@@ -1,25 +1,18 @@
-"""`WS /api/v1/chat/stream`: one reader and one writer per socket around the user's session.
-
-A socket is nobody's until it is authenticated: only then does a `WebSocketConnection` exist that can be sent anything.
-"""
+"""`WS /api/v1/chat/stream`: who may open a socket. It is nobody's, and is sent nothing, until that is known."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-import structlog
-from aiohttp import WSMessage, WSMsgType, web
+from aiohttp import WSMsgType, web
 
 from server.authentication import Authenticator
 from server.origins import Origins
-from server.ports import NewTurn, Principal
+from server.ports import Principal
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
-    NO_PONG,
     PROTOCOL_ERROR,
-    SLOW_CONSUMER,
     TOKEN_EXPIRED,
     TRY_AGAIN_LATER,
     UNAUTHORIZED,
@@ -29,31 +22,17 @@ from server.protocol.codes import (
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.frames import (
-    AnyClientFrame,
     AuthFrame,
-    CancelFrame,
-    MessageFrame,
-    PingFrame,
-    RetryFrame,
-    ack_frame,
     error_frame,
     parse_client_frame,
-    pong_frame,
-    terminal_frame,
 )
 from server.protocol.limits import Limits
-from server.protocol.shapes import Turn
 from server.sessions.hub import RefusedConnectionError, SessionHub
-from server.sessions.log import LogTrimmedError, Subscription
-from server.sessions.session import Session
-from server.transports.outlet import Outlet, greeting
-
-log = structlog.get_logger(__name__)
+from server.transports.connection import WebSocketConnection, close_socket
 
 _ANSWERED_FRAME_BYTES = 2 * 1024 * 1024
 """Frames above the protocol's limit but below this are answered with an error; larger ones end the connection, unread.
 A client that is still sending then may see a reset (1006) before the close frame with 1009."""
-_UNREAD_ANSWERS = 256
 
 
 class WebSocketEndpoint:
@@ -99,10 +78,10 @@ class WebSocketEndpoint:
             )
             await connection.serve(after, request.transport)
         except RefusedConnectionError as refused:
-            await _close(socket, refused.code)
+            await close_socket(socket, refused.code)
         except PlatformError as error:
             await _send_quietly(socket, error_frame(error))
-            await _close(socket, _close_code_for(error))
+            await close_socket(socket, _close_code_for(error))
         return socket
 
     async def _introduce(self, socket: web.WebSocketResponse, ticket: str | None) -> Principal:
@@ -120,243 +99,6 @@ class WebSocketEndpoint:
         return await self._authenticator.token(frame.token.get_secret_value())
 
 
-class WebSocketConnection(Outlet):
-    """An authenticated socket. `serve` returns when it is over, whichever side ended it."""
-
-    __slots__ = (
-        "_answers",
-        "_authenticator",
-        "_expiry",
-        "_heard",
-        "_hub",
-        "_keepalive",
-        "_limits",
-        "_now",
-        "_obeying",
-        "_ping_due",
-        "_principal",
-        "_socket",
-        "_transport",
-        "_writer",
-    )
-
-    def __init__(
-        self,
-        socket: web.WebSocketResponse,
-        principal: Principal,
-        *,
-        hub: SessionHub,
-        authenticator: Authenticator,
-        limits: Limits,
-        now: Callable[[], datetime],
-    ) -> None:
-        super().__init__()
-        self._socket = socket
-        self._hub = hub
-        self._authenticator = authenticator
-        self._limits = limits
-        self._now = now
-        self._principal = principal
-        self._answers: list[bytes] = []
-        self._ping_due = False
-        self._heard = True
-        self._obeying = False
-        self._keepalive: asyncio.TimerHandle | None = None
-        self._expiry: asyncio.TimerHandle | None = None
-        self._transport: asyncio.Transport | None = None
-        self._writer: asyncio.Task[None] | None = None
-
-    async def serve(self, after: EventCursor | None, transport: asyncio.Transport | None) -> None:
-        """Join the session and carry frames both ways. Raises RefusedConnectionError, PlatformError if it cannot."""
-        self._transport = transport
-        session, subscription = await self._join(after)
-        self._watch_expiry()
-        self._schedule_ping()
-        self._writer = asyncio.create_task(self._write(subscription))
-        try:
-            while await self._handle(await self._socket.receive()):
-                pass
-        finally:
-            session.detach(self, subscription)
-            for timer in (self._keepalive, self._expiry):
-                if timer is not None:
-                    timer.cancel()
-            await self._finish_writer(self._writer)
-
-    async def _join(self, after: EventCursor | None) -> tuple[Session, Subscription]:
-        attachment = await self._hub.attach(self._principal.user_id, self, after)
-        self.subscription = attachment.subscription
-        self._answers.append(greeting(attachment, self._principal.user_id, self._limits))
-        return attachment.session, attachment.subscription
-
-    def close(self, code: CloseCode) -> None:
-        """The goodbye is the writer's; a writer that is stuck on a full socket is interrupted, then cut off."""
-        if self.closing is not None:
-            return
-        super().close(code)
-        if code is SLOW_CONSUMER and self._writer is not None:
-            self._writer.cancel()
-        if self._transport is not None:
-            asyncio.get_running_loop().call_later(self._limits.goodbye_seconds, self._transport.abort)
-
-    # -- writing -------------------------------------------------------------------------------------------------
-
-    async def _write(self, subscription: Subscription) -> None:
-        try:
-            await self._pump(subscription)
-            if self.closing is not SLOW_CONSUMER:
-                await self._send_answers()  # why it ends, above all
-        except asyncio.CancelledError:
-            if self.closing is None:
-                raise
-            # `close` interrupted a send that was stuck: what is left is to say goodbye.
-        except LogTrimmedError:
-            self.closing = self.closing or SLOW_CONSUMER
-        except ConnectionError:
-            return
-        if self.closing is not None:
-            await _close(self._socket, self.closing)
-
-    async def _pump(self, subscription: Subscription) -> None:
-        """Send what there is, then wait. No variable here holds what was sent: most sockets wait most of the time."""
-        while self.closing is None:
-            if self._answers:
-                await self._send_answers()
-            if self._ping_due:
-                self._ping_due = False
-                await self._socket.ping()
-            if subscription.has_more:
-                await self._send_events(subscription)
-            if not (self._answers or self._ping_due or subscription.has_more) and self.closing is None:
-                await self.woken()
-
-    async def _send_answers(self) -> None:
-        answers, self._answers = self._answers, []
-        for answer in answers:
-            await self._socket.send_frame(answer, WSMsgType.TEXT)
-
-    async def _send_events(self, subscription: Subscription) -> None:
-        send = self._socket.send_frame
-        for frame in subscription.take():
-            await send(frame.data, WSMsgType.TEXT)
-
-    async def _finish_writer(self, writer: "asyncio.Task[None]") -> None:
-        if self.closing is None:
-            writer.cancel()
-        await asyncio.gather(writer, return_exceptions=True)
-
-    def _answer(self, frame: bytes) -> None:
-        self._answers.append(frame)
-        if len(self._answers) > _UNREAD_ANSWERS:
-            self.close(SLOW_CONSUMER)  # it asks and asks and does not read the answers
-        self.wake()
-
-    # -- reading -------------------------------------------------------------------------------------------------
-
-    async def _handle(self, message: WSMessage) -> bool:
-        """Take one message; False when it was the last. After the order to close nothing is obeyed any more."""
-        self._heard = True
-        if self.closing is not None and message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-            pass
-        elif message.type is WSMsgType.TEXT:
-            await self._take(message.data)
-        elif message.type is WSMsgType.PING:
-            await self._socket.pong(message.data)
-        elif message.type is WSMsgType.BINARY:
-            self._answer(error_frame(PlatformError(ErrorCode.INVALID_REQUEST, "Frames are text, not binary.")))
-        elif message.type is not WSMsgType.PONG:
-            _log_end(message)
-            return False
-        return True
-
-    async def _take(self, text: str) -> None:
-        frame_id: str | None = None
-        self._obeying = True
-        try:
-            frame = parse_client_frame(text, self._limits.frame_bytes)
-            frame_id = frame.id or (frame.client_message_id if isinstance(frame, MessageFrame) else None)
-            await self._obey(frame)
-        except PlatformError as error:
-            self._answer(error_frame(error, frame_id))
-            if error.code is ErrorCode.ACCOUNT_BLOCKED:
-                self.close(ACCOUNT_CLOSED)
-        except Exception:
-            log.exception("websocket.command_failed", user_id=self._principal.user_id)
-            self._answer(error_frame(PlatformError(ErrorCode.INTERNAL_ERROR), frame_id))
-        finally:
-            self._obeying = False
-
-    async def _obey(self, frame: AnyClientFrame) -> None:
-        user_id = self._principal.user_id
-        match frame:
-            case PingFrame():
-                self._answer(pong_frame(frame.id))
-            case MessageFrame():
-                content_hash = hashlib.sha256(frame.content.encode()).hexdigest()
-                new = NewTurn(user_id, frame.client_message_id, frame.content, content_hash, frame.on_busy)
-                accepted = await self._hub.send(new)
-                self._acknowledge(frame.id or frame.client_message_id, accepted.turn, accepted.duplicate)
-            case RetryFrame():
-                accepted = await self._hub.retry(user_id, str(frame.turn_id))
-                self._acknowledge(frame.id, accepted.turn, accepted.duplicate)
-            case CancelFrame():
-                cancelled = await self._hub.cancel(user_id, str(frame.turn_id) if frame.turn_id else None)
-                self._acknowledge(frame.id, cancelled.turn, cancelled.duplicate)
-            case AuthFrame():
-                await self._authenticate_again(frame)
-
-    def _acknowledge(self, frame_id: str | None, turn: Turn, duplicate: bool) -> None:
-        self._answer(
-            ack_frame(
-                frame_id,
-                turn_id=turn.id,
-                message_id=turn.user_message.id,
-                queue_position=turn.queue_position,
-                duplicate=duplicate,
-            )
-        )
-        if duplicate and turn.status.ended:
-            self._answer(terminal_frame(turn))
-
-    # -- who and how long ----------------------------------------------------------------------------------------
-
-    async def _authenticate_again(self, frame: AuthFrame) -> None:
-        """A fresh token before the old one expires. It must be the same user's, or the connection ends."""
-        try:
-            principal = await self._authenticator.token(frame.token.get_secret_value())
-        except PlatformError as error:
-            if error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_EXPIRED):
-                self._answer(error_frame(error, frame.id))
-                return
-            raise
-        if principal.user_id != self._principal.user_id:
-            self.close(UNAUTHORIZED)
-            return
-        self._principal = principal
-        self._watch_expiry()
-        self._answer(ack_frame(frame.id, turn_id=None, message_id=None, queue_position=None, duplicate=False))
-
-    def _watch_expiry(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-        remaining = (self._principal.expires_at - self._now()).total_seconds()
-        self._expiry = asyncio.get_running_loop().call_later(max(remaining, 0.0), self.close, TOKEN_EXPIRED)
-
-    def _schedule_ping(self) -> None:
-        self._keepalive = asyncio.get_running_loop().call_later(self._limits.ping_seconds, self._send_ping)
-
-    def _send_ping(self) -> None:
-        self._heard, self._ping_due = False, True
-        self.wake()
-        self._keepalive = asyncio.get_running_loop().call_later(self._limits.pong_seconds, self._expect_pong)
-
-    def _expect_pong(self) -> None:
-        if self._heard or self._obeying:  # while a command is carried out nothing is read, pongs neither
-            self._schedule_ping()
-        else:
-            self.close(NO_PONG)
-
-
 def _close_code_for(error: PlatformError) -> CloseCode:
     match error.code:
         case ErrorCode.UNAUTHORIZED | ErrorCode.INVALID_REQUEST | ErrorCode.TOO_LARGE:
@@ -369,16 +111,6 @@ def _close_code_for(error: PlatformError) -> CloseCode:
             return TRY_AGAIN_LATER if error.retryable else PROTOCOL_ERROR
 
 
-async def _close(socket: web.WebSocketResponse, code: CloseCode) -> None:
-    if not socket.closed:
-        await socket.close(code=code.code, message=code.reason.encode())
-
-
 async def _send_quietly(socket: web.WebSocketResponse, frame: bytes) -> None:
     with suppress(ConnectionError):
         await socket.send_frame(frame, WSMsgType.TEXT)
-
-
-def _log_end(message: WSMessage) -> None:
-    if message.type is WSMsgType.ERROR:
-        log.info("websocket.broken", error=str(message.data))

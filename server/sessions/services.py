@@ -1,0 +1,31 @@
+"""What every session of an instance works with."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from server.sessions.admission import Admission
+from server.sessions.attempt import AttemptServices
+
+if TYPE_CHECKING:
+    from server.sessions.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class SessionServices:
+    """`is_current` is False while the leases could not be renewed in time, `may_start` also while draining.
+
+    `forget` drops a session that was lost; `look_after` has the user's current one see to what is open.
+    """
+
+    attempts: AttemptServices
+    admission: Admission
+    owner: str
+    is_current: Callable[[], bool]
+    may_start: Callable[[], bool]
+    spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+    forget: "Callable[[Session], None]"
+    look_after: Callable[[str], None]
+    clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
+    claim_pause: float = 1.0
