@@ -49,12 +49,6 @@ class Console:
             click.echo(text)
         self._record(text)
 
-    def complain(self, text: str) -> None:
-        """The sentence that says why it went wrong, on standard error."""
-        with contextlib.suppress(OSError):
-            click.secho(text, err=True, fg="red")
-        self._record(text)
-
     def _record(self, text: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         with contextlib.suppress(OSError), open_log(self._layout.log("stack")) as log:
