@@ -9,7 +9,7 @@ import aiohttp
 
 from tests.stack.chat_client import PATIENCE, ChatUser, register
 from tests.stack.running_stack import RunningStack
-from tests.stack.test_survival import ended, ready_again
+from tests.stack.waiting import ended, ready_again
 
 
 async def test_sigterm_sends_clients_to_reconnect_and_no_reply_is_lost(

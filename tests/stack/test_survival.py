@@ -7,38 +7,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.stack.chat_client import PATIENCE, ChatUser
+from tests.stack.chat_client import ChatUser
 from tests.stack.conftest import NewUser
 from tests.stack.running_stack import RunningStack
+from tests.stack.waiting import ended, ready_again
 
 
 @pytest.fixture
 def gate() -> str:
     """A gate of the scripted model that no other test uses."""
     return uuid.uuid4().hex
-
-
-async def ready_again(stack: RunningStack, http: aiohttp.ClientSession, service: str, old_pid: int) -> None:
-    """Return when the supervisor has replaced `old_pid` and the API answers that all is well."""
-    async with asyncio.timeout(2 * PATIENCE):
-        while stack.status()[service]["pid"] in (None, old_pid):
-            await asyncio.sleep(0.3)
-        while True:
-            try:
-                async with http.get(f"{stack.url}/ready") as response:
-                    if (await response.json())["status"] == "ready":
-                        return
-            except aiohttp.ClientConnectionError:
-                pass
-            await asyncio.sleep(0.3)
-
-
-async def ended(user: ChatUser, turn_id: str) -> dict[str, Any]:
-    """The turn, once it has ended."""
-    async with asyncio.timeout(2 * PATIENCE):
-        while (turn := await user.get(f"/chat/turns/{turn_id}"))["status"] in ("queued", "running"):
-            await asyncio.sleep(0.3)
-    return dict(turn)
 
 
 async def test_killing_the_server_in_mid_reply_loses_nothing(

@@ -90,9 +90,17 @@ async def test_postgrest_lets_no_user_write_or_call_what_is_the_servers(
     for table in OWN_TABLES:
         status, rows = await postgrest(stack, eve, "DELETE", f"{table}?{_key(table)}=eq.{ada.id}")
         assert status >= 400 or rows == [], table
-    for function in ("request_cancel", "finish_turn", "claim_session", "release_session", "record_provisioning"):
-        status, _ = await postgrest(stack, eve, "POST", f"rpc/{function}", {"p_user_id": ada.id})
-        assert status >= 400, function
+    calls: dict[str, dict[str, Any]] = {
+        "open_turns": {"p_user_id": ada.id},
+        "get_turn": {"p_user_id": ada.id, "p_turn_id": turn["id"]},
+        "request_cancel": {"p_user_id": ada.id, "p_turn_id": turn["id"]},
+        "claim_session": {"p_user_id": ada.id, "p_owner": "eve"},
+        "closed_accounts": {"p_user_ids": [ada.id]},
+    }
+    for function, arguments in calls.items():
+        status, answer = await postgrest(stack, eve, "POST", f"rpc/{function}", arguments)
+        assert status in (401, 403), (function, answer)
+        assert answer["code"] == "42501", (function, answer)
     assert await ada.get(f"/chat/turns/{turn['id']}") == turn
 
 
