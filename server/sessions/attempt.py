@@ -153,9 +153,9 @@ class Attempt:
     # -- following the run ---------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        self._agent = await self._services.agents.ready(
-            self.turn.user_id, timeout=self._services.limits.provisioning_seconds
-        )
+        # A run that is taken over was paid for: its reply is worth waiting for longer than a message that was not sent.
+        patience = self._time_left() if self._taken_over else self._services.limits.provisioning_seconds
+        self._agent = await self._services.agents.ready(self.turn.user_id, timeout=patience)
         if self._taken_over:
             run_id = self.reply.run_id or await self._find_run(self._agent)
             if run_id is not None:

@@ -205,7 +205,9 @@ class Session:
             started = has_place and accepted.started and not accepted.duplicate and not self._over
         except PlatformError as error:
             self._doubt(error)
-            raise (services.admission.refusal() if error.code is ErrorCode.OVERLOADED else error) from error
+            if error.code is ErrorCode.OVERLOADED:
+                raise services.admission.refusal() from error
+            raise
         finally:
             if has_place and not started:
                 services.admission.release()

@@ -164,3 +164,26 @@ async def test_no_turn_begins_while_something_is_done_that_needs_the_agent_idle(
         with pytest.raises(PlatformError) as refusal:
             await process.hub.while_idle(user, work)
         assert (refusal.value.code, world.turn(turn.id).status) == (ErrorCode.BUSY, TurnStatus.RUNNING)
+
+
+@virtual_time
+async def test_a_reply_that_was_taken_over_waits_longer_for_its_agent_than_a_new_message() -> None:
+    async with World() as world:
+        dying, user = await world.process("a"), world.user()
+        turn = (await dying.send(user, "count")).turn
+        await asyncio.sleep(0.7)
+        dying.kill()
+        world.agents.delay = world.limits.provisioning_seconds + 30
+        device = await (await world.process("b")).device(user)
+        end = await device.until_end(turn.id)
+        assert (end["type"], world.sends("count"), world.charged(user)) == ("turn.completed", 1, TOKENS)
+
+
+@virtual_time
+async def test_a_refusal_of_the_database_is_not_its_own_cause() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        await process.send(user, "one", message_id="a")
+        with pytest.raises(PlatformError) as conflict:
+            await process.send(user, "two", message_id="a")
+        assert conflict.value.__cause__ is not conflict.value
