@@ -94,10 +94,10 @@ async def test_a_device_that_joins_in_the_middle_is_given_the_text_so_far() -> N
         await first.until_text(turn.id, "One two ")
         second = Device()
         attachment = await second.join(process.hub, user)
-        shown = attachment.snapshot.turn
+        shown = attachment.snapshot.turn()
         assert shown is not None
-        assert (shown.turn_id, shown.text, shown.user_message.content) == (turn.id, "One two ", "count")
-        assert [queued.id for queued in attachment.snapshot.queued] == [waiting.id]
+        assert (shown["turn_id"], shown["text"], shown["user_message"]["content"]) == (turn.id, "One two ", "count")
+        assert [queued["id"] for queued in attachment.snapshot.queued] == [waiting.id]
         await second.until_end(turn.id)
         assert second.streamed(turn.id) == SPOKEN.text
 

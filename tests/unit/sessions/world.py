@@ -17,10 +17,12 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy, Turn, Usage
 from server.sessions.attempt import AttemptServices
 from server.sessions.hub import Rhythm, SessionHub
+from server.sessions.placement import SharedPlacement
 from server.sessions.runs import Pauses
 from server.sessions.views import Cancelled
 from tests.fakes.agent import FakeAgentGateway, Reply
 from tests.fakes.database import MemoryDatabase
+from tests.fakes.relay import MemoryBroker, MemoryRelay
 from tests.fakes.store import FakeSessionStore
 from tests.unit.sessions.device import Device
 from tests.virtual_time import now
@@ -181,7 +183,10 @@ class Process:
             pauses=world.pauses,
             now=now,
         )
-        self.hub = SessionHub(services, world.rhythm, owner=name)
+        placement = None
+        if world.broker is not None:
+            placement = SharedPlacement(MemoryRelay(world.broker, self.boundary.cross), world.limits, now)
+        self.hub = SessionHub(services, placement, world.rhythm, owner=name)
         self._stop = asyncio.Event()
         self._running = asyncio.Event()
         self._life = asyncio.create_task(self._live(), name=f"process-{name}")
@@ -229,11 +234,18 @@ class Process:
 
 
 class World:
-    """Use as `async with World() as world:`."""
+    """Use as `async with World() as world:`. `shared`: the processes read each other's events through a broker."""
 
     def __init__(
-        self, *, limits: Limits = _LIMITS, pauses: Pauses = _PAUSES, rhythm: Rhythm = _RHYTHM, reply: Reply = SPOKEN
+        self,
+        *,
+        limits: Limits = _LIMITS,
+        pauses: Pauses = _PAUSES,
+        rhythm: Rhythm = _RHYTHM,
+        reply: Reply = SPOKEN,
+        shared: bool = bool(__import__("os").environ.get("TRY_SHARED")),
     ) -> None:
+        self.broker = MemoryBroker() if shared else None
         self.limits = limits
         self.pauses = pauses
         self.rhythm = rhythm
