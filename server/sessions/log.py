@@ -226,9 +226,7 @@ class EventLog:
         for subscription in self._subscriptions:
             subscription.wake()
 
-    def _restart(
-        self, epoch: str, head: int, view: View, reply_of: tuple[str | None, int | None], reply: str
-    ) -> None:
+    def _restart(self, epoch: str, head: int, view: View, reply_of: tuple[str | None, int | None], reply: str) -> None:
         """Go on from another state. Connections see that their place is gone, and begin anew."""
         self.epoch, self.head, self.view = epoch, head, view
         self._reply_of, self._reply = reply_of, [reply] if reply else []

@@ -33,7 +33,7 @@ async def test_the_end_of_a_turn_waits_for_the_database_and_nothing_is_lost() ->
         process, user = await world.process(), world.user()
         device = await process.device(user)
         turn = (await process.send(user, "count")).turn
-        await device.until_text(turn.id, SPOKEN.text)
+        await device.until_text(turn.id, SPOKEN.words[0])
         world.database.before = _away()
         with pytest.raises(PlatformError) as refusal:
             await process.send(user, "another")

@@ -290,7 +290,7 @@ async def test_the_run_of_an_ended_turn_is_never_taken_for_the_next_one() -> Non
         world.gateway.plan(Reply.of("the first"), Reply.of("the second"))
         one, two = (await first.send(user, "one")).turn, (await first.send(user, "two")).turn
         world.agents.delay = 1.0
-        await device.until(lambda: device.events[-1]["type"] == "turn.started" and len(device.ends) == 1)
+        await device.until(lambda: device.types[-1:] == ["turn.started"] and len(device.ends) == 1)
         first.kill()
         device = await (await world.process("b")).device(user)
         await device.until_end(two.id)

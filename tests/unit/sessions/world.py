@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from datetime import datetime
 from decimal import Decimal
 from itertools import count
@@ -33,6 +34,8 @@ TOKENS = 110
 """What every completed reply of the fake agent reports, and so what a user is charged for each."""
 _PRICE = Decimal("0.0001")
 _LIMITS, _PAUSES, _RHYTHM = Limits(), Pauses(), Rhythm()
+SHARED: ContextVar[bool] = ContextVar("shared", default=False)
+"""Whether worlds have a broker, unless they are told."""
 
 
 class Boundary:
@@ -234,7 +237,10 @@ class Process:
 
 
 class World:
-    """Use as `async with World() as world:`. `shared`: the processes read each other's events through a broker."""
+    """Use as `async with World() as world:`. `shared`: the processes read each other's events through a broker.
+
+    Where a test does not say, it is played both ways, see conftest.py.
+    """
 
     def __init__(
         self,
@@ -243,9 +249,9 @@ class World:
         pauses: Pauses = _PAUSES,
         rhythm: Rhythm = _RHYTHM,
         reply: Reply = SPOKEN,
-        shared: bool = bool(__import__("os").environ.get("TRY_SHARED")),
+        shared: bool | None = None,
     ) -> None:
-        self.broker = MemoryBroker() if shared else None
+        self.broker = MemoryBroker() if (SHARED.get() if shared is None else shared) else None
         self.limits = limits
         self.pauses = pauses
         self.rhythm = rhythm
