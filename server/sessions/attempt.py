@@ -75,8 +75,8 @@ class AttemptServices:
 class Attempt:
     """Runs once. `stop()` asks it to end early and keep what was said.
 
-    `may_send` is False while the lease may have run out: somebody else could be sending the same message. `spent` is how
-    many seconds ago an attempt that is taken over was started by its last owner.
+    `may_send` is False while the lease may have run out: somebody else could be sending the same message. `spent` is
+    how many seconds ago an attempt that is taken over was started by its last owner.
     """
 
     def __init__(

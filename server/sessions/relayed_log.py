@@ -239,19 +239,22 @@ class RelayedLog(EventLog):
     async def take(self, lease: Lease) -> None:
         self._missed = True
         try:
-            if self._relay.is_away:
-                raise RelayAwayError
-            async with self._agreeing:
-                found = await self._relay.take(lease, self._epoch_for_a_new_log())
-                await self._agree(found)
-                self.lease = lease
-            self._relay.unfollow(self.user_id)
-            if not found.intact:
-                await self._begin(self._reply_of, "".join(self._reply))
+            await self._take(lease)
         except RelayAwayError:
             self._relay.report_away()
             self.lease = lease
             self.detach()
+
+    async def _take(self, lease: Lease) -> None:
+        if self._relay.is_away:
+            raise RelayAwayError
+        async with self._agreeing:
+            found = await self._relay.take(lease, self._epoch_for_a_new_log())
+            await self._agree(found)
+            self.lease = lease
+        self._relay.unfollow(self.user_id)
+        if not found.intact:
+            await self._begin(self._reply_of, "".join(self._reply))
 
     async def give_back(self) -> None:
         await self._outbox.emptied(self)

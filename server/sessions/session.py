@@ -143,9 +143,8 @@ class Session:
 
     def check(self, work: OwnedWork) -> None:
         """Look at the rows if they say anything that is not known here."""
-        if work.waiting != self.view.waiting_ids or (
-            work.cancelled is not None and not self._is_stopping(work.cancelled)
-        ):
+        unheard = work.cancelled is not None and not self._is_stopping(work.cancelled)
+        if unheard or work.waiting != self.view.waiting_ids:
             self.look()
 
     def work(self) -> None:

@@ -1,4 +1,4 @@
-"""A relay in memory: one broker that every process of a test reaches, and that crashes, forgets and comes back at will."""
+"""A relay in memory: one broker that every process of a test reaches, which crashes, forgets and comes back at will."""
 
 import asyncio
 import copy
@@ -143,6 +143,7 @@ class MemoryRelay:
                 waited += 0.5
                 if waited >= PATIENCE:
                     self.report_away()
+            self._broken.clear()
             if self.is_away:
                 self.is_away = False
                 reader.back()

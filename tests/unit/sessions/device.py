@@ -45,7 +45,8 @@ class Device:
 
     def _begin_anew(self) -> None:
         """The log began anew: the server shows where it stands, as in the greeting of a new connection."""
-        assert self._subscription is not None and self.attachment is not None
+        assert self._subscription is not None
+        assert self.attachment is not None
         self._subscription.restart()
         self._take(self.attachment.session.snapshot())
 
