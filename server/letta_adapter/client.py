@@ -8,6 +8,8 @@ So the only ways to Letta are `as_member`, which checks the id, and `as_admin`, 
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar, cast
 
 import httpx
@@ -88,6 +90,15 @@ class LettaClient:
     async def read(self, member: AsyncLetta, path: str, **query: str | int) -> Any:
         """GET `path` as JSON, where the SDK has no method or its model would be in the way."""
         return await self.repeatable(lambda: get_json(member, path, query))
+
+    async def read_dated(self, member: AsyncLetta, path: str, **query: str | int) -> tuple[Any, datetime]:
+        """As `read`, and what time it was at Letta: its clock and ours may differ."""
+        options: Any = {"params": query}
+        response: httpx.Response = await self.repeatable(
+            lambda: member.get(path, cast_to=httpx.Response, options=options)
+        )
+        date = response.headers.get("date")
+        return response.json(), parsedate_to_datetime(date) if date else datetime.now(UTC)
 
 
 async def get_json(client: AsyncLetta, path: str, query: Mapping[str, str | int] | None = None) -> Any:

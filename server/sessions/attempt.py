@@ -103,7 +103,9 @@ class Attempt:
         self._sent = taken_over
         self._streamed_here = not taken_over
         self._storing: asyncio.Task[None] | None = None
-        self._runs = Runs(services.store, services.gateway, services.pauses, turn)
+        begun = asyncio.get_running_loop().time() - self._spent
+        age = lambda: asyncio.get_running_loop().time() - begun  # noqa: E731
+        self._runs = Runs(services.store, services.gateway, services.pauses, turn, age)
         self.turn = turn
         limit = services.limits.event_text_bytes
         said = events.reply(turn.id, turn.attempt)

@@ -187,7 +187,7 @@ class SessionHub:
     async def session(self, user_id: str) -> Session:
         """The user's session, loaded once however many ask at the same time."""
         if (session := self._sessions.get(user_id)) is not None:
-            session.last_used = self._services.clock()
+            session.used_at = self._services.clock()
             return session
         opening = self._opening.get(user_id)
         if opening is None:
@@ -284,9 +284,10 @@ class SessionHub:
     async def _hand_over(self, session: Session) -> None:
         """Leave what still runs to another instance: now, not when the lease has run out."""
         open_turns = bool(session.view)
-        await session.aclose()
-        if session.lease is not None:
-            await self._release(session)
+        lease = await session.aclose()
+        if lease is not None:
+            with suppress(PlatformError):
+                await self._attempts.store.release(lease)
             if open_turns:
                 self._placement.announce(Notice("free", session.user_id))
         session.disconnect(SERVICE_RESTART)
@@ -419,9 +420,3 @@ class SessionHub:
                 del self._sessions[session.user_id]
                 session.log.close()
         await self._placement.keep([one.user_id for one in self._sessions.values() if one.connections])
-
-    async def _release(self, session: Session) -> None:
-        lease, session.lease = session.lease, None
-        if lease is not None:
-            with suppress(PlatformError):
-                await self._attempts.store.release(lease)

@@ -27,6 +27,10 @@ TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
 _UTC_Z = orjson.OPT_UTC_Z
 
 
+AttemptKey = tuple[str | None, int | None]
+"""A turn and the number of an attempt at it, of an event that belongs to one."""
+
+
 class LogTrimmedError(Exception):
     """The reader fell so far behind that the events it needs next are no longer kept."""
 
@@ -94,7 +98,7 @@ class EventLog:
         self._bytes_before = 0
         self._subscriptions: list[Subscription] = []
         self._endings: dict[str, asyncio.Future[None]] = {}
-        self._reply_of: tuple[str | None, int | None] = (None, None)
+        self._reply_of: AttemptKey = (None, None)
         self._reply: list[str] = []
         self.appended_bytes = 0
         self.beginnings = 0  # how often connections had to begin anew
@@ -156,7 +160,7 @@ class EventLog:
         **fields: Any,
     ) -> None:
         """Number, encode and keep one event, and wake the connections. `view` is what is open from this event on."""
-        self._keep(self._encoded(self.head + 1, type_, turn_id, attempt, self._now(), fields))
+        self._keep(self._encoded(self.head + 1, type_, (turn_id, attempt), self._now(), fields))
         if view is not None:
             self.view = view
         self._wake()
@@ -188,9 +192,8 @@ class EventLog:
 
     # -- the ring ------------------------------------------------------------------------------------------------
 
-    def _encoded(
-        self, seq: int, type_: str, turn_id: str | None, attempt: int | None, at: datetime, fields: dict[str, Any]
-    ) -> Entry:
+    def _encoded(self, seq: int, type_: str, of: AttemptKey, at: datetime, fields: dict[str, Any]) -> Entry:
+        turn_id, attempt = of
         body: dict[str, Any] = {"type": type_, "epoch": self.epoch, "seq": seq, "at": at}
         if turn_id is not None:
             body["turn_id"], body["attempt"] = turn_id, attempt
@@ -226,7 +229,7 @@ class EventLog:
         for subscription in self._subscriptions:
             subscription.wake()
 
-    def _restart(self, epoch: str, head: int, view: View, reply_of: tuple[str | None, int | None], reply: str) -> None:
+    def _restart(self, epoch: str, head: int, view: View, reply_of: AttemptKey, reply: str) -> None:
         """Go on from another state. Connections see that their place is gone, and begin anew."""
         self.epoch, self.head, self.view = epoch, head, view
         self._reply_of, self._reply = reply_of, [reply] if reply else []

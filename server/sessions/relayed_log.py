@@ -17,7 +17,7 @@ import structlog
 from server.ports import Batch, EventRelay, FencedError, Found, Lease, Outcome, Published, RelayAwayError, SharedState
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
-from server.sessions.log import DELTAS, Entry, EventLog, Frame, new_epoch
+from server.sessions.log import DELTAS, AttemptKey, Entry, EventLog, Frame, new_epoch
 from server.sessions.views import View
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class RelayedLog(EventLog):
         if not events:
             return None
         entries = tuple(
-            self._encoded(self.head + place, event.type, event.turn_id, event.attempt, event.at, event.fields)
+            self._encoded(self.head + place, event.type, (event.turn_id, event.attempt), event.at, event.fields)
             for place, event in enumerate(events, start=1)
         )
         view, reply_of, text = None, None, ""
@@ -211,7 +211,7 @@ class RelayedLog(EventLog):
         except FencedError:
             self._fenced()
 
-    async def _begin(self, reply_of: tuple[str | None, int | None], reply: str) -> None:
+    async def _begin(self, reply_of: AttemptKey, reply: str) -> None:
         if self.lease is None:
             return
         epoch = new_epoch()
@@ -224,7 +224,7 @@ class RelayedLog(EventLog):
         if self._waiting:
             self._outbox.add(self)
 
-    def _state(self, epoch: str, head: int, reply_of: tuple[str | None, int | None], reply: str) -> SharedState:
+    def _state(self, epoch: str, head: int, reply_of: AttemptKey, reply: str) -> SharedState:
         return SharedState(epoch, head, self.view.encode(), _key(reply_of), reply)
 
     def _fenced(self) -> None:
@@ -372,10 +372,10 @@ def _decoded(data: bytes) -> Entry:
     return Entry(frame, body["text"] if type_ in DELTAS else None, body["at"])
 
 
-def _key(reply_of: tuple[str | None, int | None]) -> str:
+def _key(reply_of: AttemptKey) -> str:
     return "" if reply_of[0] is None else f"{reply_of[0]}:{reply_of[1]}"
 
 
-def _attempt(key: str) -> tuple[str | None, int | None]:
+def _attempt(key: str) -> AttemptKey:
     turn_id, _, attempt = key.rpartition(":")
     return (turn_id, int(attempt)) if turn_id else (None, None)

@@ -315,13 +315,13 @@ async def test_a_recovery_outlives_a_database_that_is_away_for_a_moment() -> Non
         assert device.text(turn.id) == SPOKEN.text
 
 
-@pytest.mark.parametrize("operation", ["runs_since", "run", "reply"])
+@pytest.mark.parametrize("operation", ["runs_within", "run", "reply"])
 @virtual_time
 async def test_a_recovery_outlives_an_agent_service_that_is_away_for_a_moment(operation: str) -> None:
     async with World() as world:
         first, user = await world.process("a"), world.user()
         turn = (await first.send(user, "count")).turn
-        await _killed_after(first, 0.05 if operation == "runs_since" else 0.65)
+        await _killed_after(first, 0.05 if operation == "runs_within" else 0.65)
         world.database.turns[turn.id].turn = replace(world.turn(turn.id), run_id=None)
         second = await world.process("b")
         second.gateway.fail_once = operation

@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
-from datetime import datetime
 from decimal import Decimal
 from itertools import count
 from types import TracebackType
@@ -122,9 +121,9 @@ class ProcessGateway:
         await self._reach("run")
         return await self._gateway.run(agent, run_id)
 
-    async def runs_since(self, agent: AgentHandle, moment: datetime) -> list[Run]:
-        await self._reach("runs_since")
-        return await self._gateway.runs_since(agent, moment)
+    async def runs_within(self, agent: AgentHandle, seconds: float) -> list[Run]:
+        await self._reach("runs_within")
+        return await self._gateway.runs_within(agent, seconds)
 
     async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
         await self._reach("reply")
