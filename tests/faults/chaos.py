@@ -2,7 +2,7 @@
 
     async with ChaosProxy(server.port) as proxy:
         … a client connects to proxy.url …
-        proxy.links[-1].down.set(STALLED)   # one direction of one connection
+        proxy.link_of(port).down.set(STALLED)   # one direction of one connection
         proxy.set(NORMAL)                   # every connection, also those to come
 
 What does not flow is not read either, so that the sender's buffers fill as they would.
@@ -125,6 +125,7 @@ class Link:
         self._sockets = (client, target)
         self._ending: Literal["cut", "reset"] = "cut"
         self._end = asyncio.Event()
+        self.client_port = int(client.getpeername()[1])
         self.up = Lane(self, client, target, up)
         self.down = Lane(self, target, client, down)
 
@@ -203,6 +204,10 @@ class ChaosProxy:
         for link in self.links:
             link.up.set(self._up)
             link.down.set(self._down)
+
+    def link_of(self, client_port: int) -> Link:
+        """The open link of the client that connected from this port."""
+        return next(link for link in self.links if link.client_port == client_port)
 
     def listen(self) -> None:
         """Take connections, as from the start."""

@@ -124,6 +124,12 @@ class Device:
         await self.until(lambda: self.is_quiet and self.connected, patience)
 
     @property
+    def port(self) -> int:
+        """The local port of its connection."""
+        assert self._socket is not None
+        return int(self._socket.get_extra_info("sockname")[1])
+
+    @property
     def connected(self) -> bool:
         return self._socket is not None
 
