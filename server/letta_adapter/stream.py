@@ -123,8 +123,8 @@ class StreamParser:
             if line.startswith(b"data: {"):
                 try:
                     self._take(orjson.loads(line[6:]), events)
-                except orjson.JSONDecodeError as cause:
-                    raise StreamBrokenError("a line of the stream is not JSON") from cause
+                except (ValueError, TypeError, LookupError, AttributeError) as cause:
+                    raise StreamBrokenError("a line of the stream is not an event of Letta's") from cause
             elif line.startswith(b"event: cancelled"):
                 self._stop_reason = "cancelled"
         return events

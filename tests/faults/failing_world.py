@@ -79,7 +79,7 @@ class FailingWorld:
         async with await psycopg.AsyncConnection.connect(
             self.env["SUPABASE_DB_URL"], autocommit=True, row_factory=dict_row
         ) as connection:
-            return list(await (await connection.execute(query, values)).fetchall())  # type: ignore[arg-type]
+            return list(await (await connection.execute(query, values)).fetchall())
 
     async def stored_turns(self, user: ChatUser, content: str) -> list[dict[str, Any]]:
         """The turns whose user message this is."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from server.letta_adapter.client import LettaClient, get_json
+from server.letta_adapter.client import LettaClient, get_json, row
 from server.letta_adapter.errors import RefusedError
 from server.letta_adapter.probe import LettaInspection, LettaProbe, is_supported
 from server.protocol.codes import ErrorCode
@@ -44,7 +44,7 @@ async def test_a_refusal_tells_users_nothing_of_lettas_reasons(world: World) -> 
     letta, client = world
     letta.answer = says({"detail": "Agent not found for actor org-secret"}, status=404)
     with pytest.raises(RefusedError) as refused:
-        await client.read(client.as_member(MEMBER), "/v1/agents/x")
+        await client.read(client.as_member(MEMBER), "/v1/agents/x", row("id"))
     assert (refused.value.code, refused.value.status) == (ErrorCode.NOT_FOUND, 404)
     assert "org-secret" in refused.value.detail
     assert "org-secret" not in refused.value.message
@@ -55,7 +55,7 @@ async def test_lettas_own_faults_are_unavailability(world: World, status: int) -
     letta, client = world
     letta.answer = says({"detail": "…"}, status=status)
     with pytest.raises(PlatformError) as failed:
-        await client.read(client.as_member(MEMBER), "/v1/agents/x")
+        await client.read(client.as_member(MEMBER), "/v1/agents/x", row("id"))
     assert failed.value.code is ErrorCode.LETTA_UNAVAILABLE
     assert failed.value.retry_after
 
