@@ -17,7 +17,16 @@ from letta_client import APIConnectionError, APIStatusError
 from server.letta_adapter.client import LettaClient, row, rows
 from server.letta_adapter.errors import RefusedError, busy_run, is_service_fault, model_error, was_never_sent
 from server.letta_adapter.memory import recompile
-from server.letta_adapter.stream import Chunk, StreamParser, edits_memory, end_of, returned, text_of, usage_of
+from server.letta_adapter.stream import (
+    Chunk,
+    StreamParser,
+    edits_memory,
+    end_of,
+    returned,
+    text_of,
+    unless_blank,
+    usage_of,
+)
 from server.letta_adapter.transport import BODY, BROKEN
 from server.ports import (
     AgentBusyError,
@@ -42,6 +51,7 @@ from server.resilience import retry_after_in
 log = structlog.get_logger(__name__)
 
 _PAGE: Final = 100
+_ANSWERING: Final = (TextDelta, ReasoningDelta, ToolCalled)
 _RECORD: Final = ("id", "status", "created_at")
 _RECOMPILE_SECONDS: Final = 5.0
 _ENDED: Final[dict[TurnStatus, Literal["completed", "failed", "cancelled"]]] = {
@@ -127,7 +137,7 @@ class LettaGateway:
         if usage := _sum(steps):
             events.append(UsageReported(usage))
         if (end := _end(record)) is not None:
-            events.append(end)
+            events.append(unless_blank(end, blank=not any(isinstance(event, _ANSWERING) for event in events)))
         return events
 
     async def _events(self, agent: AgentHandle, response: httpx.Response) -> AsyncGenerator[AgentEvent, None]:
