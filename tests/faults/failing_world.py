@@ -51,6 +51,19 @@ class FailingWorld:
         """Registered; the agent is being made."""
         return await register(self.http, self.server.url)
 
+    async def new_visitor(self) -> ChatUser:
+        """Signed up at Supabase, unknown to the server until the first request: its id is known before."""
+        email, password = f"{uuid.uuid4().hex[:12]}@example.com", "Passw0rd-2026"
+        async with self.http.post(
+            f"{self.env['SUPABASE_URL']}/auth/v1/signup",
+            json={"email": email, "password": password},
+            headers={"apikey": self.env["SUPABASE_ANON_KEY"]},
+        ) as response:
+            body = await response.json()
+            assert response.status == 200, body
+        tokens = (body["access_token"], body["refresh_token"])
+        return ChatUser(self.http, self.server.url, body["user"]["id"], email, password, *tokens)
+
     async def new_resident(self) -> Resident:
         """A fresh user whose agent is ready."""
         user = await self.new_user()

@@ -8,7 +8,7 @@ import asyncio
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -114,6 +114,22 @@ class Interrupted:
         return await exchange.silence() if self.then == "silence" else response
 
 
+@dataclass(slots=True)
+class Overheard:
+    """No fault: the service's answer passes whole, and its text is kept in `said`."""
+
+    said: str = ""
+
+    async def play(self, exchange: "Exchange") -> web.StreamResponse:
+        async with exchange.forwarded() as upstream:
+            body = await upstream.read()
+            self.said = body.decode()
+            response = exchange.begin(upstream)
+            await response.prepare(exchange.request)
+            await response.write(body)
+            return response
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A request that came: `text` is its head and its body, to look for something in."""
@@ -130,7 +146,7 @@ class Rule:
     fault: Fault
     method: str
     path: re.Pattern[str]
-    mentions: str
+    mentions: str | Callable[[], str | None]
     skip: int
     times: int | None
     played: int = 0
@@ -138,8 +154,7 @@ class Rule:
 
     def takes(self, seen: Seen) -> bool:
         """Whether the fault happens to this request, which is counted."""
-        mine = self.method in ("*", seen.method) and self.path.search(seen.path) and self.mentions in seen.text
-        if not mine or (self.times is not None and self.played >= self.times):
+        if self._is_over or not self._is_meant(seen):
             return False
         if self.skip > 0:
             self.skip -= 1
@@ -147,6 +162,15 @@ class Rule:
         self.played += 1
         self._again.set()
         return True
+
+    @property
+    def _is_over(self) -> bool:
+        return self.times is not None and self.played >= self.times
+
+    def _is_meant(self, seen: Seen) -> bool:
+        mentions = self.mentions if isinstance(self.mentions, str) else self.mentions()
+        same_path = self.method in ("*", seen.method) and self.path.search(seen.path) is not None
+        return same_path and mentions is not None and mentions in seen.text
 
     async def happened(self, times: int = 1) -> None:
         """Return when the fault has happened so often."""
@@ -250,12 +274,13 @@ class FaultProxy:
         method: str = "*",
         path: str = "",
         *,
-        mentions: str = "",
+        mentions: str | Callable[[], str | None] = "",
         skip: int = 0,
         times: int | None = None,
     ) -> Iterator[Rule]:
-        """Let `fault` happen to requests of this method whose path contains the pattern `path` and that mention a
-        text in head or body: after the first `skip` ones, `times` times, and at most as long as the block lasts."""
+        """Let `fault` happen to requests of this method whose path contains the pattern `path`, and that mention a text
+        in head or body (a function tells it once it is known): after the first `skip` ones, `times` times, and at most
+        as long as the block lasts."""
         rule = Rule(fault, method, re.compile(path), mentions, skip, times)
         self._rules.append(rule)
         try:

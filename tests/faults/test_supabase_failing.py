@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.failing_world import FailingWorld, Resident, failing_world, unique
 from tests.faults.http_faults import Answer, Fault, Hang, Interrupted, Reset
-from tests.stack.chat_client import PATIENCE, Json
+from tests.stack.chat_client import PATIENCE, ChatUser, Json
 from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended
 
@@ -60,6 +60,141 @@ async def ada(world: FailingWorld) -> Resident:
     return await world.resident()
 
 
+# -- those that take their time: all begin with the first test, on a server of their own -------------------------------
+
+
+async def _acceptance_is_lost(world: FailingWorld, fault: Fault) -> None:
+    """It was stored, and is asked for again: the same turn."""
+    ada, text = (await world.new_resident()).user, unique()
+    with world.supabase.breaking(fault, "POST", _rpc("accept_turn"), mentions=text, times=1):
+        turn = await ada.say(f"ECHO {text}")
+    assert (turn["message"]["content"], turn["attempt"]) == (text, 1)
+    assert len(await world.stored_turns(ada, f"ECHO {text}")) == 1
+    assert await world.model_calls(text) == 1
+
+
+async def _acceptance_is_lost_for_good(world: FailingWorld, fault: Fault) -> None:
+    """It was stored and nobody could say so: it runs once all the same, and is found by its id."""
+    ada, text = (await world.new_resident()).user, unique()
+    body = {"content": f"ECHO {text}", "client_message_id": str(uuid.uuid4()), "stream": False}
+    with world.supabase.breaking(fault, "POST", _rpc("accept_turn"), mentions=text):
+        status, problem = await ada.call("POST", "/chat/message", body)
+    _assert_unavailable(world.presentable(problem), status)
+    turn = await _until_it_works(ada, body)
+    assert (turn["message"]["content"], turn["attempt"]) == (text, 1)
+    assert len(await world.stored_turns(ada, f"ECHO {text}")) == 1
+    assert await world.model_calls(text) == 1
+
+
+async def _acceptance_hangs(world: FailingWorld, fault: Fault) -> None:
+    ada, text = (await world.new_resident()).user, unique()
+    body = {"content": f"ECHO {text}", "client_message_id": str(uuid.uuid4()), "stream": False}
+    with world.supabase.breaking(fault, "POST", _rpc("accept_turn"), mentions=text, times=2):
+        status, problem = await ada.call("POST", "/chat/message", body)
+    _assert_unavailable(world.presentable(problem), status)
+    assert await world.stored_turns(ada, f"ECHO {text}") == []
+    await _until_it_works(ada, body)
+    assert await world.model_calls(text) == 1
+
+
+async def _run_is_not_stored(world: FailingWorld, fault: Fault) -> None:
+    await _end_is_late(world, fault, "set_run")
+
+
+async def _end_is_not_stored(world: FailingWorld, fault: Fault) -> None:
+    await _end_is_late(world, fault, "finish_turn")
+
+
+async def _end_is_late(world: FailingWorld, fault: Fault, function: str) -> None:
+    ada, text = (await world.new_resident()).user, unique()
+    with world.supabase.breaking(fault, "POST", _rpc(function), mentions=ada.id, times=2) as broken:
+        assert (await ada.say(f"ECHO {text}"))["message"]["content"] == text
+    assert broken.played > 0
+    assert await world.model_calls(text) == 1
+
+
+async def _history_hangs(world: FailingWorld, fault: Fault) -> None:
+    ada = (await world.new_resident()).user
+    with world.supabase.breaking(fault, "GET", "^/rest/v1/messages", mentions=ada.id, times=2):
+        status, problem = await ada.call("GET", "/chat/history")
+    _assert_unavailable(world.presentable(problem), status)
+    async with asyncio.timeout(PATIENCE):
+        while (await ada.call("GET", "/chat/history"))[0] != 200:
+            await asyncio.sleep(0.3)
+
+
+async def _nothing_can_be_stored(world: FailingWorld, fault: Fault) -> None:
+    """Nothing is told before it is stored, and new messages are refused meanwhile."""
+    ada, text, gate = (await world.new_resident()).user, unique(), unique()
+    async with ada.connect() as device:
+        ack = await device.say(f"{text} GATE {gate} 1 1")
+        await device.wait_for(lambda _: device.text_of(ack["turn_id"]) != "")
+        with (
+            world.supabase.breaking(fault, "POST", _rpc("finish_turn"), mentions=ada.id) as unfinished,
+            world.supabase.breaking(Answer(503), "POST", _rpc("accept_turn"), mentions=ada.id),
+        ):
+            await world.stack.open_gate(world.http, gate)
+            await unfinished.happened(4)
+            refused = world.presentable(await device.say("ECHO too early"))
+            assert (refused["type"], refused["code"]) == ("error", UNAVAILABLE)
+            assert "turn.completed" not in [frame["type"] for frame in device.frames]
+        end = await device.end_of(ack["turn_id"])
+    assert end["turn"]["message"]["content"] == "w0 w1"
+    assert await world.model_calls(text) == 1
+    await world.assert_works(ada)
+
+
+async def _lease_cannot_be_renewed(world: FailingWorld, fault: Fault) -> None:
+    """Nothing new is started, and nothing is lost."""
+    ada, first, second, gate = (await world.new_resident()).user, unique(), unique(), unique()
+    async with ada.connect() as device:
+        running = await device.say(f"{first} GATE {gate} 1 1")
+        await device.wait_for(lambda _: device.text_of(running["turn_id"]) != "")
+        with world.supabase.breaking(fault, "POST", _rpc("renew_sessions")) as renewal:
+            await renewal.happened(3)  # twice within the deadline of a call, then again: the lease may have run out
+            await world.stack.open_gate(world.http, gate)
+            end = await device.end_of(running["turn_id"])
+            waiting = await device.say(f"ECHO {second}")
+            assert waiting["type"] == "ack"
+        after = world.presentable(await device.end_of(waiting["turn_id"]))
+    assert end["turn"]["message"]["content"] == "w0 w1"
+    assert (after["type"], after["turn"]["message"]["content"]) == ("turn.completed", second)
+    assert (await world.model_calls(first), await world.model_calls(second)) == (1, 1)
+
+
+SLOW: Final[dict[str, tuple[Callable[[FailingWorld, Fault], Awaitable[None]], Fault]]] = {
+    "the answer to an acceptance is lost": (_acceptance_is_lost, Reset(forwarded=True)),
+    "the answer to an acceptance is cut short": (_acceptance_is_lost, Interrupted(1, "reset")),
+    "no answer to an acceptance arrives": (_acceptance_is_lost_for_good, Reset(forwarded=True)),
+    "an acceptance hangs": (_acceptance_hangs, Hang()),
+    "storing the run hangs": (_run_is_not_stored, Hang()),
+    "storing the end hangs": (_end_is_not_stored, Hang()),
+    "reading hangs": (_history_hangs, Hang()),
+    "the end cannot be stored for a while": (_nothing_can_be_stored, Reset()),
+}
+ALONE: Final = "the lease cannot be renewed"
+"""What happens to all sessions of a server, and so not beside the others."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def slow(
+    stack: RunningStack, faults_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, "asyncio.Task[None]"]]:
+    async def alone(world: FailingWorld) -> None:
+        await asyncio.wait(others)
+        await _lease_cannot_be_renewed(world, Hang())
+
+    log = tmp_path_factory.mktemp("supabase-slow") / "server.log"
+    async with failing_world(stack, faults_env, log) as world:
+        tasks = {name: asyncio.ensure_future(case(world, fault)) for name, (case, fault) in SLOW.items()}
+        others = set(tasks.values())
+        tasks[ALONE] = asyncio.ensure_future(alone(world))
+        yield tasks
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
 # -- accepting -------------------------------------------------------------------------------------------------------
 
 
@@ -74,7 +209,7 @@ async def test_a_message_that_cannot_be_stored_is_refused_and_its_id_is_free(
     _assert_unavailable(world.presentable(problem), status)
     assert problem["retry_after"] == (17 if name == "429" else 5)
     assert await world.stored_turns(ada.user, f"ECHO {text}") == []
-    await _until_it_works(ada, body)
+    await _until_it_works(ada.user, body)
     (stored,) = await world.stored_turns(ada.user, f"ECHO {text}")
     assert (stored["status"], stored["attempt"]) == ("completed", 1)
     assert await world.model_calls(text) == 1
@@ -95,32 +230,6 @@ async def test_a_device_gets_the_refusal_as_a_frame_and_sends_again_on_the_same_
             await asyncio.sleep(0.3)
         assert answer["duplicate"] is False
         assert (await device.end_of(answer["turn_id"]))["turn"]["message"]["content"] == text
-    assert await world.model_calls(text) == 1
-
-
-@pytest.mark.parametrize("fault", [Reset(forwarded=True), Interrupted(1, "reset")], ids=["lost", "cut short"])
-async def test_an_acceptance_whose_answer_is_lost_is_asked_for_again(
-    world: FailingWorld, ada: Resident, fault: Fault
-) -> None:
-    text = unique()
-    with world.supabase.breaking(fault, "POST", _rpc("accept_turn"), mentions=text, times=1):
-        turn = await ada.user.say(f"ECHO {text}")
-    assert (turn["message"]["content"], turn["attempt"]) == (text, 1)
-    assert len(await world.stored_turns(ada.user, f"ECHO {text}")) == 1
-    assert await world.model_calls(text) == 1
-
-
-async def test_a_message_that_was_stored_though_nobody_could_say_so_runs_once_and_is_found_by_its_id(
-    world: FailingWorld, ada: Resident
-) -> None:
-    text, message_id = unique(), str(uuid.uuid4())
-    body = {"content": f"ECHO {text}", "client_message_id": message_id, "stream": False}
-    with world.supabase.breaking(Reset(forwarded=True), "POST", _rpc("accept_turn"), mentions=text):
-        status, problem = await ada.user.call("POST", "/chat/message", body)
-    _assert_unavailable(world.presentable(problem), status)
-    turn = await _until_it_works(ada, body)
-    assert (turn["message"]["content"], turn["attempt"]) == (text, 1)
-    assert len(await world.stored_turns(ada.user, f"ECHO {text}")) == 1
     assert await world.model_calls(text) == 1
 
 
@@ -162,26 +271,6 @@ async def test_a_waiting_message_is_started_when_it_can_be(world: FailingWorld, 
     assert await world.model_calls(second) == 1
 
 
-async def test_nothing_is_told_before_it_is_stored_and_new_messages_are_refused_meanwhile(world: FailingWorld) -> None:
-    ada, text, gate = (await world.new_resident()).user, unique(), unique()
-    async with ada.connect() as device:
-        ack = await device.say(f"{text} GATE {gate} 1 1")
-        await device.wait_for(lambda _: device.text_of(ack["turn_id"]) != "")
-        with (
-            world.supabase.breaking(Reset(), "POST", _rpc("finish_turn"), mentions=ada.id) as unfinished,
-            world.supabase.breaking(Answer(503), "POST", _rpc("accept_turn"), mentions=ada.id),
-        ):
-            await world.stack.open_gate(world.http, gate)
-            await unfinished.happened(4)
-            refused = world.presentable(await device.say("ECHO too early"))
-            assert (refused["type"], refused["code"]) == ("error", UNAVAILABLE)
-            assert "turn.completed" not in [frame["type"] for frame in device.frames]
-        end = await device.end_of(ack["turn_id"])
-    assert end["turn"]["message"]["content"] == "w0 w1"
-    assert await world.model_calls(text) == 1
-    await world.assert_works(ada)
-
-
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_cancel_that_cannot_be_stored_is_refused_and_can_be_asked_again(
     world: FailingWorld, ada: Resident, name: str
@@ -198,23 +287,6 @@ async def test_a_cancel_that_cannot_be_stored_is_refused_and_can_be_asked_again(
                 await asyncio.sleep(0.3)
         assert (await device.end_of(ack["turn_id"]))["type"] == "turn.cancelled"
     await world.assert_works(ada.user)
-
-
-async def test_a_lease_that_cannot_be_renewed_starts_nothing_new_and_loses_nothing(world: FailingWorld) -> None:
-    ada, first, second, gate = (await world.new_resident()).user, unique(), unique(), unique()
-    async with ada.connect() as device:
-        running = await device.say(f"{first} GATE {gate} 1 1")
-        await device.wait_for(lambda _: device.text_of(running["turn_id"]) != "")
-        with world.supabase.breaking(Hang(), "POST", _rpc("renew_sessions")) as renewal:
-            await renewal.happened(3)  # twice within the deadline of a call, then again: the lease may have run out
-            await world.stack.open_gate(world.http, gate)
-            end = await device.end_of(running["turn_id"])
-            waiting = await device.say(f"ECHO {second}")
-            assert waiting["type"] == "ack"
-        after = world.presentable(await device.end_of(waiting["turn_id"]))
-    assert end["turn"]["message"]["content"] == "w0 w1"
-    assert (after["type"], after["turn"]["message"]["content"]) == ("turn.completed", second)
-    assert (await world.model_calls(first), await world.model_calls(second)) == (1, 1)
 
 
 # -- connecting and reading ------------------------------------------------------------------------------------------
@@ -267,45 +339,21 @@ async def test_a_server_that_cannot_learn_the_projects_keys_heals_without_a_rest
             await user.get("/auth/me")  # keys that are known outlive an outage
 
 
-# -- no answer at all: each waits for a deadline, so that all wait together ------------------------------------------
+@pytest.mark.parametrize("name", [*SLOW, ALONE])
+async def test_nothing_is_lost_or_done_twice_when(slow: "dict[str, asyncio.Task[None]]", name: str) -> None:
+    await slow[name]
 
 
-async def test_calls_that_hang_end_as_those_that_fail_do(world: FailingWorld) -> None:
-    await asyncio.gather(*(_hangs(world, name) for name in ("accept_turn", "set_run", "finish_turn", "history")))
-
-
-async def _hangs(world: FailingWorld, name: str) -> None:
-    ada, text, message_id = (await world.new_resident()).user, unique(), str(uuid.uuid4())
-    body: Json = {"content": f"ECHO {text}", "client_message_id": message_id, "stream": False}
-    if name == "history":
-        with world.supabase.breaking(Hang(), "GET", "^/rest/v1/messages", mentions=ada.id, times=2):
-            status, problem = await ada.call("GET", "/chat/history")
-        _assert_unavailable(world.presentable(problem), status)
-    elif name == "accept_turn":
-        with world.supabase.breaking(Hang(), "POST", _rpc(name), mentions=text, times=2):
-            status, problem = await ada.call("POST", "/chat/message", body)
-        _assert_unavailable(world.presentable(problem), status)
-        assert await world.stored_turns(ada, f"ECHO {text}") == []
-    else:
-        with world.supabase.breaking(Hang(), "POST", _rpc(name), mentions=ada.id, times=2) as broken:
-            status, turn = await ada.call("POST", "/chat/message", body, Prefer="respond-async")
-            assert (await ended(ada, turn["id"]))["message"]["content"] == text
-        assert broken.played > 0
-    resident = Resident(ada, "", "")
-    await _until_it_works(resident, body)
-    assert await world.model_calls(text) == 1
-
-
-async def _until_it_works(ada: Resident, body: Json) -> Json:
+async def _until_it_works(ada: ChatUser, body: Json) -> Json:
     """Send until it is accepted, as a client does that heeds retry_after. The turn, completed."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            status, turn = await ada.user.call("POST", "/chat/message", body)
+            status, turn = await ada.call("POST", "/chat/message", body)
             if status in (200, 202):
                 break
             _assert_unavailable(turn, status)
             await asyncio.sleep(0.3)
-    turn = await ended(ada.user, turn["id"])
+    turn = await ended(ada, turn["id"])
     assert turn["status"] == "completed", turn
     return turn
 
