@@ -13,9 +13,11 @@ import aiohttp
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.faults.http_faults import VENDOR_WORDS, FaultProxy
+from tests.faults.fault_kinds import VENDOR_WORDS
+from tests.faults.http_faults import FaultProxy
 from tests.faults.servers import ServerProcess
 from tests.stack.chat_client import PATIENCE, ChatUser, Json, register
+from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended
 
@@ -138,6 +140,17 @@ def unique() -> str:
 
 @asynccontextmanager
 async def failing_world(
+    stack: RunningStack, env: Mapping[str, str], log: Path, **variables: str
+) -> AsyncIterator[FailingWorld]:
+    """A server behind proxies with a Supabase of its own: servers whose model has different addresses would repair each
+    other's users."""
+    with own_supabase(stack, f"faults_{uuid.uuid4().hex[:8]}") as supabase:
+        async with server_behind_proxies(stack, {**env, **supabase}, log, **variables) as world:
+            yield world
+
+
+@asynccontextmanager
+async def server_behind_proxies(
     stack: RunningStack, env: Mapping[str, str], log: Path, **variables: str
 ) -> AsyncIterator[FailingWorld]:
     """A server of one's own behind proxies. `variables` replace its settings.

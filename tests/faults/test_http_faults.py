@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tests.faults.http_faults import VENDOR_WORDS, Answer, FaultProxy, Hang, Interrupted, Reset
+from tests.faults.fault_kinds import VENDOR_WORDS, Answer, Hang, Interrupted, Reset
+from tests.faults.http_faults import FaultProxy
 
 
 class Service:

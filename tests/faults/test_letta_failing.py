@@ -10,7 +10,8 @@ from typing import Final
 import pytest
 
 from tests.faults.failing_world import FailingWorld, Resident, failing_world, unique
-from tests.faults.http_faults import Answer, Fault, Hang, Interrupted, Reset
+from tests.faults.fault_kinds import Answer, Hang, Interrupted, Reset
+from tests.faults.http_faults import Fault
 from tests.stack.chat_client import Json
 from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended

@@ -11,7 +11,8 @@ from typing import Final
 import pytest
 
 from tests.faults.failing_world import FailingWorld, Resident, failing_world, unique
-from tests.faults.http_faults import VENDOR_WORDS, Answer, Fault, Hang, Interrupted, Reset
+from tests.faults.fault_kinds import VENDOR_WORDS, Answer, Hang, Interrupted, Reset
+from tests.faults.http_faults import Fault
 from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended
 
@@ -190,7 +191,7 @@ async def test_a_turn_fails_well_and_heals_when_the_model_gateway_refuses_connec
     await _model_refuses_connections(world)
 
 
-async def test_a_turn_ends_without_its_cost_when_the_price_does_not_come(
+async def test_a_turn_ends_without_its_cost_while_the_price_does_not_come(
     cases: "dict[str, asyncio.Task[None]]",
 ) -> None:
     await cases[PRICE]

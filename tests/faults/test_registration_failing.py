@@ -15,7 +15,8 @@ from typing import Final
 import pytest
 
 from tests.faults.failing_world import FailingWorld, failing_world, unique
-from tests.faults.http_faults import Answer, Fault, FaultProxy, Hang, Interrupted, Overheard, Reset
+from tests.faults.fault_kinds import Answer, Hang, Interrupted, Overheard, Reset
+from tests.faults.http_faults import Fault, FaultProxy
 from tests.stack.chat_client import PATIENCE, ChatUser, Json, register
 from tests.stack.provisioning_lab import open_lab
 from tests.stack.running_stack import RunningStack
