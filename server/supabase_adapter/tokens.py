@@ -53,7 +53,7 @@ class PublishedKeys:
         self._keys: dict[str, jwt.PyJWK] | None = None
         self._fetched_at = 0.0
         self._tried_at = float("-inf")
-        self._attempts = 0
+        self._outages = 0
         self._failure: PlatformError | None = None
 
     async def all(self) -> dict[str, jwt.PyJWK]:
@@ -76,18 +76,18 @@ class PublishedKeys:
         return keys.get(key_id)
 
     async def _fetch(self) -> None:
-        others = self._attempts
+        outages = self._outages
         async with self._lock:
-            if self._keys is None and self._failure is not None and self._attempts > others:
-                raise self._failure  # of the fetch that was waited for: one outage is waited for once
+            if self._keys is None and self._failure is not None and self._outages > outages:
+                # Of the fetch that was waited for: one outage is waited for once.
+                raise PlatformError(self._failure.code, retry_after=self._failure.retry_after) from self._failure
             if self._keys is not None and self._clock() - self._tried_at < REFETCH_SECONDS:
                 return
             self._tried_at = self._clock()
-            self._attempts += 1
             try:
                 self._keys, self._failure = await self._published(), None
             except PlatformError as error:
-                self._failure = error
+                self._failure, self._outages = error, self._outages + 1
                 if self._keys is None:
                     raise
                 log.warning("jwks.fetch_failed", keys=len(self._keys))
