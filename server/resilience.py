@@ -105,10 +105,11 @@ class Guard:
         except ServiceError as cause:
             raise self._unavailable(cause) from cause
 
-    async def repeatable(self, call: Callable[[], Awaitable[T]], *, deadline: float) -> T:
+    async def repeatable(self, call: Callable[[], Awaitable[T]], *, deadline: float, vital: bool = False) -> T:
         """An idempotent call: tried up to `attempts` times with growing, jittered waits, each within `deadline`.
 
-        A service that said when to come back is not asked again before."""
+        A service that said when to come back is not asked again before. `vital`: asked past an open breaker, for rare
+        calls without which more is lost than a user's patience."""
         try:
             async for attempt in AsyncRetrying(
                 stop=stop_after_attempt(self.attempts),
@@ -117,7 +118,7 @@ class Guard:
                 reraise=True,
             ):
                 with attempt:
-                    return await self._attempt(call, deadline)
+                    return await self._attempt(call, deadline, vital=vital)
         except ServiceError as cause:
             raise self._unavailable(cause) from cause
         raise AssertionError("unreachable: the retry loop returns or raises")
@@ -125,8 +126,9 @@ class Guard:
     def _unavailable(self, cause: ServiceError) -> PlatformError:
         return PlatformError(self.breaker.code, retry_after=cause.retry_after or self.breaker.cooldown)
 
-    async def _attempt(self, call: Callable[[], Awaitable[T]], deadline: float) -> T:
-        self.breaker.admit()
+    async def _attempt(self, call: Callable[[], Awaitable[T]], deadline: float, *, vital: bool = False) -> T:
+        if not vital:
+            self.breaker.admit()
         try:
             async with asyncio.timeout(deadline):
                 result = await call()

@@ -116,15 +116,20 @@ class SupabaseClient:
             auto_refresh_token=False, persist_session=False, httpx_client=self.http, postgrest_client_retry=False
         )
 
-    async def call(self, function: str, /, *, repeat: bool = True, **parameters: object) -> Any:
+    async def call(self, function: str, /, *, repeat: bool = True, vital: bool = False, **parameters: object) -> Any:
         """Call one of our SQL functions as the service role; parameters are named without their `p_`.
 
         Raises PlatformError(supabase_unavailable | invalid_request). `repeat` is for functions that may be called again
-        when an answer was lost.
+        when an answer was lost; `vital` for those that are asked also while Supabase is taken to be away.
         """
         named = {f"p_{name}": value for name, value in parameters.items()}
-        bounded = self.guard.repeatable if repeat else self.guard.once
-        return await bounded(lambda: self._execute(self._service.rpc(function, named)), deadline=CALL_SECONDS)
+
+        async def ask() -> Any:
+            return await self._execute(self._service.rpc(function, named))
+
+        if not repeat:
+            return await self.guard.once(ask, deadline=CALL_SECONDS)
+        return await self.guard.repeatable(ask, deadline=CALL_SECONDS, vital=vital)
 
     async def read(self, token: SecretStr, query: Callable[[AsyncPostgrestClient], Query]) -> list[dict[str, Any]]:
         """Read rows with a user's access token, so that row level security judges.

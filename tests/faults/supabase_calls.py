@@ -15,7 +15,7 @@ def rpc(function: str) -> str:
 
 async def until_it_works(ada: ChatUser, body: Json) -> Json:
     """Send until it is accepted, as a client does that heeds retry_after. The turn, completed."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(2 * PATIENCE):
         while True:
             status, turn = await ada.call("POST", "/chat/message", body)
             if status in (200, 202):

@@ -114,39 +114,55 @@ async def _lease_cannot_be_renewed(world: FailingWorld, fault: Fault) -> None:
     assert (await world.model_calls(first), await world.model_calls(second)) == (1, 1)
 
 
-CASES: Final[dict[str, tuple[Callable[[FailingWorld, Fault], Awaitable[None]], Fault]]] = {
+Case = tuple[Callable[[FailingWorld, Fault], Awaitable[None]], Fault]
+
+LOST: Final[dict[str, Case]] = {
     "the answer to an acceptance is lost": (_acceptance_is_lost, Reset(forwarded=True)),
     "the answer to an acceptance is cut short": (_acceptance_is_lost, Interrupted(1, "reset")),
     "no answer to an acceptance arrives": (_acceptance_is_lost_for_good, Reset(forwarded=True)),
+}
+HANGING: Final[dict[str, Case]] = {
     "an acceptance hangs": (_acceptance_hangs, Hang()),
     "storing the run hangs": (_run_is_not_stored, Hang()),
     "storing the end hangs": (_end_is_not_stored, Hang()),
     "reading hangs": (_history_hangs, Hang()),
-    "the end cannot be stored for a while": (_nothing_can_be_stored, Reset()),
 }
-ALONE: Final = "the lease cannot be renewed"
-"""What happens to all sessions of a server, and so not beside the others."""
+ALONE: Final[dict[str, Case]] = {
+    "the end cannot be stored for a while": (_nothing_can_be_stored, Reset()),
+    "the lease cannot be renewed": (_lease_cannot_be_renewed, Hang()),
+}
+"""What all sessions of a server feel, and so not beside the others."""
+
+HANGING_AT_ONCE: Final = 2
+"""More would open the breaker, which the others would feel."""
 
 
 @pytest.fixture(scope="module")
-async def slow(
+async def cases(
     stack: RunningStack, faults_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, "asyncio.Task[None]"]]:
-    async def alone(world: FailingWorld) -> None:
-        await asyncio.wait(others)
-        await _lease_cannot_be_renewed(world, Hang())
+    places = asyncio.Semaphore(HANGING_AT_ONCE)
 
-    log = tmp_path_factory.mktemp("supabase-slow") / "server.log"
+    async def in_turn(case: Case) -> None:
+        async with places:
+            await case[0](world, case[1])
+
+    async def after(earlier: "set[asyncio.Task[None]]", case: Case) -> None:
+        await asyncio.wait(earlier)
+        await case[0](world, case[1])
+
+    log = tmp_path_factory.mktemp("supabase-silent") / "server.log"
     async with failing_world(stack, faults_env, log) as world:
-        tasks = {name: asyncio.ensure_future(case(world, fault)) for name, (case, fault) in CASES.items()}
-        others = set(tasks.values())
-        tasks[ALONE] = asyncio.ensure_future(alone(world))
+        tasks = {name: asyncio.ensure_future(case(world, fault)) for name, (case, fault) in LOST.items()}
+        tasks |= {name: asyncio.ensure_future(in_turn(case)) for name, case in HANGING.items()}
+        for name, case in ALONE.items():
+            tasks[name] = asyncio.ensure_future(after(set(tasks.values()), case))
         yield tasks
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
-@pytest.mark.parametrize("name", [*CASES, ALONE])
-async def test_nothing_is_lost_or_done_twice_when(slow: "dict[str, asyncio.Task[None]]", name: str) -> None:
-    await slow[name]
+@pytest.mark.parametrize("name", [*LOST, *HANGING, *ALONE])
+async def test_nothing_is_lost_or_done_twice_when(cases: "dict[str, asyncio.Task[None]]", name: str) -> None:
+    await cases[name]

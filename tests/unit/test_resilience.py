@@ -95,3 +95,17 @@ async def test_a_probe_that_was_cancelled_leaves_the_next_one_a_try() -> None:
 
     assert await guarded.once(answers, deadline=5) == "well"
     assert not breaker.is_open
+
+
+async def test_a_vital_call_is_made_past_an_open_breaker_and_closes_it() -> None:
+    guarded = guard()
+    for _ in range(guarded.breaker.threshold):
+        guarded.breaker.failed()
+
+    async def answers() -> str:
+        return "well"
+
+    with pytest.raises(PlatformError):
+        await guarded.repeatable(answers, deadline=5)
+    assert await guarded.repeatable(answers, deadline=5, vital=True) == "well"
+    assert not guarded.breaker.is_open
