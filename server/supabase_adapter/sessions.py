@@ -38,7 +38,8 @@ class SupabaseSessionStore:
         )
 
     async def renew(self, owner: str) -> dict[str, int]:
-        held: dict[str, int] = await self._client.call("renew_sessions", owner=owner)
+        """See the port. Vital: some users' calls that fail must not cost all others their sessions."""
+        held: dict[str, int] = await self._client.call("renew_sessions", vital=True, owner=owner)
         return held
 
     async def owned_work(self, owner: str) -> list[OwnedWork]:
