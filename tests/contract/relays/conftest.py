@@ -1,18 +1,11 @@
 """The contract is run against the relay in memory and against a real Redis."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.contract.relays.worlds import RedisWorld, RelayWorld, memory_world, redis_world
-from tests.stack.own_redis import OwnRedis, own_redis
-from tests.stack.running_stack import RunningStack
-
-
-@pytest.fixture(scope="session")
-def redis_server(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
-    with own_redis(stack, tmp_path_factory.mktemp("redis")) as server:
-        yield server
+from tests.stack.own_redis import OwnRedis
 
 
 @pytest.fixture(params=["memory", "redis"])
