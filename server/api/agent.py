@@ -34,14 +34,14 @@ async def status(request: web.Request, principal: Principal) -> web.Response:
     if profile is None:
         raise PlatformError(ErrorCode.NOT_FOUND, "This account no longer exists.")
     snapshot = await request.app[HUB].snapshot(principal.user_id)
-    running = snapshot.turn
+    running = snapshot.running
     return answer(
         {
             "status": profile.user.agent_status,
             "reason": profile.status_reason,
             "agent_id": profile.agent_id,
             "model": request.app[SETTINGS].agent_model,
-            "turn": running and {"turn_id": running.turn_id, "text": running.text},
+            "turn": running and {"turn_id": running.turn_id, "text": snapshot.text},
             "queued": len(snapshot.queued),
             "updated_at": wire_time(profile.updated_at),
         }

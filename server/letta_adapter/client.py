@@ -8,6 +8,8 @@ So the only ways to Letta are `as_member`, which checks the id, and `as_admin`, 
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar, cast
 
 import httpx
@@ -94,6 +96,19 @@ class LettaClient:
 
         async def ask() -> T:
             return parse(await get_json(member, path, query))
+
+        return await self.repeatable(ask)
+
+    async def read_dated(
+        self, member: AsyncLetta, path: str, parse: Callable[[Any], T], **query: str | int
+    ) -> tuple[T, datetime]:
+        """As `read`, and what time it was at Letta: its clock and ours may differ."""
+        options: Any = {"params": query}
+
+        async def ask() -> tuple[T, datetime]:
+            response: httpx.Response = await member.get(path, cast_to=httpx.Response, options=options)
+            date = response.headers.get("date")
+            return parse(response.json()), parsedate_to_datetime(date) if date else datetime.now(UTC)
 
         return await self.repeatable(ask)
 

@@ -7,7 +7,7 @@ released after the last event; without `otid`, since Letta shares those between 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 import httpx
@@ -107,13 +107,14 @@ class LettaGateway:
         record = await self._record(agent, run_id)
         return None if record is None else _run(record)
 
-    async def runs_since(self, agent: AgentHandle, moment: datetime) -> list[Run]:
-        """See the port. By Letta's clock; the newest 100 at most."""
+    async def runs_within(self, agent: AgentHandle, seconds: float) -> list[Run]:
+        """See the port. The newest 100 at most."""
         member = self._client.as_member(agent.member_id)
-        records = await self._client.read(
+        records, now = await self._client.read_dated(
             member, "/v1/runs/", rows(*_RECORD), conversation_id=agent.conversation_id, order="desc", limit=_PAGE
         )
-        return [run for run in map(_run, reversed(records)) if run.created_at >= moment]
+        since = now - timedelta(seconds=seconds)
+        return [_run(record) for record in reversed(records) if datetime.fromisoformat(record["created_at"]) >= since]
 
     async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
         """See the port. Of a failed or cancelled run Letta keeps no text. A run that still goes on has no end yet.
@@ -222,7 +223,7 @@ def _run(record: Chunk) -> Run:
     status: Literal["running", "completed", "failed", "cancelled"] = "running"
     if end is not None:
         status = _ENDED[end.status]
-    return Run(record["id"], status, datetime.fromisoformat(record["created_at"]))
+    return Run(record["id"], status)
 
 
 def _end(record: Chunk) -> RunEnded | None:

@@ -1,0 +1,23 @@
+"""What a server says about itself on /metrics."""
+
+import asyncio
+
+import aiohttp
+
+from tests.faults.servers import ServerProcess
+from tests.stack.chat_client import PATIENCE
+
+
+async def metric(http: aiohttp.ClientSession, server: ServerProcess, name: str) -> float:
+    """One unlabelled number."""
+    async with http.get(f"{server.url}/metrics") as response:
+        assert response.status == 200
+        lines = (await response.text()).splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
+
+
+async def until_metric(http: aiohttp.ClientSession, server: ServerProcess, name: str, value: float) -> None:
+    """Return when it is this."""
+    async with asyncio.timeout(2 * PATIENCE):
+        while await metric(http, server, name) != value:
+            await asyncio.sleep(0.2)

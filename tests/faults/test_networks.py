@@ -1,0 +1,184 @@
+"""Clients on bad networks, one server: whatever the bytes go through, each device ends with the whole reply, once."""
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import aiohttp
+import pytest
+
+from tests.faults.chaos import BYTE_BY_BYTE, NORMAL, STALLED, SWALLOWED, ChaosProxy, at_rate
+from tests.faults.clients import Device, all_quiet
+from tests.faults.conftest import NewServer
+from tests.faults.metrics import metric, until_metric
+from tests.faults.servers import ServerProcess
+from tests.stack.chat_client import ChatUser, register
+from tests.stack.running_stack import RunningStack
+
+
+@pytest.fixture
+async def server(new_server: NewServer) -> ServerProcess:
+    """One instance, without Redis."""
+    return await new_server(REDIS_URL=None)
+
+
+@pytest.fixture
+async def ada(server: ServerProcess, http: aiohttp.ClientSession) -> ChatUser:
+    """A user whose agent is ready."""
+    user = await register(http, server.url)
+    await user.say("ECHO hello")
+    return user
+
+
+@pytest.fixture
+async def proxy(server: ServerProcess) -> AsyncIterator[ChaosProxy]:
+    """A network between the server and whoever takes it."""
+    async with ChaosProxy(server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def gate() -> str:
+    """A gate of the scripted model that no other test uses."""
+    return uuid.uuid4().hex
+
+
+async def end_everywhere(message_id: str, *devices: Device) -> str:
+    """The reply to a message, when it has ended on each device and each has put it together whole."""
+    ends = [await device.end_of(message_id) for device in devices]
+    assert [turn["status"] for turn in ends] == ["completed"] * len(devices)
+    content = str(ends[0]["message"]["content"])
+    assert [device.text(message_id) for device in devices] == [content] * len(devices)
+    for device in devices:
+        assert (device.transcript.faults, device.transcript.unfinished) == ([], [])
+    return content
+
+
+async def test_a_connection_that_stalls_in_mid_reply_goes_on_where_it_stopped(
+    stack: RunningStack, http: aiohttp.ClientSession, server: ServerProcess, proxy: ChaosProxy, ada: ChatUser, gate: str
+) -> None:
+    async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as far:
+        await all_quiet([near, far])
+        message = await near.say(f"GATE {gate} 3 30")
+        await far.until(lambda: far.text(message) == "w0 w1 w2")
+        proxy.set(STALLED)
+        await stack.open_gate(http, gate)
+        await near.end_of(message)
+        assert far.text(message) == "w0 w1 w2"
+        proxy.set(NORMAL)
+        assert (await end_everywhere(message, near, far)).endswith("w32")
+        assert far.connections == 1
+
+
+async def test_bytes_that_arrive_one_by_one_make_the_same_conversation(
+    server: ServerProcess, proxy: ChaosProxy, ada: ChatUser
+) -> None:
+    proxy.set(BYTE_BY_BYTE)
+    async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as far:
+        await all_quiet([near, far])
+        assert await end_everywhere(await far.say("ECHO byte by byte, ещё и по-русски"), near, far) == (
+            "byte by byte, ещё и по-русски"
+        )
+        assert (await end_everywhere(await near.say("SLOW 20 0.01"), near, far)).endswith("w19")
+        assert far.connections == 1
+
+
+async def test_connections_reset_in_the_middle_of_frames_are_resumed_without_a_gap(
+    server: ServerProcess, proxy: ChaosProxy, ada: ChatUser
+) -> None:
+    chance = random.Random(7)
+    async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as far:
+        await all_quiet([near, far])
+        message = await near.say("SLOW 150 0.04")
+        for resets in range(1, 6):
+            await far.until(lambda resets=resets: far.connected and far.connections == resets)  # type: ignore[misc]
+            proxy.link_of(far.port).down.set(replace(NORMAL, reset_after=chance.randrange(20, 1000)))
+        assert (await end_everywhere(message, near, far)).endswith("w149")
+        assert far.connections == 6
+        assert far.transcript.epochs == 1
+
+
+async def test_half_a_message_is_no_message_and_its_repetition_is_one_turn(
+    server: ServerProcess, proxy: ChaosProxy, ada: ChatUser
+) -> None:
+    async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as far:
+        await all_quiet([near, far])
+        proxy.link_of(far.port).up.set(replace(NORMAL, reset_after=30))
+        message = await far.say("ECHO twice sent")
+        assert await end_everywhere(message, near, far) == "twice sent"
+        assert far.connections == 2
+    assert [m["content"] for m in (await ada.get("/chat/history"))["data"]][:2] == ["twice sent", "ECHO twice sent"]
+
+
+async def test_a_message_whose_acknowledgement_was_lost_is_one_turn(
+    server: ServerProcess, proxy: ChaosProxy, ada: ChatUser
+) -> None:
+    async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as far:
+        await all_quiet([near, far])
+        link = proxy.link_of(far.port)
+        link.down.set(SWALLOWED)
+        message = await far.say("ECHO heard, not answered")
+        await near.end_of(message)
+        link.reset()
+        assert await end_everywhere(message, near, far) == "heard, not answered"
+        await far.quiet()
+    assert len((await ada.get("/chat/history"))["data"]) == 4
+
+
+async def test_a_network_that_refuses_and_resets_newcomers_is_tried_until_it_lets_one_through(
+    server: ServerProcess, proxy: ChaosProxy, ada: ChatUser
+) -> None:
+    async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as far:
+        await all_quiet([near, far])
+        await proxy.refuse()
+        for link in proxy.links:  # those that the client keeps for its next requests, too
+            link.cut()
+        message = await near.say("ECHO while you were out")
+        await near.end_of(message)
+        await far.until(lambda: far.closes[1006] >= 3)
+        proxy.resets_newcomers = True
+        proxy.listen()
+        await far.until(lambda: far.closes[1006] >= 5)
+        proxy.resets_newcomers = False
+        await end_everywhere(message, near, far)
+
+
+async def test_a_client_that_vanished_without_a_word_is_let_go_and_misses_nothing(
+    stack: RunningStack, http: aiohttp.ClientSession, server: ServerProcess, proxy: ChaosProxy, ada: ChatUser, gate: str
+) -> None:
+    async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as silent, Device(ada, [proxy.url]) as stuck:
+        await all_quiet([near, silent, stuck])
+        message = await near.say(f"GATE {gate} 3 30")
+        await asyncio.gather(*(device.until(lambda d=device: d.text(message)) for device in (silent, stuck)))  # type: ignore[misc]
+        dead = {proxy.link_of(silent.port), proxy.link_of(stuck.port)}
+        proxy.link_of(silent.port).set(SWALLOWED)
+        proxy.link_of(stuck.port).set(STALLED)
+        await stack.open_gate(http, gate)
+        await end_everywhere(message, near, silent, stuck)  # the two come back over new connections
+        assert dead < set(proxy.links)  # and the old ones were not given up by the network
+        await until_metric(http, server, "chat_connections", 3)
+
+
+async def test_a_reader_of_one_kilobyte_a_second_is_behind_and_delays_nobody(
+    http: aiohttp.ClientSession, server: ServerProcess, ada: ChatUser
+) -> None:
+    other = await register(http, server.url)
+    async with (
+        ChaosProxy(server.port, receive_buffer=4096) as thin,
+        Device(ada, [server.url]) as near,
+        Device(ada, [thin.url]) as far,
+        Device(other, [server.url]) as stranger,
+    ):
+        await all_quiet([near, far, stranger])
+        before = await metric(http, server, "process_resident_memory_bytes")
+        thin.set(down=at_rate(1000))
+        messages = [await near.say("SLOW 2500 0.002"), await stranger.say("SLOW 100 0.01")]
+        await end_everywhere(messages[1], stranger)
+        await end_everywhere(messages[0], near)
+        assert await metric(http, server, "process_resident_memory_bytes") - before < 48 * 1024 * 1024
+        assert len(far.text(messages[0])) < len(near.text(messages[0])) / 2
+        thin.set(NORMAL)
+        await end_everywhere(messages[0], near, far)
+        assert set(far.closes) <= {4000, 4003}
