@@ -11,9 +11,9 @@ import pytest
 
 from tests.faults.failing_world import FailingWorld, Resident, failing_world, server_behind_proxies, unique
 from tests.faults.fault_kinds import Answer, Hang, Interrupted, Reset
-from tests.faults.http_faults import Fault
+from tests.faults.http_faults import Fault, FaultProxy
 from tests.faults.supabase_calls import UNAVAILABLE, assert_unavailable, rpc, until_it_works
-from tests.stack.chat_client import PATIENCE
+from tests.stack.chat_client import PATIENCE, Json
 from tests.stack.running_stack import RunningStack
 
 JSON: Final = "application/json"
@@ -31,6 +31,9 @@ FAULTS: Final[dict[str, Fault]] = {
     "a body cut short": Interrupted(1, "reset"),
 }
 """What may happen to any request. All but the last happen before it reaches the database."""
+
+SOME: Final = ("reset", "503", "429", "a page of HTML", "a body cut short")
+"""One of each kind, for steps that treat them all alike."""
 
 TIMES: Final = 3
 """More often than a call is repeated at once."""
@@ -98,10 +101,12 @@ async def test_a_device_gets_the_refusal_as_a_frame_and_sends_again_on_the_same_
 # -- a turn that runs ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", ["set_run", "finish_turn"])
-@pytest.mark.parametrize("name", [*FAULTS, "lost"])
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [*(("finish_turn", name) for name in [*FAULTS, "lost"]), *(("set_run", name) for name in [*SOME, "lost"])],
+)
 async def test_a_reply_is_told_once_when_it_could_be_stored_at_last(
-    world: FailingWorld, ada: Resident, name: str, function: str
+    world: FailingWorld, ada: Resident, function: str, name: str
 ) -> None:
     text = unique()
     fault = FAULTS.get(name, Reset(forwarded=True))
@@ -117,7 +122,7 @@ async def test_a_reply_is_told_once_when_it_could_be_stored_at_last(
     assert await world.model_calls(text) == 1
 
 
-@pytest.mark.parametrize("name", [*FAULTS, "lost"])
+@pytest.mark.parametrize("name", [*SOME, "lost"])
 async def test_a_waiting_message_is_started_when_it_can_be(world: FailingWorld, ada: Resident, name: str) -> None:
     first, second, gate = unique(), unique(), unique()
     fault = FAULTS.get(name, Reset(forwarded=True))
@@ -133,7 +138,7 @@ async def test_a_waiting_message_is_started_when_it_can_be(world: FailingWorld, 
     assert await world.model_calls(second) == 1
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", SOME)
 async def test_a_cancel_that_cannot_be_stored_is_refused_and_can_be_asked_again(
     world: FailingWorld, ada: Resident, name: str
 ) -> None:
@@ -163,6 +168,37 @@ async def test_a_socket_that_cannot_learn_what_is_open_says_so_and_the_next_one_
             await socket.receive()
             assert socket.close_code == 1013
     await world.assert_works(ada)
+
+
+async def test_an_event_stream_that_cannot_begin_is_refused_as_any_request(world: FailingWorld) -> None:
+    ada, text = (await world.new_resident()).user, unique()
+    with world.supabase.breaking(Answer(503, retry_after=17), "POST", rpc("open_turns"), mentions=ada.id):
+        status, problem = await ada.call("GET", "/chat/events")
+    assert_unavailable(world.presentable(problem), status)
+    with world.supabase.breaking(Answer(503, retry_after=17), "POST", rpc("accept_turn"), mentions=text):
+        status, problem = await ada.call("POST", "/chat/message", {"content": f"ECHO {text}", "stream": True})
+    assert_unavailable(world.presentable(problem), status)
+    assert problem["retry_after"] == 17
+    await world.assert_works(ada)
+
+
+@pytest.mark.parametrize("service", ["supabase", "letta", "litellm"])
+async def test_readiness_says_which_service_is_away_and_takes_traffic_on(world: FailingWorld, service: str) -> None:
+    async def report(wanted: str) -> Json:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                async with world.http.get(f"{world.server.url}/ready") as response:
+                    said: Json = await response.json()
+                    assert response.status == 200
+                    if said["status"] == wanted:
+                        return said
+                await asyncio.sleep(0.3)
+
+    proxy: FaultProxy = getattr(world, service)
+    async with proxy.refusing():
+        checks = world.presentable(await report("degraded"))["checks"]
+    assert [name for name, check in checks.items() if check["status"] == "down"] == [service]
+    await report("ready")
 
 
 @pytest.mark.parametrize("read", READS)
