@@ -96,6 +96,8 @@ class RedisClient:
             try:
                 return await call()
             except RedisConnectionError:
+                # The others that lie idle broke with it.
+                await self.redis.connection_pool.disconnect(inuse_connections=False)
                 return await call()
         except (RedisError, OSError, TimeoutError) as error:
             raise RelayAwayError(f"Redis did not answer: {type(error).__name__}") from error

@@ -149,8 +149,8 @@ class SessionHub:
     async def wait_for_end(self, user_id: str, turn_id: str, timeout: float) -> Turn | None:
         """The ended turn, or None if it is still open after `timeout` seconds. Raises PlatformError(not_found)."""
         until = self._services.clock() + timeout
-        events = (await self.session(user_id)).log
         while True:
+            events = (await self.session(user_id)).log  # the session may be another one by now
             ending = events.ending(turn_id)  # before the look at the row, so that no end falls between
             turn = await self._attempts.store.turn(user_id, turn_id)
             if turn is None or turn.status.ended:

@@ -148,6 +148,10 @@ class EventLog:
         if ending is not None and not ending.done():
             ending.set_result(None)
 
+    def _look_at_endings(self) -> None:
+        for turn_id in tuple(self._endings):
+            self.settle_ending(turn_id)
+
     # -- writing -------------------------------------------------------------------------------------------------
 
     def append(
@@ -188,7 +192,8 @@ class EventLog:
         """Try to hold the events after `after`."""
 
     def close(self) -> None:
-        """This instance reads it no more."""
+        """This instance reads it no more: whoever waits for an end looks at the rows."""
+        self._look_at_endings()
 
     # -- the ring ------------------------------------------------------------------------------------------------
 
@@ -235,8 +240,7 @@ class EventLog:
         self._reply_of, self._reply = reply_of, [reply] if reply else []
         self._entries, self._bytes_before = None, self.appended_bytes
         self.beginnings += 1
-        for turn_id in tuple(self._endings):
-            self.settle_ending(turn_id)
+        self._look_at_endings()
         self._wake()
 
     def _unsubscribe(self, subscription: "Subscription") -> None:

@@ -349,6 +349,7 @@ class RelayedLog(EventLog):
             self._keep(_decoded(data))
 
     def close(self) -> None:
+        super().close()
         self.lease = None
         self._waiting.clear()
         self._outbox.leave(self)

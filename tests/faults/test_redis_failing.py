@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.chaos import NORMAL, SWALLOWED, ChaosProxy
 from tests.faults.conftest import NewServer
-from tests.faults.two_servers import Json, TwoServers, faultless, two_servers
+from tests.faults.two_servers import Json, TwoServers, content, faultless, two_servers
 from tests.stack.own_redis import OwnRedis
 from tests.stack.running_stack import RunningStack
 
@@ -41,7 +41,7 @@ async def test_a_redis_that_dies_and_comes_back_costs_no_word(both: TwoServers, 
     again = await laptop.say("ECHO all is well")
     assert (await phone.end_of(again))["message"]["content"] == "all is well"
     assert phone.connections == 1
-    assert phone.text(message) == laptop.text(message)
+    assert content(phone, message) == content(laptop, message) == phone.text(message)
     assert faultless(phone, laptop)
     assert await both.asked(gate) == 1
 
@@ -58,7 +58,7 @@ async def test_a_redis_that_lost_its_last_second_costs_no_word(both: TwoServers,
     await phone.end_of(message)
     turn_id = laptop.transcript.turn_of[message]
     await laptop.until(lambda: laptop.transcript.replies[turn_id].turn)
-    assert phone.text(message) == laptop.text(message) == WHOLE
+    assert content(phone, message) == content(laptop, message) == phone.text(message) == WHOLE
     assert faultless(phone, laptop)
     assert await both.asked(gate) == 1
 
@@ -78,8 +78,8 @@ async def test_an_owner_that_dies_after_redis_lost_its_last_second_is_followed_b
     await both.open(gate)
     turn_id = phone.transcript.turn_of[message]
     await phone.until(lambda: phone.transcript.replies[turn_id].turn)
-    assert phone.text(message) == WHOLE
-    assert phone.transcript.epochs == 2
+    assert content(phone, message) == WHOLE
+    assert phone.transcript.epochs >= 2
     assert faultless(phone)
     assert await both.asked(gate) == 1
 
@@ -110,7 +110,7 @@ async def test_logs_that_are_thrown_away_in_mid_reply_cost_no_word(both: TwoServ
     redis_server.client.flushall()
     await both.open(gate)
     for device in (phone, laptop):
-        assert (await device.end_of(message))["message"]["content"] == device.text(message) == WHOLE
+        assert (await device.end_of(message))["message"]["content"] == content(device, message) == WHOLE
         assert device.connections == 1
     assert faultless(phone, laptop)
 
@@ -143,7 +143,7 @@ async def test_a_line_to_redis_that_is_cut_heals_by_itself(
             await laptop.until(lambda: laptop.transcript.replies[turn_id].turn)
             again = await laptop.say("ECHO heard again")
             assert (await phone.end_of(again))["message"]["content"] == "heard again"
-            assert phone.text(message) == laptop.text(message) == WHOLE
+            assert content(phone, message) == content(laptop, message) == phone.text(message) == WHOLE
             assert phone.connections == 1
             assert faultless(phone, laptop)
 

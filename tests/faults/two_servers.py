@@ -12,6 +12,7 @@ import aiohttp
 from tests.faults.clients import Device
 from tests.faults.conftest import NewServer
 from tests.faults.servers import ServerProcess
+from tests.faults.transcript import content_of
 from tests.stack.chat_client import ChatUser, register
 from tests.stack.running_stack import RunningStack
 
@@ -71,6 +72,12 @@ async def two_servers(
     first, second = await asyncio.gather(new_server("first", **variables), new_server("second", **variables))
     async with TwoServers(stack, http, first, second) as both:
         yield both
+
+
+def content(device: Device, message_id: str) -> str:
+    """The reply as the turn's end told it to this device, or as it looked it up."""
+    turn = device.transcript.replies[device.transcript.turn_of[message_id]].turn
+    return "" if turn is None else content_of(turn)
 
 
 def faultless(*devices: Device) -> bool:
