@@ -142,6 +142,8 @@ class Ownership:
             self.unsure = self.unsure or not (self.runner.has_turn or self.view.waiting)
             return False
         await self._events.give_back()
+        if self._events.is_detached:
+            return True  # the relay went away meanwhile: nobody else could go on with the log
         if await self._store.release(self.lease, unless_open=not draining):
             self.lease = None
             if self._events.view:
