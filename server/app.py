@@ -1,6 +1,7 @@
 """Wiring: the one place that knows every adapter and hands each collaborator to those who need it."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -22,13 +23,18 @@ from server.litellm_adapter.client import LiteLLMClient
 from server.litellm_adapter.probe import LiteLLMProbe
 from server.metrics import Metrics
 from server.origins import Origins
+from server.ports import Probe
 from server.protocol.shapes import AgentStatus
 from server.provisioning.provisioner import Provisioner
 from server.provisioning.repair import RepairLoop
 from server.readiness import Lifecycle, Readiness
-from server.services import open_letta, open_litellm, open_supabase, workshop
+from server.redis_adapter.client import RedisClient
+from server.redis_adapter.probe import RedisProbe
+from server.redis_adapter.relay import RedisRelay
+from server.services import open_letta, open_litellm, open_redis, open_supabase, workshop
 from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub
+from server.sessions.placement import SharedPlacement
 from server.settings import Settings
 from server.settlement import Pricing
 from server.supabase_adapter.accounts import SupabaseAccountStore
@@ -92,7 +98,8 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     supabase = await stack.enter_async_context(open_supabase(settings))
     letta = await stack.enter_async_context(open_letta(settings))
     litellm = await stack.enter_async_context(open_litellm(settings))
-    _offer_services(app, supabase, letta, litellm)
+    redis = await stack.enter_async_context(open_redis(settings))
+    _offer_services(app, supabase, letta, litellm, redis)
 
     store, accounts = SupabaseSessionStore(supabase), SupabaseAccountStore(supabase)
     agents = workshop(settings, letta, litellm)
@@ -108,7 +115,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
         pricing=Pricing(agents.billing, settings.agent_model),
         limits=settings.limits,
     )
-    hub = SessionHub(attempts)
+    hub = SessionHub(attempts, None if redis is None else _shared(redis, attempts, settings))
     tickets = Tickets(store, settings.secret_key, settings.secret_key_previous, seconds=settings.limits.ticket_seconds)
     verifier = SupabaseTokenVerifier(supabase, settings.supabase_jwt_secret)
     app[appkeys.ACCOUNTS] = accounts
@@ -124,13 +131,27 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     app[LIFE] = Life(app[appkeys.LIFECYCLE], hub, repair)
 
 
-def _offer_services(app: web.Application, supabase: SupabaseClient, letta: LettaClient, litellm: LiteLLMClient) -> None:
+def _shared(redis: RedisClient, attempts: AttemptServices, settings: Settings) -> SharedPlacement:
+    """Instances on one Supabase project are one deployment, whatever else uses that Redis."""
+    deployment = hashlib.sha256(str(settings.supabase_url).encode()).hexdigest()[:12]
+    return SharedPlacement(RedisRelay(redis, deployment), attempts.limits, attempts.now)
+
+
+def _offer_services(
+    app: web.Application,
+    supabase: SupabaseClient,
+    letta: LettaClient,
+    litellm: LiteLLMClient,
+    redis: RedisClient | None,
+) -> None:
     """What handlers ask of the services directly."""
     app[appkeys.IDENTITY] = SupabaseIdentity(supabase, app[appkeys.SETTINGS].auth_redirect_url)
     app[appkeys.READS] = SupabaseReads(supabase)
     app[appkeys.MEMORY] = LettaMemory(letta)
     app[appkeys.BILLING] = LiteLLMBilling(litellm)
-    probes = (SupabaseProbe(supabase), LettaProbe(letta), LiteLLMProbe(litellm))
+    probes: list[Probe] = [SupabaseProbe(supabase), LettaProbe(letta), LiteLLMProbe(litellm)]
+    if redis is not None:
+        probes.append(RedisProbe(redis))
     app[appkeys.READINESS] = Readiness(probes, app[appkeys.LIFECYCLE])
 
 

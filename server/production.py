@@ -17,8 +17,6 @@ async def check_production(settings: Settings) -> None:
     A LiteLLM that does not answer (within 8 s) is a warning: it may come up later, and the server does without."""
     if not settings.is_production:
         return
-    if settings.redis_url is not None:
-        log.warning("redis.not_used", says="REDIS_URL is not used yet: run one instance")
     try:
         async with open_litellm(settings, attempts=1) as litellm:
             is_demo = await LiteLLMBilling(litellm).is_demo(settings.agent_model)

@@ -5,12 +5,14 @@ Adapters wrap their calls in a `Guard`; nothing here knows any service.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -20,12 +22,33 @@ T = TypeVar("T")
 
 
 class ServiceError(Exception):
-    """The service did not answer, or answered that it cannot right now (5xx). May be repeated if idempotent."""
+    """The service did not answer, or answered that it cannot right now (5xx, 429), or with something that is no answer.
+
+    May be repeated if idempotent: `retry_after` seconds later, where the service said so. `answered`: it is there and
+    failed at this request (500), which says nothing of other users' requests."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None, answered: bool = False) -> None:
+        self.retry_after = retry_after
+        self.answered = answered
+        super().__init__(message)
+
+
+def retry_after_in(headers: Mapping[str, str]) -> float | None:
+    """The seconds that a `Retry-After` header asks for, given as a number or as a date (RFC 9110); at least 1."""
+    said = headers.get("Retry-After", "").strip()
+    if said.isascii() and said.isdigit():
+        return max(1.0, float(said[:6]))
+    try:
+        moment = parsedate_to_datetime(said)
+    except ValueError:
+        return None
+    return max(1.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
 @dataclass(slots=True)
 class Breaker:
-    """Opens after `threshold` failures in a row; then refuses at once for `cooldown` seconds and lets one call try."""
+    """Opens after `threshold` calls in a row that the service did not answer; then refuses at once for `cooldown`
+    seconds and lets one call try."""
 
     service: str
     code: ErrorCode
@@ -62,8 +85,8 @@ class Breaker:
                 log.warning("breaker.opened", service=self.service, failures=self._failures, cooldown=self.cooldown)
             self._opened_at = self.clock()
 
-    def abandoned(self) -> None:
-        """The call was cancelled: it says nothing about the service."""
+    def undecided(self) -> None:
+        """The call says nothing about the service: it was cancelled, or failed by itself."""
         self._probing = False
 
 
@@ -80,39 +103,53 @@ class Guard:
         try:
             return await self._attempt(call, deadline)
         except ServiceError as cause:
-            raise PlatformError(self.breaker.code, retry_after=self.breaker.cooldown) from cause
+            raise self._unavailable(cause) from cause
 
-    async def repeatable(self, call: Callable[[], Awaitable[T]], *, deadline: float) -> T:
-        """An idempotent call: tried up to `attempts` times with growing, jittered waits, each within `deadline`."""
+    async def repeatable(self, call: Callable[[], Awaitable[T]], *, deadline: float, vital: bool = False) -> T:
+        """An idempotent call: tried up to `attempts` times with growing, jittered waits, each within `deadline`.
+
+        A service that said when to come back is not asked again before. `vital`: asked past an open breaker, for rare
+        calls without which more is lost than a user's patience."""
         try:
             async for attempt in AsyncRetrying(
                 stop=stop_after_attempt(self.attempts),
                 wait=wait_random_exponential(multiplier=self.backoff, max=2.0),
-                retry=retry_if_exception_type(ServiceError),
+                retry=retry_if_exception(_may_be_repeated_now),
                 reraise=True,
             ):
                 with attempt:
-                    return await self._attempt(call, deadline)
+                    return await self._attempt(call, deadline, vital=vital)
         except ServiceError as cause:
-            raise PlatformError(self.breaker.code, retry_after=self.breaker.cooldown) from cause
+            raise self._unavailable(cause) from cause
         raise AssertionError("unreachable: the retry loop returns or raises")
 
-    async def _attempt(self, call: Callable[[], Awaitable[T]], deadline: float) -> T:
-        self.breaker.admit()
+    def _unavailable(self, cause: ServiceError) -> PlatformError:
+        return PlatformError(self.breaker.code, retry_after=cause.retry_after or self.breaker.cooldown)
+
+    async def _attempt(self, call: Callable[[], Awaitable[T]], deadline: float, *, vital: bool = False) -> T:
+        if not vital:
+            self.breaker.admit()
         try:
             async with asyncio.timeout(deadline):
                 result = await call()
-        except ServiceError:
-            self.breaker.failed()
+        except ServiceError as error:
+            if error.answered:
+                self.breaker.undecided()
+            else:
+                self.breaker.failed()
             raise
         except TimeoutError as cause:
             self.breaker.failed()
             raise ServiceError(f"no answer within {deadline} s") from cause
         except asyncio.CancelledError:
-            self.breaker.abandoned()
+            self.breaker.undecided()
             raise
         except Exception:
             self.breaker.succeeded()  # it answered: what it said concerns the request
             raise
         self.breaker.succeeded()
         return result
+
+
+def _may_be_repeated_now(error: BaseException) -> bool:
+    return isinstance(error, ServiceError) and error.retry_after is None

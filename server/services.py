@@ -14,6 +14,7 @@ from server.litellm_adapter.client import LiteLLMClient
 from server.ports import Plan
 from server.protocol.codes import ErrorCode
 from server.provisioning.steps import Workshop
+from server.redis_adapter.client import RedisClient
 from server.resilience import Breaker, Guard
 from server.settings import Settings
 from server.supabase_adapter.client import SupabaseClient
@@ -44,6 +45,17 @@ async def open_litellm(settings: Settings, *, attempts: int = ATTEMPTS) -> Async
     guard = Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE), attempts=attempts)
     async with aiohttp.ClientSession() as http:
         yield LiteLLMClient(str(settings.litellm_base_url), settings.litellm_master_key, http, guard)
+
+
+@asynccontextmanager
+async def open_redis(settings: Settings) -> AsyncIterator[RedisClient | None]:
+    """The Redis at REDIS_URL; None where none is named."""
+    if settings.redis_url is None:
+        yield None
+        return
+    client = RedisClient(settings.redis_url)
+    async with aclosing(client):
+        yield client
 
 
 def workshop(settings: Settings, letta: LettaClient, litellm: LiteLLMClient) -> Workshop:

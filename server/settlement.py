@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 FRESH_SECONDS: Final = 300.0
 RETRY_SECONDS: Final = 15.0
 """How long an outdated price, or none, stands after LiteLLM could not be asked."""
+PATIENCE_SECONDS: Final = 2.0
+"""How long the end of a turn is held up for a price, which is an estimate's."""
 
 
 def estimate(usage: Usage, price: ModelPrice) -> Decimal:
@@ -66,9 +68,11 @@ class Pricing:
 
     async def _ask(self, known: _Quote | None) -> _Quote:
         try:
-            price = await self._billing.price(self._model)
-        except PlatformError as error:
-            log.warning("price.unknown", model=self._model, code=error.code, outdated=known is not None)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                price = await self._billing.price(self._model)
+        except (PlatformError, TimeoutError) as error:
+            reason = error.code if isinstance(error, PlatformError) else "no answer in time"
+            log.warning("price.unknown", model=self._model, reason=reason, outdated=known is not None)
             return _Quote(known.price if known else None, self._clock() + RETRY_SECONDS)
         if price is None:
             log.warning("price.not_listed", model=self._model)

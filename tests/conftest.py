@@ -19,6 +19,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.stack.own_redis import OwnRedis, own_redis
 from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack, free_port, read_env
 
@@ -58,6 +59,13 @@ def supabase_env(stack: RunningStack) -> Iterator[dict[str, str]]:
     """The variables of a Supabase that no platform server works on: for tests of the stores and of the schema."""
     with own_supabase(stack, "store_tests") as env:
         yield env
+
+
+@pytest.fixture(scope="session")
+def redis_server(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
+    """A Redis of the tests' own, to be killed, frozen and filled."""
+    with own_redis(stack, tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture

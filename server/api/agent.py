@@ -34,14 +34,14 @@ async def status(request: web.Request, principal: Principal) -> web.Response:
     if profile is None:
         raise PlatformError(ErrorCode.NOT_FOUND, "This account no longer exists.")
     snapshot = await request.app[HUB].snapshot(principal.user_id)
-    running = snapshot.turn
+    running = snapshot.running
     return answer(
         {
             "status": profile.user.agent_status,
             "reason": profile.status_reason,
             "agent_id": profile.agent_id,
             "model": request.app[SETTINGS].agent_model,
-            "turn": running and {"turn_id": running.turn_id, "text": running.text},
+            "turn": running and {"turn_id": running.turn_id, "text": snapshot.text},
             "queued": len(snapshot.queued),
             "updated_at": wire_time(profile.updated_at),
         }
@@ -53,13 +53,14 @@ async def memory(request: web.Request, principal: Principal, query: MemoryQuery)
         raise PlatformError(ErrorCode.INVALID_CURSOR)
     agent = await _agent(request, principal)
     remembered = request.app[MEMORY]
-    async with _promptly(), asyncio.TaskGroup() as asked:
-        blocks = asked.create_task(remembered.blocks(agent))
-        page = asked.create_task(remembered.passages(agent, query.query, query.limit, query.before))
-        window = asked.create_task(remembered.context(agent))
+    async with _promptly():
+        blocks = await remembered.blocks(agent)  # alone: after an outage one call is let through, and must not be
+        async with asyncio.TaskGroup() as asked:  # cancelled because those beside it are refused
+            page = asked.create_task(remembered.passages(agent, query.query, query.limit, query.before))
+            window = asked.create_task(remembered.context(agent))
     return answer(
         {
-            "blocks": [_block(block) for block in blocks.result()],
+            "blocks": [_block(block) for block in blocks],
             "archival": _archival(page.result()),
             "context": asdict(window.result()),
         }

@@ -8,6 +8,8 @@ So the only ways to Letta are `as_member`, which checks the id, and `as_admin`, 
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar, cast
 
 import httpx
@@ -17,11 +19,12 @@ from pydantic import SecretStr
 
 from server.letta_adapter.errors import RefusedError, is_service_fault, was_never_sent
 from server.letta_adapter.transport import AiohttpTransport
-from server.resilience import Breaker, Guard, ServiceError
+from server.resilience import Breaker, Guard, ServiceError, retry_after_in
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
+_ANSWERS: Final = ("application/json", "text/event-stream")
 _MEMBER_ID: Final = re.compile(r"user-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -61,7 +64,9 @@ class LettaClient:
             api_key=password.get_secret_value(),  # never None: the SDK would look into the environment instead
             max_retries=0,  # the SDK repeats a send
             timeout=httpx.Timeout(patience.call, connect=patience.connect),
-            http_client=httpx.AsyncClient(transport=AiohttpTransport(), trust_env=False),
+            http_client=httpx.AsyncClient(
+                transport=AiohttpTransport(), trust_env=False, event_hooks={"response": [_refuse_pages]}
+            ),
         )
 
     async def aclose(self) -> None:
@@ -85,9 +90,60 @@ class LettaClient:
         """An idempotent call, tried again while Letta is at fault. Raises as `once` does."""
         return await self._guard.repeatable(lambda: classified(call), deadline=self.patience.call)
 
-    async def read(self, member: AsyncLetta, path: str, **query: str | int) -> Any:
-        """GET `path` as JSON, where the SDK has no method or its model would be in the way."""
-        return await self.repeatable(lambda: get_json(member, path, query))
+    async def read(self, member: AsyncLetta, path: str, parse: Callable[[Any], T], **query: str | int) -> T:
+        """GET `path` as JSON, where the SDK has no method or its model would be in the way. `parse` takes what is
+        needed of it: what it cannot take is no answer of Letta's."""
+
+        async def ask() -> T:
+            return parse(await get_json(member, path, query))
+
+        return await self.repeatable(ask)
+
+    async def read_dated(
+        self, member: AsyncLetta, path: str, parse: Callable[[Any], T], **query: str | int
+    ) -> tuple[T, datetime]:
+        """As `read`, and what time it was at Letta: its clock and ours may differ."""
+        options: Any = {"params": query}
+
+        async def ask() -> tuple[T, datetime]:
+            response: httpx.Response = await member.get(path, cast_to=httpx.Response, options=options)
+            date = response.headers.get("date")
+            return parse(response.json()), parsedate_to_datetime(date) if date else datetime.now(UTC)
+
+        return await self.repeatable(ask)
+
+
+def row(*fields: str) -> Callable[[Any], dict[str, Any]]:
+    """Parses an object that has these fields."""
+
+    def parse(answer: Any) -> dict[str, Any]:
+        if not isinstance(answer, dict):
+            raise TypeError("not an object")
+        for field in fields:
+            answer[field]
+        return answer
+
+    return parse
+
+
+def rows(*fields: str) -> Callable[[Any], list[dict[str, Any]]]:
+    """Parses a list of objects that have these fields."""
+    parse_row = row(*fields)
+
+    def parse(answer: Any) -> list[dict[str, Any]]:
+        if not isinstance(answer, list):
+            raise TypeError("not a list")
+        return [parse_row(one) for one in answer]
+
+    return parse
+
+
+async def _refuse_pages(response: httpx.Response) -> None:
+    """Raises httpx.RemoteProtocolError for a success that is neither JSON nor a stream of events: a page from a gateway
+    in between, which the SDK would hand on as text."""
+    kind = response.headers.get("Content-Type", "")
+    if response.is_success and response.status_code != httpx.codes.NO_CONTENT and not kind.startswith(_ANSWERS):
+        raise httpx.RemoteProtocolError(f"an answer of the type {kind[:50]!r}", request=response.request)
 
 
 async def get_json(client: AsyncLetta, path: str, query: Mapping[str, str | int] | None = None) -> Any:
@@ -106,7 +162,9 @@ async def patch_json(client: AsyncLetta, path: str, body: Mapping[str, object]) 
 
 
 async def classified(call: Callable[[], Awaitable[T]]) -> T:
-    """Make the SDK's errors ours. Raises ServiceError where Letta is at fault, RefusedError where the request is."""
+    """Make the SDK's errors ours. Raises ServiceError where Letta is at fault, RefusedError where the request is.
+
+    What `call` cannot read of an answer is Letta's fault, or that of a gateway in between."""
     try:
         return await call()
     except APIConnectionError as error:
@@ -116,6 +174,12 @@ async def classified(call: Callable[[], Awaitable[T]]) -> T:
         if error.status_code in (401, 403):
             log.error("letta.password_refused", status=error.status_code)  # noqa: TRY400 - no traceback needed
         if is_service_fault(error):
-            raise ServiceError(f"Letta answered {error.status_code}") from error
+            retry_after = retry_after_in(error.response.headers)
+            raise ServiceError(
+                f"Letta answered {error.status_code}", retry_after=retry_after, answered=error.status_code == 500
+            ) from error
         log.info("letta.refused", status=error.status_code, method=error.request.method, path=error.request.url.path)
         raise RefusedError(error) from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        log.warning("letta.answer_unreadable", reason=type(error).__name__)
+        raise ServiceError("Letta answered with something that cannot be read") from error

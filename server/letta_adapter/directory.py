@@ -7,9 +7,10 @@ of the user's provisioning claim may call these.
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+from letta_client import AsyncLetta
 from pydantic import SecretStr
 
-from server.letta_adapter.client import LettaClient, patch_json, post_json
+from server.letta_adapter.client import LettaClient, patch_json, post_json, rows
 from server.letta_adapter.errors import RefusedError
 from server.letta_adapter.template import AGENT_TYPE, PROVIDER, TOOLS, follows, memory_blocks, model_config
 from server.ports import AgentTemplate
@@ -25,13 +26,11 @@ class LettaDirectory:
 
     async def create_organization(self, user_id: str) -> str:
         """Not repeatable: Letta's organizations are not unique by name. Raises PlatformError(letta_unavailable)."""
-        admin = self._client.as_admin()
-        made = await self._client.once(lambda: post_json(admin, "/v1/admin/orgs/", {"name": user_id}))
-        return str(made["id"])
+        return await self._make(self._client.as_admin(), "/v1/admin/orgs/", {"name": user_id})
 
     async def find_organization(self, user_id: str) -> str | None:
         """See the port. Letta lists organizations by page and looks none up by name."""
-        async for organization in self._all("/v1/admin/orgs/"):
+        async for organization in self._all("/v1/admin/orgs/", "name"):
             if organization["name"] == user_id:
                 return str(organization["id"])
         return None
@@ -40,12 +39,11 @@ class LettaDirectory:
         """The organization's member, made if there is none. `search=False` where there cannot be one yet: the search
         goes through all members of all organizations."""
         if search:
-            async for member in self._all("/v1/admin/users/"):
+            async for member in self._all("/v1/admin/users/", "organization_id"):
                 if member["organization_id"] == organization_id:
                     return str(member["id"])
         body = {"name": user_id, "organization_id": organization_id}
-        made = await self._client.once(lambda: post_json(self._client.as_admin(), "/v1/admin/users/", body))
-        return str(made["id"])
+        return await self._make(self._client.as_admin(), "/v1/admin/users/", body)
 
     async def ensure_tools(self, member_id: str) -> None:
         """Letta's own tools, which a new organization lacks."""
@@ -71,16 +69,13 @@ class LettaDirectory:
         """See the port. What an existing agent remembers is never touched."""
         agents = self._client.as_member(member_id).agents
         tag = f"user:{user_id}"
-        found = await self._client.repeatable(
-            lambda: agents.list(tags=[tag], match_all_tags=True, include=["agent.tools"], order="asc", limit=1)
-        )
-        if found.items:
-            agent = found.items[0]
-            if not follows(template, agent):
-                await self._bring_up_to_date(member_id, agent.id, template)
-            return agent.id
-        made = await self._client.once(
-            lambda: agents.create(
+
+        async def find() -> tuple[str, bool] | None:
+            page = await agents.list(tags=[tag], match_all_tags=True, include=["agent.tools"], order="asc", limit=1)
+            return (page.items[0].id, follows(template, page.items[0])) if page.items else None
+
+        async def make() -> str:
+            made = await agents.create(
                 name=f"agent-{user_id}",
                 agent_type=AGENT_TYPE,
                 tags=[tag],
@@ -89,40 +84,62 @@ class LettaDirectory:
                 include_base_tools=False,
                 llm_config=model_config(template),
             )
-        )
-        return made.id
+            return made.id
+
+        found = await self._client.repeatable(find)
+        if found is None:
+            return await self._client.once(make)
+        agent_id, up_to_date = found
+        if not up_to_date:
+            await self._bring_up_to_date(member_id, agent_id, template)
+        return agent_id
 
     async def ensure_conversation(self, member_id: str, agent_id: str) -> str:
         """The agent's first conversation, made if there is none."""
         conversations = self._client.as_member(member_id).conversations
-        found = await self._client.repeatable(lambda: conversations.list(agent_id=agent_id, order="asc", limit=1))
-        if found:
-            return found[0].id
-        return (await self._client.once(lambda: conversations.create(agent_id=agent_id))).id
+
+        async def find() -> str | None:
+            found = await conversations.list(agent_id=agent_id, order="asc", limit=1)
+            return found[0].id if found else None
+
+        async def make() -> str:
+            return (await conversations.create(agent_id=agent_id)).id
+
+        if (found := await self._client.repeatable(find)) is not None:
+            return found
+        return await self._client.once(make)
 
     async def _provider(self, member_id: str) -> str | None:
-        found = await self._client.read(self._client.as_member(member_id), "/v1/providers/", name=PROVIDER)
+        found = await self._client.read(self._client.as_member(member_id), "/v1/providers/", rows("id"), name=PROVIDER)
         return str(found[0]["id"]) if found else None
 
     async def _make_provider(self, member_id: str, connection: dict[str, str]) -> str:
-        member = self._client.as_member(member_id)
         body = {"name": PROVIDER, "provider_type": "openai", **connection}
-        made = await self._client.once(lambda: post_json(member, "/v1/providers/", body))
-        return str(made["id"])
+        return await self._make(self._client.as_member(member_id), "/v1/providers/", body)
+
+    async def _make(self, client: AsyncLetta, path: str, body: dict[str, str]) -> str:
+        """Create something, once. Its id."""
+
+        async def make() -> str:
+            return str((await post_json(client, path, body))["id"])
+
+        return await self._client.once(make)
 
     async def _bring_up_to_date(self, member_id: str, agent_id: str, template: AgentTemplate) -> None:
         member = self._client.as_member(member_id)
-        tools = await self._client.repeatable(lambda: member.tools.list(names=list(TOOLS), limit=len(TOOLS)))
+
+        async def find_tools() -> list[str]:
+            return [tool.id for tool in (await member.tools.list(names=list(TOOLS), limit=len(TOOLS))).items]
+
+        tool_ids = await self._client.repeatable(find_tools)
         await self._client.repeatable(
-            lambda: member.agents.update(
-                agent_id, llm_config=model_config(template), tool_ids=[tool.id for tool in tools.items]
-            )
+            lambda: member.agents.update(agent_id, llm_config=model_config(template), tool_ids=tool_ids)
         )
 
-    async def _all(self, path: str) -> AsyncIterator[dict[str, Any]]:
-        """Every row of an administrative list, oldest first."""
+    async def _all(self, path: str, *fields: str) -> AsyncIterator[dict[str, Any]]:
+        """Every row of an administrative list, oldest first, with its `id` and these fields."""
         after: dict[str, str | int] = {}
-        while page := await self._client.read(self._client.as_admin(), path, limit=_PAGE, **after):
+        while page := await self._client.read(self._client.as_admin(), path, rows("id", *fields), limit=_PAGE, **after):
             for row in page:
                 yield row
             after = {"after": page[-1]["id"]}

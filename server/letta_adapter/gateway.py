@@ -7,17 +7,26 @@ released after the last event; without `otid`, since Letta shares those between 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 import httpx
 import structlog
 from letta_client import APIConnectionError, APIStatusError
 
-from server.letta_adapter.client import LettaClient
+from server.letta_adapter.client import LettaClient, row, rows
 from server.letta_adapter.errors import RefusedError, busy_run, is_service_fault, model_error, was_never_sent
 from server.letta_adapter.memory import recompile
-from server.letta_adapter.stream import Chunk, StreamParser, edits_memory, end_of, returned, text_of, usage_of
+from server.letta_adapter.stream import (
+    Chunk,
+    StreamParser,
+    edits_memory,
+    end_of,
+    returned,
+    text_of,
+    unless_blank,
+    usage_of,
+)
 from server.letta_adapter.transport import BODY, BROKEN
 from server.ports import (
     AgentBusyError,
@@ -37,16 +46,21 @@ from server.ports import (
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus, Usage
+from server.resilience import retry_after_in
 
 log = structlog.get_logger(__name__)
 
 _PAGE: Final = 100
+_ANSWERING: Final = (TextDelta, ReasoningDelta, ToolCalled)
+_RECORD: Final = ("id", "status", "created_at")
 _RECOMPILE_SECONDS: Final = 5.0
 _ENDED: Final[dict[TurnStatus, Literal["completed", "failed", "cancelled"]]] = {
     TurnStatus.COMPLETED: "completed",
     TurnStatus.FAILED: "failed",
     TurnStatus.CANCELLED: "cancelled",
 }
+_SAME_IN_OTID: Final = 34
+"""Characters of a message's id (a UUID) that an `otid` made from it begins with; the rest counts the parts."""
 _GATEWAY_LOST: Final = (502, 504)
 """A proxy before Letta lost the answer: the request may have arrived."""
 
@@ -93,32 +107,38 @@ class LettaGateway:
         record = await self._record(agent, run_id)
         return None if record is None else _run(record)
 
-    async def runs_since(self, agent: AgentHandle, moment: datetime) -> list[Run]:
-        """See the port. By Letta's clock; the newest 100 at most."""
+    async def runs_within(self, agent: AgentHandle, seconds: float) -> list[Run]:
+        """See the port. The newest 100 at most."""
         member = self._client.as_member(agent.member_id)
-        records = await self._client.read(
-            member, "/v1/runs/", conversation_id=agent.conversation_id, order="desc", limit=_PAGE
+        records, now = await self._client.read_dated(
+            member, "/v1/runs/", rows(*_RECORD), conversation_id=agent.conversation_id, order="desc", limit=_PAGE
         )
-        return [run for run in map(_run, reversed(records)) if run.created_at >= moment]
+        since = now - timedelta(seconds=seconds)
+        return [_run(record) for record in reversed(records) if datetime.fromisoformat(record["created_at"]) >= since]
 
     async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
-        """See the port. Of a failed or cancelled run Letta keeps no text. A run that still goes on has no end yet."""
+        """See the port. Of a failed or cancelled run Letta keeps no text. A run that still goes on has no end yet.
+
+        A run's messages begin with those it was sent."""
         member = self._client.as_member(agent.member_id)
         record = await self._record(agent, run_id)
         if record is None:
             raise PlatformError(ErrorCode.NOT_FOUND)
-        events: list[AgentEvent] = [RunStarted(run_id)]
+        messages: list[Chunk] = []
         after: dict[str, str | int] = {}
-        while page := await self._client.read(member, f"/v1/runs/{run_id}/messages", limit=_PAGE, order="asc", **after):
-            events.extend(event for message in page for event in _recorded(message))
+        path, fields = f"/v1/runs/{run_id}/messages", rows("id", "message_type")
+        while page := await self._client.read(member, path, fields, limit=_PAGE, order="asc", **after):
+            messages += page
             after = {"after": page[-1]["id"]}
+        said = messages[_number_sent(messages) :]
+        events: list[AgentEvent] = [RunStarted(run_id), *(event for message in said for event in _recorded(message))]
         if any(isinstance(event, ToolReturned) and edits_memory(event) for event in events):
             await self._recompile(agent)
-        steps = await self._client.read(member, f"/v1/runs/{run_id}/steps", limit=_PAGE)
+        steps = await self._client.read(member, f"/v1/runs/{run_id}/steps", rows(), limit=_PAGE)
         if usage := _sum(steps):
             events.append(UsageReported(usage))
         if (end := _end(record)) is not None:
-            events.append(end)
+            events.append(unless_blank(end, blank=not any(isinstance(event, _ANSWERING) for event in events)))
         return events
 
     async def _events(self, agent: AgentHandle, response: httpx.Response) -> AsyncGenerator[AgentEvent, None]:
@@ -149,7 +169,7 @@ class LettaGateway:
     async def _record(self, agent: AgentHandle, run_id: str) -> Chunk | None:
         member = self._client.as_member(agent.member_id)
         try:
-            record: Chunk = await self._client.read(member, f"/v1/runs/{run_id}")
+            record: Chunk = await self._client.read(member, f"/v1/runs/{run_id}", row(*_RECORD))
         except RefusedError as refusal:
             if refusal.status in (400, 404):
                 return None
@@ -170,11 +190,11 @@ class LettaGateway:
                 raise PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=breaker.cooldown) from error
             raise StreamBrokenError("no answer to the message") from error
         except APIStatusError as error:
-            answered = not is_service_fault(error)
+            answered = None if error.status_code == 500 else not is_service_fault(error)
             raise _unsent(error, breaker.cooldown) from error
         finally:
             if answered is None:
-                breaker.abandoned()
+                breaker.undecided()
             elif answered:
                 breaker.succeeded()
             else:
@@ -189,7 +209,8 @@ def _unsent(error: APIStatusError, cooldown: float) -> Exception:
     if error.status_code in _GATEWAY_LOST:
         return StreamBrokenError(f"no answer to the message: {error.status_code}")
     if is_service_fault(error):
-        return PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=cooldown)
+        retry_after = retry_after_in(error.response.headers)
+        return PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=retry_after or cooldown)
     refusal = RefusedError(error)
     log.warning("letta.message_refused", status=refusal.status, detail=refusal.detail)
     if refusal.status == 404:
@@ -202,7 +223,7 @@ def _run(record: Chunk) -> Run:
     status: Literal["running", "completed", "failed", "cancelled"] = "running"
     if end is not None:
         status = _ENDED[end.status]
-    return Run(record["id"], status, datetime.fromisoformat(record["created_at"]))
+    return Run(record["id"], status)
 
 
 def _end(record: Chunk) -> RunEnded | None:
@@ -217,6 +238,17 @@ def _end(record: Chunk) -> RunEnded | None:
     elif reported:
         error = model_error(None, str(reported))
     return end_of(stop_reason or ("end_turn" if status == "completed" else status), error)
+
+
+def _number_sent(messages: Sequence[Chunk]) -> int:
+    """How many of a run's messages it was sent: all up to the last user message of ours, so also a reply it was
+    reminded of. What Letta itself writes in a user's name (a summary, say) has an `otid` made from its id."""
+    return max((place for place, message in enumerate(messages, 1) if _is_sent(message)), default=0)
+
+
+def _is_sent(message: Chunk) -> bool:
+    made_by_letta = str(message["id"]).removeprefix("message-")[:_SAME_IN_OTID]
+    return message["message_type"] == "user_message" and (message.get("otid") or "")[:_SAME_IN_OTID] != made_by_letta
 
 
 def _recorded(message: Chunk) -> list[AgentEvent]:

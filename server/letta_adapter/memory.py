@@ -1,12 +1,21 @@
 """What an agent remembers: its blocks, its archive, and how full its context window is."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from server.letta_adapter.client import LettaClient
+from server.letta_adapter.client import LettaClient, row, rows
 from server.ports import AgentHandle, ContextWindow, MemoryBlock, Passage, PassagePage
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+
+_COUNTED: Final = (
+    "num_tokens_core_memory",
+    "num_tokens_functions_definitions",
+    "num_tokens_messages",
+    "num_tokens_summary_memory",
+    "context_window_size_current",
+    "context_window_size_max",
+)
 
 
 class LettaMemory:
@@ -18,8 +27,9 @@ class LettaMemory:
     async def blocks(self, agent: AgentHandle) -> list[MemoryBlock]:
         """Sorted by label. Letta does not say when a block was changed."""
         member = self._client.as_member(agent.member_id)
-        rows = await self._client.read(member, f"/v1/agents/{agent.agent_id}/core-memory/blocks", limit=100)
-        return sorted(map(_block, rows), key=lambda block: block.label)
+        path = f"/v1/agents/{agent.agent_id}/core-memory/blocks"
+        found = await self._client.read(member, path, rows("label", "value", "limit"), limit=100)
+        return sorted(map(_block, found), key=lambda block: block.label)
 
     async def update_block(self, agent: AgentHandle, label: str, value: str) -> MemoryBlock:
         """See the port. Letta itself lets a block be written beyond its limit, so the limit is checked here."""
@@ -29,9 +39,13 @@ class LettaMemory:
         if len(value) > block.limit:
             raise PlatformError(ErrorCode.TOO_LARGE, f"This memory block holds at most {block.limit:,} characters.")
         blocks = self._client.as_member(agent.member_id).agents.blocks
-        changed = await self._client.repeatable(lambda: blocks.update(label, agent_id=agent.agent_id, value=value))
+
+        async def update() -> MemoryBlock:
+            return _block((await blocks.update(label, agent_id=agent.agent_id, value=value)).model_dump())
+
+        changed = await self._client.repeatable(update)
         await recompile(self._client, agent)
-        return _block(changed.model_dump())
+        return changed
 
     async def passages(self, agent: AgentHandle, query: str | None, limit: int, before: str | None) -> PassagePage:
         """See the port. `query` is looked for literally: the archive has no embeddings."""
@@ -39,14 +53,15 @@ class LettaMemory:
         cursor = {"before": before} if before else {}
         member = self._client.as_member(agent.member_id)
         path = f"/v1/agents/{agent.agent_id}/archival-memory"
-        rows = await self._client.read(member, path, limit=limit + 1, ascending="false", **search, **cursor)
-        return PassagePage(tuple(map(_passage, rows[:limit])), has_more=len(rows) > limit)
+        page = rows("id", "text")
+        found = await self._client.read(member, path, page, limit=limit + 1, ascending="false", **search, **cursor)
+        return PassagePage(tuple(map(_passage, found[:limit])), has_more=len(found) > limit)
 
     async def context(self, agent: AgentHandle) -> ContextWindow:
         """See the port. The parts add up to `used`: `system` takes what is neither block, tool nor message."""
         member = self._client.as_member(agent.member_id)
         path = f"/v1/agents/{agent.agent_id}/context"
-        seen: dict[str, int] = await self._client.read(member, path, conversation_id=agent.conversation_id)
+        seen = await self._client.read(member, path, row(*_COUNTED), conversation_id=agent.conversation_id)
         blocks = seen["num_tokens_core_memory"]
         tools = seen["num_tokens_functions_definitions"] + seen.get("num_tokens_tool_usage_rules", 0)
         messages = seen["num_tokens_messages"] + seen["num_tokens_summary_memory"]

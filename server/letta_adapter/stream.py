@@ -40,6 +40,14 @@ def end_of(stop_reason: str | None, error: TurnError | None) -> RunEnded:
     return RunEnded(TurnStatus.FAILED, error or stop_error(stop_reason))
 
 
+def unless_blank(end: RunEnded, *, blank: bool) -> RunEnded:
+    """A run that completed without a word, a thought or a tool got no answer from its model: Letta takes a page of HTML
+    from the model's gateway for one."""
+    if blank and end.status is TurnStatus.COMPLETED:
+        return RunEnded(TurnStatus.FAILED, model_error("llm_empty_response", None))
+    return end
+
+
 def text_of(content: object) -> str:
     """The text of a message's content: a string, or a list of parts of which the text parts count."""
     if isinstance(content, str):
@@ -104,7 +112,7 @@ class StreamParser:
     `edited_memory` tells whether the run has changed a memory block so far.
     """
 
-    __slots__ = ("_call", "_error", "_rest", "_run_id", "_stop_reason", "edited_memory")
+    __slots__ = ("_blank", "_call", "_error", "_rest", "_run_id", "_stop_reason", "edited_memory")
 
     def __init__(self) -> None:
         self.edited_memory = False
@@ -113,6 +121,7 @@ class StreamParser:
         self._call: _PendingCall | None = None
         self._stop_reason: str | None = None
         self._error: TurnError | None = None
+        self._blank = True
 
     def feed(self, data: bytes) -> list[AgentEvent]:
         """The events that `data` completes, in order. Raises StreamBrokenError when a line is not what Letta sends."""
@@ -123,8 +132,8 @@ class StreamParser:
             if line.startswith(b"data: {"):
                 try:
                     self._take(orjson.loads(line[6:]), events)
-                except orjson.JSONDecodeError as cause:
-                    raise StreamBrokenError("a line of the stream is not JSON") from cause
+                except (ValueError, TypeError, LookupError, AttributeError) as cause:
+                    raise StreamBrokenError("a line of the stream is not an event of Letta's") from cause
             elif line.startswith(b"event: cancelled"):
                 self._stop_reason = "cancelled"
         return events
@@ -135,7 +144,8 @@ class StreamParser:
         self._flush_call(events)
         if self._stop_reason is None and self._error is None:
             raise StreamBrokenError("the stream ended before its run did")
-        events.append(end_of(self._stop_reason, self._error))
+        end = end_of(self._stop_reason, self._error)
+        events.append(unless_blank(end, blank=self._blank))
         return events
 
     def _take(self, chunk: Chunk, events: list[AgentEvent]) -> None:
@@ -149,6 +159,7 @@ class StreamParser:
             content = chunk.get("content")
             text = content if type(content) is str else text_of(content)
             if text:
+                self._blank = False
                 events.append(TextDelta(chunk["id"], text))
         elif kind != "ping":
             self._take_other(kind, chunk, events)
@@ -161,6 +172,7 @@ class StreamParser:
         match kind:
             case "reasoning_message":
                 if text := chunk.get("reasoning"):
+                    self._blank = False
                     events.append(ReasoningDelta(text))
             case "tool_return_message":
                 result = returned(chunk)
@@ -187,5 +199,6 @@ class StreamParser:
 
     def _flush_call(self, events: list[AgentEvent]) -> None:
         if self._call is not None:
+            self._blank = False
             events.append(self._call.event())
             self._call = None

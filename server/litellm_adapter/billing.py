@@ -83,7 +83,10 @@ class LiteLLMBilling:
         answer = await self._client.get("/model/info")
         if not answer.ok:
             raise _refused("price list", answer)
-        return answer.body.get("data") or []
+        listed = answer.body.get("data")
+        if not isinstance(listed, list):  # a gateway's answer, say: that nothing is listed is another thing
+            raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
+        return listed
 
     async def _user(self, user_id: str) -> Mapping[str, Any] | None:
         answer = await self._client.get("/user/info", {"user_id": user_id})

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.resilience import Guard, ServiceError
+from server.resilience import Guard, ServiceError, retry_after_in
 
 log = structlog.get_logger(__name__)
 
@@ -53,11 +53,11 @@ class LiteLLMClient:
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
         """Read, repeated when LiteLLM does not answer. Raises PlatformError(litellm_unavailable)."""
-        return await self._guard.repeatable(lambda: self._send("GET", path, query=query), deadline=DEADLINE_SECONDS)
+        return await self._guard.repeatable(lambda: self._asked("GET", path, query=query), deadline=DEADLINE_SECONDS)
 
     async def post(self, path: str, body: Mapping[str, object]) -> Answer:
         """An idempotent write, repeated likewise. Raises PlatformError(litellm_unavailable)."""
-        return await self._guard.repeatable(lambda: self._send("POST", path, body=body), deadline=DEADLINE_SECONDS)
+        return await self._guard.repeatable(lambda: self._asked("POST", path, body=body), deadline=DEADLINE_SECONDS)
 
     async def accepts_key(self) -> bool:
         """Whether the master key is LiteLLM's. Raises ServiceError, TimeoutError."""
@@ -71,6 +71,13 @@ class LiteLLMClient:
         """One GET outside guard and breaker, for probes. Raises ServiceError, TimeoutError, PlatformError."""
         async with asyncio.timeout(deadline):
             return await self._send("GET", path, authorized=authorized)
+
+    async def _asked(self, method: Literal["GET", "POST"], path: str, **content: Any) -> Answer:
+        """What succeeds is answered with an object: anything else comes from a gateway in between."""
+        answer = await self._send(method, path, **content)
+        if answer.ok and not isinstance(answer.body, dict):
+            raise ServiceError(f"LiteLLM answered {answer.status} at {path} with something that is no object")
+        return answer
 
     async def _send(
         self,
@@ -91,21 +98,22 @@ class LiteLLMClient:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 allow_redirects=False,
             ) as response:
-                status, text = response.status, await response.text()
+                status, body_sent = response.status, await response.read()
+                retry_after = retry_after_in(response.headers)
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as cause:
             raise ServiceError(f"LiteLLM did not answer: {type(cause).__name__}") from cause
-        return _judge(path, status, text)
+        if status >= 500 or status == 429:
+            raise ServiceError(f"LiteLLM answered {status} at {path}", retry_after=retry_after, answered=status == 500)
+        return _judge(path, status, body_sent)
 
 
-def _judge(path: str, status: int, text: str) -> Answer:
+def _judge(path: str, status: int, sent: bytes) -> Answer:
     """Tell the service's faults (raised) from what it says about the request (returned)."""
-    if status >= 500 or status == 429:
-        raise ServiceError(f"LiteLLM answered {status} at {path}")
     if status in (401, 403):
         log.error("litellm.master_key_refused", path=path, status=status)
         raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE, "The model gateway does not accept this server's key.")
     try:
-        body = json.loads(text, parse_float=Decimal)
+        body = json.loads(sent, parse_float=Decimal)
     except ValueError as cause:
         raise ServiceError(f"LiteLLM answered {status} at {path} with something that is not JSON") from cause
     return Answer(status, body)

@@ -82,7 +82,6 @@ class Run:
 
     id: str
     status: Literal["running", "completed", "failed", "cancelled"]
-    created_at: datetime
 
 
 class AgentBusyError(Exception):
@@ -119,8 +118,8 @@ class AgentGateway(Protocol):
         """One run; None where the service no longer knows it."""
         ...
 
-    async def runs_since(self, agent: AgentHandle, moment: datetime) -> list[Run]:
-        """The conversation's runs created at or after `moment`, oldest first."""
+    async def runs_within(self, agent: AgentHandle, seconds: float) -> list[Run]:
+        """The conversation's runs created within the last so many seconds by its service's own clock, oldest first."""
         ...
 
     async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:

@@ -61,12 +61,25 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A session taken over: its lease, the turn that was left running, and those that wait, in order."""
+    """A session taken over: its lease, the turn that was left running, and those that wait, in order.
+
+    `running_for`: seconds, by the database's clock, since the running one was started.
+    """
 
     lease: Lease
     running: Turn | None
     forgotten: tuple[Forgotten, ...]
     queued: tuple[Turn, ...]
+    running_for: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedWork:
+    """What the rows of one's own session ask for: the turns that wait, and the running one that is to be cancelled."""
+
+    user_id: str
+    waiting: frozenset[str]
+    cancelled: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +122,15 @@ class SessionStore(Protocol):
         """Heartbeat every session of this owner in one call. Returns user id → fence of those still held."""
         ...
 
-    async def release(self, lease: Lease) -> None:
-        """Give the session up, so that another owner need not wait for the lease to expire."""
+    async def owned_work(self, owner: str) -> list[OwnedWork]:
+        """Sessions of this owner with turns that wait, or a running turn that was asked to stop."""
+        ...
+
+    async def release(self, lease: Lease, *, unless_open: bool = False) -> bool:
+        """Give the session up, so that another owner need not wait for the lease to expire.
+
+        False: it is kept, because turns are open and `unless_open` was asked for.
+        """
         ...
 
     async def unowned_work(self, limit: int) -> list[str]:

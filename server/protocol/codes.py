@@ -30,6 +30,7 @@ class ErrorCode(StrEnum):
     LITELLM_UNAVAILABLE = "litellm_unavailable"
     SUPABASE_UNAVAILABLE = "supabase_unavailable"
     AGENT_UNAVAILABLE = "agent_unavailable"
+    EVENTS_UNAVAILABLE = "events_unavailable"
     OVERLOADED = "overloaded"
     DRAINING = "draining"
     TURN_TIMEOUT = "turn_timeout"
@@ -83,6 +84,9 @@ ERRORS: Final[dict[ErrorCode, ErrorRule]] = {
     ),
     ErrorCode.AGENT_UNAVAILABLE: ErrorRule(
         503, True, "Agent unavailable", "Your agent is not ready yet. Try again shortly."
+    ),
+    ErrorCode.EVENTS_UNAVAILABLE: ErrorRule(
+        503, True, "Events unavailable", "This conversation is open on another server that cannot be heard right now."
     ),
     ErrorCode.OVERLOADED: ErrorRule(503, True, "Overloaded", "Too many turns are waiting. Try again shortly."),
     ErrorCode.DRAINING: ErrorRule(503, True, "Draining", "This server is shutting down. Reconnect."),

@@ -75,7 +75,8 @@ class AttemptServices:
 class Attempt:
     """Runs once. `stop()` asks it to end early and keep what was said.
 
-    `may_send` is False while the lease may have run out: somebody else could be sending the same message.
+    `may_send` is False while the lease may have run out: somebody else could be sending the same message. `spent` is
+    how many seconds ago an attempt that is taken over was started by its last owner.
     """
 
     def __init__(
@@ -87,13 +88,14 @@ class Attempt:
         forgotten: Sequence[Forgotten],
         *,
         may_send: Callable[[], bool] = lambda: True,
-        taken_over: bool = False,
+        spent: float | None = None,
     ) -> None:
         self._services = services
         self._lease = lease
         self._forgotten = tuple(forgotten)
         self._may_send = may_send
-        self._taken_over = taken_over
+        self._taken_over = taken_over = spent is not None
+        self._spent = spent or 0.0
         self._stop = asyncio.Event()
         self._deadline = asyncio.timeout(None)
         self._timed_out = False
@@ -101,14 +103,22 @@ class Attempt:
         self._sent = taken_over
         self._streamed_here = not taken_over
         self._storing: asyncio.Task[None] | None = None
-        self._runs = Runs(services.store, services.gateway, services.pauses, turn)
+        begun = asyncio.get_running_loop().time() - self._spent
+        age = lambda: asyncio.get_running_loop().time() - begun  # noqa: E731
+        self._runs = Runs(services.store, services.gateway, services.pauses, turn, age)
         self.turn = turn
-        self.reply = Reply(events, turn.id, turn.attempt, services.limits.event_text_bytes, run_id=turn.run_id)
+        limit = services.limits.event_text_bytes
+        said = events.reply(turn.id, turn.attempt)
+        self.reply = Reply(events, turn.id, turn.attempt, limit, run_id=turn.run_id, said=said)
 
     def stop(self) -> None:
         """The user asked for the end: the text freezes now, the run is cancelled by `run`."""
         self._freeze()
         self._stop.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stop.is_set()
 
     def _freeze(self) -> None:
         """Show no more than was shown. What a run said to the owner before us is still owed to the user."""
@@ -143,12 +153,9 @@ class Attempt:
             self._timed_out = True
 
     def _time_left(self) -> float:
-        begun = self.turn.started_at
-        if begun is None or not self._taken_over:
-            return self._services.limits.turn_seconds
-        spent = (self._services.now() - begun).total_seconds()
+        left = self._services.limits.turn_seconds - self._spent
         # An attempt taken over late still gets the time to look at its run and read its reply.
-        return max(self._services.limits.turn_seconds - spent, self._services.pauses.orphan)
+        return max(left, self._services.pauses.orphan) if self._taken_over else left
 
     # -- following the run ---------------------------------------------------------------------------------------
 
@@ -161,6 +168,8 @@ class Attempt:
             if run_id is not None:
                 await self._recover(self._agent, run_id)
                 return
+            if not self.reply.blank:
+                raise RunLostError  # it was sent, and even answered: never a second time
         for _ in range(_BUSY_ATTEMPTS):
             if self._stop.is_set() or self._deadline.expired():
                 return

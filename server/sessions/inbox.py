@@ -31,13 +31,13 @@ class Inbox:
     def is_busy(self) -> bool:
         return self._actor is not None
 
-    async def do(self, command: Callable[[], Awaitable[T]]) -> T:
+    async def do(self, command: Callable[[], Awaitable[T]], *, always: bool = False) -> T:
         """Carry out the command after those before it. Raises what it raises, PlatformError(draining) if cut short,
-        PlatformError(rate_limited) where too many wait already."""
+        PlatformError(rate_limited) where too many wait already, unless it is `always` taken."""
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._commands is None:
             self._commands = deque()
-        if len(self._commands) >= _MOST_COMMANDS:
+        if len(self._commands) >= _MOST_COMMANDS and not always:
             raise PlatformError(ErrorCode.RATE_LIMITED, retry_after=1.0)
         self._commands.append((command, answer))
         if self._actor is None:

@@ -3,7 +3,9 @@
 The live stream and a recovered run go through the same fold, so that both give the same text.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import InitVar, dataclass, field
+from typing import Any
 
 from server.ports import (
     AgentEvent,
@@ -19,11 +21,22 @@ from server.protocol.shapes import Usage
 from server.sessions.log import EventLog
 
 _PARAGRAPH = "\n\n"
+_BYTES_PER_CHARACTER = 4
 
 
 def clip(text: str, limit: int) -> str:
     """At most `limit` bytes of UTF-8, cut between characters."""
     return text.encode(errors="replace")[:limit].decode(errors="ignore")
+
+
+def pieces(text: str, limit: int) -> Iterator[str]:
+    """The text in parts of at most `limit` bytes of UTF-8."""
+    if len(text) * _BYTES_PER_CHARACTER <= limit or len(text.encode()) <= limit:
+        yield text
+        return
+    characters = limit // _BYTES_PER_CHARACTER
+    for start in range(0, len(text), characters):
+        yield text[start : start + characters]
 
 
 def storable(text: str) -> str:
@@ -67,12 +80,18 @@ class Reply:
     usage: Usage | None = None
     ended: RunEnded | None = None
     run_id: str | None = None
+    said: InitVar[str] = ""
+    """What an earlier owner of the attempt has shown of it."""
     frozen: bool = False
     blank: bool = True
     """Nothing of the run was seen yet: it neither said nor did anything."""
     _parts: list[str] = field(default_factory=list)
     _paragraphs: _Paragraphs = field(default_factory=_Paragraphs)
     _kept_back: list[str] = field(default_factory=list)
+
+    def __post_init__(self, said: str) -> None:
+        if said:
+            self._parts, self.blank = [said], False
 
     @property
     def text(self) -> str:
@@ -123,8 +142,8 @@ class Reply:
         if recorded.startswith(shown):
             self._show(recorded[len(shown) :])
         elif recorded:
-            # The record contradicts the stream: the terminal message, which is authoritative, carries the record.
             self._parts, self._kept_back = [recorded], []
+            self.log.correct(self.turn_id, self.attempt, recorded)
 
     def release_text(self) -> None:
         """Show what was kept back: the run had completed before the request to stop reached it."""
@@ -140,9 +159,10 @@ class Reply:
             self._kept_back.append(text)
             return
         self._parts.append(text)
-        self.log.append("message.delta", self.turn_id, self.attempt, text=text)
+        for piece in pieces(text, self.event_bytes):
+            self.log.append("message.delta", self.turn_id, self.attempt, text=piece)
 
-    def _append(self, type_: str, **fields: str) -> None:
+    def _append(self, type_: str, **fields: Any) -> None:
         self.blank = False
         if not self.frozen:
             self.log.append(type_, self.turn_id, self.attempt, **fields)

@@ -4,7 +4,6 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -15,7 +14,8 @@ from server.protocol.shapes import Turn
 from server.sessions.patience import patiently
 
 T = TypeVar("T")
-_CLOCK_SKEW = timedelta(seconds=2)
+_SLACK_SECONDS = 5.0
+"""An attempt is a little older than we count, and services tell the time in whole seconds."""
 
 
 class RunLostError(Exception):
@@ -43,7 +43,11 @@ class Runs:
     A service that is away is asked again, for as long as the attempt has time: what was said there is paid for.
     """
 
-    def __init__(self, store: SessionStore, gateway: AgentGateway, pauses: Pauses, turn: Turn) -> None:
+    def __init__(
+        self, store: SessionStore, gateway: AgentGateway, pauses: Pauses, turn: Turn, age: Callable[[], float]
+    ) -> None:
+        """`age`: seconds since the attempt was started. No clock is compared with another: any of them may be wrong."""
+        self._age = age
         self._store = store
         self._gateway = gateway
         self._pauses = pauses
@@ -85,8 +89,7 @@ class Runs:
 
     async def _begun_since(self, agent: AgentHandle) -> list[str]:
         """Runs that began since this attempt was started and belong to no other turn."""
-        since = (self._turn.started_at or self._turn.created_at) - _CLOCK_SKEW
-        found = await self._answered(partial(self._gateway.runs_since, agent, since))
+        found = await self._answered(partial(self._gateway.runs_within, agent, self._age() + _SLACK_SECONDS))
         return [run.id for run in found if await self._may_be_this(run)]
 
     async def _may_be_this(self, run: Run) -> bool:

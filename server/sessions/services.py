@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from server.sessions.admission import Admission
 from server.sessions.attempt import AttemptServices
+from server.sessions.placement import Placement
 
 if TYPE_CHECKING:
     from server.sessions.session import Session
@@ -20,10 +21,12 @@ class SessionServices:
     """
 
     attempts: AttemptServices
+    placement: Placement
     admission: Admission
     owner: str
     is_current: Callable[[], bool]
     may_start: Callable[[], bool]
+    is_draining: Callable[[], bool]
     spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
     forget: "Callable[[Session], None]"
     look_after: Callable[[str], None]

@@ -1,11 +1,13 @@
 """What a session and those who use it show each other: connections to it, where it stands, what became of a request."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import orjson
 
 from server.protocol.codes import CloseCode
 from server.protocol.cursors import EventCursor
-from server.protocol.shapes import Json, Message, Turn
+from server.protocol.shapes import Json, Turn
 
 
 class Connection(Protocol):
@@ -20,29 +22,73 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunningTurn:
-    """The turn that runs, with what its reply says so far."""
+    """The turn that runs. `user_message` as on the wire."""
 
     turn_id: str
-    text: str
     attempt: int
-    user_message: Message
+    user_message: Json
 
-    def wire(self) -> Json:
-        return {
-            "turn_id": self.turn_id,
-            "text": self.text,
-            "attempt": self.attempt,
-            "user_message": self.user_message.wire(),
-        }
+    @classmethod
+    def of(cls, turn: Turn) -> "RunningTurn":
+        return cls(turn.id, turn.attempt, turn.user_message.wire())
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is open, as connections were told up to some event: the running turn, and those that wait, in order."""
+
+    running: RunningTurn | None = None
+    waiting: tuple[Json, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.running is not None or bool(self.waiting)
+
+    @property
+    def waiting_ids(self) -> frozenset[str]:
+        return frozenset(turn["id"] for turn in self.waiting)
+
+    def encode(self) -> bytes:
+        return orjson.dumps(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "View":
+        """What `encode` wrote; nothing open for b""."""
+        if not data:
+            return NOTHING_OPEN
+        fields: dict[str, Any] = orjson.loads(data)
+        running = fields["running"]
+        return cls(None if running is None else RunningTurn(**running), tuple(fields["waiting"]))
+
+
+NOTHING_OPEN = View()
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Where a session stands at `cursor`: the running turn, and the waiting ones."""
+    """Where a session stands at `cursor`: what is open, and what the running turn's reply says so far."""
 
     cursor: EventCursor
-    turn: RunningTurn | None
-    queued: tuple[Turn, ...]
+    running: RunningTurn | None
+    text: str
+    queued: tuple[Json, ...]
+
+    def of(self, turn: Turn) -> "Snapshot":
+        """What this shows of one turn's attempt."""
+        running = self.running
+        if running is not None and (running.turn_id, running.attempt) != (turn.id, turn.attempt):
+            running = None
+        return replace(self, running=running, queued=tuple(one for one in self.queued if one["id"] == turn.id))
+
+    def turn(self) -> Json | None:
+        """The running turn as the `ready` frame shows it."""
+        if self.running is None:
+            return None
+        return {
+            "turn_id": self.running.turn_id,
+            "text": self.text,
+            "attempt": self.running.attempt,
+            "user_message": self.running.user_message,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from supabase_auth import AsyncGoTrueClient
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.resilience import Breaker, Guard, ServiceError
+from server.resilience import Breaker, Guard, ServiceError, retry_after_in
 
 CALL_SECONDS = 5.0
 """The deadline of one attempt. Our functions take milliseconds: a longer wait means that something is down."""
@@ -24,8 +24,11 @@ CALL_SECONDS = 5.0
 KEEPALIVE_SECONDS = 4.0
 """Below the 5 s after which Node (Supabase Lite) closes an idle connection."""
 
-UNAVAILABLE_CODES = frozenset({"PGRST000", "PGRST001", "PGRST002", "PGRST003", "429"})
-"""PostgREST without its database, and a gateway that limits us."""
+UNAVAILABLE_CODES = frozenset({"", "PGRST000", "PGRST001", "PGRST002", "PGRST003"})
+"""PostgREST without its database, and a gateway in between, which knows none of its codes."""
+
+TURNED_AWAY = frozenset({429, 502, 503, 504})
+"""HTTP statuses of a service, or of a gateway in between, that may say when to come back."""
 
 UNAVAILABLE_CLASSES = ("08", "40", "53", "55", "57", "58", "XX")
 """SQLSTATE classes of a database that cannot right now: connection, rollback, resources, locks, operator, system."""
@@ -52,6 +55,13 @@ async def _drop_key_as_bearer(request: httpx.Request) -> None:
         del request.headers["authorization"]
 
 
+async def _heed_retry_after(response: httpx.Response) -> None:
+    """The SDK's errors of PostgREST carry no headers: take it from the response. Raises ServiceError."""
+    if response.status_code in TURNED_AWAY and "/rest/v1/" in response.request.url.path:
+        retry_after = retry_after_in(response.headers)
+        raise ServiceError(f"Supabase cannot answer now ({response.status_code})", retry_after=retry_after)
+
+
 @contextlib.asynccontextmanager
 async def service_faults() -> AsyncIterator[None]:
     """Turn what the connection and PostgREST report into ServiceError, PlatformError or SupabaseError."""
@@ -69,7 +79,7 @@ def _is_unavailable(code: str, message: str) -> bool:
     """Whether the service is at fault. `SUP` is Supabase Lite's code for whatever it knows no other for."""
     if code == "SUP":
         return " violates " not in message
-    gateway_error = len(code) == 3 and code >= "500"
+    gateway_error = len(code) == 3 and code.isdigit()  # the HTTP status, where the body is not PostgREST's
     return gateway_error or code in UNAVAILABLE_CODES or code.startswith(UNAVAILABLE_CLASSES)
 
 
@@ -95,7 +105,7 @@ class SupabaseClient:
         self.http = httpx.AsyncClient(
             timeout=httpx.Timeout(10.0, connect=3.0),
             limits=httpx.Limits(max_connections=50, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_SECONDS),
-            event_hooks={"request": [_drop_key_as_bearer]},
+            event_hooks={"request": [_drop_key_as_bearer], "response": [_heed_retry_after]},
         )
         self._anon_key = anon_key.get_secret_value()
         self._service = AsyncClient(self.url, service_key.get_secret_value(), self._options())
@@ -106,15 +116,20 @@ class SupabaseClient:
             auto_refresh_token=False, persist_session=False, httpx_client=self.http, postgrest_client_retry=False
         )
 
-    async def call(self, function: str, /, *, repeat: bool = True, **parameters: object) -> Any:
+    async def call(self, function: str, /, *, repeat: bool = True, vital: bool = False, **parameters: object) -> Any:
         """Call one of our SQL functions as the service role; parameters are named without their `p_`.
 
         Raises PlatformError(supabase_unavailable | invalid_request). `repeat` is for functions that may be called again
-        when an answer was lost.
+        when an answer was lost; `vital` for those that are asked also while Supabase is taken to be away.
         """
         named = {f"p_{name}": value for name, value in parameters.items()}
-        bounded = self.guard.repeatable if repeat else self.guard.once
-        return await bounded(lambda: self._execute(self._service.rpc(function, named)), deadline=CALL_SECONDS)
+
+        async def ask() -> Any:
+            return await self._execute(self._service.rpc(function, named))
+
+        if not repeat:
+            return await self.guard.once(ask, deadline=CALL_SECONDS)
+        return await self.guard.repeatable(ask, deadline=CALL_SECONDS, vital=vital)
 
     async def read(self, token: SecretStr, query: Callable[[AsyncPostgrestClient], Query]) -> list[dict[str, Any]]:
         """Read rows with a user's access token, so that row level security judges.
@@ -140,7 +155,10 @@ class SupabaseClient:
 
     async def _execute(self, query: Query) -> Any:
         async with service_faults():
-            return (await query.execute()).data
+            data = (await query.execute()).data
+        if isinstance(data, str):  # none of our functions returns text: the SDK hands on what is no JSON
+            raise ServiceError("Supabase answered with something that cannot be read")
+        return data
 
     def visitor(self) -> AsyncGoTrueClient:
         """A client of Auth for one sign-up, sign-in or refresh, to be thrown away afterwards, never closed.
@@ -156,15 +174,16 @@ class SupabaseClient:
         )
 
     async def fetch(self, path: str, *, headers: dict[str, str] | None = None, deadline: float = 5.0) -> httpx.Response:
-        """GET `path` with the anon key. Raises PlatformError(supabase_unavailable) for 5xx and broken connections."""
+        """GET `path` with the anon key. Raises PlatformError(supabase_unavailable) for 5xx, 429 and no answer."""
 
         async def get() -> httpx.Response:
             async with service_faults():
                 response = await self.http.get(
                     f"{self.url}{path}", headers={"apikey": self._anon_key} | (headers or {})
                 )
-            if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-                raise ServiceError(f"Supabase answered {response.status_code}")
+            if response.status_code >= 500 or response.status_code in TURNED_AWAY:
+                retry_after = retry_after_in(response.headers)
+                raise ServiceError(f"Supabase answered {response.status_code}", retry_after=retry_after)
             return response
 
         return await self.guard.repeatable(get, deadline=deadline)

@@ -12,14 +12,14 @@ from supabase_auth.types import AuthResponse, Session
 from server.ports import Principal, TokenPair
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import FieldError, PlatformError
-from server.resilience import ServiceError
+from server.resilience import ServiceError, retry_after_in
 from server.supabase_adapter.client import SupabaseClient, SupabaseError, service_faults
 
 SECONDS: Final = 10.0
 """The deadline of one call. Auth hashes passwords with bcrypt and may send an e-mail before it answers."""
 
 RATE_LIMIT_SECONDS: Final = 60.0
-"""When to come back after 429; Auth does not say."""
+"""When to come back after 429, where Auth does not say."""
 
 EXISTS: Final = frozenset({"user_already_exists", "email_exists"})
 SESSION_GONE: Final = frozenset({401, 403, 404})
@@ -70,7 +70,11 @@ class SupabaseIdentity:
             answer = await self._once(lambda: self._sign_up(credentials))
         except _AddressExistsError:
             return None
-        return None if answer.session is None else self._pair(answer.session)
+        if answer.session is not None:
+            return self._pair(answer.session)
+        if answer.user is None:
+            raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+        return None
 
     async def _sign_up(self, credentials: Any) -> AuthResponse:
         """Of two sign-ups of one address at once, Auth answers the loser 500, and the truth when it is asked again."""
@@ -121,6 +125,8 @@ class SupabaseIdentity:
                     return await call()
             except AuthError as cause:
                 raise _translated(cause) from None
+            except (ValueError, TypeError, LookupError, AttributeError) as cause:  # the SDK could not read the answer
+                raise ServiceError("Supabase Auth answered with something that cannot be read") from cause
 
         return await self._client.guard.once(translated, deadline=SECONDS)
 
@@ -160,8 +166,14 @@ def _translated(error: AuthError) -> Exception:
     code = str(error.code or "")
     if code in EXISTS:
         return _AddressExistsError()
+    answer = getattr(error.__cause__, "response", None)
+    retry_after = None if answer is None else retry_after_in(answer.headers)
     if status == 0 or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        return ServiceError(f"Supabase Auth cannot answer now ({code or status})")
+        return ServiceError(
+            f"Supabase Auth cannot answer now ({code or status})", retry_after=retry_after, answered=status == 500
+        )
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        return PlatformError(ErrorCode.RATE_LIMITED, retry_after=retry_after or RATE_LIMIT_SECONDS)
     return _refusal(code, status, error.message)
 
 
@@ -171,8 +183,6 @@ def _refusal(code: str, status: int, sentence: str) -> Exception:
     if code in MEANINGS:
         meaning, ours = MEANINGS[code]
         return PlatformError(meaning, ours, errors=ADDRESS if code.startswith("email_address") else ())
-    if status == httpx.codes.TOO_MANY_REQUESTS:
-        return PlatformError(ErrorCode.RATE_LIMITED, retry_after=RATE_LIMIT_SECONDS)
     if status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
         return PlatformError(ErrorCode.INVALID_REQUEST, sentence)
     return SupabaseError(f"Supabase Auth refused the request ({status} {code or 'no code'}): {sentence}")

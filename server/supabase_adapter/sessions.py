@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from server.ports import Accepted, Claim, Lease, NewTurn, Started, TurnEnd
+from server.ports import Accepted, Claim, Lease, NewTurn, OwnedWork, Started, TurnEnd
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Turn, wire_money
@@ -34,14 +34,21 @@ class SupabaseSessionStore:
             running=turn_or_none(answer["running"]),
             forgotten=forgotten_of(answer["forgotten"]),
             queued=turns_of(answer["queued"]),
+            running_for=float(answer["running_for"]),
         )
 
     async def renew(self, owner: str) -> dict[str, int]:
-        held: dict[str, int] = await self._client.call("renew_sessions", owner=owner)
+        """See the port. Vital: some users' calls that fail must not cost all others their sessions."""
+        held: dict[str, int] = await self._client.call("renew_sessions", vital=True, owner=owner)
         return held
 
-    async def release(self, lease: Lease) -> None:
-        await self._client.call("release_session", **_lease(lease))
+    async def owned_work(self, owner: str) -> list[OwnedWork]:
+        rows = await self._client.call("owned_work", owner=owner)
+        return [OwnedWork(row["user_id"], frozenset(row["waiting"]), row["cancelled"]) for row in rows]
+
+    async def release(self, lease: Lease, *, unless_open: bool = False) -> bool:
+        answer = await self._client.call("release_session", **_lease(lease), unless_open=unless_open)
+        return bool(answer["outcome"] != "open")
 
     async def unowned_work(self, limit: int) -> list[str]:
         users: list[str] = await self._client.call("unowned_work", limit=limit)

@@ -53,6 +53,8 @@ class PublishedKeys:
         self._keys: dict[str, jwt.PyJWK] | None = None
         self._fetched_at = 0.0
         self._tried_at = float("-inf")
+        self._outages = 0
+        self._failure: PlatformError | None = None
 
     async def all(self) -> dict[str, jwt.PyJWK]:
         """Key id → key, at most ten minutes old unless the endpoint is away. Empty for projects with a shared secret.
@@ -74,13 +76,18 @@ class PublishedKeys:
         return keys.get(key_id)
 
     async def _fetch(self) -> None:
+        outages = self._outages
         async with self._lock:
+            if self._keys is None and self._failure is not None and self._outages > outages:
+                # Of the fetch that was waited for: one outage is waited for once.
+                raise PlatformError(self._failure.code, retry_after=self._failure.retry_after) from self._failure
             if self._keys is not None and self._clock() - self._tried_at < REFETCH_SECONDS:
                 return
             self._tried_at = self._clock()
             try:
-                self._keys = await self._published()
-            except PlatformError:
+                self._keys, self._failure = await self._published(), None
+            except PlatformError as error:
+                self._failure, self._outages = error, self._outages + 1
                 if self._keys is None:
                     raise
                 log.warning("jwks.fetch_failed", keys=len(self._keys))

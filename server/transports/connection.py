@@ -36,10 +36,9 @@ from server.protocol.frames import (
 )
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
-from server.sessions.hub import SessionHub
+from server.sessions.hub import Attachment, SessionHub
 from server.sessions.log import LogTrimmedError, Subscription
-from server.sessions.session import Session
-from server.transports.outlet import Outlet, greeting
+from server.transports.outlet import Outlet, greeting, new_beginning
 
 log = structlog.get_logger(__name__)
 
@@ -95,10 +94,11 @@ class WebSocketConnection(Outlet):
     async def serve(self, after: EventCursor | None, transport: asyncio.Transport | None) -> None:
         """Join the session and carry frames both ways. Raises RefusedConnectionError, PlatformError if it cannot."""
         self._transport = transport
-        session, subscription = await self._join(after)
+        attachment = await self._join(after)
+        session, subscription = attachment.session, attachment.subscription
         self._watch_expiry()
         self._schedule_ping()
-        self._writer = asyncio.create_task(self._write(subscription))
+        self._writer = asyncio.create_task(self._write(attachment))
         try:
             while await self._handle(await self._socket.receive()):
                 pass
@@ -109,11 +109,11 @@ class WebSocketConnection(Outlet):
                     timer.cancel()
             await self._finish_writer(self._writer)
 
-    async def _join(self, after: EventCursor | None) -> tuple[Session, Subscription]:
+    async def _join(self, after: EventCursor | None) -> Attachment:
         attachment = await self._hub.attach(self._principal.user_id, self, after)
         self.subscription = attachment.subscription
         self._answers.append(greeting(attachment, self._principal.user_id, self._limits))
-        return attachment.session, attachment.subscription
+        return attachment
 
     def close(self, code: CloseCode) -> None:
         """The goodbye is the writer's; a writer that is stuck on a full socket is interrupted, then cut off."""
@@ -127,9 +127,9 @@ class WebSocketConnection(Outlet):
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    async def _write(self, subscription: Subscription) -> None:
+    async def _write(self, attachment: Attachment) -> None:
         try:
-            await self._pump(subscription)
+            await self._pump(attachment)
             if self.closing is not SLOW_CONSUMER:
                 await self._send_answers()  # why it ends, above all
         except asyncio.CancelledError:
@@ -143,15 +143,18 @@ class WebSocketConnection(Outlet):
         if self.closing is not None:
             await close_socket(self._socket, self.closing)
 
-    async def _pump(self, subscription: Subscription) -> None:
+    async def _pump(self, attachment: Attachment) -> None:
         """Send what there is, then wait. No variable here holds what was sent: most sockets wait most of the time."""
+        subscription = attachment.subscription
         while self.closing is None:
+            if subscription.is_lost:
+                self._answers.append(new_beginning(attachment, self._principal.user_id, self._limits))
             if self._answers:
                 await self._send_answers()
             if self._ping_due:
                 self._ping_due = False
                 await self._socket.ping()
-            if subscription.has_more:
+            if subscription.has_more and not subscription.is_lost:
                 await self._send_events(subscription)
             if not (self._answers or self._ping_due or subscription.has_more) and self.closing is None:
                 await self.woken()

@@ -5,8 +5,10 @@ import asyncio
 from server.protocol.codes import SLOW_CONSUMER, CloseCode
 from server.protocol.frames import ready_frame
 from server.protocol.limits import Limits
+from server.protocol.shapes import Turn
 from server.sessions.hub import Attachment
 from server.sessions.log import Subscription
+from server.sessions.views import Snapshot
 
 
 class Outlet:
@@ -39,14 +41,25 @@ class Outlet:
         return self._waiter
 
 
-def greeting(attachment: Attachment, user_id: str, limits: Limits) -> bytes:
-    """The `ready` frame of a connection that has just joined its session."""
-    snapshot = attachment.snapshot
+def greeting(attachment: Attachment, user_id: str, limits: Limits, only: Turn | None = None) -> bytes:
+    """The `ready` frame of a connection that has just joined its session; of `only` this turn, if it is given."""
+    snapshot = attachment.snapshot if only is None else attachment.snapshot.of(only)
+    return _ready(attachment.subscription, snapshot, attachment.resumed, user_id, limits)
+
+
+def new_beginning(attachment: Attachment, user_id: str, limits: Limits, only: Turn | None = None) -> bytes:
+    """The `ready` frame of a connection whose log began anew. It reads on from where this frame tells it stands."""
+    attachment.subscription.restart()
+    snapshot = attachment.session.snapshot()
+    return _ready(attachment.subscription, snapshot if only is None else snapshot.of(only), False, user_id, limits)
+
+
+def _ready(subscription: Subscription, snapshot: Snapshot, resumed: bool, user_id: str, limits: Limits) -> bytes:
     return ready_frame(
-        cursor=attachment.subscription.cursor,
-        resumed=attachment.resumed,
+        cursor=subscription.cursor,
+        resumed=resumed,
         user_id=user_id,
         limits=limits,
-        turn=snapshot.turn.wire() if snapshot.turn else None,
-        queued=[turn.wire() for turn in snapshot.queued],
+        turn=snapshot.turn(),
+        queued=list(snapshot.queued),
     )

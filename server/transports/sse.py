@@ -5,10 +5,10 @@ so a browser resumes by Last-Event-ID.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import orjson
 from aiohttp import web
@@ -23,8 +23,7 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
 from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub
 from server.sessions.log import TERMINAL, Frame, LogTrimmedError
-from server.sessions.views import Snapshot
-from server.transports.outlet import Outlet, greeting
+from server.transports.outlet import Outlet, greeting, new_beginning
 
 
 class EventStreams:
@@ -45,7 +44,7 @@ class EventStreams:
         async with self._joined(stream, principal, after) as attachment, stream.open(request) as response:
             stream.end_after(self._seconds_left(principal))
             await response.write(_event("ready", greeting(attachment, principal.user_id, self._limits)))
-            await stream.relay(attachment, None)
+            await stream.relay(attachment, principal.user_id, None, _never)
         return response
 
     async def stream_turn(self, request: web.Request, principal: Principal, new: NewTurn) -> web.StreamResponse:
@@ -53,7 +52,7 @@ class EventStreams:
 
         A repeated message finds its turn under way, and what was said of it perhaps no longer kept: `ready` tells it.
         """
-        stream = EventStream(self._limits)
+        stream, user_id = EventStream(self._limits), principal.user_id
         async with self._joined(stream, principal, None) as attachment:
             accepted = await self._hub.send(new)
             headers = {"Location": f"/api/v1/chat/turns/{accepted.turn.id}"}
@@ -63,9 +62,9 @@ class EventStreams:
                     await response.write(_event(accepted.turn.terminal_event, terminal_frame(accepted.turn)))
                     return response
                 if accepted.duplicate:
-                    shown = replace(attachment, snapshot=_only(accepted.turn, attachment.snapshot))
-                    await response.write(_event("ready", greeting(shown, principal.user_id, self._limits)))
-                await stream.relay(attachment, accepted.turn)
+                    await response.write(_event("ready", greeting(attachment, user_id, self._limits, accepted.turn)))
+                ended = partial(self._hub.ended, user_id, accepted.turn.id)
+                await stream.relay(attachment, user_id, accepted.turn, ended)
         return response
 
     def _seconds_left(self, principal: Principal) -> float:
@@ -150,12 +149,23 @@ class EventStream(Outlet):
                 if timer is not None:
                     timer.cancel()
 
-    async def relay(self, attachment: Attachment, turn: Turn | None) -> None:
-        """Write events until the stream is closed or, given a turn, until the end of its attempt."""
+    async def relay(
+        self, attachment: Attachment, user_id: str, turn: Turn | None, ended: Callable[[], Awaitable[Turn | None]]
+    ) -> None:
+        """Write events until the stream is closed or, given a turn, until the end of its attempt.
+
+        `ended` is that turn once it has ended: where the log began anew, the event that told so may be lost.
+        """
         subscription, response = attachment.subscription, self.response
         assert response is not None
-        epoch = subscription.cursor.epoch
         while self.closing is None:
+            if subscription.is_lost:
+                await response.write(_event("ready", new_beginning(attachment, user_id, self._limits, turn)))
+                if turn is not None and (over := await ended()) is not None:
+                    await response.write(_event(over.terminal_event, terminal_frame(over)))
+                    return
+                continue
+            epoch = subscription.epoch
             try:
                 frames = subscription.take()
             except LogTrimmedError:
@@ -171,15 +181,11 @@ class EventStream(Outlet):
         await response.write(_reconnect(self.closing))
 
 
+async def _never() -> None:
+    """No single turn is waited for."""
+
+
 _LONG_ENOUGH = CloseCode(1012, "reconnect", True, "The stream is renewed before a proxy cuts it.")
-
-
-def _only(turn: Turn, snapshot: Snapshot) -> Snapshot:
-    """What a snapshot shows of one turn's attempt."""
-    running = snapshot.turn
-    if running is not None and (running.turn_id, running.attempt) != (turn.id, turn.attempt):
-        running = None
-    return replace(snapshot, turn=running, queued=tuple(other for other in snapshot.queued if other.id == turn.id))
 
 
 def _belongs(frame: Frame, turn: Turn) -> bool:

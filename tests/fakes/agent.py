@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from types import TracebackType
 from typing import Literal, Self
@@ -147,7 +147,7 @@ class FakeRun:
 
     @property
     def record(self) -> Run:
-        return Run(self.id, self.status, self.created_at)
+        return Run(self.id, self.status)
 
     async def read(self) -> AsyncGenerator[AgentEvent, None]:
         """The events as a connected reader gets them."""
@@ -280,12 +280,13 @@ class FakeAgentGateway:
         run = self._known.get(run_id)
         return run.record if run is not None and run.agent.member_id == agent.member_id else None
 
-    async def runs_since(self, agent: AgentHandle, moment: datetime) -> list[Run]:
+    async def runs_within(self, agent: AgentHandle, seconds: float) -> list[Run]:
         self._must_answer()
+        since = self.now() - timedelta(seconds=seconds)
         return [
             run.record
             for run in self._known.values()
-            if run.agent.conversation_id == agent.conversation_id and run.created_at >= moment
+            if run.agent.conversation_id == agent.conversation_id and run.created_at >= since
         ]
 
     async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from server.ports import Accepted, Claim, FencedError, Lease, NewTurn, Started, TurnEnd
+from server.ports import Accepted, Claim, FencedError, Lease, NewTurn, OwnedWork, Started, TurnEnd
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, Message, Turn, TurnStatus
@@ -45,7 +45,12 @@ class FakeSessionStore:
             running=self.database.shown(running) if running else None,
             forgotten=self.database.forgotten(running.turn) if running else (),
             queued=tuple(map(self.database.shown, self.database.waiting(user_id))),
+            running_for=self._running_for(running),
         )
+
+    def _running_for(self, running: TurnRow | None) -> float:
+        begun = running.turn.started_at if running else None
+        return 0.0 if begun is None else (self.database.clock() - begun).total_seconds()
 
     def _take(self, user_id: str, owner: str) -> Lease | None:
         """Take a session that is free or whose lease is over, or renew one's own. None: it is another's."""
@@ -75,13 +80,30 @@ class FakeSessionStore:
             row.heartbeat_at = self.database.clock()
         return {user_id: row.fence for user_id, row in held.items()}
 
-    async def release(self, lease: Lease) -> None:
-        await self._apply("release", lambda: self._release(lease))
+    async def owned_work(self, owner: str) -> list[OwnedWork]:
+        return await self._apply("owned_work", lambda: self._owned_work(owner))
 
-    def _release(self, lease: Lease) -> None:
+    def _owned_work(self, owner: str) -> list[OwnedWork]:
+        found = []
+        for user_id in [user_id for user_id, session in self.database.sessions.items() if session.owner == owner]:
+            waiting = frozenset(row.turn.id for row in self.database.waiting(user_id))
+            running = self.database.running(user_id)
+            stopping = running is not None and running.turn.cancel_requested_at is not None
+            if waiting or stopping:
+                found.append(OwnedWork(user_id, waiting, running.turn.id if running and stopping else None))
+        return found
+
+    async def release(self, lease: Lease, *, unless_open: bool = False) -> bool:
+        return await self._apply("release", lambda: self._release(lease, unless_open))
+
+    def _release(self, lease: Lease, unless_open: bool) -> bool:
         session = self.database.sessions.get(lease.user_id)
-        if session is not None and (session.owner, session.fence) == (lease.owner, lease.fence):
-            session.owner = None
+        if session is None or (session.owner, session.fence) != (lease.owner, lease.fence):
+            return True
+        if unless_open and (self.database.running(lease.user_id) or self.database.waiting(lease.user_id)):
+            return False
+        session.owner = None
+        return True
 
     async def unowned_work(self, limit: int) -> list[str]:
         return await self._apply("unowned_work", lambda: self._unowned_work(limit))

@@ -8,7 +8,7 @@ from typing import Any, cast
 import aiohttp
 
 from server.keyring import KeyRing, fingerprint
-from server.letta_adapter.client import LettaClient
+from server.letta_adapter.client import LettaClient, rows
 from server.letta_adapter.directory import LettaDirectory
 from server.letta_adapter.template import agent_template
 from server.litellm_adapter.billing import LiteLLMBilling
@@ -122,7 +122,9 @@ class Lab:
             key_hashes=[key["token"] for key in user["keys"]],
             organizations=organizations,
             members=members,
-            providers=[row["id"] for row in await self.letta.read(member, "/v1/providers/", name="litellm")],
+            providers=[
+                row["id"] for row in await self.letta.read(member, "/v1/providers/", rows("id"), name="litellm")
+            ],
             agents=[agent.id for agent in agents],
             conversations=[conversation.id for conversation in conversations],
         )
@@ -133,7 +135,7 @@ class Lab:
     async def _rows(self, path: str, field: str, wanted: set[str]) -> list[str]:
         found: list[str] = []
         after: dict[str, str | int] = {}
-        while page := await self.letta.read(self.letta.as_admin(), path, limit=1000, **after):
+        while page := await self.letta.read(self.letta.as_admin(), path, rows("id"), limit=1000, **after):
             found += [row["id"] for row in page if row[field] in wanted]
             after = {"after": page[-1]["id"]}
         return found

@@ -79,11 +79,3 @@ async def test_elsewhere_the_demo_model_is_welcome_and_litellm_not_asked(
 ) -> None:
     await check_production(settings.model_copy(update={"environment": "development"}))
     assert litellm.asked == []
-
-
-async def test_redis_is_told_to_be_of_no_use_once(settings: Settings) -> None:
-    redis = {"agent_model": "gpt-5", "redis_url": SecretStr("redis://:secret@127.0.0.1/0")}
-    with capture_logs() as events:
-        await check_production(settings.model_copy(update=redis))
-    assert [event["event"] for event in events] == ["redis.not_used"]
-    assert "secret" not in str(events)

@@ -9,8 +9,9 @@ from server.ports import ModelPrice
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Usage
-from server.settlement import FRESH_SECONDS, RETRY_SECONDS, Pricing, estimate
+from server.settlement import FRESH_SECONDS, PATIENCE_SECONDS, RETRY_SECONDS, Pricing, estimate
 from tests.fakes.billing import GPT_4, FakeBilling
+from tests.virtual_time import virtual_time
 
 MINI = ModelPrice(Decimal("1.5E-7"), Decimal("6E-7"), Decimal("7.5E-8"))
 
@@ -86,3 +87,16 @@ async def test_without_a_price_a_turn_has_no_cost_and_does_not_fail() -> None:
     usage = Usage(prompt_tokens=5)
     assert await Pricing(FakeBilling(), "a-free-model").estimate(usage) is None
     assert await Pricing(FakeBilling(), "gpt-4").estimate(usage) == Decimal("0.00015")
+
+
+@virtual_time
+async def test_a_price_that_does_not_come_holds_up_no_turn() -> None:
+    async def never(_: str) -> None:
+        await asyncio.Event().wait()
+
+    clock = asyncio.get_running_loop().time
+    pricing = Pricing(FakeBilling(before=never), "gpt-4", clock)
+    began = clock()
+    costs = await asyncio.gather(*(pricing.estimate(Usage(prompt_tokens=5)) for _ in range(10)))
+    assert costs == [None] * 10
+    assert clock() - began == PATIENCE_SECONDS

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from server.ports import AgentHandle, ContextWindow
+from server.ports import AgentHandle, ContextWindow, MemoryBlock
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from tests.fakes.agent import Reply
 from tests.fakes.memory import FakeMemory
@@ -146,3 +148,25 @@ async def test_memory_is_503_when_letta_takes_longer_than_anybody_waits(
     monkeypatch.setattr(FakeMemory, "context", never)
     answer = await user.get(MEMORY)
     assert (answer.status, answer.code) == (503, "letta_unavailable")
+
+
+async def test_after_an_outage_one_look_at_the_memory_is_one_call_until_that_is_answered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The breaker lets one call through, which must not be cancelled because those beside it are refused."""
+    user = await world.user()
+    asked: list[str] = []
+
+    async def blocks(_memory: FakeMemory, _agent: AgentHandle) -> list[MemoryBlock]:
+        asked.append("blocks")
+        await asyncio.sleep(0)
+        raise PlatformError(ErrorCode.LETTA_UNAVAILABLE)
+
+    async def context(_memory: FakeMemory, _agent: AgentHandle) -> ContextWindow:
+        asked.append("context")
+        raise PlatformError(ErrorCode.LETTA_UNAVAILABLE)
+
+    monkeypatch.setattr(FakeMemory, "blocks", blocks)
+    monkeypatch.setattr(FakeMemory, "context", context)
+    assert (await user.get(MEMORY)).status == 503
+    assert asked == ["blocks"]

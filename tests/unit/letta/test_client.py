@@ -4,13 +4,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from server.letta_adapter.client import LettaClient, get_json
+from server.letta_adapter.client import LettaClient, get_json, row
+from server.letta_adapter.directory import LettaDirectory
 from server.letta_adapter.errors import RefusedError
+from server.letta_adapter.gateway import LettaGateway
+from server.letta_adapter.memory import LettaMemory
 from server.letta_adapter.probe import LettaInspection, LettaProbe, is_supported
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.resilience import ServiceError
-from tests.unit.letta.scripted import MEMBER, ScriptedLetta, says, says_by_method, scripted_letta
+from tests.unit.letta.scripted import AGENT, MEMBER, ScriptedLetta, says, says_by_method, scripted_letta
 
 World = tuple[ScriptedLetta, LettaClient]
 
@@ -44,7 +47,7 @@ async def test_a_refusal_tells_users_nothing_of_lettas_reasons(world: World) -> 
     letta, client = world
     letta.answer = says({"detail": "Agent not found for actor org-secret"}, status=404)
     with pytest.raises(RefusedError) as refused:
-        await client.read(client.as_member(MEMBER), "/v1/agents/x")
+        await client.read(client.as_member(MEMBER), "/v1/agents/x", row("id"))
     assert (refused.value.code, refused.value.status) == (ErrorCode.NOT_FOUND, 404)
     assert "org-secret" in refused.value.detail
     assert "org-secret" not in refused.value.message
@@ -55,7 +58,7 @@ async def test_lettas_own_faults_are_unavailability(world: World, status: int) -
     letta, client = world
     letta.answer = says({"detail": "…"}, status=status)
     with pytest.raises(PlatformError) as failed:
-        await client.read(client.as_member(MEMBER), "/v1/agents/x")
+        await client.read(client.as_member(MEMBER), "/v1/agents/x", row("id"))
     assert failed.value.code is ErrorCode.LETTA_UNAVAILABLE
     assert failed.value.retry_after
 
@@ -98,3 +101,17 @@ async def test_conversations_without_redis_are_noticed(world: World) -> None:
 )
 def test_only_one_series_of_letta_is_supported(version: str, supported: bool) -> None:
     assert is_supported(version) is supported
+
+
+@pytest.mark.parametrize("answer", [{}, [], None, "text"], ids=str)
+async def test_an_answer_of_another_shape_is_no_answer_of_lettas(world: World, answer: object) -> None:
+    letta, client = world
+    letta.answer = says(answer)
+    for call in (
+        lambda: LettaGateway(client).run(AGENT, "run-1"),
+        lambda: LettaDirectory(client).create_organization("user"),
+        lambda: LettaMemory(client).context(AGENT),
+    ):
+        with pytest.raises(PlatformError) as failed:
+            await call()
+        assert failed.value.code is ErrorCode.LETTA_UNAVAILABLE

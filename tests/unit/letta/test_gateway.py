@@ -9,9 +9,10 @@ from pydantic import SecretStr
 
 from server.letta_adapter.client import LettaClient, Patience
 from server.letta_adapter.gateway import LettaGateway
-from server.ports import AgentBusyError, AgentHandle, RunEnded, RunStarted, StreamBrokenError
+from server.ports import AgentBusyError, AgentHandle, RunEnded, RunStarted, StreamBrokenError, TextDelta
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.protocol.shapes import TurnStatus
 from server.resilience import Breaker
 from tests.unit.letta.scripted import AGENT, HELLO, MEMBER, ScriptedLetta, cut, recorded, says, scripted_letta, streams
 
@@ -207,7 +208,6 @@ async def test_a_run_whose_model_broke_off_is_failed_whatever_letta_calls_it(wor
     run = await LettaGateway(client).run(AGENT, "run-1")
     assert run is not None
     assert run.status == "failed"
-    assert run.created_at.utcoffset() is not None
 
 
 async def test_a_turn_goes_on_when_the_memory_cannot_be_shown_to_the_model(world: World) -> None:
@@ -221,3 +221,71 @@ async def test_a_turn_goes_on_when_the_memory_cannot_be_shown_to_the_model(world
     events = await send(client)
     assert isinstance(events[-1], RunEnded)
     assert [request.path.rsplit("/", 1)[-1] for request in letta.requests] == ["messages", "recompile"]
+
+
+def _message(number: int, kind: str, content: str, *, ours: bool = False) -> dict[str, object]:
+    """A run's message; Letta makes the otid of what it writes itself from the message's id."""
+    id_ = f"0000000{number}-0000-4000-8000-000000000000"
+    otid = "7c0a9111-9ef9-4489-8e03-97507d00f732" if ours else f"{id_[:-2]}80"
+    return {"id": f"message-{id_}", "message_type": kind, "content": content, "otid": otid}
+
+
+async def test_a_recorded_reply_does_not_begin_with_what_its_run_was_sent(world: World) -> None:
+    letta, client = world
+    run = {"id": "run-1", "status": "completed", "stop_reason": "end_turn", "created_at": "2026-01-02T03:04:05Z"}
+    messages = [
+        _message(1, "user_message", "the message before", ours=True),
+        _message(2, "assistant_message", "half a reply […] (interrupted)"),
+        _message(3, "user_message", "the message", ours=True),
+        _message(4, "assistant_message", "the reply"),
+        _message(5, "user_message", "a summary of Letta's"),
+    ]
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        pages: dict[str, object] = {"messages": [] if "after" in request.query else messages, "steps": []}
+        return web.json_response(pages.get(request.path.rsplit("/", 1)[-1], run))
+
+    letta.answer = answer
+    events = await LettaGateway(client).reply(AGENT, "run-1")
+    assert [event.text for event in events if isinstance(event, TextDelta)] == ["the reply"]
+    assert events[-1] == RunEnded(TurnStatus.COMPLETED)
+
+
+async def test_a_page_in_place_of_the_stream_leaves_open_whether_the_message_arrived(world: World) -> None:
+    letta, client = world
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(text="<html>All is well</html>", content_type="text/html")
+
+    letta.answer = answer
+    with pytest.raises(StreamBrokenError):
+        await send(client)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'data: {"message_type": "assistant_message", "content": "no id"}',
+        b'data: {"message_type": "tool_call_message", "tool_call": "no object"}',
+        b'data: {"message_type": "error_message", "detail": 5, "error_type": {}}',
+        b'data: {"message_type": "usage_statistics", ',
+        b"data: {\xff\xfe}",
+    ],
+)
+async def test_an_event_that_cannot_be_read_breaks_the_stream(world: World, line: bytes) -> None:
+    letta, client = world
+    letta.answer = streams(b'data: {"message_type": "ping", "run_id": "run-1"}\n\n', line + b"\n\n")
+    with pytest.raises(StreamBrokenError):
+        await send(client)
+
+
+async def test_a_message_that_is_limited_says_when_to_come_back(world: World) -> None:
+    letta, client = world
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=429, headers={"Retry-After": "37"})
+
+    letta.answer = answer
+    with pytest.raises(PlatformError) as refused:
+        await send(client)
+    assert (refused.value.code, refused.value.retry_after) == (ErrorCode.LETTA_UNAVAILABLE, 37)

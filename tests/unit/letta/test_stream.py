@@ -142,9 +142,18 @@ def test_text_around_tool_calls_belongs_to_messages_of_its_own() -> None:
     assert list(messages.values()) == ["let me save that 0 ", "let me save that 1 ", "all done now twice "]
 
 
-def test_an_empty_reply_is_a_completed_run() -> None:
+def test_an_empty_reply_is_no_answer_and_may_be_asked_for_again() -> None:
     events = parse(recorded("empty"))
     assert [type(event) for event in events] == [RunStarted, UsageReported, RunEnded]
+    error = end_of(events).error
+    assert error is not None
+    assert (end_of(events).status, error.code, error.retryable) == (TurnStatus.FAILED, ErrorCode.MODEL_ERROR, True)
+
+
+@pytest.mark.parametrize("name", ["tool", "parallel-calls"])
+def test_a_reply_of_tools_is_an_answer(name: str) -> None:
+    events = parse(recorded(name))
+    assert any(isinstance(event, ToolCalled) for event in events)
     assert end_of(events).status is TurnStatus.COMPLETED
 
 

@@ -12,9 +12,10 @@ from server.resilience import Breaker, Guard, ServiceError
 from tests.unit.litellm.scripted import ScriptedLiteLLM, connected, error
 
 UNAVAILABLE = ErrorCode.LITELLM_UNAVAILABLE
+FAULTS = [(500, {}), (503, "no database"), (429, {}), (200, "<html>not JSON</html>"), (200, "null"), (200, "[]")]
 
 
-@pytest.mark.parametrize("fault", [(500, {}), (503, "no database"), (429, {}), (200, "<html>not JSON</html>")])
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_that_passes_is_not_noticed(
     service: ScriptedLiteLLM, client: LiteLLMClient, fault: tuple[int, object]
 ) -> None:
@@ -22,7 +23,7 @@ async def test_a_fault_that_passes_is_not_noticed(
     assert (await client.get("/model/info")).body == {"data": []}
 
 
-@pytest.mark.parametrize("fault", [(500, {}), (503, "no database"), (429, {}), (200, "<html>not JSON</html>")])
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_that_stays_is_litellms(
     service: ScriptedLiteLLM, client: LiteLLMClient, fault: tuple[int, object]
 ) -> None:

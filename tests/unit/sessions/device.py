@@ -10,6 +10,7 @@ from server.protocol.codes import CloseCode
 from server.protocol.cursors import EventCursor
 from server.sessions.hub import Attachment, SessionHub
 from server.sessions.log import TERMINAL, Subscription
+from server.sessions.views import Snapshot
 
 Json = dict[str, Any]
 
@@ -37,12 +38,22 @@ class Device:
         self.attachment = attachment = await hub.attach(user_id, self, after)
         self._subscription = attachment.subscription
         if not attachment.resumed:
-            self._texts = {key: text for key, text in self._texts.items() if key in self.ends}
-            if (turn := attachment.snapshot.turn) is not None:
-                self._texts[turn.turn_id, turn.attempt] = turn.text
+            self._take(attachment.snapshot)
         if not self.dozing:
             self.read()
         return attachment
+
+    def _begin_anew(self) -> None:
+        """The log began anew: the server shows where it stands, as in the greeting of a new connection."""
+        assert self._subscription is not None
+        assert self.attachment is not None
+        self._subscription.restart()
+        self._take(self.attachment.session.snapshot())
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self._texts = {key: text for key, text in self._texts.items() if key in self.ends}
+        if (turn := snapshot.running) is not None:
+            self._texts[turn.turn_id, turn.attempt] = snapshot.text
 
     def leave(self) -> None:
         """Drop the connection."""
@@ -103,6 +114,8 @@ class Device:
     def read(self) -> None:
         """Take everything that waits."""
         assert self._subscription is not None
+        if self._subscription.is_lost:
+            self._begin_anew()
         before = self._subscription.seq
         for frame in self._subscription.take():
             event = orjson.loads(frame.data)

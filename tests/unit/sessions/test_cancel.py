@@ -68,7 +68,8 @@ async def test_a_waiting_turn_is_cancelled_at_once_and_at_no_charge() -> None:
         device = await process.device(user)
         first, second = await process.send(user, "one"), await process.send(user, "two")
         await process.cancel(user, second.turn.id)
-        assert device.ends[second.turn.id, 1]["type"] == "turn.cancelled"
+        assert (await device.until_end(second.turn.id))["type"] == "turn.cancelled"
+        assert (first.turn.id, 1) not in device.ends
         await device.until_end(first.turn.id)
         await asyncio.sleep(10)
         assert world.sends("two") == 0
@@ -123,7 +124,7 @@ async def test_a_cancel_that_comes_too_late_finds_the_turn_completed_and_whole()
         device = await process.device(user)
         turn = (await process.send(user, "count")).turn
         await device.until_text(turn.id, SPOKEN.text)
-        await process.cancel(user)
+        await process.cancel(user, turn.id)
         await device.until_end(turn.id)
         assert device.text(turn.id) == SPOKEN.text
         late = await process.cancel(user, turn.id)

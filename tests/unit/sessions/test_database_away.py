@@ -33,7 +33,7 @@ async def test_the_end_of_a_turn_waits_for_the_database_and_nothing_is_lost() ->
         process, user = await world.process(), world.user()
         device = await process.device(user)
         turn = (await process.send(user, "count")).turn
-        await device.until_text(turn.id, SPOKEN.text)
+        await device.until_text(turn.id, SPOKEN.words[0])
         world.database.before = _away()
         with pytest.raises(PlatformError) as refusal:
             await process.send(user, "another")
@@ -152,7 +152,8 @@ async def test_a_lease_that_ran_out_during_an_outage_is_lost_to_whoever_took_it(
     async with World() as world:
         first, user = await world.process("a"), world.user()
         device = await first.device(user)
-        await device.until_end((await first.send(user, "one")).turn.id)
+        world.gateway.plan(Reply(stuck=True))
+        await device.until_text((await first.send(user, "one")).turn.id, "Hello there.")
         first.boundary.freeze()
         await asyncio.sleep(13)
         second = await world.process("b")
@@ -160,6 +161,7 @@ async def test_a_lease_that_ran_out_during_an_outage_is_lost_to_whoever_took_it(
         first.boundary.thaw()
         await device.until(lambda: device.closed)
         other = await second.device(user)
+        await second.cancel(user)
         assert (await other.until_end(turn.id))["type"] == "turn.completed"
 
 

@@ -23,7 +23,8 @@ event_lists = st.lists(
 
 def _write(log: EventLog, written: list[Written]) -> None:
     for kind, turn_id, attempt, text in written:
-        log.append(kind, turn_id, attempt, **({"text": text} if kind.endswith("delta") else {}))
+        fields: dict[str, Any] = {"text": text} if kind.endswith("delta") else {}
+        log.append(kind, turn_id, attempt, **fields)
 
 
 def _read(frames: list[Frame]) -> list[dict[str, Any]]:

@@ -187,3 +187,17 @@ async def test_a_refusal_of_the_database_is_not_its_own_cause() -> None:
         with pytest.raises(PlatformError) as conflict:
             await process.send(user, "two", message_id="a")
         assert conflict.value.__cause__ is not conflict.value
+
+
+@virtual_time
+async def test_who_waits_for_an_end_hears_of_it_although_the_session_was_lost_meanwhile() -> None:
+    async with World(reply=Reply(words=("word ",) * 300, per_word=0.1)) as world:
+        process, user = await world.process("a"), world.user()
+        turn = (await process.send(user, "talk")).turn
+        waiting = asyncio.create_task(process.hub.wait_for_end(user, turn.id, 600))
+        await asyncio.sleep(1)
+        (await process.hub.session(user)).lost()
+        ended = await waiting
+        assert ended is not None
+        assert ended.status is TurnStatus.COMPLETED
+        assert asyncio.get_running_loop().time() < 1_200

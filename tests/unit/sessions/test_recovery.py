@@ -290,7 +290,7 @@ async def test_the_run_of_an_ended_turn_is_never_taken_for_the_next_one() -> Non
         world.gateway.plan(Reply.of("the first"), Reply.of("the second"))
         one, two = (await first.send(user, "one")).turn, (await first.send(user, "two")).turn
         world.agents.delay = 1.0
-        await device.until(lambda: device.events[-1]["type"] == "turn.started" and len(device.ends) == 1)
+        await device.until(lambda: device.types[-1:] == ["turn.started"] and len(device.ends) == 1)
         first.kill()
         device = await (await world.process("b")).device(user)
         await device.until_end(two.id)
@@ -315,13 +315,13 @@ async def test_a_recovery_outlives_a_database_that_is_away_for_a_moment() -> Non
         assert device.text(turn.id) == SPOKEN.text
 
 
-@pytest.mark.parametrize("operation", ["runs_since", "run", "reply"])
+@pytest.mark.parametrize("operation", ["runs_within", "run", "reply"])
 @virtual_time
 async def test_a_recovery_outlives_an_agent_service_that_is_away_for_a_moment(operation: str) -> None:
     async with World() as world:
         first, user = await world.process("a"), world.user()
         turn = (await first.send(user, "count")).turn
-        await _killed_after(first, 0.05 if operation == "runs_since" else 0.65)
+        await _killed_after(first, 0.05 if operation == "runs_within" else 0.65)
         world.database.turns[turn.id].turn = replace(world.turn(turn.id), run_id=None)
         second = await world.process("b")
         second.gateway.fail_once = operation

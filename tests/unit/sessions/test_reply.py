@@ -111,7 +111,7 @@ def test_a_frozen_reply_shows_no_more_and_releases_what_it_kept_back() -> None:
 def test_a_record_that_contradicts_the_stream_becomes_the_text() -> None:
     shown = Shown().feed(*_said("One "))
     shown.reply.complete_from([*_said("Another"), DONE])
-    assert (shown.reply.text, shown.text()) == ("Another", "One ")
+    assert (shown.reply.text, shown.log.reply("t1", 1)) == ("Another", "Another")
 
 
 def test_a_record_without_text_leaves_what_was_shown() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from contextvars import ContextVar
 from decimal import Decimal
 from itertools import count
 from types import TracebackType
@@ -17,10 +17,12 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy, Turn, Usage
 from server.sessions.attempt import AttemptServices
 from server.sessions.hub import Rhythm, SessionHub
+from server.sessions.placement import SharedPlacement
 from server.sessions.runs import Pauses
 from server.sessions.views import Cancelled
 from tests.fakes.agent import FakeAgentGateway, Reply
 from tests.fakes.database import MemoryDatabase
+from tests.fakes.relay import MemoryBroker, MemoryRelay
 from tests.fakes.store import FakeSessionStore
 from tests.unit.sessions.device import Device
 from tests.virtual_time import now
@@ -31,6 +33,8 @@ TOKENS = 110
 """What every completed reply of the fake agent reports, and so what a user is charged for each."""
 _PRICE = Decimal("0.0001")
 _LIMITS, _PAUSES, _RHYTHM = Limits(), Pauses(), Rhythm()
+SHARED: ContextVar[bool] = ContextVar("shared", default=False)
+"""Whether worlds have a broker, unless they are told."""
 
 
 class Boundary:
@@ -117,9 +121,9 @@ class ProcessGateway:
         await self._reach("run")
         return await self._gateway.run(agent, run_id)
 
-    async def runs_since(self, agent: AgentHandle, moment: datetime) -> list[Run]:
-        await self._reach("runs_since")
-        return await self._gateway.runs_since(agent, moment)
+    async def runs_within(self, agent: AgentHandle, seconds: float) -> list[Run]:
+        await self._reach("runs_within")
+        return await self._gateway.runs_within(agent, seconds)
 
     async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
         await self._reach("reply")
@@ -181,7 +185,10 @@ class Process:
             pauses=world.pauses,
             now=now,
         )
-        self.hub = SessionHub(services, world.rhythm, owner=name)
+        placement = None
+        if world.broker is not None:
+            placement = SharedPlacement(MemoryRelay(world.broker, self.boundary.cross), world.limits, now)
+        self.hub = SessionHub(services, placement, world.rhythm, owner=name)
         self._stop = asyncio.Event()
         self._running = asyncio.Event()
         self._life = asyncio.create_task(self._live(), name=f"process-{name}")
@@ -229,11 +236,21 @@ class Process:
 
 
 class World:
-    """Use as `async with World() as world:`."""
+    """Use as `async with World() as world:`. `shared`: the processes read each other's events through a broker.
+
+    Where a test does not say, it is played both ways, see conftest.py.
+    """
 
     def __init__(
-        self, *, limits: Limits = _LIMITS, pauses: Pauses = _PAUSES, rhythm: Rhythm = _RHYTHM, reply: Reply = SPOKEN
+        self,
+        *,
+        limits: Limits = _LIMITS,
+        pauses: Pauses = _PAUSES,
+        rhythm: Rhythm = _RHYTHM,
+        reply: Reply = SPOKEN,
+        shared: bool | None = None,
     ) -> None:
+        self.broker = MemoryBroker() if (SHARED.get() if shared is None else shared) else None
         self.limits = limits
         self.pauses = pauses
         self.rhythm = rhythm

@@ -52,6 +52,10 @@ async def test_reads_go_with_the_users_token_and_the_publishable_key(project: Pr
         (500, {"code": "40P01", "message": "deadlock detected"}),
         (502, "<html>Bad gateway</html>"),
         (522, "<html>Cloudflare</html>"),
+        (403, "<html>Not from here</html>"),
+        (500, {"message": "a gateway's words"}),
+        (401, {"message": "No API key found in request"}),
+        (200, "<html>All is well</html>"),
     ],
 )
 async def test_a_service_that_cannot_answer_is_asked_again_then_unavailable(

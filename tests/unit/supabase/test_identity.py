@@ -146,3 +146,13 @@ async def test_auth_behind_a_broken_gateway_is_unavailable(project: Project, ide
     with pytest.raises(PlatformError) as failure:
         await identity.sign_in("ann@example.com", PASSWORD)
     assert failure.value.code is ErrorCode.SUPABASE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("body", ["<html>All is well</html>", {}, [], {"access_token": "a.b.c"}])
+async def test_what_is_no_answer_of_auths_signs_nobody_up(
+    project: Project, identity: SupabaseIdentity, body: object
+) -> None:
+    project.answers[SIGN_UP] = (200, body)
+    with pytest.raises(PlatformError) as failure:
+        await identity.sign_up("ann@example.com", PASSWORD, None)
+    assert failure.value.code is ErrorCode.SUPABASE_UNAVAILABLE

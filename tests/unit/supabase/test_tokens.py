@@ -194,6 +194,16 @@ async def test_published_symmetric_keys_are_ignored(bench: Bench) -> None:
 # --- Fetching keys ---------------------------------------------------------------------------------------------------
 
 
+async def test_many_at_once_wait_for_one_outage_once(bench: Bench) -> None:
+    bench.project.answers[JWKS] = (503, "away")
+    token = FIRST.sign(bench.claims())
+    codes = await asyncio.gather(*(bench.refusal(token) for _ in range(6)))
+    assert codes == [ErrorCode.SUPABASE_UNAVAILABLE] * 6
+    assert bench.project.requests(JWKS) == 2  # one fetch and its repetition
+    bench.publish(FIRST)
+    assert await bench.verifier.verify(token)
+
+
 async def test_keys_are_fetched_once_for_many_at_once(bench: Bench) -> None:
     token = FIRST.sign(bench.claims())
     await asyncio.gather(*(bench.verifier.verify(token) for _ in range(20)))

@@ -1,0 +1,152 @@
+"""Owning a user's turns: the lease, and agreeing with the rows and with the log on what is open.
+
+An owner tells the connections of every instance what happens; whoever becomes one first tells what the last one
+did not.
+"""
+
+from typing import Protocol
+
+import structlog
+
+from server.ports import Lease, Notice
+from server.protocol.shapes import Turn
+from server.sessions.log import EventLog
+from server.sessions.open_turns import OpenTurns
+from server.sessions.services import SessionServices
+from server.sessions.views import View
+from server.sessions.worker import Begun
+
+log = structlog.get_logger(__name__)
+
+
+class Runner(Protocol):
+    """Who runs the turns that are owned here; `Worker` is one."""
+
+    begun: Begun | None
+
+    @property
+    def has_turn(self) -> bool: ...
+
+    def stop(self, turn: Turn) -> None: ...
+
+
+class Ownership:
+    """Its methods that wait are commands of the session's inbox: one at a time."""
+
+    __slots__ = ("_events", "_runner", "_services", "_store", "is_over", "lease", "open", "unsure", "user_id")
+
+    def __init__(self, user_id: str, services: SessionServices, events: EventLog) -> None:
+        self.user_id = user_id
+        self.lease: Lease | None = None
+        self.open = OpenTurns(user_id, services.attempts.store, events)
+        self.unsure = False  # the rows may hold open turns that nobody runs
+        self.is_over = False  # lost for good: whoever comes next needs a new session
+        self._services = services
+        self._store = services.attempts.store
+        self._events = events
+        self._runner: Runner | None = None
+
+    def employ(self, runner: Runner) -> None:
+        """Set once, before anything else."""
+        self._runner = runner
+
+    @property
+    def runner(self) -> Runner:
+        assert self._runner is not None
+        return self._runner
+
+    @property
+    def tells(self) -> bool:
+        """Whether this instance tells the connections what happens. Of a shared log only the owner does."""
+        return self.lease is not None or not self._events.is_shared
+
+    @property
+    def view(self) -> View:
+        """What is open, as far as this instance knows."""
+        return self.open.view if self.tells else self._events.view
+
+    async def gain(self, lease: Lease, *, but_for: str | None = None) -> bool:
+        """The lease is ours: go on with the log where its last owner left it. False: it was ours already.
+
+        Given a turn that is about to be told of, what the last owner did not tell of the others is told before it.
+        Raises FencedError.
+        """
+        if lease == self.lease or self.is_over:
+            return False
+        owned = self.lease is not None
+        await self._events.take(lease)
+        if self.is_over:
+            return False
+        self.lease = lease
+        if self._events.is_shared and not owned:
+            self.open.continue_from_log()
+            if self.open and but_for is not None:
+                running, queued = await self._store.open_turns(self.user_id)
+                others = tuple(turn for turn in queued if turn.id != but_for)
+                await self.open.agree(running if running and running.id != but_for else None, others)
+        return not owned
+
+    async def claim(self) -> bool:
+        """Take the session and what is open with it. False: another owner's lease is still valid."""
+        claim = await self._store.claim(self.user_id, self._services.owner)
+        if claim is None or self.is_over:
+            return False
+        log.info("session.claimed", user_id=self.user_id, fence=claim.lease.fence, waiting=len(claim.queued))
+        await self.gain(claim.lease)
+        self.unsure = False
+        runner = self.runner
+        if not runner.has_turn:
+            await self.open.agree(claim.running, claim.queued)
+            if claim.running is not None:
+                runner.begun = Begun(claim.running, claim.forgotten, spent=claim.running_for)
+        return True
+
+    async def look(self) -> bool:
+        """Whether anything is still open for this user, whoever owns it."""
+        has_turn = self.runner.has_turn
+        running, queued = await self._store.open_turns(self.user_id)
+        if not self.tells:
+            return bool(running or queued)
+        if has_turn:  # the worker tells of its turn, whose end may be newer than these rows
+            await self.open.agree_on_waiting(running, queued)
+            if running is not None and running.cancel_requested_at is not None:
+                self.runner.stop(running)
+        else:
+            await self.open.agree(running, queued)
+        self.unsure = bool(running or queued)
+        return self.unsure
+
+    async def start(self) -> None:
+        """Make the first waiting turn the running one."""
+        if self.lease is None or not self.view.waiting:
+            return
+        started = await self._store.start(self.lease)
+        if self.is_over:
+            return
+        if started is None:
+            self.unsure = True  # what waits here is not what waits in the rows
+        else:
+            self.begin(Begun(started.turn, started.forgotten))
+
+    def begin(self, begun: Begun) -> None:
+        self.runner.begun = begun
+        self.open.started(begun.turn)
+
+    async def rest(self) -> bool:
+        """Give the lease back, unless there is more to do; while draining also then, for others to go on."""
+        draining = self._services.is_draining()
+        if self.lease is None or self.is_over or self._events.is_detached:
+            return True
+        if (self.open or self.unsure) and not draining:
+            # There is more to do; or what is shown as open is not, and the rows tell what became of it.
+            self.unsure = self.unsure or not (self.runner.has_turn or self.view.waiting)
+            return False
+        await self._events.give_back()
+        if await self._store.release(self.lease, unless_open=not draining):
+            self.lease = None
+            if self._events.view:
+                self._services.placement.announce(Notice("free", self.user_id))
+            return True
+        await self._events.take(self.lease)
+        self.unsure = True
+        return False

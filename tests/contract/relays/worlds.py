@@ -1,0 +1,164 @@
+"""A relay with everything around it that its contract speaks of: several instances, a broker that crashes and fills."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+from pydantic import SecretStr
+
+from server.ports import EventRelay, Lease, Notice, Published
+from server.redis_adapter.client import RedisClient
+from server.redis_adapter.relay import RedisRelay
+from tests.fakes.relay import MemoryBroker, MemoryRelay
+from tests.stack.own_redis import OwnRedis
+
+PATIENCE = 20.0
+OWNER, OTHER = "owner", "other"
+
+
+@dataclass(slots=True)
+class Reader:
+    """What one instance was told."""
+
+    news: list[tuple[str, Published]] = field(default_factory=list)
+    begun_logs: list[str] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    _grown: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def published(self, user_id: str, news: Published) -> None:
+        self.news.append((user_id, news))
+        self._grown.set()
+
+    def begun(self, user_id: str) -> None:
+        self.begun_logs.append(user_id)
+        self._grown.set()
+
+    def missed(self) -> None:
+        self._become("missed")
+
+    def noticed(self, notice: Notice) -> None:
+        self.notices.append(notice)
+        self._grown.set()
+
+    def away(self) -> None:
+        self._become("away")
+
+    def back(self) -> None:
+        self._become("back")
+
+    def _become(self, state: str) -> None:
+        self.states.append(state)
+        self._grown.set()
+
+    async def until(self, told: Callable[[Self], object]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not told(self):
+                self._grown.clear()
+                await self._grown.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    relay: EventRelay
+    reader: Reader
+
+
+class RelayWorld(Protocol):
+    """One broker, and as many instances around it as a test starts."""
+
+    async def instance(self) -> Instance: ...
+
+    async def save(self) -> None:
+        """What the broker holds now survives a crash."""
+
+    async def crash(self) -> None: ...
+
+    async def start(self) -> None: ...
+
+    async def fill(self) -> None:
+        """The broker takes no more."""
+
+    async def make_room(self) -> None: ...
+
+    async def forget(self, user_id: str) -> None:
+        """The log expires."""
+
+
+class MemoryWorld:
+    def __init__(self, exits: AsyncExitStack) -> None:
+        self._exits = exits
+        self._broker = MemoryBroker()
+
+    async def instance(self) -> Instance:
+        relay, reader = MemoryRelay(self._broker), Reader()
+        await self._exits.enter_async_context(relay.running(reader))
+        return Instance(relay, reader)
+
+    async def save(self) -> None:
+        self._broker.save()
+
+    async def crash(self) -> None:
+        self._broker.crash()
+
+    async def start(self) -> None:
+        self._broker.start()
+
+    async def fill(self) -> None:
+        self._broker.is_full = True
+
+    async def make_room(self) -> None:
+        self._broker.is_full = False
+
+    async def forget(self, user_id: str) -> None:
+        self._broker.forget(user_id)
+
+
+class RedisWorld:
+    def __init__(self, exits: AsyncExitStack, server: OwnRedis) -> None:
+        self._exits = exits
+        self.server = server
+
+    async def instance(self, deployment: str = "tests") -> Instance:
+        client = await self._exits.enter_async_context(aclosing(RedisClient(SecretStr(self.server.url))))
+        relay, reader = RedisRelay(client, deployment), Reader()
+        await self._exits.enter_async_context(relay.running(reader))
+        return Instance(relay, reader)
+
+    async def save(self) -> None:
+        self.server.save()
+
+    async def crash(self) -> None:
+        self.server.crash()
+
+    async def start(self) -> None:
+        self.server.start()
+
+    async def fill(self) -> None:
+        self.server.fill()
+
+    async def make_room(self) -> None:
+        self.server.make_room()
+
+    async def forget(self, user_id: str) -> None:
+        for key in self.server.client.keys(f"*{{{user_id}}}*"):
+            self.server.client.delete(key)
+
+
+@asynccontextmanager
+async def memory_world() -> AsyncIterator[MemoryWorld]:
+    async with AsyncExitStack() as exits:
+        yield MemoryWorld(exits)
+
+
+@asynccontextmanager
+async def redis_world(server: OwnRedis) -> AsyncIterator[RedisWorld]:
+    server.client.flushall()
+    async with AsyncExitStack() as exits:
+        yield RedisWorld(exits, server)
+
+
+def lease(user_id: str, fence: int = 1, owner: str = OWNER) -> Lease:
+    return Lease(user_id, owner, fence)

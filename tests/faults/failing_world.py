@@ -1,0 +1,179 @@
+"""One server whose every service stands behind a proxy that breaks things, and what users and the services saw."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import psycopg
+from psycopg.rows import dict_row
+
+from tests.faults.fault_kinds import VENDOR_WORDS
+from tests.faults.http_faults import FaultProxy
+from tests.faults.servers import ServerProcess
+from tests.stack.chat_client import PATIENCE, ChatUser, Json, register
+from tests.stack.own_supabase import own_supabase
+from tests.stack.running_stack import RunningStack
+from tests.stack.waiting import ended
+
+SECRETS: Final = ("SUPABASE_SERVICE_KEY", "LETTA_API_TOKEN", "LITELLM_MASTER_KEY", "SECRET_KEY")
+NEVER_SHOWN: Final = (VENDOR_WORDS, "sk-", "Traceback", "127.0.0.1", "<html", "internal_error", "httpx", "aiohttp")
+LOOK_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A user whose agent is ready, and the names by which the services know that agent."""
+
+    user: ChatUser
+    member_id: str
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailingWorld:
+    """`model` is LiteLLM as Letta reaches it for model calls, `litellm` the same as the server reaches it."""
+
+    stack: RunningStack
+    http: aiohttp.ClientSession
+    server: ServerProcess
+    supabase: FaultProxy
+    letta: FaultProxy
+    litellm: FaultProxy
+    model: FaultProxy
+    env: Mapping[str, str]
+    residents: list[Resident] = field(default_factory=list)
+
+    async def new_user(self) -> ChatUser:
+        """Registered; the agent is being made."""
+        return await register(self.http, self.server.url)
+
+    async def new_visitor(self) -> ChatUser:
+        """Signed up at Supabase, unknown to the server until the first request: its id is known before."""
+        email, password = f"{uuid.uuid4().hex[:12]}@example.com", "Passw0rd-2026"
+        async with self.http.post(
+            f"{self.env['SUPABASE_URL']}/auth/v1/signup",
+            json={"email": email, "password": password},
+            headers={"apikey": self.env["SUPABASE_ANON_KEY"]},
+        ) as response:
+            body = await response.json()
+            assert response.status == 200, body
+        tokens = (body["access_token"], body["refresh_token"])
+        return ChatUser(self.http, self.server.url, body["user"]["id"], email, password, *tokens)
+
+    async def new_resident(self) -> Resident:
+        """A fresh user whose agent is ready."""
+        user = await self.new_user()
+        await self.agent_is_ready(user)
+        row = await self.profile(user.id)
+        return Resident(user, row["letta_member_id"], row["letta_conversation_id"])
+
+    async def resident(self) -> Resident:
+        """A user that tests share who leave no turn open."""
+        if not self.residents:
+            self.residents.append(await self.new_resident())
+        return self.residents[0]
+
+    async def agent_is_ready(self, user: ChatUser) -> None:
+        async with asyncio.timeout(2 * PATIENCE):
+            while (await self.profile(user.id) or {}).get("agent_status") != "active":
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def profile(self, user_id: str) -> dict[str, Any]:
+        """The user's profile as it is stored; empty where there is none."""
+        rows = await self.rows("select * from public.user_profiles where id = %s", user_id)
+        return rows[0] if rows else {}
+
+    async def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        """What the database holds, past all services."""
+        async with await psycopg.AsyncConnection.connect(
+            self.env["SUPABASE_DB_URL"], autocommit=True, row_factory=dict_row
+        ) as connection:
+            return list(await (await connection.execute(query, values)).fetchall())
+
+    async def stored_turns(self, user: ChatUser, content: str) -> list[dict[str, Any]]:
+        """The turns whose user message this is."""
+        return await self.rows(
+            "select t.* from public.turns t join public.messages m on m.turn_id = t.id and m.role = 'user'"
+            " where t.user_id = %s and m.content = %s",
+            user.id,
+            content,
+        )
+
+    async def model_calls(self, text: str) -> int:
+        """How often the model was asked with this text."""
+        return len(await self.stack.model_log(self.http, text))
+
+    async def heals(self, user: ChatUser, turn: Json) -> Json:
+        """Retry a failed turn; it completes, as it would have at first. Returns it."""
+        status, again = await user.call("POST", f"/chat/turns/{turn['id']}/retry")
+        assert status == 200, (status, again)
+        after = await ended(user, turn["id"])
+        assert (after["status"], after["attempt"]) == ("completed", turn["attempt"] + 1), after
+        return after
+
+    async def assert_works(self, user: ChatUser) -> None:
+        """The same user's next message is answered, by one model call."""
+        text = unique()
+        turn = await user.say(f"ECHO {text}")
+        assert turn["message"]["content"] == text
+        assert await self.model_calls(text) == 1
+
+    def presentable(self, answer: object) -> Any:
+        """What a user got, after making sure that nothing of it is a vendor's, or secret."""
+        shown = json.dumps(answer)
+        secrets = [self.env[name] for name in SECRETS if self.env.get(name)]
+        for word in (*NEVER_SHOWN, *secrets):
+            assert word not in shown, f"{word!r} is shown to a user: {shown}"
+        return answer
+
+
+def unique() -> str:
+    """A text that no other test sends."""
+    return f"t{uuid.uuid4().hex}"
+
+
+@asynccontextmanager
+async def failing_world(
+    stack: RunningStack, env: Mapping[str, str], log: Path, **variables: str
+) -> AsyncIterator[FailingWorld]:
+    """A server behind proxies with a Supabase of its own: servers whose model has different addresses would repair each
+    other's users."""
+    with own_supabase(stack, f"faults_{uuid.uuid4().hex[:8]}") as supabase:
+        async with server_behind_proxies(stack, {**env, **supabase}, log, **variables) as world:
+            yield world
+
+
+@asynccontextmanager
+async def server_behind_proxies(
+    stack: RunningStack, env: Mapping[str, str], log: Path, **variables: str
+) -> AsyncIterator[FailingWorld]:
+    """A server of one's own behind proxies. `variables` replace its settings.
+
+    Supabase is reached by `http_proxy`, since its tokens name its own address as their issuer. Redis is left out."""
+    async with AsyncExitStack() as running:
+        supabase, letta, litellm, model = [
+            await running.enter_async_context(FaultProxy(env[name]))
+            for name in ("SUPABASE_URL", "LETTA_BASE_URL", "LITELLM_BASE_URL", "LITELLM_BASE_URL")
+        ]
+        settings = {name: value for name, value in env.items() if name != "REDIS_URL"} | {
+            "LETTA_BASE_URL": letta.url,
+            "LITELLM_BASE_URL": litellm.url,
+            "LITELLM_URL_FOR_LETTA": model.url,
+            "http_proxy": supabase.url,
+            "no_proxy": "",  # in lower case it overrides what the server process sets
+            **variables,
+        }
+        server = running.enter_context(ServerProcess(settings, log))
+        await server.ready()
+        http = await running.enter_async_context(
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=3 * PATIENCE)
+            )
+        )
+        yield FailingWorld(stack, http, server, supabase, letta, litellm, model, env)

@@ -1,0 +1,32 @@
+"""What the tests of a failing Supabase share: how its functions are called, and what users see of its absence."""
+
+import asyncio
+from typing import Final
+
+from tests.stack.chat_client import PATIENCE, ChatUser, Json
+from tests.stack.waiting import ended
+
+UNAVAILABLE: Final = "supabase_unavailable"
+
+
+def rpc(function: str) -> str:
+    return f"^/rest/v1/rpc/{function}$"
+
+
+async def until_it_works(ada: ChatUser, body: Json) -> Json:
+    """Send until it is accepted, as a client does that heeds retry_after. The turn, completed."""
+    async with asyncio.timeout(2 * PATIENCE):
+        while True:
+            status, turn = await ada.call("POST", "/chat/message", body)
+            if status in (200, 202):
+                break
+            assert_unavailable(turn, status)
+            await asyncio.sleep(0.3)
+    turn = await ended(ada, turn["id"])
+    assert turn["status"] == "completed", turn
+    return turn
+
+
+def assert_unavailable(problem: Json, status: int) -> None:
+    assert (status, problem["code"], problem["retryable"]) == (503, UNAVAILABLE, True), problem
+    assert problem["retry_after"] > 0

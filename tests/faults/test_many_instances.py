@@ -1,0 +1,171 @@
+"""Any connection of a user works on any instance: what is said, stopped, repeated and shown, and who takes over."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from tests.faults.conftest import NewServer
+from tests.faults.two_servers import Json, TwoServers, faultless, two_servers
+from tests.stack.own_redis import OwnRedis
+from tests.stack.running_stack import RunningStack
+
+
+@pytest.fixture
+async def both(
+    stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer, redis_server: OwnRedis
+) -> AsyncIterator[TwoServers]:
+    async with two_servers(stack, http, new_server, REDIS_URL=redis_server.url, DRAIN_SECONDS="60") as servers:
+        yield servers
+
+
+async def test_a_device_on_another_instance_sees_every_word_as_it_comes(both: TwoServers) -> None:
+    user, gate = await both.user(), both.gate()
+    phone, laptop = await both.device(user, both.first), await both.device(user, both.second)
+    message = await phone.say(f"GATE {gate} 2 3")
+    await laptop.until(lambda: laptop.text(message).split() == ["w0", "w1"])
+    late, turn_id = await both.device(user, both.second), laptop.transcript.turn_of[message]
+    assert late.transcript.replies[turn_id].text.split() == ["w0", "w1"]
+    status, agent = await both.call(both.second, user, "GET", "/agent/status")
+    assert (status, agent["turn"]["text"].split()) == (200, ["w0", "w1"])
+    await both.open(gate)
+    ends = [await device.end_of(message) for device in (phone, laptop)]
+    assert ends[0] == ends[1] == await late.until(lambda: late.transcript.replies[turn_id].turn)
+    assert [d.transcript.replies[turn_id].text for d in (phone, laptop, late)] == ["w0 w1 w2 w3 w4"] * 3
+    assert faultless(phone, laptop, late)
+
+
+async def test_everything_a_device_asks_is_done_by_the_instance_that_runs_the_turn(both: TwoServers) -> None:
+    """Waiting, cancelling and retrying from the instance that does not own the session."""
+    user, gate, later = await both.user(), both.gate(), both.gate()
+    phone, laptop = await both.device(user, both.first), await both.device(user, both.second)
+    running = await phone.say(f"GATE {gate} 1 2")
+    await laptop.until(lambda: laptop.text(running).strip() == "w0")
+    waiting, dropped = await laptop.say("ECHO behind it"), await laptop.say("ECHO never")
+    await phone.until(lambda: {waiting, dropped} <= set(phone.transcript.turn_of))
+    status, problem = await both.call(
+        both.second, user, "PATCH", "/agent/memory/human", {"value": "Changed while a turn runs"}
+    )
+    assert (status, problem["code"]) == (409, "busy")
+    await laptop.cancel(laptop.transcript.turn_of[dropped])
+    assert (await phone.end_of(dropped))["status"] == "cancelled"
+    await laptop.cancel(laptop.transcript.turn_of[running])
+    cancelled = await phone.end_of(running)
+    assert (cancelled["status"], cancelled["message"]["content"].strip()) == ("cancelled", "w0")
+    assert (await laptop.end_of(waiting))["message"]["content"] == "behind it"
+    await both.open(gate)
+    await laptop.retry(laptop.transcript.turn_of[running])
+    assert (await phone.end_of(running, 2))["message"]["content"] == "w0 w1 w2"
+    urgent = await phone.say(f"GATE {later} 1 1")
+    await laptop.until(lambda: laptop.text(urgent).strip() == "w0")
+    instead = await laptop.say("ECHO instead", on_busy="interrupt")
+    assert (await phone.end_of(urgent))["status"] == "cancelled"
+    assert (await phone.end_of(instead))["message"]["content"] == "instead"
+    await both.open(later)
+    assert faultless(phone, laptop)
+    assert await both.asked("never") == 0
+
+
+async def test_a_client_resumes_on_the_other_instance_from_its_cursor(both: TwoServers) -> None:
+    user, gate = await both.user(), both.gate()
+    steady, roaming = await both.device(user, both.first), await both.device(user, both.first, both.second)
+    message = await steady.say(f"GATE {gate} 2 3")
+    await roaming.until(lambda: roaming.text(message).split() == ["w0", "w1"])
+    async with user.http.ws_connect(
+        f"{both.second.url}/api/v1/chat/stream", headers=user.headers, params={"after": str(roaming.transcript.cursor)}
+    ) as socket:
+        ready = await socket.receive_json()
+        assert (ready["resumed"], ready["cursor"], ready["turn"]) == (True, roaming.transcript.cursor, None)
+        await both.open(gate)
+        text = ""
+        while (frame := await asyncio.wait_for(socket.receive_json(), 60))["type"] != "turn.completed":
+            text += frame.get("text", "")
+    assert text == " w2 w3 w4"
+    await roaming.end_of(message)
+    assert faultless(steady, roaming)
+
+
+async def test_a_repeated_message_on_another_instance_is_the_same_turn(both: TwoServers) -> None:
+    user, gate = await both.user(), both.gate()
+    body: Json = {"content": f"GATE {gate} 1 1", "client_message_id": "the-same", "stream": False}
+    first = asyncio.create_task(both.call(both.first, user, "POST", "/chat/message", body))
+    await both.stack.at_gate(both.http, gate)
+    second = asyncio.create_task(both.call(both.second, user, "POST", "/chat/message", body))
+    conflict = await both.call(both.second, user, "POST", "/chat/message", body | {"content": "something else"})
+    assert (conflict[0], conflict[1]["code"]) == (409, "id_conflict")
+    await both.open(gate)
+    (status, turn), (other_status, other_turn) = await first, await second
+    assert (status, other_status, turn) == (200, 200, other_turn)
+    assert await both.asked(gate) == 1
+
+
+async def test_a_reply_survives_the_death_of_its_instance(both: TwoServers) -> None:
+    """Its other devices need not even reconnect, and no word comes twice."""
+    user, gate = await both.user(), both.gate()
+    phone, laptop = await both.device(user, both.first, both.second), await both.device(user, both.second)
+    message = await phone.say(f"GATE {gate} 2 3")
+    waiting = await phone.say("ECHO afterwards")
+    await laptop.until(lambda: laptop.text(message).split() == ["w0", "w1"])
+    await laptop.until(lambda: waiting in laptop.transcript.turn_of)
+    both.first.kill()
+    await both.open(gate)
+    assert (await laptop.end_of(message))["message"]["content"] == "w0 w1 w2 w3 w4"
+    assert (await phone.end_of(message))["status"] == (await phone.end_of(waiting))["status"] == "completed"
+    assert (laptop.connections, laptop.transcript.epochs) == (1, 1)
+    assert [d.text(message) for d in (phone, laptop)] == ["w0 w1 w2 w3 w4"] * 2
+    assert faultless(phone, laptop)
+    assert await both.asked(gate) == 1
+
+
+async def test_a_deploy_moves_a_running_reply_at_once(
+    stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer, redis_server: OwnRedis
+) -> None:
+    """The old instance has no time to finish it."""
+    async with two_servers(stack, http, new_server, REDIS_URL=redis_server.url, DRAIN_SECONDS="0") as both:
+        user, gate = await both.user(), both.gate()
+        phone, laptop = await both.device(user, both.first, both.second), await both.device(user, both.second)
+        message = await phone.say(f"GATE {gate} 2 3")
+        waiting = await phone.say("ECHO afterwards")
+        await laptop.until(lambda: laptop.text(message).split() == ["w0", "w1"])
+        both.first.terminate()
+        assert await both.first.stopped() == 0
+        await both.open(gate)
+        await asyncio.gather(*(device.end_of(id_) for device in (phone, laptop) for id_ in (message, waiting)))
+        assert [d.text(message) for d in (phone, laptop)] == ["w0 w1 w2 w3 w4"] * 2
+        assert phone.closes[1012] == 1
+        assert (laptop.connections, laptop.transcript.epochs) == (1, 1)
+        assert faultless(phone, laptop)
+        assert await both.asked(gate) == 1
+
+
+async def test_a_rolling_restart_under_traffic_loses_nothing(both: TwoServers) -> None:
+    """Both instances are replaced, one after the other, while three users talk on both."""
+    users = [await both.user() for _ in range(3)]
+    devices = [
+        (await both.device(user, both.first, both.second), await both.device(user, both.second, both.first))
+        for user in users
+    ]
+    sent: dict[str, int] = {}
+
+    async def talk(number: int) -> None:
+        phone, laptop = devices[number]
+        for turn in range(6):
+            message = await (phone, laptop)[turn % 2].say(f"SLOW 6 0.1 talk-{number}-{turn}")
+            sent[message] = number
+            await asyncio.gather(phone.end_of(message), laptop.end_of(message))
+
+    async def deploy() -> None:
+        for server in (both.first, both.second):
+            await server.restart()
+
+    await asyncio.gather(deploy(), *(talk(number) for number in range(3)))
+    for number, (phone, laptop) in enumerate(devices):
+        assert faultless(phone, laptop)
+        history = (await phone.get("/chat/history?limit=100"))["data"]
+        assert [m["role"] for m in history] == ["assistant", "user"] * 7
+        own = [message for message, owner in sent.items() if owner == number]
+        assert [phone.text(m) for m in own] == [laptop.text(m) for m in own] == ["w0 w1 w2 w3 w4 w5"] * 6
+    for number in range(3):
+        for turn in range(6):
+            assert await both.asked(f"talk-{number}-{turn}") == 1

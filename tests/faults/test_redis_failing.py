@@ -1,0 +1,165 @@
+"""Redis fails in the middle of replies: who owns a session goes on from memory, others say so, everything comes back."""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from tests.faults.chaos import NORMAL, SWALLOWED, ChaosProxy
+from tests.faults.conftest import NewServer
+from tests.faults.two_servers import Json, TwoServers, content, faultless, two_servers
+from tests.stack.own_redis import OwnRedis
+from tests.stack.running_stack import RunningStack
+
+WHOLE = "w0 w1 w2 w3 w4"
+
+
+@pytest.fixture
+async def both(
+    stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer, redis_server: OwnRedis
+) -> AsyncIterator[TwoServers]:
+    async with two_servers(stack, http, new_server, REDIS_URL=redis_server.url) as servers:
+        yield servers
+
+
+async def test_a_redis_that_dies_and_comes_back_costs_no_word(both: TwoServers, redis_server: OwnRedis) -> None:
+    """It forgets everything. The owner's device never notices; the other one is sent away and comes back by itself."""
+    user, gate, second_gate = await both.user(), both.gate(), both.gate()
+    phone, laptop = await both.device(user, both.first), await both.device(user, both.second)
+    message = await phone.say(f"GATE {gate} 2 1 then GATE {second_gate}")
+    turn_id = await laptop.until(lambda: laptop.transcript.turn_of.get(message))
+    await laptop.until(lambda: laptop.text(message).split() == ["w0", "w1"])
+    redis_server.crash()
+    await laptop.until(lambda: laptop.closes[1013])
+    body: Json = {"content": "ECHO nobody hears it", "stream": False}
+    status, problem = await both.call(both.second, user, "POST", "/chat/message", body)
+    assert (status, problem["code"], problem["retryable"]) == (503, "events_unavailable", True)
+    await both.open(gate)
+    assert (await phone.end_of(message))["status"] == "completed"
+    redis_server.start()
+    await laptop.until(lambda: laptop.transcript.replies[turn_id].turn)
+    again = await laptop.say("ECHO all is well")
+    assert (await phone.end_of(again))["message"]["content"] == "all is well"
+    assert phone.connections == 1
+    assert content(phone, message) == content(laptop, message) == phone.text(message)
+    assert faultless(phone, laptop)
+    assert await both.asked(gate) == 1
+
+
+async def test_a_redis_that_lost_its_last_second_costs_no_word(both: TwoServers, redis_server: OwnRedis) -> None:
+    user, gate = await both.user(), both.gate()
+    phone, laptop = await both.device(user, both.first), await both.device(user, both.second)
+    message = await phone.say(f"GATE {gate} 2 3")
+    redis_server.save()
+    await laptop.until(lambda: laptop.text(message).split() == ["w0", "w1"])
+    redis_server.crash()
+    redis_server.start()
+    await both.open(gate)
+    await phone.end_of(message)
+    turn_id = laptop.transcript.turn_of[message]
+    await laptop.until(lambda: laptop.transcript.replies[turn_id].turn)
+    assert content(phone, message) == content(laptop, message) == phone.text(message) == WHOLE
+    assert faultless(phone, laptop)
+    assert await both.asked(gate) == 1
+
+
+async def test_an_owner_that_dies_after_redis_lost_its_last_second_is_followed_by_one_that_begins_anew(
+    both: TwoServers, redis_server: OwnRedis
+) -> None:
+    user, gate = await both.user(), both.gate()
+    phone = await both.device(user, both.first, both.second)
+    message = await phone.say(f"GATE {gate} 2 3")
+    redis_server.save()
+    await phone.until(lambda: phone.text(message).split() == ["w0", "w1"])
+    both.first.freeze()
+    redis_server.crash()
+    redis_server.start()
+    both.first.kill()
+    await both.open(gate)
+    turn_id = phone.transcript.turn_of[message]
+    await phone.until(lambda: phone.transcript.replies[turn_id].turn)
+    assert content(phone, message) == WHOLE
+    assert phone.transcript.epochs >= 2
+    assert faultless(phone)
+    assert await both.asked(gate) == 1
+
+
+async def test_a_redis_that_is_full_is_away_until_there_is_room(both: TwoServers, redis_server: OwnRedis) -> None:
+    user, gate = await both.user(), both.gate()
+    phone = await both.device(user, both.first)
+    message = await phone.say(f"GATE {gate} 2 3")
+    await phone.until(lambda: phone.text(message).split() == ["w0", "w1"])
+    redis_server.fill()
+    try:
+        await both.open(gate)
+        assert (await phone.end_of(message))["message"]["content"] == WHOLE
+    finally:
+        redis_server.make_room()
+    laptop = await both.device(user, both.second)
+    again = await laptop.say("ECHO there is room")
+    assert (await phone.end_of(again))["message"]["content"] == "there is room"
+    assert (phone.connections, phone.text(message)) == (1, WHOLE)
+    assert faultless(phone, laptop)
+
+
+async def test_logs_that_are_thrown_away_in_mid_reply_cost_no_word(both: TwoServers, redis_server: OwnRedis) -> None:
+    user, gate = await both.user(), both.gate()
+    phone, laptop = await both.device(user, both.first), await both.device(user, both.second)
+    message = await phone.say(f"GATE {gate} 2 3")
+    await laptop.until(lambda: laptop.text(message).split() == ["w0", "w1"])
+    redis_server.client.flushall()
+    await both.open(gate)
+    for device in (phone, laptop):
+        assert (await device.end_of(message))["message"]["content"] == content(device, message) == WHOLE
+        assert device.connections == 1
+    assert faultless(phone, laptop)
+
+
+@pytest.mark.parametrize("manner", ["silent", "reset"])
+async def test_a_line_to_redis_that_is_cut_heals_by_itself(
+    stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer, redis_server: OwnRedis, manner: str
+) -> None:
+    """Of the owner alone: its sessions go on from memory, and the other instance hears them again afterwards."""
+    async with ChaosProxy(redis_server.port) as line:
+        first = await new_server("first", REDIS_URL=f"redis://127.0.0.1:{line.port}/0")
+        second = await new_server("second", REDIS_URL=redis_server.url)
+        async with TwoServers(stack, http, first, second) as both:
+            user, gate = await both.user(), both.gate()
+            phone, laptop = await both.device(user, first), await both.device(user, second)
+            message = await phone.say(f"GATE {gate} 2 3")
+            await laptop.until(lambda: laptop.text(message).split() == ["w0", "w1"])
+            if manner == "silent":
+                line.set(SWALLOWED)
+            else:
+                await line.refuse()
+                for link in line.links:
+                    link.reset()
+            await both.open(gate)
+            assert (await phone.end_of(message))["message"]["content"] == WHOLE
+            line.set(NORMAL)
+            if manner == "reset":
+                line.listen()
+            turn_id = laptop.transcript.turn_of[message]
+            await laptop.until(lambda: laptop.transcript.replies[turn_id].turn)
+            again = await laptop.say("ECHO heard again")
+            assert (await phone.end_of(again))["message"]["content"] == "heard again"
+            assert content(phone, message) == content(laptop, message) == phone.text(message) == WHOLE
+            assert phone.connections == 1
+            assert faultless(phone, laptop)
+
+
+async def test_a_redis_url_where_no_redis_answers_leaves_one_instance_working(
+    stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer
+) -> None:
+    """What answers there speaks another protocol: garbage."""
+    model = stack.model_url.removeprefix("http://")
+    server = await new_server("alone", REDIS_URL=f"redis://{model}/0")
+    async with TwoServers(stack, http, server, server) as alone:
+        user = await alone.user()
+        phone = await alone.device(user, server)
+        message = await phone.say("ECHO from memory")
+        assert (await phone.end_of(message))["message"]["content"] == "from memory"
+        async with http.get(f"{server.url}/ready") as response:
+            ready = await response.json()
+        assert (response.status, ready["status"], ready["checks"]["redis"]["status"]) == (200, "degraded", "down")
+        assert faultless(phone)

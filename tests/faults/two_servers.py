@@ -1,0 +1,87 @@
+"""Two servers around one Redis, and users with a device on each: for what only several instances can do wrong."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import aiohttp
+
+from tests.faults.clients import Device
+from tests.faults.conftest import NewServer
+from tests.faults.servers import ServerProcess
+from tests.faults.transcript import content_of
+from tests.stack.chat_client import ChatUser, register
+from tests.stack.running_stack import RunningStack
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class TwoServers:
+    """`first` and `second` share a Redis; a device joins either of them. At the end of the block devices leave."""
+
+    stack: RunningStack
+    http: aiohttp.ClientSession
+    first: ServerProcess
+    second: ServerProcess
+    exits: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.exits.aclose()
+
+    async def user(self) -> ChatUser:
+        """Somebody whose agent is ready."""
+        user = await register(self.http, self.first.url)
+        await user.say("ECHO hello")
+        return user
+
+    async def device(self, user: ChatUser, *servers: ServerProcess) -> Device:
+        """A device that connects to these servers only, past its first `ready`."""
+        device = await self.exits.enter_async_context(Device(user, [server.url for server in servers]))
+        await device.until(lambda: device.connected)
+        return device
+
+    def gate(self) -> str:
+        return uuid.uuid4().hex
+
+    async def open(self, gate: str) -> None:
+        await self.stack.open_gate(self.http, gate)
+
+    async def asked(self, text: str) -> int:
+        """How often the model was asked with this in the last user message."""
+        return len(await self.stack.model_log(self.http, text))
+
+    async def call(
+        self, server: ServerProcess, user: ChatUser, method: str, path: str, body: Json | None = None
+    ) -> Any:
+        """(status, body) of a request to one of the servers."""
+        async with self.http.request(method, f"{server.url}/api/v1{path}", json=body, headers=user.headers) as response:
+            return response.status, await response.json()
+
+
+@asynccontextmanager
+async def two_servers(
+    stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer, **variables: str | None
+) -> AsyncIterator[TwoServers]:
+    first, second = await asyncio.gather(new_server("first", **variables), new_server("second", **variables))
+    async with TwoServers(stack, http, first, second) as both:
+        yield both
+
+
+def content(device: Device, message_id: str) -> str:
+    """The reply as the turn's end told it to this device, or as it looked it up."""
+    turn = device.transcript.replies[device.transcript.turn_of[message_id]].turn
+    return "" if turn is None else content_of(turn)
+
+
+def faultless(*devices: Device) -> bool:
+    """Whether no device saw anything that no client should ever see. Raises AssertionError with what it saw."""
+    for device in devices:
+        assert device.transcript.faults == [], str(device)
+    return True

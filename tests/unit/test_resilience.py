@@ -1,0 +1,111 @@
+"""What a call to a service is worth repeating, what opens the breaker, and when a caller is told to come back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.resilience import Breaker, Guard, ServiceError, retry_after_in
+
+UNAVAILABLE = ErrorCode.LETTA_UNAVAILABLE
+
+
+def guard(**options: int) -> Guard:
+    return Guard(Breaker("letta", UNAVAILABLE), backoff=0, **options)
+
+
+def failing(error: Exception, asked: list[int]) -> Callable[[], Awaitable[None]]:
+    async def call() -> None:
+        asked.append(1)
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ({"Retry-After": "17"}, 17.0),
+        ({"Retry-After": " 17 "}, 17.0),
+        ({"Retry-After": "0"}, 1.0),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 1.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "-5"}, None),
+        ({"Retry-After": ""}, None),
+        ({}, None),
+    ],
+)
+def test_a_service_says_when_to_come_back(said: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_in(said) == seconds
+
+
+def test_a_service_may_say_it_as_a_date() -> None:
+    in_a_minute = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    seconds = retry_after_in({"Retry-After": in_a_minute})
+    assert seconds is not None
+    assert 50 < seconds <= 60
+
+
+async def test_a_service_is_not_asked_again_before_the_time_it_said_and_callers_are_told() -> None:
+    asked: list[int] = []
+    with pytest.raises(PlatformError) as refused:
+        await guard().repeatable(failing(ServiceError("limited", retry_after=17), asked), deadline=5)
+    assert (refused.value.code, refused.value.retry_after, len(asked)) == (UNAVAILABLE, 17, 1)
+
+
+async def test_a_failure_without_a_time_is_repeated_and_told_with_the_breakers_cooldown() -> None:
+    asked: list[int] = []
+    with pytest.raises(PlatformError) as refused:
+        await guard(attempts=3).repeatable(failing(ServiceError("away"), asked), deadline=5)
+    assert (refused.value.retry_after, len(asked)) == (5.0, 3)
+
+
+@pytest.mark.parametrize(("answered", "opens"), [(True, False), (False, True)])
+async def test_what_a_service_answers_that_it_failed_at_does_not_keep_others_away(answered: bool, opens: bool) -> None:
+    guarded = guard()
+    for _ in range(guarded.breaker.threshold):
+        with pytest.raises(PlatformError):
+            await guarded.once(failing(ServiceError("failed", answered=answered), []), deadline=5)
+    assert guarded.breaker.is_open is opens
+
+
+async def test_a_probe_that_was_cancelled_leaves_the_next_one_a_try() -> None:
+    breaker = Breaker("letta", UNAVAILABLE, threshold=1, cooldown=0)
+    guarded = Guard(breaker)
+    breaker.failed()
+    begun = asyncio.Event()
+
+    async def never() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    probe = asyncio.create_task(guarded.once(never, deadline=60))
+    await begun.wait()
+    with pytest.raises(PlatformError):
+        breaker.admit()
+    probe.cancel()
+    await asyncio.gather(probe, return_exceptions=True)
+
+    async def answers() -> str:
+        return "well"
+
+    assert await guarded.once(answers, deadline=5) == "well"
+    assert not breaker.is_open
+
+
+async def test_a_vital_call_is_made_past_an_open_breaker_and_closes_it() -> None:
+    guarded = guard()
+    for _ in range(guarded.breaker.threshold):
+        guarded.breaker.failed()
+
+    async def answers() -> str:
+        return "well"
+
+    with pytest.raises(PlatformError):
+        await guarded.repeatable(answers, deadline=5)
+    assert await guarded.repeatable(answers, deadline=5, vital=True) == "well"
+    assert not guarded.breaker.is_open
