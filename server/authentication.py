@@ -3,6 +3,8 @@
 Knows tokens, tickets and accounts, no transport: REST, WebSocket and SSE all ask here.
 """
 
+import asyncio
+import contextvars
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -28,7 +30,7 @@ class Authenticator:
 
     An account that was looked at is trusted for `trust` seconds (blocking one takes that long to close every door;
     a new turn is refused by the database at once), and longer while Supabase cannot be asked. At most `remembered`
-    accounts are held.
+    accounts are held. All devices of a user that come at once, as they do after a loss of network, share one look.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Authenticator:
         self._remembered = remembered
         self._clock = clock
         self._seen: OrderedDict[str, float] = OrderedDict()
+        self._looking: dict[str, asyncio.Task[Account]] = {}
 
     async def header(self, authorization: str | None) -> Principal:
         """Authenticate an Authorization header (`Bearer <access token>`). Raises as `token` does."""
@@ -92,10 +95,29 @@ class Authenticator:
         if seen_at is not None and self._clock() - seen_at < self._trust:
             return
         try:
-            await self.open_account(principal.user_id, principal.email, name)
+            if name is None:
+                await self._look(principal)
+            else:
+                await self.open_account(principal.user_id, principal.email, name)
         except PlatformError as error:
             if error.code is not ErrorCode.SUPABASE_UNAVAILABLE or seen_at is None:
                 raise
+
+    async def _look(self, principal: Principal) -> Account:
+        """`open_account`, once for all who ask while it is under way."""
+        looking = self._looking.get(principal.user_id)
+        if looking is None:
+            opening = self.open_account(principal.user_id, principal.email)
+            # In a context of its own: it may outlive the request that happened to need it first.
+            looking = asyncio.create_task(opening, context=contextvars.Context())
+            self._looking[principal.user_id] = looking
+            looking.add_done_callback(lambda task: self._looked(principal.user_id, task))
+        return await asyncio.shield(looking)
+
+    def _looked(self, user_id: str, task: "asyncio.Task[Account]") -> None:
+        del self._looking[user_id]
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; perhaps nobody did to the end
 
     async def open_account(self, user_id: str, email: str, name: str | None = None) -> Account:
         """The user's account, made if need be, with provisioning under way unless it is done. Raises as `admit`."""

@@ -18,17 +18,25 @@ from tests.faults.transcript import Json, Transcript
 from tests.stack.chat_client import ChatUser
 
 NO_CODE: Final = 1006
-FIRST_PAUSE: Final = 0.2
+SHORTEST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 2.0
+READ_TIMEOUT: Final = aiohttp.ClientTimeout(sock_connect=5, sock_read=30)
 
 
 class Device:
     """Use as `async with Device(user, urls) as device:`. It stays connected to one of the urls, the first one first.
 
-    `heartbeat`: seconds after which it takes a silent server for gone (half of it for the pong)."""
+    `heartbeat`: seconds after which it takes a silent server for gone (half of it for the pong). `first_pause`: about
+    how many seconds it waits after the end of a connection; it doubles with each further attempt that fails."""
 
     def __init__(
-        self, user: ChatUser, urls: Sequence[str], *, heartbeat: float = 10.0, chance: random.Random | None = None
+        self,
+        user: ChatUser,
+        urls: Sequence[str],
+        *,
+        heartbeat: float = 10.0,
+        first_pause: float = 0.2,
+        chance: random.Random | None = None,
     ) -> None:
         self.user = user
         self.transcript = Transcript()
@@ -43,11 +51,12 @@ class Device:
         self._urls = list(urls)
         self._next_url = self._urls[0]
         self._heartbeat = heartbeat
+        self._first_pause = first_pause
         self._chance = chance or random.Random()
         self._unanswered: dict[str, Json] = {}
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._missing: set[str] = set()
-        self._history_due = False
+        self._histories_due = 0
         self._grown = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -117,7 +126,7 @@ class Device:
     def is_quiet(self) -> bool:
         """Everything it sent was answered, every turn it knows has ended, and nothing is to be looked up."""
         replies = self.transcript.replies.values()
-        return not (self._unanswered or self._missing or self._history_due) and all(reply.turn for reply in replies)
+        return not (self._unanswered or self._missing or self._histories_due) and all(reply.turn for reply in replies)
 
     async def quiet(self, patience: float = 60.0) -> None:
         """Return when it is connected and quiet."""
@@ -136,7 +145,7 @@ class Device:
     # -- connections ---------------------------------------------------------------------------------------------
 
     async def _stay_connected(self) -> None:
-        pause = FIRST_PAUSE
+        pause = self._first_pause
         while self.gave_up is None:
             greeted = self.connections
             try:
@@ -151,9 +160,11 @@ class Device:
             elif code >= 4500:
                 self.gave_up = f"closed with {code}"
             self._wake()
-            pause = FIRST_PAUSE if self.connections > greeted else min(pause * 2, LONGEST_PAUSE)
             self._next_url = self._chance.choice(self._urls)
+            if self.connections > greeted:
+                pause = self._first_pause
             await asyncio.sleep(pause * self._chance.uniform(0.5, 1.5))
+            pause = min(max(pause * 2, SHORTEST_PAUSE), LONGEST_PAUSE)
 
     async def _connection(self) -> int:
         """One connection to its end. Its close code."""
@@ -183,7 +194,7 @@ class Device:
                 self.connections += self._socket is None
                 self._socket = socket
                 self._missing |= self.transcript.greeted(frame)
-                self._history_due = self._history_due or not frame["resumed"]
+                self._histories_due += not frame["resumed"]
                 for unanswered in tuple(self._unanswered.values()):
                     await socket.send_json(unanswered)
             case "ack":
@@ -230,10 +241,10 @@ class Device:
         """Ask for what `ready` says it missed."""
         while True:
             await self._grown.wait()
-            while self._history_due or self._missing:
-                if self._history_due:
-                    self._history_due = False
+            while self._histories_due or self._missing:
+                if due := self._histories_due:
                     self._missing |= await self._unknown_turns()
+                    self._histories_due -= due
                 for turn_id in tuple(self._missing):
                     self.transcript.looked_up(await self.get(f"/chat/turns/{turn_id}"))
                     self._missing.discard(turn_id)
@@ -253,18 +264,20 @@ class Device:
 
     async def get(self, path: str) -> Any:
         """Read from whichever server answers, however long that takes."""
+        pause = SHORTEST_PAUSE
         while True:
             url = self._chance.choice(self._urls)
             try:
                 async with self.user.http.get(
-                    f"{url}/api/v1{path}", headers=self.user.headers, timeout=aiohttp.ClientTimeout(total=10)
+                    f"{url}/api/v1{path}", headers=self.user.headers, timeout=READ_TIMEOUT
                 ) as response:
                     if response.status == 200:
                         return await response.json()
                     assert response.status in (429, 503), (path, response.status, await response.text())
             except (aiohttp.ClientError, OSError, TimeoutError):
                 pass
-            await asyncio.sleep(self._chance.uniform(0.2, 0.6))
+            await asyncio.sleep(pause * self._chance.uniform(0.5, 1.5))
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _refresh(self) -> None:
         """Fresh tokens for the expired ones."""

@@ -1,5 +1,6 @@
 """Who is let in, and how often the database is asked about it."""
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -45,6 +46,7 @@ class Door:
 
     async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account:
         self.looks += 1
+        await asyncio.sleep(0)  # as a database takes its time
         if self.away:
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
         return await FakeAccountStore(self.database).ensure(user_id, email, name)
@@ -66,6 +68,38 @@ async def test_an_account_is_looked_at_once_in_a_while_not_with_every_request() 
     door.seconds += 16
     await door.authenticator.token(token)
     assert door.looks == 2
+
+
+async def test_all_devices_that_come_at_once_share_one_look_at_their_account() -> None:
+    door = Door()
+    token, other = door.token(), door.token()
+    await asyncio.gather(*(door.authenticator.token(one) for one in (token, other) * 30))
+    assert door.looks == 2
+    door.seconds += 16
+    await asyncio.gather(*(door.authenticator.token(token) for _ in range(30)))
+    assert door.looks == 3
+
+
+async def test_a_look_that_fails_fails_for_all_who_shared_it_and_is_made_again() -> None:
+    door = Door(away=True)
+    token = door.token()
+    asked = [door.authenticator.token(token) for _ in range(5)]
+    errors = await asyncio.gather(*asked, return_exceptions=True)
+    assert {error.code for error in errors if isinstance(error, PlatformError)} == {ErrorCode.SUPABASE_UNAVAILABLE}
+    assert (len(errors), door.looks) == (5, 1)
+    door.away = False
+    await door.authenticator.token(token)
+    assert door.looks == 2
+
+
+async def test_a_device_that_leaves_takes_nobody_elses_look_with_it() -> None:
+    door = Door()
+    token = door.token()
+    leaving, staying = (asyncio.create_task(door.authenticator.token(token)) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert (await staying).user_id
+    assert door.looks == 1
 
 
 async def test_the_token_itself_is_verified_every_time() -> None:
