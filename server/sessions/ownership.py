@@ -9,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from server.ports import Lease, Notice
+from server.protocol.errors import PlatformError
 from server.protocol.shapes import Turn
 from server.sessions.log import EventLog
 from server.sessions.open_turns import OpenTurns
@@ -142,7 +143,12 @@ class Ownership:
             self.unsure = self.unsure or not (self.runner.has_turn or self.view.waiting)
             return False
         await self._events.give_back()
-        if await self._store.release(self.lease, unless_open=not draining):
+        try:
+            released = await self._store.release(self.lease, unless_open=not draining)
+        except PlatformError:
+            await self._events.take(self.lease)  # until it is given back, what happens is for us to tell
+            raise
+        if released:
             self.lease = None
             if self._events.view:
                 self._services.placement.announce(Notice("free", self.user_id))
