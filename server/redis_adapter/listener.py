@@ -89,7 +89,8 @@ class Listener:
                     before = True
                     await self._hear(pubsub)
             except BROKEN as error:
-                log.info("redis.connection_broken", reason=type(error).__name__)
+                if self._pubsub is not None:
+                    log.warning("redis.connection_broken", reason=type(error).__name__)
             finally:
                 broken_at = clock() if self._pubsub is not None else broken_at
                 self._disconnect()
