@@ -16,8 +16,9 @@ from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy, Turn, Usage
 from server.sessions.attempt import AttemptServices
-from server.sessions.hub import Rhythm, SessionHub
+from server.sessions.hub import SessionHub
 from server.sessions.placement import SharedPlacement
+from server.sessions.rounds import Rhythm
 from server.sessions.runs import Pauses
 from server.sessions.views import Cancelled
 from tests.fakes.agent import FakeAgentGateway, Reply
