@@ -275,6 +275,8 @@ class RelayedLog(EventLog):
     async def open(self) -> None:
         """Raises RelayAwayError."""
         await self._relay.follow(self.user_id)
+        if self._relay.is_away:  # one that is full can be read, and yet no owner can write to it
+            raise RelayAwayError
         await self.synchronize()
 
     async def _follow(self) -> None:

@@ -173,8 +173,8 @@ class MemoryRelay:
     # EventRelay
 
     async def follow(self, user_id: str) -> None:
-        await self._reach()
         self.followed.add(user_id)
+        await self._reach()
         await self._answered()
 
     def unfollow(self, user_id: str) -> None:
