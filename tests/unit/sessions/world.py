@@ -85,10 +85,14 @@ class ProcessStore(FakeSessionStore):
 
 
 class ProcessGateway:
-    """The shared agent service as one process reaches it. The next call of `fail_once` finds it away."""
+    """The shared agent service as one process reaches it. The next call of `fail_once` finds it away.
+
+    `late` are the messages that were on their way out while the process was frozen: no check of ours can stop those.
+    """
 
     def __init__(self, gateway: FakeAgentGateway, boundary: Boundary) -> None:
         self.fail_once: str | None = None
+        self.late: list[str] = []
         self._gateway = gateway
         self._boundary = boundary
 
@@ -102,6 +106,8 @@ class ProcessGateway:
     async def send(
         self, agent: AgentHandle, messages: Sequence[OutgoingMessage]
     ) -> AsyncIterator[AsyncIterator[AgentEvent]]:
+        if self._boundary.frozen.is_set():
+            self.late.append(messages[-1].content)
         await self._boundary.cross()
         async with self._gateway.send(agent, messages) as events:
             await self._boundary.cross()
