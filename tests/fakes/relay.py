@@ -56,6 +56,7 @@ class MemoryBroker:
         self.run = 1
         self.is_up = True
         self.is_full = False
+        self.loses_notices = False
         self.relays: list[MemoryRelay] = []
         self._saved: dict[str, _Log] = {}
 
@@ -258,7 +259,7 @@ class MemoryRelay:
     async def notify(self, notice: Notice) -> None:
         await self._reach()
         for relay in self._broker.relays:
-            if relay is not self:
+            if relay is not self and not self._broker.loses_notices:
                 relay.tell(lambda reader: reader.noticed(notice))
 
     async def keep(self, user_ids: Sequence[str]) -> None:
