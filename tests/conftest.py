@@ -30,22 +30,8 @@ START_SECONDS = 900
 @pytest.fixture(scope="session")
 def stack() -> Iterator[RunningStack]:
     """The whole local stack, started once."""
-    folder = Path(os.environ.get("CHAT_TEST_DIR", ROOT / ".chat-test")).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    data_dir, ports_file = folder / "stack", folder / "ports.json"
-    with ExitStack() as running:
-        if not (ports_file.exists() and _is_up(data_dir)):
-            model_port, api_port = free_port(), free_port()
-            running.enter_context(_scripted_model(model_port, folder))
-            ports_file.write_text(json.dumps({"model": model_port, "api": api_port}))
-            running.enter_context(_local_stack(data_dir, api_port, model_port))
-        ports = json.loads(ports_file.read_text())
-        yield RunningStack(
-            data_dir=data_dir,
-            url=f"http://127.0.0.1:{ports['api']}",
-            model_url=f"http://127.0.0.1:{ports['model']}",
-            env=read_env(data_dir / "stack.env"),
-        )
+    with shared_stack() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +60,27 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=180)) as session:
         yield session
+
+
+@contextmanager
+def shared_stack() -> Iterator[RunningStack]:
+    """The one that runs in `.chat-test` (or CHAT_TEST_DIR), else one that runs for as long as the block."""
+    folder = Path(os.environ.get("CHAT_TEST_DIR", ROOT / ".chat-test")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    data_dir, ports_file = folder / "stack", folder / "ports.json"
+    with ExitStack() as running:
+        if not (ports_file.exists() and _is_up(data_dir)):
+            model_port, api_port = free_port(), free_port()
+            running.enter_context(_scripted_model(model_port, folder))
+            ports_file.write_text(json.dumps({"model": model_port, "api": api_port}))
+            running.enter_context(_local_stack(data_dir, api_port, model_port))
+        ports = json.loads(ports_file.read_text())
+        yield RunningStack(
+            data_dir=data_dir,
+            url=f"http://127.0.0.1:{ports['api']}",
+            model_url=f"http://127.0.0.1:{ports['model']}",
+            env=read_env(data_dir / "stack.env"),
+        )
 
 
 def _is_up(data_dir: Path) -> bool:

@@ -6,7 +6,7 @@ Knows nothing of pytest: the short run is a test, the long one a command.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -72,17 +72,25 @@ def script(plan: Plan, chance: random.Random) -> list[Line]:
 class Marathon:
     """Use as `async with Marathon(…) as marathon: await marathon.run()`; its devices stay connected until then."""
 
-    def __init__(self, plan: Plan, http: aiohttp.ClientSession, servers: Sequence[ServerProcess]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        http: aiohttp.ClientSession,
+        servers: Sequence[ServerProcess],
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         self.plan = plan
         self.talkers: list[Talker] = []
         self.blows: Counter[Blow] = Counter()
         self.diary: list[str] = []
-        """What happened, in order."""
+        """What happened, in order. `tell` hears it as well."""
+        self._tell = tell
         self._http = http
         self._servers = list(servers)
         self._chance = random.Random(plan.seed)
         self._stays = AsyncExitStack()
         self._struck = asyncio.Condition()
+        self._awaiting_blows = 0
 
     async def __aenter__(self) -> "Marathon":
         for server in self._servers:
@@ -115,6 +123,11 @@ class Marathon:
                 group.create_task(self._talk(talker, lines))
         await all_quiet([device for talker in self.talkers for device in talker.devices], PATIENCE)
 
+    def _note(self, what: str) -> None:
+        self.diary.append(what)
+        if self._tell is not None:
+            self._tell(what)
+
     # -- talking -------------------------------------------------------------------------------------------------
 
     async def _talk(self, talker: Talker, lines: Iterator[tuple[int, Line]]) -> None:
@@ -137,7 +150,7 @@ class Marathon:
         turn = await device.end_of(message, patience=PATIENCE)
         while turn["status"] == "failed":
             assert turn["error"]["retryable"], turn
-            self.diary.append(f"turn {turn['id']} is tried again after {turn['error']['code']}")
+            self._note(f"turn {turn['id']} is tried again after {turn['error']['code']}")
             await device.retry(turn["id"])
             turn = await device.end_of(message, turn["attempt"] + 1, PATIENCE)
         assert turn["status"] == "completed" or line.cancelled, turn
@@ -149,7 +162,9 @@ class Marathon:
     async def _until_blows(self, number: int) -> None:
         """Pace the talk: all blows fall while somebody talks."""
         async with self._struck:
+            self._awaiting_blows += 1
             await self._struck.wait_for(lambda: self.blows.total() >= number)
+            self._awaiting_blows -= 1
 
     # -- striking ------------------------------------------------------------------------------------------------
 
@@ -159,16 +174,17 @@ class Marathon:
             await self._until_somebody_talks()
             blow = self._chance.choice(self.plan.kinds)
             victim = self._chance.choice(self._servers)
-            self.diary.append(f"{blow} {'both' if blow == 'blackout' else victim.log.stem}")
+            self._note(f"{blow} {'both' if blow == 'blackout' else victim.log.stem}")
             async with self._struck:
                 self.blows[blow] += 1
                 self._struck.notify_all()
             await self._deal(blow, victim)
 
     async def _until_somebody_talks(self) -> None:
+        """Or waits for a blow before he does."""
         devices = [talker.devices[0] for talker in self.talkers]
         async with asyncio.timeout(PATIENCE):
-            while all(device.is_quiet for device in devices):
+            while all(device.is_quiet for device in devices) and not self._awaiting_blows:
                 await asyncio.sleep(0.1)
 
     async def _deal(self, blow: Blow, victim: ServerProcess) -> None:

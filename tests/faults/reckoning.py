@@ -144,14 +144,11 @@ class Reckoning:
         contents = {(message["turn_id"], message["role"]): message["content"] for message in history}
         calls: Counter[tuple[int, int]] = Counter()
         for run_id, row in own.items():
-            said = await self._letta_pages(member, f"/v1/runs/{run_id}/messages")
-            reply = "\n\n".join(_text(message) for message in said if message["message_type"] == "assistant_message")
-            kept = contents.get((str(row["id"]), "assistant"))
-            if reply != kept:
-                account.wrong.append(f"turn {row['id']} is {kept!r} here and {reply!r} in Letta")
-            asked = [_text(message) for message in said if message["message_type"] == "user_message"]
+            asked, reply = _said(await self._letta_pages(member, f"/v1/runs/{run_id}/messages"))
             if asked.count(contents[str(row["id"]), "user"]) != 1:
                 account.wrong.append(f"run {run_id} was asked {asked}")
+            if reply != (kept := contents.get((str(row["id"]), "assistant"))):
+                account.wrong.append(f"turn {row['id']} is {kept!r} here and {reply!r} in Letta")
             steps = await self._letta(member, f"/v1/runs/{run_id}/steps", limit=100)
             paid = [(step["prompt_tokens"], step["completion_tokens"]) for step in steps if step.get("total_tokens")]
             calls.update(paid)
@@ -161,12 +158,15 @@ class Reckoning:
         return calls
 
     async def _letta_pages(self, member: str, path: str, **query: str) -> list[Json]:
-        found: list[Json] = []
+        """All rows, oldest first. Pages of runs overlap."""
+        found: dict[str, Json] = {}
         after: dict[str, str] = {}
-        while page := await self._letta(member, path, limit=100, order="asc", **query, **after):
-            found += page
+        while True:
+            page = await self._letta(member, path, limit=100, order="asc", **query, **after)
+            if not {row["id"] for row in page} - set(found):
+                return list(found.values())
+            found |= {row["id"]: row for row in page}
             after = {"after": page[-1]["id"]}
-        return found
 
     async def _letta(self, member: str, path: str, **query: str | int) -> list[Json]:
         headers = {"Authorization": f"Bearer {self._env['LETTA_API_TOKEN']}", "user_id": member}
@@ -218,6 +218,15 @@ def table(accounts: Sequence[Account]) -> str:
     ]
     widths = [max(len(line[column]) for line in body) for column in range(len(names) + 1)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in body)
+
+
+def _said(messages: Sequence[Json]) -> tuple[list[str], str]:
+    """What a run was sent, and what it replied: it is sent reminders of turns that were cut off, replies among them."""
+    kinds = [message["message_type"] for message in messages]
+    sent = len(kinds) - kinds[::-1].index("user_message")
+    asked = [_text(message) for message in messages[:sent] if message["message_type"] == "user_message"]
+    replied = [_text(message) for message in messages[sent:] if message["message_type"] == "assistant_message"]
+    return asked, "\n\n".join(replied)
 
 
 def _text(message: Json) -> str:

@@ -1,0 +1,62 @@
+"""The long marathon: `uv run python -m tests.faults --turns 50 --users 5`. Prints counts; ends with 1 if any is wrong.
+
+Two servers around one Redis are killed, deployed, frozen and both killed at once, while users talk on both.
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import click
+
+from tests.conftest import shared_stack
+from tests.faults.marathon import Blow, Marathon, Plan
+from tests.faults.reckoning import Reckoning, table
+from tests.faults.servers import ServerProcess, server_environment
+from tests.stack.own_supabase import own_supabase
+
+KINDS: Final[tuple[Blow, ...]] = ("kill", "kill", "kill", "deploy", "freeze", "blackout")
+
+
+@click.command()
+@click.option("--turns", default=50, show_default=True)
+@click.option("--users", default=5, show_default=True)
+@click.option("--blows", default=24, show_default=True, help="Kills, deploys, freezes and blackouts together.")
+@click.option("--seed", type=int, default=lambda: int(time.time()), help="The same messages and blows again.")
+def main(turns: int, users: int, blows: int, seed: int) -> None:
+    """Run the marathon on the local stack, which is started unless it runs."""
+    plan = Plan(users, turns, blows, seed, KINDS)
+    logs = Path(tempfile.mkdtemp(prefix="marathon-"))
+    print(f"{plan}\nlogs in {logs}", flush=True)
+    with shared_stack() as stack, own_supabase(stack, "marathon") as supabase:
+        sys.exit(asyncio.run(run(plan, server_environment(stack, supabase), logs)))
+
+
+async def run(plan: Plan, env: dict[str, str], logs: Path) -> int:
+    """Whether something is wrong."""
+    began = time.monotonic()
+    timeout = aiohttp.ClientTimeout(total=None)
+    with ServerProcess(env, logs / "a.log") as first, ServerProcess(env, logs / "b.log") as second:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as http,
+            Marathon(plan, http, [first, second], tell=_tell) as marathon,
+        ):
+            await marathon.run()
+            print(f"{time.monotonic() - began:.0f} s, {dict(marathon.blows)}", flush=True)
+            accounts = [await Reckoning(env, http).of(talker) for talker in marathon.talkers]
+    print(table(accounts), flush=True)
+    wrong = [f"user {number}: {what}" for number, account in enumerate(accounts) for what in account.wrong]
+    print("\n".join(wrong) or "Nothing is lost, nothing happened twice.", flush=True)
+    return bool(wrong)
+
+
+def _tell(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
