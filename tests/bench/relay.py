@@ -77,7 +77,8 @@ def measure(kind: str, sessions: int, chunks: int, rate: float, redis: str | Non
 
 def main(sessions: int, chunks: int, rate: float, rounds: int, redis: str | None) -> None:
     """Print the servers side by side, `rounds` times in turn, and the ratios of the medians."""
-    results: dict[str, list[Figures]] = {"bare": [], "ours": []} | ({"redis": []} if redis else {})
+    kinds = ("bare", "ours", "redis") if redis else ("bare", "ours")
+    results: dict[str, list[Figures]] = {kind: [] for kind in kinds}
     print(f"{sessions} sessions, {rate:g} chunks/s each, {chunks} chunks")
     print(f"{'':>6} {'p50 ms':>8} {'p99 ms':>8} {'µs CPU/chunk':>13}")
     for _ in range(rounds):

@@ -5,6 +5,7 @@ Both take a text frame on a WebSocket, post to the same upstream, and send what 
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -110,7 +111,7 @@ def our_app(upstream: str, running_turns: int, redis_url: str | None) -> web.App
         attempts = AttemptServices(store, LettaGateway(letta), OneAgent(), ListPrice(), limits)
         placement = None
         if redis_url is not None:
-            relay = RedisRelay(RedisClient(SecretStr(redis_url)), "bench")
+            relay = RedisRelay(RedisClient(SecretStr(redis_url)), f"bench-{os.getpid()}")
             placement = SharedPlacement(relay, limits, attempts.now)
         hub = SessionHub(attempts, placement)
         tickets = Tickets(store, SecretStr("bench" * 10))
