@@ -8,7 +8,7 @@ import pytest
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.fakes.agent import Reply
-from tests.unit.sessions.world import SHARED, World
+from tests.unit.sessions.world import SHARED, SPOKEN, World
 from tests.virtual_time import virtual_time
 
 LONG = Reply(words=("word ",) * 300, per_word=0.1)
@@ -57,3 +57,26 @@ async def test_no_device_is_shown_the_log_of_a_relay_that_takes_nothing() -> Non
         device = await other.device(user)
         assert device.attachment is not None
         assert device.attachment.snapshot.running is None
+
+
+@virtual_time
+async def test_a_process_that_could_not_say_its_last_word_hears_the_next_owner() -> None:
+    async with World() as world:
+        assert world.broker is not None
+        broker, first, second, user = world.broker, await world.process("a"), await world.process("b"), world.user()
+        device = await first.device(user)
+
+        async def fill(operation: str) -> None:
+            broker.is_full = broker.is_full or operation == "finish"
+
+        world.database.after = fill
+        await device.until_end((await first.send(user, "one")).turn.id)
+        await asyncio.sleep(10)
+        assert world.owner(user) == "a"  # nobody else knows yet
+        world.database.after, broker.is_full = None, False
+        await asyncio.sleep(10)
+        assert world.owner(user) is None
+        turn = (await second.send(user, "two")).turn
+        async with asyncio.timeout(60):
+            await device.until_end(turn.id)
+        assert device.streamed(turn.id) == SPOKEN.text
