@@ -263,6 +263,7 @@ class RelayedLog(EventLog):
         if self.lease is None or self.is_detached:
             return
         lease, self.lease = self.lease, None
+        self._waiting.clear()  # of what was not said in time some may have arrived: the rows tell the rest
         try:
             await self.open()
         except RelayAwayError:

@@ -80,3 +80,32 @@ async def test_a_process_that_could_not_say_its_last_word_hears_the_next_owner()
         async with asyncio.timeout(60):
             await device.until_end(turn.id)
         assert device.streamed(turn.id) == SPOKEN.text
+
+
+@virtual_time
+async def test_what_was_on_its_way_when_the_lease_was_given_back_is_not_said_again() -> None:
+    """The process stops for longer than it waits for its last word to arrive. It had arrived."""
+    async with World() as world:
+        first, user = await world.process("a"), world.user()
+        watcher = await (await world.process("b")).device(user)
+        finished = asyncio.Event()
+
+        async def tell(operation: str) -> None:
+            if operation == "finish":
+                finished.set()
+
+        world.database.after = tell
+        turn = (await first.send(user, "one")).turn
+        await finished.wait()
+        await asyncio.sleep(0.0055)  # the outbox gathers for 5 ms, the broker takes 1 ms
+        first.boundary.freeze()
+        await watcher.until_end(turn.id)
+        await asyncio.sleep(7)
+        first.boundary.thaw()
+        await asyncio.sleep(1)
+        assert world.owner(user) is None
+        again = (await first.send(user, "two")).turn
+        async with asyncio.timeout(60):
+            await watcher.until_end(again.id)
+        ends = [event["turn_id"] for event in watcher.events if event["type"] == "turn.completed"]
+        assert ends == [turn.id, again.id]
