@@ -157,9 +157,11 @@ class Sessions(RuleBasedStateMachine):
     @invariant()
     def the_promises_hold(self) -> None:
         if hasattr(self, "ground") and not self._is_broken:
-            broken = [*broken_now(self.ground), *map(str, self._errors)]
-            self._is_broken = bool(broken)
-            assert not broken, "\n".join(broken)
+            self._play(self._check())
+
+    async def _check(self) -> None:
+        broken = [*broken_now(self.ground), *map(str, self._errors)]
+        assert not broken, "\n".join(broken)
 
     # -- servers -------------------------------------------------------------------------------------------------
 
