@@ -98,6 +98,9 @@ class PersonsDevice(Device):
             return False
         except Exception as error:
             self._fail(f"could not join: {error!r}")
+        if process.boundary.frozen.is_set():  # it was stopped before it could say so
+            self.drop("cursor")
+            return False
         return True
 
     def drop(self, manner: Manner, place: int = 0) -> None:
@@ -170,8 +173,10 @@ class PersonsDevice(Device):
         match event["type"]:
             case "turn.queued":
                 assert self.running != key, f"{key} waits though it runs"
+                self._supersede(key)
                 self.waiting.add(key[0])
             case "turn.started":
+                self._supersede(key)
                 assert self.running in (None, key), f"{key} starts though {self.running} runs"
                 self.running, self._running_since = key, asyncio.get_running_loop().time()
                 self.waiting.discard(key[0])
@@ -181,6 +186,11 @@ class PersonsDevice(Device):
                 self._see_end(key, event["turn"])
             case kind:
                 assert self.running == key, f"{kind} of {key} though {self.running} runs"
+
+    def _supersede(self, key: Key) -> None:
+        """A newer attempt at the turn says that the one before is over: the rows do not know its end any more."""
+        if self.running is not None and self.running[0] == key[0] and self.running[1] < key[1]:
+            self.running = None
 
     def _see_end(self, key: Key, turn: Json) -> None:
         row = self._around.world.turn(key[0])

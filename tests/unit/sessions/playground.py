@@ -78,6 +78,7 @@ class Playground:
         self._names, self._numbers, self._flakes, self._choices = count(1), count(1), count(), count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._deploys: list[asyncio.Task[None]] = []
+        self._plots: list[asyncio.Task[None]] = []
 
     @property
     def now(self) -> float:
@@ -92,7 +93,7 @@ class Playground:
         for device in self.devices:
             await device.aclose()
         await self.world.__aexit__(None, None, None)
-        unfinished = [*self._tasks, *self._deploys]
+        unfinished = [*self._tasks, *self._deploys, *self._plots]
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
@@ -130,6 +131,24 @@ class Playground:
         self.cut_until = max(self.cut_until, self.now + seconds + MENDED_SECONDS)
         server.process.boundary.freeze()
         self._later(seconds, lambda: self.thaw(server))
+
+    def soon(self, server: Server, crossings: int, what: Callable[[Server], None]) -> None:
+        """Let it happen to a process exactly when it will have met the outside world so many times more."""
+
+        async def wait() -> None:
+            await server.process.boundary.frozen.wait()
+            if server.is_alive:
+                what(server)
+
+        server.process.boundary.freeze_after(crossings)
+        self._plots.append(asyncio.create_task(wait()))
+
+    def call_off(self) -> None:
+        """Let nothing happen that was to happen soon."""
+        for plot in self._plots:
+            plot.cancel()
+        for server in self.servers:
+            server.process.boundary.freeze_after(-1)
 
     def thaw(self, server: Server) -> None:
         if server.is_alive and server.is_frozen:

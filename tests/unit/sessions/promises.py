@@ -70,6 +70,7 @@ def _broken_of_completed(turn: Turn, runs: list[FakeRun], tokens: int) -> Iterat
 
 async def brought_to_an_end(ground: Playground) -> None:
     """Bring everything back and wait until all is quiet. Raises AssertionError with what does not hold then."""
+    ground.call_off()
     ground.database_back()
     ground.agent_back()
     ground.broker_has_room()

@@ -79,7 +79,7 @@ for _after, _pace in product((0, 1, 3, 6), (0.0, 0.2)):
 Use = Literal["join", "cursor", "none", "old", "go_offline", "come_online", "doze", "awake"]
 USES: tuple[Use, ...] = get_args(Use)
 ANY, USER = st.integers(0, 5), st.integers(0, 1)
-MOMENT = st.sampled_from([0.0, 0.001, 0.004, 0.02, 0.15, 0.6])
+MOMENT = st.sampled_from([0.0, 0.0005, 0.001, 0.004, 0.0055, 0.02, 0.15, 0.6])
 WHILE = st.sampled_from([0.3, 1.0, 3.0, 9.0, 14.0, 30.0])
 
 
@@ -171,16 +171,25 @@ class Sessions(RuleBasedStateMachine):
         self._play(self.ground.start())
 
     @rule(
-        place=ANY, how=st.sampled_from(["freeze", "kill", "deploy"]), seconds=WHILE, again=st.booleans(), moment=MOMENT
+        place=ANY,
+        how=st.sampled_from(["freeze", "kill", "deploy"]),
+        crossings=st.integers(0, 12),
+        seconds=WHILE,
+        again=st.booleans(),
+        moment=MOMENT,
     )
-    def stop(self, place: int, how: str, seconds: float, again: bool, moment: float) -> None:
-        """What stops a server, for a while or for good; and whether another takes its place."""
-        happenings: dict[str, Callable[[Server], object]] = {
+    def stop(self, place: int, how: str, crossings: int, seconds: float, again: bool, moment: float) -> None:
+        """What stops a server, for a while or for good, now or soon; and whether another takes its place."""
+        happenings: dict[str, Callable[[Server], None]] = {
             "freeze": lambda server: self.ground.freeze(server, seconds),
             "kill": self.ground.kill,
             "deploy": lambda server: self.ground.deploy(server, seconds),
         }
-        self._on(place, happenings[how], moment, frozen=how == "kill")
+        what = happenings[how]
+        if crossings and how != "deploy":
+            self._on(place, lambda server: self.ground.soon(server, crossings, what), moment)
+        else:
+            self._on(place, what, moment, frozen=how == "kill")
         if again and self.ground.may_start:
             self._play(self.ground.start())
 
