@@ -80,7 +80,7 @@ Use = Literal["join", "cursor", "none", "old", "go_offline", "come_online", "doz
 USES: tuple[Use, ...] = get_args(Use)
 ANY, USER = st.integers(0, 5), st.integers(0, 1)
 MOMENT = st.sampled_from([0.0, 0.0005, 0.001, 0.004, 0.0055, 0.02, 0.15, 0.6])
-WHILE = st.sampled_from([0.3, 1.0, 3.0, 9.0, 14.0, 30.0])
+WHILE = st.sampled_from([0.01, 0.1, 0.3, 0.3, 1.0, 1.0, 3.0, 9.0, 14.0])  # a lease lasts 12 s
 
 
 class Sessions(RuleBasedStateMachine):
@@ -175,7 +175,7 @@ class Sessions(RuleBasedStateMachine):
         how=st.sampled_from(["freeze", "kill", "deploy"]),
         crossings=st.integers(0, 12),
         seconds=WHILE,
-        again=st.booleans(),
+        again=st.sampled_from([True, True, False]),
         moment=MOMENT,
     )
     def stop(self, place: int, how: str, crossings: int, seconds: float, again: bool, moment: float) -> None:
