@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -192,7 +193,7 @@ class SessionHub:
         opening = self._opening.get(user_id)
         if opening is None:
             opening = self._opening[user_id] = asyncio.create_task(self._open(user_id))
-            opening.add_done_callback(lambda _: self._opening.pop(user_id, None))
+            opening.add_done_callback(partial(self._opened, user_id))
         return await asyncio.shield(opening)
 
     def agent_changed(self, user_id: str, status: AgentStatus, reason: str | None) -> None:
@@ -316,6 +317,11 @@ class SessionHub:
         await session.load()
         self._sessions[user_id] = session
         return session
+
+    def _opened(self, user_id: str, opening: asyncio.Task[Session]) -> None:
+        self._opening.pop(user_id, None)
+        if not opening.cancelled():
+            opening.exception()  # who asked is told, unless all of them have gone
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         # In a context of its own: it outlives the request that happened to need it first, whose id is not its own.
