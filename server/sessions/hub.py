@@ -314,7 +314,11 @@ class SessionHub:
 
     async def _open(self, user_id: str) -> Session:
         session = Session(user_id, self._services)
-        await session.load()
+        try:
+            await session.load()
+        except BaseException:
+            session.log.close()
+            raise
         self._sessions[user_id] = session
         return session
 

@@ -109,3 +109,19 @@ async def test_what_was_on_its_way_when_the_lease_was_given_back_is_not_said_aga
             await watcher.until_end(again.id)
         ends = [event["turn_id"] for event in watcher.events if event["type"] == "turn.completed"]
         assert ends == [turn.id, again.id]
+
+
+@virtual_time
+async def test_a_session_that_could_not_be_opened_is_not_followed() -> None:
+    async with World() as world:
+        assert world.broker is not None
+        process, user = await world.process(), world.user()
+
+        async def fail(operation: str) -> None:
+            if operation == "open_turns":
+                raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+
+        world.database.before = fail
+        with pytest.raises(PlatformError):
+            await process.device(user)
+        assert [relay.followed for relay in world.broker.relays] == [set()]
