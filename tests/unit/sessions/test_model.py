@@ -37,7 +37,7 @@ from tests.unit.sessions.world import SPOKEN
 from tests.virtual_time import VirtualTimeLoop
 
 T = TypeVar("T")
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 
 
