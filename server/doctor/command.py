@@ -11,7 +11,7 @@ import click
 import httpx
 from pydantic import ValidationError
 
-from server.doctor import configuration
+from server.doctor import configuration, redis
 from server.doctor.findings import Diagnosis, Level, examine, fail
 from server.doctor.letta import LettaChecks
 from server.doctor.litellm import LiteLLMChecks
@@ -57,6 +57,7 @@ async def diagnose(settings: Settings) -> list[Diagnosis]:
             examine(SupabaseChecks(settings, supabase).all()),
             examine(LiteLLMChecks(settings, litellm).all()),
             examine(LettaChecks(settings, letta).all()),
+            examine(redis.checks(settings)),
         )
         return list(chain.from_iterable(found))
 

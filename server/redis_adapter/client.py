@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 from pydantic import SecretStr
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -25,7 +25,8 @@ T = TypeVar("T")
 
 CALL_SECONDS: Final = 2.0
 """Redis answers within a millisecond: one that takes so long is taken for one that is gone."""
-CONNECTIONS: Final = 32
+CONNECTIONS: Final = 16
+"""At most; whoever needs one more waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,15 @@ class RedisClient:
     """Owns the connections: close it with `aclose`."""
 
     def __init__(self, url: SecretStr, call_seconds: float = CALL_SECONDS) -> None:
-        self.redis: Redis = Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             url.get_secret_value(),
+            max_connections=CONNECTIONS,
+            timeout=call_seconds,
             socket_timeout=call_seconds,
             socket_connect_timeout=call_seconds,
-            max_connections=CONNECTIONS,
             retry=Retry(NoBackoff(), 0),
         )
+        self.redis: Redis = Redis.from_pool(pool)
 
     async def aclose(self) -> None:
         await self.redis.aclose()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any, Final, Protocol
 
 import structlog
@@ -44,27 +45,30 @@ class Listener:
         self._wanted = {base}
         self._confirmed: dict[bytes, asyncio.Future[None]] = {}
         self._pubsub: PubSub | None = None
+        self._connected = asyncio.Event()
         self._suspected = asyncio.Event()
 
     async def subscribe(self, channel: bytes) -> None:
         """Return when what is published there is heard. Raises RelayAwayError."""
         self._wanted.add(channel)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while not await self._is_heard(channel):
+                    await self._connected.wait()
+        except BROKEN as error:
+            self.suspect()
+            raise RelayAwayError("Redis does not confirm a subscription") from error
+
+    async def _is_heard(self, channel: bytes) -> bool:
+        """False: the connection broke meanwhile; the next one hears it."""
+        if self._pubsub is None:
+            return False
         confirmed = self._confirmed.get(channel)
         if confirmed is None:
-            if self._pubsub is None:
-                raise RelayAwayError("Redis is not connected")
             confirmed = self._confirmed[channel] = asyncio.get_running_loop().create_future()
-            try:
-                await self._pubsub.subscribe(channel)
-            except BROKEN as error:
-                self.suspect()
-                raise RelayAwayError("Redis does not take a subscription") from error
-        try:
-            await asyncio.wait_for(asyncio.shield(confirmed), ANSWER_SECONDS)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and not confirmed.cancelled():
-                raise
-            raise RelayAwayError("Redis did not confirm a subscription") from error
+            await self._pubsub.subscribe(channel)
+        await asyncio.wait({confirmed})
+        return not confirmed.cancelled()
 
     def unsubscribe(self, channel: bytes) -> None:
         """Hear no more of it: at once here, and soon in Redis."""
@@ -77,29 +81,29 @@ class Listener:
     async def run(self, probe: Callable[[], Awaitable[None]]) -> None:
         """`probe` raises RelayAwayError while Redis can be connected to and yet does not serve."""
         clock = asyncio.get_running_loop().time
-        before = False
-        broken_at = clock()
+        served_before, broken_at = False, clock()
         while True:
             self._suspected.clear()
             try:
                 async with self._client.redis.pubsub() as pubsub:
                     await self._connect(pubsub)
                     await probe()
-                    self._watcher.connected(again=before)
-                    before = True
+                    self._watcher.connected(again=served_before)
+                    served_before, broken_at = True, inf
                     await self._hear(pubsub)
             except BROKEN as error:
-                log.info("redis.connection_broken", reason=type(error).__name__)
+                if broken_at == inf:
+                    log.warning("redis.connection_broken", reason=type(error).__name__)
             finally:
-                broken_at = clock() if self._pubsub is not None else broken_at
                 self._disconnect()
+            broken_at = min(broken_at, clock())
             if clock() - broken_at >= PATIENCE_SECONDS:
                 self._watcher.disconnected()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _connect(self, pubsub: PubSub) -> None:
-        """Subscribe to all that is wanted; confirmed when the answer to a PING behind it has come."""
-        channels = tuple(self._wanted)
+        """Subscribe to all that is wanted by now; what is wanted later is subscribed to by whoever wants it."""
+        channels = frozenset(self._wanted)
         async with asyncio.timeout(ANSWER_SECONDS):
             await pubsub.subscribe(*channels)
             missing = set(channels)
@@ -107,14 +111,15 @@ class Listener:
                 message = await pubsub.get_message(timeout=ANSWER_SECONDS)
                 if message is not None and message["type"] == "subscribe":
                     missing.discard(message["channel"])
-        loop = asyncio.get_running_loop()
         for channel in channels:
-            self._confirmed[channel] = loop.create_future()
+            self._confirmed[channel] = asyncio.get_running_loop().create_future()
             self._confirmed[channel].set_result(None)
         self._pubsub = pubsub
+        self._connected.set()
 
     def _disconnect(self) -> None:
         self._pubsub = None
+        self._connected.clear()
         for confirmed in self._confirmed.values():
             confirmed.cancel()
         self._confirmed.clear()

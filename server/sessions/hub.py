@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -11,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from server.ports import Accepted, Lease, NewTurn, Notice, RelayAwayError
+from server.ports import Accepted, NewTurn, Notice, RelayAwayError
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
     MOVED,
@@ -28,14 +27,13 @@ from server.sessions.admission import Admission
 from server.sessions.attempt import AttemptServices
 from server.sessions.log import Subscription
 from server.sessions.placement import LocalPlacement, Placement
+from server.sessions.rounds import RHYTHM, Rhythm, Rounds
 from server.sessions.services import SessionServices
 from server.sessions.session import Session
 from server.sessions.views import Cancelled, Connection, Snapshot
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-_ASKED_AT_ONCE: Final = 500
-_ADOPTED_AT_ONCE: Final = 100
 _CLAIMS_AT_ONCE: Final = 16
 
 
@@ -45,26 +43,6 @@ class RefusedConnectionError(Exception):
     def __init__(self, code: CloseCode) -> None:
         self.code = code
         super().__init__(code.reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Rhythm:
-    """How often the hub does its rounds, in seconds. A lease lasts 12 s by the database's clock.
-
-    `look`: what other instances changed in the rows of sessions held here. `silence`: after so long without a word of
-    their owner, sessions that are followed here are asked about.
-    """
-
-    heartbeat: float = 4.0
-    renewal_limit: float = 8.0
-    look: float = 1.0
-    scan: float = 2.0
-    silence: float = 6.0
-    accounts: float = 10.0
-    reap: float = 30.0
-
-
-_RHYTHM = Rhythm()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +62,7 @@ class SessionHub:
         self,
         attempts: AttemptServices,
         placement: Placement | None = None,
-        rhythm: Rhythm = _RHYTHM,
+        rhythm: Rhythm = RHYTHM,
         owner: str | None = None,
     ) -> None:
         self.owner = owner or uuid.uuid4().hex
@@ -92,20 +70,18 @@ class SessionHub:
         self.draining = False
         self._attempts = attempts
         self._limits = attempts.limits
-        self._rhythm = rhythm
-        self._sessions: dict[str, Session] = {}
-        self._opening: dict[str, asyncio.Task[Session]] = {}
-        self._heard: dict[str, EventCursor] = {}
+        self.sessions: dict[str, Session] = {}
+        self.opening: dict[str, asyncio.Task[Session]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._renewed_at = -math.inf
         self.admission = Admission(self._limits.running_turns, self._limits.expected_wait_seconds)
+        self._rounds = Rounds(self, attempts.store, self._placement, rhythm, self._limits.idle_session_seconds)
         self._services = SessionServices(
             attempts=attempts,
             placement=self._placement,
             admission=self.admission,
             owner=self.owner,
-            is_current=self._is_current,
-            may_start=self._may_start,
+            is_current=self._rounds.is_current,
+            may_start=self.may_start,
             is_draining=lambda: self.draining,
             spawn=self._spawn,
             forget=self._forget,
@@ -186,13 +162,13 @@ class SessionHub:
 
     async def session(self, user_id: str) -> Session:
         """The user's session, loaded once however many ask at the same time."""
-        if (session := self._sessions.get(user_id)) is not None:
+        if (session := self.sessions.get(user_id)) is not None:
             session.used_at = self._services.clock()
             return session
-        opening = self._opening.get(user_id)
+        opening = self.opening.get(user_id)
         if opening is None:
-            opening = self._opening[user_id] = asyncio.create_task(self._open(user_id))
-            opening.add_done_callback(lambda _: self._opening.pop(user_id, None))
+            opening = self.opening[user_id] = asyncio.create_task(self._open(user_id))
+            opening.add_done_callback(lambda _: self.opening.pop(user_id, None))
         return await asyncio.shield(opening)
 
     def agent_changed(self, user_id: str, status: AgentStatus, reason: str | None) -> None:
@@ -202,7 +178,7 @@ class SessionHub:
     # -- what other instances and the relay say ----------------------------------------------------------------------
 
     def noticed(self, notice: Notice) -> None:
-        session = self._sessions.get(notice.user_id)
+        session = self.sessions.get(notice.user_id)
         if notice.kind == "free":
             self._see_to(notice.user_id)
         elif session is not None and notice.kind == "look":
@@ -227,14 +203,14 @@ class SessionHub:
                     log.warning("session.not_claimed", user_id=session.user_id, code=error.code)
                     session.disconnect(TRY_AGAIN_LATER)
 
-        await asyncio.gather(*(one(session) for session in tuple(self._sessions.values())))
+        await asyncio.gather(*(one(session) for session in tuple(self.sessions.values())))
 
     @property
     def counts(self) -> dict[str, int]:
         """For metrics."""
         return {
-            "sessions": len(self._sessions),
-            "connections": sum(len(session.connections) for session in self._sessions.values()),
+            "sessions": len(self.sessions),
+            "connections": sum(len(session.connections) for session in self.sessions.values()),
             "running_turns": self.admission.running,
             "waiting_turns": self.admission.waiting,
         }
@@ -244,36 +220,25 @@ class SessionHub:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["SessionHub"]:
         """Keep the rounds going; at the end stop every session, leaving open turns to be recovered."""
-        self._renewed_at = self._services.clock()
-        rounds = [
-            asyncio.create_task(self._round(self._rhythm.heartbeat, self._renew)),
-            asyncio.create_task(self._round(self._rhythm.look, self._look_at_own_work)),
-            asyncio.create_task(self._round(self._rhythm.scan, self._adopt_orphans)),
-            asyncio.create_task(self._round(self._rhythm.silence, self._ask_about_the_silent)),
-            asyncio.create_task(self._round(self._rhythm.accounts, self._close_accounts)),
-            asyncio.create_task(self._round(self._rhythm.reap, self._drop_idle)),
-        ]
         async with self._placement.running(self):
             try:
-                yield self
+                async with self._rounds.running():
+                    yield self
             finally:
                 self.draining = True
-                for task in rounds:
-                    task.cancel()
-                await asyncio.gather(*rounds, return_exceptions=True)
                 await self._close_all()
 
     async def drain(self, seconds: float) -> None:
         """Start nothing new, let running turns finish for up to `seconds`, then send every client away to reconnect."""
         self.draining = True
         log.info("server.draining", running_turns=self.admission.running, seconds=seconds)
-        leaving = [asyncio.create_task(self._see_off(session)) for session in tuple(self._sessions.values())]
+        leaving = [asyncio.create_task(self._see_off(session)) for session in tuple(self.sessions.values())]
         if leaving:
             _, late = await asyncio.wait(leaving, timeout=seconds)
             for task in late:
                 task.cancel()
             await asyncio.gather(*leaving, return_exceptions=True)
-        await asyncio.gather(*(self._hand_over(session) for session in tuple(self._sessions.values())))
+        await asyncio.gather(*(self._hand_over(session) for session in tuple(self.sessions.values())))
 
     async def _see_off(self, session: Session) -> None:
         """Send the clients away once nothing runs for them here."""
@@ -293,19 +258,17 @@ class SessionHub:
         session.disconnect(SERVICE_RESTART)
 
     async def _close_all(self) -> None:
-        await asyncio.gather(*self._opening.values(), return_exceptions=True)
-        sessions = tuple(self._sessions.values())
-        self._sessions.clear()
+        await asyncio.gather(*self.opening.values(), return_exceptions=True)
+        sessions = tuple(self.sessions.values())
+        self.sessions.clear()
         await asyncio.gather(*(self._hand_over(session) for session in sessions))
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _is_current(self) -> bool:
-        return self._services.clock() - self._renewed_at < self._rhythm.renewal_limit
-
-    def _may_start(self) -> bool:
-        return self._is_current() and not self.draining
+    def may_start(self) -> bool:
+        """Whether anything may begin here that needs a lease."""
+        return self._rounds.is_current() and not self.draining
 
     def _refuse_while_draining(self) -> None:
         if self.draining:
@@ -314,7 +277,7 @@ class SessionHub:
     async def _open(self, user_id: str) -> Session:
         session = Session(user_id, self._services)
         await session.load()
-        self._sessions[user_id] = session
+        self.sessions[user_id] = session
         return session
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -329,59 +292,11 @@ class SessionHub:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("session.task_failed", exc_info=error)
 
-    # -- rounds --------------------------------------------------------------------------------------------------
-
-    async def _round(self, seconds: float, work: Any) -> None:
-        while True:
-            try:
-                await work()
-            except PlatformError as error:
-                log.warning("hub.round_failed", round=work.__name__, code=error.code)
-            except Exception:
-                log.exception("hub.round_failed", round=work.__name__)
-            await asyncio.sleep(seconds)
-
-    async def _renew(self) -> None:
-        before = self._services.clock()
-        held = {user_id: session.lease for user_id, session in self._sessions.items() if session.lease is not None}
-        fences = await self._attempts.store.renew(self.owner) if held else {}
-        self._renewed_at = before
-        for user_id, lease in held.items():
-            session = self._sessions.get(user_id)
-            # One that was given back or taken again since then is another lease.
-            if session is not None and session.lease is lease and fences.get(user_id) != lease.fence:
-                session.lost()
-        for user_id, fence in fences.items():
-            if self._is_forgotten(user_id):
-                await self._attempts.store.release(Lease(user_id, self.owner, fence), unless_open=True)
-        for session in self._sessions.values():
-            session.work()
-
-    def _is_forgotten(self, user_id: str) -> bool:
-        """Whether we hold a lease that nobody here knows of: the answer that told of it was lost."""
-        session = self._sessions.get(user_id)
-        return user_id not in self._opening and (session is None or (session.lease is None and session.is_resting))
-
-    async def _look_at_own_work(self) -> None:
-        """What other instances changed in the rows of sessions held here, should their notice have been lost."""
-        if any(session.lease is not None for session in self._sessions.values()):
-            for work in await self._attempts.store.owned_work(self.owner):
-                if (session := self._sessions.get(work.user_id)) is not None:
-                    session.check(work)
-
-    async def _ask_about_the_silent(self) -> None:
-        """Sessions that others run: one whose owner says nothing may have none any more, and an untold end."""
-        followed = [session for session in self._sessions.values() if session.is_followed and session.view]
-        silent = [session for session in followed if self._heard.get(session.user_id) == session.log.cursor]
-        self._heard = {session.user_id: session.log.cursor for session in followed}
-        for session in silent:
-            session.look_again()
-
     def _see_to(self, user_id: str) -> None:
         if not self.draining:
-            self._spawn(self._look_after(user_id))
+            self._spawn(self.look_after(user_id))
 
-    async def _look_after(self, user_id: str) -> None:
+    async def look_after(self, user_id: str) -> None:
         """Have the user's session take up what is open. What fails here is found again by the next scan."""
         try:
             (await self.session(user_id)).look_again()
@@ -389,34 +304,5 @@ class SessionHub:
             log.warning("session.not_opened", user_id=user_id, code=error.code)
 
     def _forget(self, session: Session) -> None:
-        if self._sessions.get(session.user_id) is session:
-            del self._sessions[session.user_id]
-
-    async def _adopt_orphans(self) -> None:
-        """Open or running turns that nobody owns, clients or not: after a crash, and when a lease was lost."""
-        if self._may_start():
-            users = await self._attempts.store.unowned_work(limit=_ADOPTED_AT_ONCE)
-            await asyncio.gather(*(self._look_after(user_id) for user_id in users))
-
-    async def _close_accounts(self) -> None:
-        """An account that was blocked or deleted loses its connections and stops spending, whoever decided that."""
-        served = list(self._sessions)
-        for first in range(0, len(served), _ASKED_AT_ONCE):
-            for user_id in await self._attempts.store.closed_accounts(served[first : first + _ASKED_AT_ONCE]):
-                if (session := self._sessions.get(user_id)) is not None:
-                    await self._close_account(session)
-
-    async def _close_account(self, session: Session) -> None:
-        session.disconnect(ACCOUNT_CLOSED)
-        if not session.is_idle:
-            log.info("session.account_closed", user_id=session.user_id)
-            with suppress(PlatformError):
-                await session.cancel(None)
-
-    async def _drop_idle(self) -> None:
-        before = self._services.clock() - self._limits.idle_session_seconds
-        for session in tuple(self._sessions.values()):
-            if session.is_idle and session.last_used < before:
-                del self._sessions[session.user_id]
-                session.log.close()
-        await self._placement.keep([one.user_id for one in self._sessions.values() if one.connections])
+        if self.sessions.get(session.user_id) is session:
+            del self.sessions[session.user_id]

@@ -9,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from server.ports import Lease, Notice
+from server.protocol.errors import PlatformError
 from server.protocol.shapes import Turn
 from server.sessions.log import EventLog
 from server.sessions.open_turns import OpenTurns
@@ -135,18 +136,31 @@ class Ownership:
     async def rest(self) -> bool:
         """Give the lease back, unless there is more to do; while draining also then, for others to go on."""
         draining = self._services.is_draining()
-        if self.lease is None or self.is_over or self._events.is_detached:
+        lease = self.lease
+        if lease is None or self.is_over or self._events.is_detached:
             return True
         if (self.open or self.unsure) and not draining:
             # There is more to do; or what is shown as open is not, and the rows tell what became of it.
             self.unsure = self.unsure or not (self.runner.has_turn or self.view.waiting)
             return False
         await self._events.give_back()
-        if await self._store.release(self.lease, unless_open=not draining):
+        if self._events.is_detached:
+            return True  # the relay went away meanwhile: nobody else could go on with the log
+        try:
+            released = await self._store.release(lease, unless_open=not draining)
+        except PlatformError:
+            await self._write_again(lease)
+            raise
+        if released:
             self.lease = None
             if self._events.view:
                 self._services.placement.announce(Notice("free", self.user_id))
             return True
-        await self._events.take(self.lease)
+        await self._write_again(lease)
         self.unsure = True
         return False
+
+    async def _write_again(self, lease: Lease) -> None:
+        """Until the lease is given back, what happens is for us to tell."""
+        if not self.is_over:
+            await self._events.take(lease)

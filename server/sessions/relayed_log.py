@@ -18,7 +18,7 @@ from server.ports import Batch, EventRelay, FencedError, Found, Lease, Outcome, 
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
 from server.sessions.log import DELTAS, AttemptKey, Entry, EventLog, Frame, new_epoch
-from server.sessions.views import View
+from server.sessions.views import NOTHING_OPEN, View
 
 if TYPE_CHECKING:
     from server.sessions.outbox import Outbox
@@ -109,8 +109,8 @@ class RelayedLog(EventLog):
         self._outbox.add(self)
 
     def show(self, view: View) -> None:
-        """The log itself says what is open; only one that nobody wrote to yet learns it from elsewhere."""
-        if not self.head:
+        """The log itself says what is open; only where nobody wrote that yet, it is learned from elsewhere."""
+        if self.is_fresh:
             super().show(view)
 
     def correct(self, turn_id: str, attempt: int, text: str) -> None:
@@ -251,6 +251,8 @@ class RelayedLog(EventLog):
         async with self._agreeing:
             found = await self._relay.take(lease, self._epoch_for_a_new_log())
             await self._agree(found)
+            if self.is_fresh:  # what our connections were shown as open, those of others were not told
+                self.view = NOTHING_OPEN
             self.lease = lease
         self._relay.unfollow(self.user_id)
         if not found.intact:
@@ -273,6 +275,8 @@ class RelayedLog(EventLog):
     async def open(self) -> None:
         """Raises RelayAwayError."""
         await self._relay.follow(self.user_id)
+        if self._relay.is_away:  # one that is full can be read, and yet no owner can write to it
+            raise RelayAwayError
         await self.synchronize()
 
     async def _follow(self) -> None:
@@ -291,6 +295,7 @@ class RelayedLog(EventLog):
         if news.epoch != self.epoch or news.head > self.head:
             return False
         self._copy(news.events[self.head - news.head :])
+        self.is_fresh = self.is_fresh and news.view is None
         if news.view is not None and news.head + len(news.events) == self.head:
             self.view = View.decode(news.view)
         self._wake()
@@ -303,7 +308,6 @@ class RelayedLog(EventLog):
             while self._missed and self.lease is None:
                 self._missed = False
                 found = await self._relay.look(self.user_id, self._epoch_for_a_new_log())
-                self.is_fresh = self.is_fresh or found.fresh
                 await self._agree(found)
 
     def _epoch_for_a_new_log(self) -> str:
@@ -313,6 +317,7 @@ class RelayedLog(EventLog):
     async def _agree(self, found: Found) -> None:
         """Hold what the relay holds, or begin anew from it where what lies between is not kept."""
         state, view = found.state, View.decode(found.state.view)
+        self.is_fresh = not state.view
         if state.epoch == self.epoch and state.head >= self.head:
             missing = await self._read(self.head, state.head)
             if missing is not None:

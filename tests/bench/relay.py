@@ -61,26 +61,36 @@ async def _load(port: int, sessions: int, chunks: int, pid: int) -> Figures:
     return Figures(total, quantiles[49], quantiles[98], used / total * 1e6)
 
 
-def measure(kind: str, sessions: int, chunks: int, rate: float) -> Figures:
+def measure(kind: str, sessions: int, chunks: int, rate: float, redis: str | None = None) -> Figures:
     """One run of one server against a fresh upstream."""
+    through_redis = ("--redis", redis) if redis else ()
     upstream, port = free_port(), free_port()
     options = ("--rate", str(rate), "--chunks", str(chunks), "--together", str(sessions))
     with (
         running("tests.bench.upstream", *options, port=upstream),
-        running("tests.bench.servers", kind, "--upstream", f"http://127.0.0.1:{upstream}", port=port) as pid,
+        running(
+            "tests.bench.servers", kind, "--upstream", f"http://127.0.0.1:{upstream}", *through_redis, port=port
+        ) as pid,
     ):
         return asyncio.run(_load(port, sessions, chunks, pid))
 
 
-def main(sessions: int, chunks: int, rate: float, rounds: int) -> None:
-    """Print both servers side by side, `rounds` times in turn, and the ratio of the medians."""
-    results: dict[str, list[Figures]] = {"bare": [], "ours": []}
+def main(sessions: int, chunks: int, rate: float, rounds: int, redis: str | None) -> None:
+    """Print the servers side by side, `rounds` times in turn, and the ratios of the medians."""
+    kinds = ("bare", "ours", "redis") if redis else ("bare", "ours")
+    results: dict[str, list[Figures]] = {kind: [] for kind in kinds}
     print(f"{sessions} sessions, {rate:g} chunks/s each, {chunks} chunks")
     print(f"{'':>6} {'p50 ms':>8} {'p99 ms':>8} {'µs CPU/chunk':>13}")
     for _ in range(rounds):
         for kind, runs in results.items():
-            figures = measure(kind, sessions, chunks, rate)
+            figures = (
+                measure("ours", sessions, chunks, rate, redis)
+                if kind == "redis"
+                else measure(kind, sessions, chunks, rate)
+            )
             runs.append(figures)
             print(f"{kind:>6} {figures.p50:8.1f} {figures.p99:8.1f} {figures.cpu_per_chunk:13.1f}", flush=True)
-    ours, bare = (statistics.median(f.cpu_per_chunk for f in results[kind]) for kind in ("ours", "bare"))
-    print(f"CPU per chunk, ours / bare: {ours / bare:.2f}")
+    medians = {kind: statistics.median(f.cpu_per_chunk for f in runs) for kind, runs in results.items()}
+    print(f"CPU per chunk, ours / bare: {medians['ours'] / medians['bare']:.2f}")
+    if redis:
+        print(f"CPU per chunk, ours with Redis / bare: {medians['redis'] / medians['bare']:.2f}")

@@ -5,6 +5,7 @@ Both take a text frame on a WebSocket, post to the same upstream, and send what 
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -26,10 +27,13 @@ from server.ports import Account, AgentHandle, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
+from server.redis_adapter.client import RedisClient
+from server.redis_adapter.relay import RedisRelay
 from server.resilience import Breaker
 from server.serve import calm_garbage_collector
 from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub
+from server.sessions.placement import SharedPlacement
 from server.tickets import Tickets
 from server.transports.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore
@@ -96,15 +100,20 @@ class ListPrice:
         return Decimal("0.00003") * usage.prompt_tokens
 
 
-def our_app(upstream: str, running_turns: int) -> web.Application:
-    """Our sessions and socket around the real Letta adapter."""
+def our_app(upstream: str, running_turns: int, redis_url: str | None) -> web.Application:
+    """Our sessions and socket around the real Letta adapter, with the events through Redis where one is named."""
 
     async def collaborators(app: web.Application) -> AsyncIterator[None]:
         database = AnyUsers()
         store, accounts = FakeSessionStore(database), FakeAccountStore(database)
         limits = Limits(running_turns=running_turns)
         letta = LettaClient(upstream, SecretStr("password"), Breaker("letta", ErrorCode.LETTA_UNAVAILABLE))
-        hub = SessionHub(AttemptServices(store, LettaGateway(letta), OneAgent(), ListPrice(), limits))
+        attempts = AttemptServices(store, LettaGateway(letta), OneAgent(), ListPrice(), limits)
+        placement = None
+        if redis_url is not None:
+            relay = RedisRelay(RedisClient(SecretStr(redis_url)), f"bench-{os.getpid()}")
+            placement = SharedPlacement(relay, limits, attempts.now)
+        hub = SessionHub(attempts, placement)
         tickets = Tickets(store, SecretStr("bench" * 10))
         authenticator = Authenticator(AnyToken(), tickets, accounts, Opener())
         endpoint.append(WebSocketEndpoint(hub, authenticator, Origins((), localhost_allowed=True), limits))
@@ -162,10 +171,11 @@ async def _serve(app: web.Application, port: int) -> None:
 @click.option("--port", type=int, required=True)
 @click.option("--upstream", required=True)
 @click.option("--running-turns", type=int, default=2000)
-def main(kind: str, port: int, upstream: str, running_turns: int) -> None:
+@click.option("--redis")
+def main(kind: str, port: int, upstream: str, running_turns: int, redis: str | None) -> None:
     """Serve one of the two."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    app = our_app(upstream, running_turns) if kind == "ours" else bare_app(upstream)
+    app = our_app(upstream, running_turns, redis) if kind == "ours" else bare_app(upstream)
     uvloop.run(_serve(app, port))
 
 

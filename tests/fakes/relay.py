@@ -56,6 +56,7 @@ class MemoryBroker:
         self.run = 1
         self.is_up = True
         self.is_full = False
+        self.loses_notices = False
         self.relays: list[MemoryRelay] = []
         self._saved: dict[str, _Log] = {}
 
@@ -173,8 +174,8 @@ class MemoryRelay:
     # EventRelay
 
     async def follow(self, user_id: str) -> None:
-        await self._reach()
         self.followed.add(user_id)
+        await self._reach()
         await self._answered()
 
     def unfollow(self, user_id: str) -> None:
@@ -258,7 +259,7 @@ class MemoryRelay:
     async def notify(self, notice: Notice) -> None:
         await self._reach()
         for relay in self._broker.relays:
-            if relay is not self:
+            if relay is not self and not self._broker.loses_notices:
                 relay.tell(lambda reader: reader.noticed(notice))
 
     async def keep(self, user_ids: Sequence[str]) -> None:

@@ -223,7 +223,7 @@ class Device:
             loop.call_later(error.get("retry_after", 1.0), lambda: self._tasks.append(loop.create_task(again())))
         elif frame is not None and frame["type"] != "message":
             del self._unanswered[frame["id"]]
-        else:
+        elif not error["retryable"]:
             self.gave_up = f"refused: {error}"
 
         async def again() -> None:

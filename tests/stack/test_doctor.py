@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.stack.own_redis import OwnRedis
 from tests.stack.running_stack import RunningStack
 
 
@@ -44,6 +45,7 @@ async def test_nothing_is_wrong_with_the_local_stack(stack: RunningStack) -> Non
         ("SUPABASE_ANON_KEY", "sb_publishable_wrong", "supabase anon_key", "refuses SUPABASE_ANON_KEY"),
         ("SUPABASE_SERVICE_KEY", "sb_secret_wrong", "supabase service_key", "refuses SUPABASE_SERVICE_KEY"),
         ("SUPABASE_DB_URL", "postgresql://nobody@127.0.0.1:9/x", "supabase migrations", "did not answer"),
+        ("REDIS_URL", "redis://127.0.0.1:9/0", "redis version", "does not answer"),
     ],
 )
 async def test_each_wrong_setting_is_named(
@@ -54,6 +56,17 @@ async def test_each_wrong_setting_is_named(
     assert [name for name, row in found.items() if row["level"] == "fail"] == [check]
     assert says in found[check]["says"]
     assert found[check]["mend"]
+
+
+async def test_a_redis_for_several_instances_is_looked_at(stack: RunningStack, redis_server: OwnRedis) -> None:
+    code, found = await diagnosis(stack, REDIS_URL=redis_server.url)
+    assert (code, found["redis version"]["level"], found["redis writes"]["level"]) == (0, "ok", "ok")
+    redis_server.fill()
+    try:
+        code, found = await diagnosis(stack, REDIS_URL=redis_server.url)
+        assert (code, found["redis writes"]["level"]) == (1, "fail")
+    finally:
+        redis_server.make_room()
 
 
 async def test_the_two_supabase_keys_swapped_are_noticed(stack: RunningStack) -> None:

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from server.doctor.configuration import judge_secret
 from server.doctor.findings import Finding, Level
 from server.doctor.litellm import judge_model, judge_price
+from server.doctor.redis import judge_version
 from server.doctor.supabase import judge_anon_key, judge_confirmation, judge_tokens
 from server.ports import ModelPrice
 from server.supabase_adapter.inspection import key_kind
@@ -75,3 +76,8 @@ def test_a_weak_secret_is_not_repeated_to_the_terminal() -> None:
 
 def test_prices_are_shown_per_thousand_tokens() -> None:
     assert judge_price("gpt-4", GPT_4).says == "gpt-4 costs $0.03 in and $0.06 out per 1,000 tokens"
+
+
+@pytest.mark.parametrize(("version", "level"), [("6.2.14", "ok"), ("8.0.1", "ok"), ("6.0.20", "fail"), ("?", "fail")])
+def test_redis_is_recent_enough_for_streams_and_scripts(version: str, level: str) -> None:
+    assert judge_version(version).level == level

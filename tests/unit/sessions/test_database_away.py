@@ -210,3 +210,20 @@ async def test_an_end_is_told_once_though_the_rows_are_looked_at_while_it_comes_
         ends = [event["turn_id"] for event in device.events if event["type"] == "turn.completed"]
         starts = [event["turn_id"] for event in device.events if event["type"] == "turn.started"]
         assert ends == starts == [running.id, duplicate.turn.id]
+
+
+@virtual_time
+async def test_what_happens_before_the_lease_could_be_given_back_is_told() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        await device.until_end((await process.send(user, "one")).turn.id)
+        world.database.before = _away("release")
+        await device.until_end((await process.send(user, "two")).turn.id)
+        await asyncio.sleep(0.1)
+        turn = (await process.send(user, "three")).turn
+        async with asyncio.timeout(60):
+            assert (await device.until_end(turn.id))["type"] == "turn.completed"
+        world.database.before = None
+        await asyncio.sleep(10)
+        assert world.owner(user) is None

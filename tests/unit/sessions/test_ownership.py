@@ -308,3 +308,22 @@ async def test_many_who_ask_at_once_share_one_session() -> None:
         devices = [Device() for _ in range(8)]
         attached = await asyncio.gather(*(device.join(process.hub, user) for device in devices))
         assert len({id(one.session) for one in attached}) == 1
+
+
+@virtual_time
+async def test_what_another_process_stored_is_found_without_being_told() -> None:
+    """Its notices are lost: the owner looks at the rows all the same."""
+    async with World() as world:
+        first, user = await world.process("a"), world.user()
+        second = await world.process("b")
+        if world.broker is not None:
+            world.broker.loses_notices = True
+        device = await first.device(user)
+        world.gateway.plan(Reply(stuck=True))
+        running = (await first.send(user, "go on")).turn
+        await device.until_text(running.id, "Hello ")
+        waiting = (await second.send(user, "two")).turn
+        await second.cancel(user, running.id)
+        assert (await device.until_end(running.id))["type"] == "turn.cancelled"
+        assert (await device.until_end(waiting.id))["type"] == "turn.completed"
+        assert asyncio.get_running_loop().time() < 1_000 + 10

@@ -16,8 +16,9 @@ from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy, Turn, Usage
 from server.sessions.attempt import AttemptServices
-from server.sessions.hub import Rhythm, SessionHub
+from server.sessions.hub import SessionHub
 from server.sessions.placement import SharedPlacement
+from server.sessions.rounds import Rhythm
 from server.sessions.runs import Pauses
 from server.sessions.views import Cancelled
 from tests.fakes.agent import FakeAgentGateway, Reply
@@ -85,10 +86,14 @@ class ProcessStore(FakeSessionStore):
 
 
 class ProcessGateway:
-    """The shared agent service as one process reaches it. The next call of `fail_once` finds it away."""
+    """The shared agent service as one process reaches it. The next call of `fail_once` finds it away.
+
+    `late` are the messages that were on their way out while the process was frozen: no check of ours can stop those.
+    """
 
     def __init__(self, gateway: FakeAgentGateway, boundary: Boundary) -> None:
         self.fail_once: str | None = None
+        self.late: list[str] = []
         self._gateway = gateway
         self._boundary = boundary
 
@@ -102,6 +107,8 @@ class ProcessGateway:
     async def send(
         self, agent: AgentHandle, messages: Sequence[OutgoingMessage]
     ) -> AsyncIterator[AsyncIterator[AgentEvent]]:
+        if self._boundary.frozen.is_set():
+            self.late.append(messages[-1].content)
         await self._boundary.cross()
         async with self._gateway.send(agent, messages) as events:
             await self._boundary.cross()

@@ -21,7 +21,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
-from server.sessions.hub import Rhythm
+from server.sessions.rounds import Rhythm
 from server.tickets import Tickets
 from server.transports.sse import EventStreams
 from server.transports.websocket import WebSocketEndpoint

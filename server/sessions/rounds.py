@@ -1,0 +1,175 @@
+"""What an instance does again and again for all its sessions: keep leases, find work, notice silence, drop the idle."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from server.ports import Lease, SessionStore
+from server.protocol.codes import ACCOUNT_CLOSED
+from server.protocol.cursors import EventCursor
+from server.protocol.errors import PlatformError
+from server.sessions.placement import Placement
+from server.sessions.session import Session
+
+log = structlog.get_logger(__name__)
+
+_ASKED_AT_ONCE: Final = 500
+_ADOPTED_AT_ONCE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often the hub does its rounds, in seconds. A lease lasts 12 s by the database's clock.
+
+    `look`: what other instances changed in the rows of sessions held here. `silence`: after so long without a word of
+    their owner, sessions that are followed here are asked about.
+    """
+
+    heartbeat: float = 4.0
+    renewal_limit: float = 8.0
+    look: float = 1.0
+    scan: float = 2.0
+    silence: float = 6.0
+    accounts: float = 10.0
+    reap: float = 30.0
+
+
+RHYTHM: Final = Rhythm()
+
+
+class Sessions(Protocol):
+    """The sessions of an instance; `SessionHub` has them."""
+
+    owner: str
+    sessions: dict[str, Session]
+
+    @property
+    def opening(self) -> Mapping[str, object]: ...
+
+    def may_start(self) -> bool: ...
+
+    async def look_after(self, user_id: str) -> None: ...
+
+
+class Rounds:
+    """Use as `async with rounds.running():`."""
+
+    def __init__(
+        self, hub: Sessions, store: SessionStore, placement: Placement, rhythm: Rhythm, idle_seconds: float
+    ) -> None:
+        self._hub = hub
+        self._store = store
+        self._placement = placement
+        self._rhythm = rhythm
+        self._idle_seconds = idle_seconds
+        self._renewed_at = -math.inf
+        self._heard: dict[str, EventCursor] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        self._renewed_at = self._clock()
+        rhythm = self._rhythm
+        rounds = [
+            asyncio.create_task(self._repeat(seconds, work))
+            for seconds, work in (
+                (rhythm.heartbeat, self._renew),
+                (rhythm.look, self._look_at_own_work),
+                (rhythm.scan, self._adopt_orphans),
+                (rhythm.silence, self._ask_about_the_silent),
+                (rhythm.accounts, self._close_accounts),
+                (rhythm.reap, self._drop_idle),
+            )
+        ]
+        try:
+            yield
+        finally:
+            for task in rounds:
+                task.cancel()
+            await asyncio.gather(*rounds, return_exceptions=True)
+
+    def is_current(self) -> bool:
+        """False while the leases could not be renewed in time: they may be somebody else's by now."""
+        return self._clock() - self._renewed_at < self._rhythm.renewal_limit
+
+    async def _repeat(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except PlatformError as error:
+                log.warning("hub.round_failed", round=getattr(work, "__name__", "?"), code=error.code)
+            except Exception:
+                log.exception("hub.round_failed", round=getattr(work, "__name__", "?"))
+            await asyncio.sleep(seconds)
+
+    def _clock(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _renew(self) -> None:
+        before = self._clock()
+        held = {user_id: session.lease for user_id, session in self._hub.sessions.items() if session.lease is not None}
+        fences = await self._store.renew(self._hub.owner) if held else {}
+        self._renewed_at = before
+        for user_id, lease in held.items():
+            session = self._hub.sessions.get(user_id)
+            # One that was given back or taken again since then is another lease.
+            if session is not None and session.lease is lease and fences.get(user_id) != lease.fence:
+                session.lost()
+        for user_id, fence in fences.items():
+            if self._is_forgotten(user_id):
+                await self._store.release(Lease(user_id, self._hub.owner, fence), unless_open=True)
+        for session in self._hub.sessions.values():
+            session.work()
+
+    def _is_forgotten(self, user_id: str) -> bool:
+        """Whether we hold a lease that nobody here knows of: the answer that told of it was lost."""
+        session = self._hub.sessions.get(user_id)
+        return user_id not in self._hub.opening and (session is None or (session.lease is None and session.is_resting))
+
+    async def _look_at_own_work(self) -> None:
+        """What other instances changed in the rows of sessions held here, should their notice have been lost."""
+        if any(session.lease is not None for session in self._hub.sessions.values()):
+            for work in await self._store.owned_work(self._hub.owner):
+                if (session := self._hub.sessions.get(work.user_id)) is not None:
+                    session.check(work)
+
+    async def _ask_about_the_silent(self) -> None:
+        """Sessions that others run: one whose owner says nothing may have none any more, and an untold end."""
+        followed = [session for session in self._hub.sessions.values() if session.is_followed and session.view]
+        silent = [session for session in followed if self._heard.get(session.user_id) == session.log.cursor]
+        self._heard = {session.user_id: session.log.cursor for session in followed}
+        for session in silent:
+            session.look_again()
+
+    async def _adopt_orphans(self) -> None:
+        """Open or running turns that nobody owns, clients or not: after a crash, and when a lease was lost."""
+        if self._hub.may_start():
+            users = await self._store.unowned_work(limit=_ADOPTED_AT_ONCE)
+            await asyncio.gather(*(self._hub.look_after(user_id) for user_id in users))
+
+    async def _close_accounts(self) -> None:
+        """An account that was blocked or deleted loses its connections and stops spending, whoever decided that."""
+        served = list(self._hub.sessions)
+        for first in range(0, len(served), _ASKED_AT_ONCE):
+            for user_id in await self._store.closed_accounts(served[first : first + _ASKED_AT_ONCE]):
+                if (session := self._hub.sessions.get(user_id)) is not None:
+                    await self._close_account(session)
+
+    async def _close_account(self, session: Session) -> None:
+        session.disconnect(ACCOUNT_CLOSED)
+        if not session.is_idle:
+            log.info("session.account_closed", user_id=session.user_id)
+            with suppress(PlatformError):
+                await session.cancel(None)
+
+    async def _drop_idle(self) -> None:
+        before = self._clock() - self._idle_seconds
+        for session in tuple(self._hub.sessions.values()):
+            if session.is_idle and session.last_used < before:
+                del self._hub.sessions[session.user_id]
+                session.log.close()
+        await self._placement.keep([one.user_id for one in self._hub.sessions.values() if one.connections])
