@@ -1,4 +1,5 @@
-"""HTTP connections as this server holds them: room for long tokens, and nothing of a malformed request repeated."""
+"""HTTP connections as this server holds them: room for long tokens, nothing of a malformed request repeated, and no
+place for a client that connects and then says nothing."""
 
 import asyncio
 import socket
@@ -23,6 +24,10 @@ HEADER_BYTES: Final = 32 * 1024
 
 BACKLOG: Final = 2048
 
+REQUEST_SECONDS: Final = 30.0
+"""Within which the first request of a connection must have come, headers and all. aiohttp waits an hour for it, which
+is right between two requests (proxies keep connections for as long), and is for ever where the client has vanished."""
+
 
 @asynccontextmanager
 async def serving(app: web.Application, new_socket: Callable[[], socket.socket]) -> AsyncIterator[None]:
@@ -45,11 +50,22 @@ async def serving(app: web.Application, new_socket: Callable[[], socket.socket])
 class Connection(web.RequestHandler):
     """One client's connection to `server`, for `loop.create_server`."""
 
-    __slots__ = ()
+    __slots__ = ("_first_request",)
 
     def __init__(self, server: web.Server) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(server, loop=loop, access_log=None, max_field_size=HEADER_BYTES)  # type: ignore[arg-type]
+        self._first_request: asyncio.TimerHandle | None = loop.call_later(REQUEST_SECONDS, self._expect_request)
+
+    def _expect_request(self) -> None:
+        self._first_request = None
+        if self._request_count == 0 and self.transport is not None:
+            self.transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._first_request is not None:
+            self._first_request.cancel()
+        super().connection_lost(exc)
 
     def handle_error(
         self,

@@ -12,7 +12,6 @@ from server.authentication import Authenticator
 from server.ports import NewTurn, Principal
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
-    NO_PONG,
     SLOW_CONSUMER,
     TOKEN_EXPIRED,
     UNAUTHORIZED,
@@ -38,6 +37,8 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
 from server.sessions.hub import Attachment, SessionHub
 from server.sessions.log import LogTrimmedError, Subscription
+from server.transports.keepalive import Keepalive
+from server.transports.line import keep_short
 from server.transports.outlet import Outlet, greeting, new_beginning
 
 log = structlog.get_logger(__name__)
@@ -52,17 +53,15 @@ class WebSocketConnection(Outlet):
         "_answers",
         "_authenticator",
         "_expiry",
-        "_heard",
         "_hub",
         "_keepalive",
         "_limits",
         "_now",
-        "_obeying",
-        "_ping_due",
         "_principal",
         "_socket",
         "_transport",
         "_writer",
+        "is_obeying",
     )
 
     def __init__(
@@ -83,30 +82,31 @@ class WebSocketConnection(Outlet):
         self._now = now
         self._principal = principal
         self._answers: list[bytes] = []
-        self._ping_due = False
-        self._heard = True
-        self._obeying = False
-        self._keepalive: asyncio.TimerHandle | None = None
+        self.is_obeying = False
         self._expiry: asyncio.TimerHandle | None = None
+        self._keepalive: Keepalive
         self._transport: asyncio.Transport | None = None
         self._writer: asyncio.Task[None] | None = None
 
     async def serve(self, after: EventCursor | None, transport: asyncio.Transport | None) -> None:
         """Join the session and carry frames both ways. Raises RefusedConnectionError, PlatformError if it cannot."""
         self._transport = transport
+        if transport is not None:
+            keep_short(transport)
         attachment = await self._join(after)
         session, subscription = attachment.session, attachment.subscription
         self._watch_expiry()
-        self._schedule_ping()
+        self._keepalive = Keepalive(self, self._limits, transport)
+        self._keepalive.start()
         self._writer = asyncio.create_task(self._write(attachment))
         try:
             while await self._handle(await self._socket.receive()):
                 pass
         finally:
             session.detach(self, subscription)
-            for timer in (self._keepalive, self._expiry):
-                if timer is not None:
-                    timer.cancel()
+            self._keepalive.stop()
+            if self._expiry is not None:
+                self._expiry.cancel()
             await self._finish_writer(self._writer)
 
     async def _join(self, after: EventCursor | None) -> Attachment:
@@ -145,18 +145,18 @@ class WebSocketConnection(Outlet):
 
     async def _pump(self, attachment: Attachment) -> None:
         """Send what there is, then wait. No variable here holds what was sent: most sockets wait most of the time."""
-        subscription = attachment.subscription
+        subscription, keepalive = attachment.subscription, self._keepalive
         while self.closing is None:
             if subscription.is_lost:
                 self._answers.append(new_beginning(attachment, self._principal.user_id, self._limits))
             if self._answers:
                 await self._send_answers()
-            if self._ping_due:
-                self._ping_due = False
+            if keepalive.due:
                 await self._socket.ping()
+                keepalive.pinged()
             if subscription.has_more and not subscription.is_lost:
                 await self._send_events(subscription)
-            if not (self._answers or self._ping_due or subscription.has_more) and self.closing is None:
+            if not (self._answers or keepalive.due or subscription.has_more) and self.closing is None:
                 await self.woken()
 
     async def _send_answers(self) -> None:
@@ -184,7 +184,7 @@ class WebSocketConnection(Outlet):
 
     async def _handle(self, message: WSMessage) -> bool:
         """Take one message; False when it was the last. After the order to close nothing is obeyed any more."""
-        self._heard = True
+        self._keepalive.heard = True
         if self.closing is not None and message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             pass
         elif message.type is WSMsgType.TEXT:
@@ -200,7 +200,7 @@ class WebSocketConnection(Outlet):
 
     async def _take(self, text: str) -> None:
         frame_id: str | None = None
-        self._obeying = True
+        self.is_obeying = True
         try:
             frame = parse_client_frame(text, self._limits.frame_bytes)
             frame_id = frame.id or (frame.client_message_id if isinstance(frame, MessageFrame) else None)
@@ -213,7 +213,7 @@ class WebSocketConnection(Outlet):
             log.exception("websocket.command_failed", user_id=self._principal.user_id)
             self._answer(error_frame(PlatformError(ErrorCode.INTERNAL_ERROR), frame_id))
         finally:
-            self._obeying = False
+            self.is_obeying = False
 
     async def _obey(self, frame: AnyClientFrame) -> None:
         user_id = self._principal.user_id
@@ -270,20 +270,6 @@ class WebSocketConnection(Outlet):
             self._expiry.cancel()
         remaining = (self._principal.expires_at - self._now()).total_seconds()
         self._expiry = asyncio.get_running_loop().call_later(max(remaining, 0.0), self.close, TOKEN_EXPIRED)
-
-    def _schedule_ping(self) -> None:
-        self._keepalive = asyncio.get_running_loop().call_later(self._limits.ping_seconds, self._send_ping)
-
-    def _send_ping(self) -> None:
-        self._heard, self._ping_due = False, True
-        self.wake()
-        self._keepalive = asyncio.get_running_loop().call_later(self._limits.pong_seconds, self._expect_pong)
-
-    def _expect_pong(self) -> None:
-        if self._heard or self._obeying:  # while a command is carried out nothing is read, pongs neither
-            self._schedule_ping()
-        else:
-            self.close(NO_PONG)
 
 
 async def close_socket(socket: web.WebSocketResponse, code: CloseCode) -> None:

@@ -23,6 +23,7 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
 from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub
 from server.sessions.log import TERMINAL, Frame, LogTrimmedError
+from server.transports.line import keep_short
 from server.transports.outlet import Outlet, greeting, new_beginning
 
 
@@ -134,6 +135,8 @@ class EventStream(Outlet):
         )
         response.headers["Cache-Control"] = "no-store"
         self._transport = request.transport
+        if self._transport is not None:
+            keep_short(self._transport)
         self._limit_goodbye()
         try:
             await response.prepare(request)

@@ -29,6 +29,7 @@ from server.protocol.frames import (
 from server.protocol.limits import Limits
 from server.sessions.hub import RefusedConnectionError, SessionHub
 from server.transports.connection import WebSocketConnection, close_socket
+from server.transports.line import UNSENT_BYTES
 
 _ANSWERED_FRAME_BYTES = 2 * 1024 * 1024
 """Frames above the protocol's limit but below this are answered with an error; larger ones end the connection, unread.
@@ -60,7 +61,11 @@ class WebSocketEndpoint:
         header = request.headers.get("Authorization")
         principal = await self._authenticator.header(header) if header is not None else None
         socket = web.WebSocketResponse(
-            timeout=self._limits.goodbye_seconds, autoping=False, compress=False, max_msg_size=_ANSWERED_FRAME_BYTES
+            timeout=self._limits.goodbye_seconds,
+            autoping=False,
+            compress=False,
+            max_msg_size=_ANSWERED_FRAME_BYTES,
+            writer_limit=UNSENT_BYTES,
         )
         if not socket.can_prepare(request).ok:
             raise PlatformError(ErrorCode.INVALID_REQUEST, "This path speaks WebSocket.")

@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -20,6 +20,8 @@ from tests.stack.chat_client import ChatUser, register
 Blow = Literal["kill", "deploy", "freeze", "blackout"]
 PATIENCE: Final = 240.0
 """Seconds within which a turn ends, whatever happens to the servers meanwhile."""
+IMPATIENCE: Final = 5.0
+"""Seconds after which a reply is cancelled though it has said nothing yet."""
 FROZEN_SECONDS: Final = (13.0, 16.0)
 """Longer than a lease lasts: somebody else goes on, and the frozen one must notice when it thaws."""
 
@@ -118,9 +120,8 @@ class Marathon:
         """Talk and strike to the end; then let everybody see everything."""
         lines = enumerate(script(self.plan, self._chance))
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._strike())
-            for talker in self.talkers:
-                group.create_task(self._talk(talker, lines))
+            talks = [group.create_task(self._talk(talker, lines)) for talker in self.talkers]
+            group.create_task(self._strike(talks))
         await all_quiet([device for talker in self.talkers for device in talker.devices], PATIENCE)
 
     def _note(self, what: str) -> None:
@@ -136,6 +137,7 @@ class Marathon:
             await self._until_blows(number * self.plan.blows // self.plan.turns)
             burst = [line]
             if self._chance.random() < 0.3 and (another := next(lines, None)) is not None:
+                await self._until_blows(another[0] * self.plan.blows // self.plan.turns)
                 burst.append(another[1])
             await asyncio.gather(*(self._turn(talker, one) for one in burst))
 
@@ -145,7 +147,9 @@ class Marathon:
         message = await device.say(line.content)
         talker.sent[message] = line
         if line.cancelled:
-            await other.until(lambda: other.text(message) or self._has_ended(other, message), PATIENCE)
+            await other.until(lambda: message in other.transcript.turn_of, PATIENCE)
+            with suppress(AssertionError):  # a reply that is taken over may have nothing to show for long
+                await other.until(lambda: other.text(message) or self._has_ended(other, message), IMPATIENCE)
             await other.cancel(other.transcript.turn_of[message])
         turn = await device.end_of(message, patience=PATIENCE)
         while turn["status"] == "failed":
@@ -168,10 +172,10 @@ class Marathon:
 
     # -- striking ------------------------------------------------------------------------------------------------
 
-    async def _strike(self) -> None:
+    async def _strike(self, talks: "Sequence[asyncio.Task[None]]") -> None:
         for _ in range(self.plan.blows):
             await asyncio.sleep(self._chance.uniform(0.5, 4.0))
-            await self._until_somebody_talks()
+            await self._until_somebody_talks(talks)
             blow = self._chance.choice(self.plan.kinds)
             victim = self._chance.choice(self._servers)
             self._note(f"{blow} {'both' if blow == 'blackout' else victim.log.stem}")
@@ -180,12 +184,15 @@ class Marathon:
                 self._struck.notify_all()
             await self._deal(blow, victim)
 
-    async def _until_somebody_talks(self) -> None:
-        """Or waits for a blow before he does."""
+    async def _until_somebody_talks(self, talks: "Sequence[asyncio.Task[None]]") -> None:
+        """Or waits for a blow before he does, or all have said everything."""
         devices = [talker.devices[0] for talker in self.talkers]
-        async with asyncio.timeout(PATIENCE):
-            while all(device.is_quiet for device in devices) and not self._awaiting_blows:
-                await asyncio.sleep(0.1)
+        while (
+            all(device.is_quiet for device in devices)
+            and not self._awaiting_blows
+            and not all(talk.done() for talk in talks)
+        ):
+            await asyncio.sleep(0.1)
 
     async def _deal(self, blow: Blow, victim: ServerProcess) -> None:
         """Returns when both servers are ready again."""

@@ -5,15 +5,17 @@ import io
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 
 import orjson
 import pytest
 import structlog
 from aiohttp import web
 
-from server.api.connections import serving
+from server.api.connections import REQUEST_SECONDS, serving
 from server.api.schemas import Problem
 from server.observability import configure_logging
+from tests.virtual_time import virtual_time_with_sockets
 
 SECRET = b"hunter2"
 
@@ -102,3 +104,40 @@ async def test_a_token_of_32_kib_is_read(port: int) -> None:
 async def test_no_answer_tells_the_versions_of_what_serves_it(port: int) -> None:
     head, _ = await _exchange(port, b"nonsense\r\n\r\n")
     assert b"\r\nServer: chat\r\n" in head + b"\r\n"
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nAuthoriz"])
+def test_a_client_that_connects_and_says_nothing_whole_is_let_go(said: bytes) -> None:
+    @virtual_time_with_sockets
+    async def play() -> None:
+        async with _site() as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(said)
+            await asyncio.sleep(REQUEST_SECONDS - 1)
+            assert not reader.at_eof()
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            assert asyncio.get_running_loop().time() < 1_000 + 2 * REQUEST_SECONDS
+            writer.close()
+
+    play()
+
+
+@virtual_time_with_sockets
+async def test_a_client_that_has_asked_once_is_kept_for_its_next_request() -> None:
+    async with _site() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(2 * REQUEST_SECONDS)
+        writer.close()
+
+
+@asynccontextmanager
+async def _site() -> AsyncIterator[int]:
+    app = web.Application()
+    app.router.add_get("/", _echo)
+    listening = socket.create_server(("127.0.0.1", 0))
+    async with serving(app, lambda: listening):
+        yield listening.getsockname()[1]

@@ -63,6 +63,10 @@ class RawSocket:
         head, mask = bytes(((0x80 if final else 0) | opcode, 0x80 | len(payload))), b"\1\2\3\4"
         self.write(head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload)))
 
+    async def read(self, size: int) -> bytes:
+        """So many bytes, whatever they are."""
+        return await self._reader.readexactly(size)
+
     async def frame(self) -> tuple[int, bytes]:
         """The next frame: opcode and payload. Raises asyncio.IncompleteReadError at the end of the connection."""
         first, length = await self._reader.readexactly(2)

@@ -330,6 +330,22 @@ async def test_a_slow_consumer_that_never_reads_is_cut_off() -> None:
             assert site.process.hub.counts["connections"] == 1
 
 
+@virtual_time_with_sockets
+async def test_a_line_that_is_only_slow_is_not_taken_for_a_dead_one() -> None:
+    """A ping waits its turn behind what was written before it; when nothing arrives any more, it is over."""
+    async with (
+        Site(reply=Reply(words=("x" * 150_000,))) as site,
+        RawSocket.open(site, site.user(), receive_buffer=4096) as slow,
+    ):
+        slow.send(0x1, b'{"type":"message","client_message_id":"m1","content":"hello"}')
+        for _ in range(35):
+            await slow.read(4000)
+            await asyncio.sleep(4)  # over two minutes in all
+        assert site.process.hub.counts["connections"] == 1
+        await asyncio.sleep(60)
+        assert site.process.hub.counts["connections"] == 0
+
+
 def test_a_slow_consumer_is_cut_off_under_uvloop_too() -> None:
     """Its transports are not asyncio's own."""
 
