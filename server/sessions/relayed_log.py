@@ -60,6 +60,7 @@ class RelayedLog(EventLog):
 
     __slots__ = (
         "_agreeing",
+        "_is_guess",
         "_missed",
         "_outbox",
         "_relay",
@@ -89,6 +90,7 @@ class RelayedLog(EventLog):
         self.is_detached = False
         self._agreeing = asyncio.Lock()
         self._missed = False
+        self._is_guess = False
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -112,6 +114,14 @@ class RelayedLog(EventLog):
         """The log itself says what is open; only where nobody wrote that yet, it is learned from elsewhere."""
         if self.is_fresh:
             super().show(view)
+            self._is_guess = bool(view)
+
+    def _learn(self, view: View) -> None:
+        """The log's own word for what is open. Connections that were shown what the rows said are greeted anew."""
+        self.view = view
+        if self._is_guess:
+            self._is_guess = False
+            self.beginnings += 1
 
     def correct(self, turn_id: str, attempt: int, text: str) -> None:
         if self.is_detached:
@@ -251,8 +261,9 @@ class RelayedLog(EventLog):
         async with self._agreeing:
             found = await self._relay.take(lease, self._epoch_for_a_new_log())
             await self._agree(found)
-            if self.is_fresh:  # what our connections were shown as open, those of others were not told
-                self.view = NOTHING_OPEN
+            if self.is_fresh:  # what was shown as open here is not what was shown elsewhere
+                self._learn(NOTHING_OPEN)
+                self._wake()
             self.lease = lease
         self._relay.unfollow(self.user_id)
         if not found.intact:
@@ -297,7 +308,7 @@ class RelayedLog(EventLog):
         self._copy(news.events[self.head - news.head :])
         self.is_fresh = self.is_fresh and news.view is None
         if news.view is not None and news.head + len(news.events) == self.head:
-            self.view = View.decode(news.view)
+            self._learn(View.decode(news.view))
         self._wake()
         return True
 
@@ -323,9 +334,10 @@ class RelayedLog(EventLog):
             if missing is not None:
                 self._copy(missing)
                 if state.view:
-                    self.view = view
+                    self._learn(view)
                 self._wake()
                 return
+        self._is_guess = False
         self._restart(state.epoch, state.head, view, _attempt(state.text_of), state.text)
 
     async def fetch(self, after: EventCursor) -> None:

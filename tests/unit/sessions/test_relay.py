@@ -7,11 +7,21 @@ import pytest
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.sessions.views import Snapshot
 from tests.fakes.agent import Reply
+from tests.unit.sessions.device import Device
 from tests.unit.sessions.world import SHARED, SPOKEN, World
 from tests.virtual_time import virtual_time
 
 LONG = Reply(words=("word ",) * 300, per_word=0.1)
+
+
+class Watcher(Device):
+    """Remembers what it was last greeted with."""
+
+    def _take(self, snapshot: Snapshot) -> None:
+        super()._take(snapshot)
+        self.waiting = {turn["id"] for turn in snapshot.queued}
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +46,27 @@ async def test_where_the_log_was_lost_every_process_learns_from_the_rows_what_is
             assert device.attachment.snapshot.running is not None
         for device in devices:
             await device.until_end(turn.id)
-            assert (device.types[0], device.streamed(turn.id)) == ("turn.started", LONG.text)
+            assert device.streamed(turn.id) == LONG.text
+
+
+@virtual_time
+async def test_what_ended_before_a_lost_log_was_written_again_is_shown_as_open_to_nobody() -> None:
+    """Two processes knew of it from the rows; the one that takes over may know of it no more."""
+    async with World() as world:
+        assert world.broker is not None
+        gone, user = await world.process("a"), world.user()
+        turn, waiting = (await gone.send(user, "talk")).turn, (await gone.send(user, "later")).turn
+        gone.kill()
+        world.broker.forget(user)
+        watchers = [Watcher(), Watcher()]
+        processes = [await world.process(name) for name in ("b", "c")]
+        for process, watcher in zip(processes, watchers, strict=True):
+            await watcher.join(process.hub, user)
+            assert watcher.waiting == {waiting.id}
+        await processes[0].cancel(user, waiting.id)
+        for watcher in watchers:
+            await watcher.until_end(turn.id)
+            assert watcher.waiting - {ended for ended, _ in watcher.ends} == set()
 
 
 @virtual_time
