@@ -7,6 +7,7 @@ import pytest
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.protocol.shapes import AgentStatus
 from server.sessions.views import Snapshot
 from tests.fakes.agent import Reply
 from tests.unit.sessions.device import Device
@@ -67,6 +68,49 @@ async def test_what_ended_before_a_lost_log_was_written_again_is_shown_as_open_t
         for watcher in watchers:
             await watcher.until_end(turn.id)
             assert watcher.waiting - {ended for ended, _ in watcher.ends} == set()
+
+
+@virtual_time
+async def test_a_log_that_is_begun_again_is_not_taken_for_the_one_that_was_lost() -> None:
+    """The process that begins it again has heard nothing of what others said in the lost one."""
+    async with World(reply=LONG) as world:
+        assert world.broker is not None
+        first, second, user = await world.process("a"), await world.process("b"), world.user()
+        device, listener = await first.device(user), await second.device(user)
+        second.boundary.freeze()
+        first.hub.agent_changed(user, AgentStatus.ACTIVE, None)
+        await device.until(lambda: device.events)
+        await asyncio.sleep(1)
+        cursor = device.cursor
+        first.kill()
+        device.leave()
+        world.broker.forget(user)
+        world.broker.relays[1].cut()
+        second.boundary.thaw()
+        await asyncio.sleep(1)
+        turn = (await second.send(user, "talk")).turn
+        await listener.until_text(turn.id, "word ")
+        assert not (await device.join(second.hub, user, cursor)).resumed
+        await device.until_end(turn.id)
+        assert device.streamed(turn.id) == LONG.text
+
+
+@virtual_time
+async def test_what_was_shown_of_a_lost_log_cannot_be_resumed_elsewhere() -> None:
+    async with World(reply=LONG) as world:
+        assert world.broker is not None
+        gone, user = await world.process("a"), world.user()
+        turn, waiting = (await gone.send(user, "talk")).turn, (await gone.send(user, "later")).turn
+        gone.kill()
+        world.broker.forget(user)
+        first = await world.process("b")
+        watcher = Watcher()
+        await watcher.join(first.hub, user)
+        await first.cancel(user, waiting.id)
+        second = await world.process("c")
+        assert not (await watcher.join(second.hub, user, watcher.cursor)).resumed
+        await watcher.until_end(turn.id)
+        assert watcher.waiting == set()
 
 
 @virtual_time
