@@ -18,7 +18,7 @@ from server.ports import Batch, EventRelay, FencedError, Found, Lease, Outcome, 
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
 from server.sessions.log import DELTAS, AttemptKey, Entry, EventLog, Frame, new_epoch
-from server.sessions.views import NOTHING_OPEN, View
+from server.sessions.views import View
 
 if TYPE_CHECKING:
     from server.sessions.outbox import Outbox
@@ -60,6 +60,8 @@ class RelayedLog(EventLog):
 
     __slots__ = (
         "_agreeing",
+        "_is_guess",
+        "_is_known",
         "_missed",
         "_outbox",
         "_relay",
@@ -89,6 +91,8 @@ class RelayedLog(EventLog):
         self.is_detached = False
         self._agreeing = asyncio.Lock()
         self._missed = False
+        self._is_guess = False  # what is open was found in the rows, and not yet in the log
+        self._is_known = False  # the epoch is the relay's, or was
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -110,8 +114,12 @@ class RelayedLog(EventLog):
 
     def show(self, view: View) -> None:
         """The log itself says what is open; only where nobody wrote that yet, it is learned from elsewhere."""
-        if self.is_fresh:
-            super().show(view)
+        if not self.is_fresh:
+            return
+        if view:  # in an epoch of our own: elsewhere other rows may be found, and shown
+            self._restart(new_epoch(), 0, view, (None, None), "")
+            self._is_guess = True
+        super().show(view)
 
     def correct(self, turn_id: str, attempt: int, text: str) -> None:
         if self.is_detached:
@@ -250,9 +258,8 @@ class RelayedLog(EventLog):
             raise RelayAwayError
         async with self._agreeing:
             found = await self._relay.take(lease, self._epoch_for_a_new_log())
+            self._is_guess = False
             await self._agree(found)
-            if self.is_fresh:  # what our connections were shown as open, those of others were not told
-                self.view = NOTHING_OPEN
             self.lease = lease
         self._relay.unfollow(self.user_id)
         if not found.intact:
@@ -311,13 +318,15 @@ class RelayedLog(EventLog):
                 await self._agree(found)
 
     def _epoch_for_a_new_log(self) -> str:
-        """One in which nothing was said yet: a number means one event for ever."""
-        return new_epoch() if self.head else self.epoch
+        """One in which nobody has said anything yet: a number means one event for ever."""
+        return new_epoch() if self._is_known else self.epoch
 
     async def _agree(self, found: Found) -> None:
         """Hold what the relay holds, or begin anew from it where what lies between is not kept."""
         state, view = found.state, View.decode(found.state.view)
-        self.is_fresh = not state.view
+        self.is_fresh, self._is_known = not state.view, True
+        if self._is_guess and self.is_fresh:
+            return
         if state.epoch == self.epoch and state.head >= self.head:
             missing = await self._read(self.head, state.head)
             if missing is not None:
@@ -326,6 +335,7 @@ class RelayedLog(EventLog):
                     self.view = view
                 self._wake()
                 return
+        self._is_guess = False
         self._restart(state.epoch, state.head, view, _attempt(state.text_of), state.text)
 
     async def fetch(self, after: EventCursor) -> None:

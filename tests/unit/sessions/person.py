@@ -161,10 +161,10 @@ class PersonsDevice(Device):
         self.running = None if snapshot.running is None else (snapshot.running.turn_id, snapshot.running.attempt)
         self._running_since = self.greeted_at
         self.waiting = {turn["id"] for turn in snapshot.queued}
-        if (
-            self.greeted_at < self._around.deaf_until
-        ):  # what one process told to its own devices alone, another may tell once more
-            self.ends = {key: end for key, end in self.ends.items() if key != self.running}
+        if self.greeted_at < self._around.deaf_until:
+            # What one process told to its own devices alone, another may tell once more.
+            shown = self.waiting if self.running is None else self.waiting | {self.running[0]}
+            self.ends = {key: end for key, end in self.ends.items() if key[0] not in shown}
         self._remember()
 
     def _see(self, event: Json) -> None:

@@ -138,7 +138,8 @@ def _missed(ground: Playground) -> Iterator[str]:
         for turn in ground.world.turns(device.user_id):
             assert turn.finished_at is not None
             is_due = _moment(turn.finished_at) > max(device.greeted_at, ground.deaf_until)
-            if is_due and turn.started_at is not None and (turn.id, turn.attempt) not in device.ends:
+            ran = turn.started_at is not None and turn.finished_at != turn.cancel_requested_at
+            if is_due and ran and (turn.id, turn.attempt) not in device.ends:
                 yield f"device {device.name} was never told how {turn.user_message.content} ended"
 
 

@@ -7,11 +7,22 @@ import pytest
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.protocol.shapes import AgentStatus
+from server.sessions.views import Snapshot
 from tests.fakes.agent import Reply
+from tests.unit.sessions.device import Device
 from tests.unit.sessions.world import SHARED, SPOKEN, World
 from tests.virtual_time import virtual_time
 
 LONG = Reply(words=("word ",) * 300, per_word=0.1)
+
+
+class Watcher(Device):
+    """Remembers what it was last greeted with."""
+
+    def _take(self, snapshot: Snapshot) -> None:
+        super()._take(snapshot)
+        self.waiting = {turn["id"] for turn in snapshot.queued}
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +47,70 @@ async def test_where_the_log_was_lost_every_process_learns_from_the_rows_what_is
             assert device.attachment.snapshot.running is not None
         for device in devices:
             await device.until_end(turn.id)
-            assert (device.types[0], device.streamed(turn.id)) == ("turn.started", LONG.text)
+            assert device.streamed(turn.id) == LONG.text
+
+
+@virtual_time
+async def test_what_ended_before_a_lost_log_was_written_again_is_shown_as_open_to_nobody() -> None:
+    """Two processes knew of it from the rows; the one that takes over may know of it no more."""
+    async with World() as world:
+        assert world.broker is not None
+        gone, user = await world.process("a"), world.user()
+        turn, waiting = (await gone.send(user, "talk")).turn, (await gone.send(user, "later")).turn
+        gone.kill()
+        world.broker.forget(user)
+        watchers = [Watcher(), Watcher()]
+        processes = [await world.process(name) for name in ("b", "c")]
+        for process, watcher in zip(processes, watchers, strict=True):
+            await watcher.join(process.hub, user)
+            assert watcher.waiting == {waiting.id}
+        await processes[0].cancel(user, waiting.id)
+        for watcher in watchers:
+            await watcher.until_end(turn.id)
+            assert watcher.waiting - {ended for ended, _ in watcher.ends} == set()
+
+
+@virtual_time
+async def test_a_log_that_is_begun_again_is_not_taken_for_the_one_that_was_lost() -> None:
+    """The process that begins it again has heard nothing of what others said in the lost one."""
+    async with World(reply=LONG) as world:
+        assert world.broker is not None
+        first, second, user = await world.process("a"), await world.process("b"), world.user()
+        device, listener = await first.device(user), await second.device(user)
+        second.boundary.freeze()
+        first.hub.agent_changed(user, AgentStatus.ACTIVE, None)
+        await device.until(lambda: device.events)
+        await asyncio.sleep(1)
+        cursor = device.cursor
+        first.kill()
+        device.leave()
+        world.broker.forget(user)
+        world.broker.relays[1].cut()
+        second.boundary.thaw()
+        await asyncio.sleep(1)
+        turn = (await second.send(user, "talk")).turn
+        await listener.until_text(turn.id, "word ")
+        assert not (await device.join(second.hub, user, cursor)).resumed
+        await device.until_end(turn.id)
+        assert device.streamed(turn.id) == LONG.text
+
+
+@virtual_time
+async def test_what_was_shown_of_a_lost_log_cannot_be_resumed_elsewhere() -> None:
+    async with World(reply=LONG) as world:
+        assert world.broker is not None
+        gone, user = await world.process("a"), world.user()
+        turn, waiting = (await gone.send(user, "talk")).turn, (await gone.send(user, "later")).turn
+        gone.kill()
+        world.broker.forget(user)
+        first = await world.process("b")
+        watcher = Watcher()
+        await watcher.join(first.hub, user)
+        await first.cancel(user, waiting.id)
+        second = await world.process("c")
+        assert not (await watcher.join(second.hub, user, watcher.cursor)).resumed
+        await watcher.until_end(turn.id)
+        assert watcher.waiting == set()
 
 
 @virtual_time
