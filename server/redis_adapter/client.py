@@ -3,6 +3,7 @@
 A script may run twice, when the connection broke before its answer came; each is written so that this changes nothing.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 from pydantic import SecretStr
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -25,8 +26,9 @@ T = TypeVar("T")
 
 CALL_SECONDS: Final = 2.0
 """Redis answers within a millisecond: one that takes so long is taken for one that is gone."""
-CONNECTIONS: Final = 16
-"""At most; whoever needs one more waits for it."""
+CALLS_AT_ONCE: Final = 16
+LINE_SECONDS: Final = 5.0
+"""How long a call waits for others to be answered: a crowd of sessions that are opened at once is no outage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +57,13 @@ class RedisClient:
     """Owns the connections: close it with `aclose`."""
 
     def __init__(self, url: SecretStr, call_seconds: float = CALL_SECONDS) -> None:
-        pool = BlockingConnectionPool.from_url(
+        self.redis: Redis = Redis.from_url(
             url.get_secret_value(),
-            max_connections=CONNECTIONS,
-            timeout=call_seconds,
             socket_timeout=call_seconds,
             socket_connect_timeout=call_seconds,
             retry=Retry(NoBackoff(), 0),
         )
-        self.redis: Redis = Redis.from_pool(pool)
+        self._line = asyncio.Semaphore(CALLS_AT_ONCE)
 
     async def aclose(self) -> None:
         await self.redis.aclose()
@@ -96,11 +96,19 @@ class RedisClient:
     async def bounded(self, call: Callable[[], Awaitable[T]]) -> T:
         """One call, made again at once where its connection turns out to be broken. Raises RelayAwayError."""
         try:
+            async with asyncio.timeout(LINE_SECONDS):
+                await self._line.acquire()
             try:
-                return await call()
-            except RedisConnectionError:
-                # The others that lie idle broke with it.
-                await self.redis.connection_pool.disconnect(inuse_connections=False)
-                return await call()
+                return await self._called(call)
+            finally:
+                self._line.release()
         except (RedisError, OSError, TimeoutError) as error:
             raise RelayAwayError(f"Redis did not answer: {type(error).__name__}") from error
+
+    async def _called(self, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await call()
+        except RedisConnectionError:
+            # The others that lie idle broke with it.
+            await self.redis.connection_pool.disconnect(inuse_connections=False)
+            return await call()

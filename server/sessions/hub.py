@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -168,7 +169,7 @@ class SessionHub:
         opening = self.opening.get(user_id)
         if opening is None:
             opening = self.opening[user_id] = asyncio.create_task(self._open(user_id))
-            opening.add_done_callback(lambda _: self.opening.pop(user_id, None))
+            opening.add_done_callback(partial(self._opened, user_id))
         return await asyncio.shield(opening)
 
     def agent_changed(self, user_id: str, status: AgentStatus, reason: str | None) -> None:
@@ -276,9 +277,18 @@ class SessionHub:
 
     async def _open(self, user_id: str) -> Session:
         session = Session(user_id, self._services)
-        await session.load()
+        try:
+            await session.load()
+        except BaseException:
+            session.log.close()
+            raise
         self.sessions[user_id] = session
         return session
+
+    def _opened(self, user_id: str, opening: asyncio.Task[Session]) -> None:
+        self.opening.pop(user_id, None)
+        if not opening.cancelled():
+            opening.exception()  # who asked is told, unless all of them have gone
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         # In a context of its own: it outlives the request that happened to need it first, whose id is not its own.

@@ -134,7 +134,10 @@ class Ownership:
         self.open.started(begun.turn)
 
     async def rest(self) -> bool:
-        """Give the lease back, unless there is more to do; while draining also then, for others to go on."""
+        """Give the lease back, unless there is more to do; while draining also then, for others to go on.
+
+        Kept too while the others cannot be told what happened here. False: there is more to do.
+        """
         draining = self._services.is_draining()
         lease = self.lease
         if lease is None or self.is_over or self._events.is_detached:

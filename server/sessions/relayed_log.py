@@ -262,8 +262,14 @@ class RelayedLog(EventLog):
         await self._outbox.emptied(self)
         if self.lease is None or self.is_detached:
             return
-        self.lease = None
-        await self._follow()
+        lease, self.lease = self.lease, None
+        self._waiting.clear()  # of what was not said in time some may have arrived: the rows tell the rest
+        try:
+            await self.open()
+        except RelayAwayError:
+            self._relay.report_away()
+            self.lease = lease
+            self.detach()
 
     @property
     def is_behind(self) -> bool:
@@ -278,12 +284,6 @@ class RelayedLog(EventLog):
         if self._relay.is_away:  # one that is full can be read, and yet no owner can write to it
             raise RelayAwayError
         await self.synchronize()
-
-    async def _follow(self) -> None:
-        try:
-            await self.open()
-        except RelayAwayError:
-            self._relay.report_away()
 
     def published(self, news: Published) -> bool:
         """Take what the owner published. False: something is missing, `synchronize`."""

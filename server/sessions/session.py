@@ -59,7 +59,6 @@ class Session:
             await self.log.open()
         except RelayAwayError as away:
             if not await self._inbox.do(owned.claim):
-                self.log.close()
                 raise PlatformError(ErrorCode.EVENTS_UNAVAILABLE, retry_after=2.0) from away
         if self.log.is_fresh and owned.lease is None:
             owned.open.take(*await self._store.open_turns(self.user_id))

@@ -217,6 +217,10 @@ class FakeAgentGateway:
         """Use these replies, in order, for the next sends."""
         self._planned.extend(replies)
 
+    def plan_nothing(self) -> None:
+        """Answer what comes as usual, whatever was planned."""
+        self._planned.clear()
+
     def remembered(self, agent: AgentHandle) -> list[tuple[str, str]]:
         """(role, text) of everything the agent's conversation holds."""
         return list(self._remembered.get(agent.conversation_id, ()))

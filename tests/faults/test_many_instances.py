@@ -1,6 +1,7 @@
 """Any connection of a user works on any instance: what is said, stopped, repeated and shown, and who takes over."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -65,6 +66,46 @@ async def test_everything_a_device_asks_is_done_by_the_instance_that_runs_the_tu
     await both.open(later)
     assert faultless(phone, laptop)
     assert await both.asked("never") == 0
+
+
+async def test_a_message_posted_to_the_other_instance_is_answered_there_with_its_events(both: TwoServers) -> None:
+    user, gate = await both.user(), both.gate()
+    phone = await both.device(user, both.first)
+    running = await phone.say(f"GATE {gate} 1 1")
+    await phone.until(lambda: phone.text(running).strip() == "w0")
+    body = {"content": "ECHO after it", "client_message_id": "posted"}
+    async with user.http.post(f"{both.second.url}/api/v1/chat/message", json=body, headers=user.headers) as answer:
+        assert answer.content_type == "text/event-stream"
+        await phone.until(lambda: "posted" in phone.transcript.turn_of)
+        await both.open(gate)
+        lines = (await answer.text()).splitlines()
+    events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert [events[0]["type"], events[-1]["type"]] == ["turn.queued", "turn.completed"]
+    assert {event["turn_id"] for event in events} == {phone.transcript.turn_of["posted"]}
+    assert "".join(event["text"] for event in events if event["type"] == "message.delta") == "after it"
+    assert (await phone.end_of(running))["status"] == "completed"
+
+
+async def test_nobody_hears_or_stops_anothers_turn_on_any_instance(both: TwoServers) -> None:
+    ada, eve, gate = await both.user(), await both.user(), both.gate()
+    phone = await both.device(ada, both.first)
+    spies = [await both.device(eve, both.first), await both.device(eve, both.second)]
+    message = await phone.say(f"GATE {gate} 1 1")
+    turn_id = await phone.until(lambda: phone.text(message) and phone.transcript.turn_of[message])
+    for server in (both.first, both.second):
+        for method, path, body in (
+            ("POST", "/chat/cancel", {"turn_id": turn_id}),
+            ("POST", f"/chat/turns/{turn_id}/retry", None),
+            ("GET", f"/chat/turns/{turn_id}", None),
+        ):
+            assert (await both.call(server, eve, method, path, body))[0] == 404
+    await both.open(gate)
+    assert (await phone.end_of(message))["message"]["content"] == "w0 w1"
+    own = await spies[0].say("ECHO mine")
+    for spy in spies:
+        await spy.until(lambda spy=spy: own in spy.transcript.turn_of)  # type: ignore[misc]
+        assert turn_id not in spy.transcript.replies
+    assert faultless(phone, *spies)
 
 
 async def test_a_client_resumes_on_the_other_instance_from_its_cursor(both: TwoServers) -> None:

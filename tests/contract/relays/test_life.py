@@ -97,6 +97,15 @@ async def test_a_full_relay_is_away_until_there_is_room(world: RelayWorld) -> No
     assert await owner.relay.append([batch(0, b"1")]) == [Outcome.APPENDED]
 
 
+async def test_a_crowd_that_comes_at_once_is_no_outage(world: RelayWorld) -> None:
+    instance = await world.instance()
+    users = [f"5f0c6c1e-0000-4000-8000-{number:012d}" for number in range(500)]
+    await asyncio.gather(*(instance.relay.follow(user) for user in users))
+    found = await asyncio.gather(*(instance.relay.look(user, "e1") for user in users))
+    assert all(one.fresh for one in found)
+    assert instance.reader.states == []
+
+
 async def test_deployments_that_share_a_redis_do_not_hear_each_other(redis_only: RedisWorld) -> None:
     staging, production = await redis_only.instance("staging"), await redis_only.instance("production")
     await staging.relay.take(lease(USER), "e1")

@@ -36,13 +36,13 @@ class Memory:
 
 
 class Surroundings(Protocol):
-    """What a device lives in. `was_deaf`: processes could not always hear each other; `was_cut_short`: nor to the
-    last word, where one of them died."""
+    """What a device lives in. `deaf_until`: processes could not always hear each other; `cut_until`: nor to the last
+    word, where one of them died."""
 
     world: World
     failures: list[str]
-    was_deaf: bool
-    was_cut_short: bool
+    deaf_until: float
+    cut_until: float
 
     def choose(self) -> Process | None:
         """The process that a connection reaches now."""
@@ -61,7 +61,7 @@ class PersonsDevice(Device):
         self.user_id = user_id
         self.running: Key | None = None
         self.waiting: set[str] = set()
-        self.greeted_at = 0.0
+        self.greeted_at = self._running_since = 0.0
         self.process: Process | None = None
         self.online = True
         self._around = around
@@ -98,6 +98,9 @@ class PersonsDevice(Device):
             return False
         except Exception as error:
             self._fail(f"could not join: {error!r}")
+        if process.boundary.frozen.is_set():  # it was stopped before it could say so
+            self.drop("cursor")
+            return False
         return True
 
     def drop(self, manner: Manner, place: int = 0) -> None:
@@ -156,8 +159,11 @@ class PersonsDevice(Device):
         super()._take(snapshot)
         self.greeted_at = asyncio.get_running_loop().time()
         self.running = None if snapshot.running is None else (snapshot.running.turn_id, snapshot.running.attempt)
+        self._running_since = self.greeted_at
         self.waiting = {turn["id"] for turn in snapshot.queued}
-        if self._around.was_deaf:  # what one process told to its own devices alone, another may tell once more
+        if (
+            self.greeted_at < self._around.deaf_until
+        ):  # what one process told to its own devices alone, another may tell once more
             self.ends = {key: end for key, end in self.ends.items() if key != self.running}
         self._remember()
 
@@ -167,10 +173,12 @@ class PersonsDevice(Device):
         match event["type"]:
             case "turn.queued":
                 assert self.running != key, f"{key} waits though it runs"
+                self._supersede(key)
                 self.waiting.add(key[0])
             case "turn.started":
+                self._supersede(key)
                 assert self.running in (None, key), f"{key} starts though {self.running} runs"
-                self.running = key
+                self.running, self._running_since = key, asyncio.get_running_loop().time()
                 self.waiting.discard(key[0])
             case "agent.status":
                 pass
@@ -178,6 +186,11 @@ class PersonsDevice(Device):
                 self._see_end(key, event["turn"])
             case kind:
                 assert self.running == key, f"{kind} of {key} though {self.running} runs"
+
+    def _supersede(self, key: Key) -> None:
+        """A newer attempt at the turn says that the one before is over: the rows do not know its end any more."""
+        if self.running is not None and self.running[0] == key[0] and self.running[1] < key[1]:
+            self.running = None
 
     def _see_end(self, key: Key, turn: Json) -> None:
         row = self._around.world.turn(key[0])
@@ -188,7 +201,7 @@ class PersonsDevice(Device):
         if self.running == key and (streamed or turn["status"] == "completed"):
             stored = message["content"] if message else ""
             # Where the last words of a process were lost on their way to the others, the stored ones end the reply.
-            is_cut = self._around.was_deaf or self._around.was_cut_short
+            is_cut = self._running_since < max(self._around.deaf_until, self._around.cut_until)
             is_right = stored.startswith(streamed) if is_cut else streamed == stored
             assert is_right, f"{key} {turn['status']} showed {streamed!r} and stored {stored!r}"
         self.waiting.discard(key[0])

@@ -4,6 +4,7 @@ Nothing here decides anything: a test says what happens next. What must hold wha
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from itertools import count
@@ -24,6 +25,8 @@ _UNSURE = frozenset({ErrorCode.DRAINING, ErrorCode.SUPABASE_UNAVAILABLE, ErrorCo
 _OF_TURNS = frozenset({ErrorCode.NOT_FOUND, ErrorCode.NOT_RETRYABLE})
 _CLIENT_PATIENCE = 20.0
 _LONG_WITHOUT_OWNER = 100.0
+MENDED_SECONDS = 30.0
+"""How long after a fault the traces of it may show: a lease runs out, somebody looks, connections are made anew."""
 
 
 @dataclass(slots=True)
@@ -65,12 +68,9 @@ class Playground:
         self.devices: list[PersonsDevice] = []
         self.sent: list[Sent] = []
         self.failures: list[str] = []
-        self.may_fail = False
-        """Whether anything happened for which turns may fail: only the agent's service, or nobody there for long."""
-        self.was_deaf = False
-        """Whether processes could not always hear each other."""
-        self.was_cut_short = False
-        """Whether a process may have taken its last words to others with it."""
+        self.failing_until = self.deaf_until = self.cut_until = 0.0
+        """Until when turns that begin may fail, because of the agent's service or because nobody was there for long;
+        processes could not always hear each other; and one may have taken its last words to the others with it."""
         self.users = [self.world.user(), self.world.user()]
         self.world.database.before, self.world.database.after = self._before, self._after
         self._database_mode: DatabaseMode | None = None
@@ -78,6 +78,7 @@ class Playground:
         self._names, self._numbers, self._flakes, self._choices = count(1), count(1), count(), count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._deploys: list[asyncio.Task[None]] = []
+        self._plots: list[asyncio.Task[None]] = []
 
     @property
     def now(self) -> float:
@@ -92,7 +93,7 @@ class Playground:
         for device in self.devices:
             await device.aclose()
         await self.world.__aexit__(None, None, None)
-        unfinished = [*self._tasks, *self._deploys]
+        unfinished = [*self._tasks, *self._deploys, *self._plots]
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
@@ -112,13 +113,13 @@ class Playground:
 
     async def start(self) -> None:
         if self._unserved_since and self.now - self._unserved_since > _LONG_WITHOUT_OWNER:
-            self.may_fail = True
+            self.failing_until = self.now
         self.servers.append(Server(await self.world.process(f"p{next(self._names)}")))
         self._note_service()
 
     def kill(self, server: Server) -> None:
         server.is_alive = False
-        self.was_cut_short = self.world.broker is not None
+        self.cut_until = self.now + MENDED_SECONDS
         server.process.kill()
         for device in self.devices:
             if device.process is server.process and device.attachment is not None:
@@ -127,9 +128,27 @@ class Playground:
 
     def freeze(self, server: Server, seconds: float) -> None:
         server.freezes += 1
-        self.was_cut_short = self.world.broker is not None
+        self.cut_until = max(self.cut_until, self.now + seconds + MENDED_SECONDS)
         server.process.boundary.freeze()
         self._later(seconds, lambda: self.thaw(server))
+
+    def soon(self, server: Server, crossings: int, what: Callable[[Server], None]) -> None:
+        """Let it happen to a process exactly when it will have met the outside world so many times more."""
+
+        async def wait() -> None:
+            await server.process.boundary.frozen.wait()
+            if server.is_alive:
+                what(server)
+
+        server.process.boundary.freeze_after(crossings)
+        self._plots.append(asyncio.create_task(wait()))
+
+    def call_off(self) -> None:
+        """Let nothing happen that was to happen soon."""
+        for plot in self._plots:
+            plot.cancel()
+        for server in self.servers:
+            server.process.boundary.freeze_after(-1)
 
     def thaw(self, server: Server) -> None:
         if server.is_alive and server.is_frozen:
@@ -138,7 +157,8 @@ class Playground:
     def deploy(self, server: Server, seconds: float) -> None:
         """As SIGTERM: drain, then stop. Without shared logs, who replaces it cannot hear it meanwhile."""
         server.is_leaving = True
-        self.was_deaf = self.was_deaf or self.world.broker is None
+        if self.world.broker is None:
+            self._deafened(seconds)
 
         async def leave() -> None:
             await server.process.hub.drain(seconds)
@@ -254,11 +274,12 @@ class Playground:
 
     def plan(self, reply: Reply) -> None:
         """What the agent does with the next message."""
-        self.may_fail = self.may_fail or bool(reply.error or reply.refusal or reply.stuck or reply.deaf)
+        if reply.refusal is not None:
+            self.failing_until = math.inf
         self.world.gateway.plan(reply)
 
     def agent_away(self, seconds: float, *, killed: bool) -> None:
-        self.may_fail = True
+        self.failing_until = max(self.failing_until, self.now + seconds + 1.0)
         self.world.gateway.down = True
         if killed:
             self.world.gateway.kill()
@@ -292,14 +313,15 @@ class Playground:
 
     def broker_crashes(self, seconds: float) -> None:
         assert self.world.broker is not None
-        self.was_deaf = True
         if self.world.broker.is_up:
+            self._deafened(seconds)
             self.world.broker.crash()
             self._later(seconds, self.broker_back)
 
     def broker_full(self, seconds: float) -> None:
         assert self.world.broker is not None
-        self.was_deaf = self.world.broker.is_full = True
+        self._deafened(seconds)
+        self.world.broker.is_full = True
         self._later(seconds, self.broker_has_room)
 
     def broker_back(self) -> None:
@@ -313,7 +335,7 @@ class Playground:
     def broker_forgets(self, user: int) -> None:
         """A log has expired, or was evicted."""
         assert self.world.broker is not None
-        self.was_deaf = True
+        self._deafened(0.0)
         self.world.broker.forget(self.users[user])
 
     def cut_link(self, place: int) -> None:
@@ -321,6 +343,9 @@ class Playground:
         assert self.world.broker is not None
         if relays := self.world.broker.relays:
             relays[place % len(relays)].cut()
+
+    def _deafened(self, seconds: float) -> None:
+        self.deaf_until = max(self.deaf_until, self.now + seconds + MENDED_SECONDS)
 
     def _later(self, seconds: float, work: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, work)

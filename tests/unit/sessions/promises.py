@@ -2,7 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
 from server.protocol.shapes import Turn, TurnStatus
 from tests.fakes.agent import FakeRun
 from tests.fakes.database import LEASE
@@ -40,10 +43,21 @@ def _broken_of_turn(ground: Playground, turn: Turn) -> Iterator[str]:
         yield f"{content} cost {tokens} tokens for {len(completed)} completed runs"
     if turn.status is TurnStatus.CANCELLED and turn.cancel_requested_at is None:
         yield f"{content} is cancelled, and nobody asked for it"
-    if turn.status is TurnStatus.FAILED and not ground.may_fail:
+    if turn.status is TurnStatus.FAILED and not _may_fail(ground, turn, runs):
         yield f"{content} failed without a reason: {turn.error}"
     if turn.status is TurnStatus.COMPLETED:
         yield from _broken_of_completed(turn, completed, tokens)
+
+
+def _may_fail(ground: Playground, turn: Turn, runs: list[FakeRun]) -> bool:
+    began = turn.started_at or turn.created_at
+    planned = any(run.reply.error or run.reply.stuck or run.reply.deaf for run in runs)
+    return planned or _moment(began) <= ground.failing_until
+
+
+def _moment(moment: datetime) -> float:
+    """The loop's time at a moment by the wall clock."""
+    return asyncio.get_running_loop().time() - (now() - moment).total_seconds()
 
 
 def _broken_of_completed(turn: Turn, runs: list[FakeRun], tokens: int) -> Iterator[str]:
@@ -56,6 +70,7 @@ def _broken_of_completed(turn: Turn, runs: list[FakeRun], tokens: int) -> Iterat
 
 async def brought_to_an_end(ground: Playground) -> None:
     """Bring everything back and wait until all is quiet. Raises AssertionError with what does not hold then."""
+    ground.call_off()
     ground.database_back()
     ground.agent_back()
     ground.broker_has_room()
@@ -73,6 +88,7 @@ async def brought_to_an_end(ground: Playground) -> None:
     broken = [*broken_now(ground), *_untold(ground), *_missed(ground), *_uncounted(ground)]
     assert not broken, "\n".join(broken)
     await _newcomers_see_nothing_open(ground)
+    await _life_goes_on(ground)
 
 
 async def _quiet(what_is_left: Callable[[], list[str]], seconds: float) -> None:
@@ -121,13 +137,8 @@ def _missed(ground: Playground) -> Iterator[str]:
     for device in ground.devices:
         for turn in ground.world.turns(device.user_id):
             assert turn.finished_at is not None
-            since_then = (now() - turn.finished_at).total_seconds() < ground.now - device.greeted_at
-            if (
-                not ground.was_deaf
-                and since_then
-                and turn.started_at is not None
-                and (turn.id, turn.attempt) not in device.ends
-            ):
+            is_due = _moment(turn.finished_at) > max(device.greeted_at, ground.deaf_until)
+            if is_due and turn.started_at is not None and (turn.id, turn.attempt) not in device.ends:
                 yield f"device {device.name} was never told how {turn.user_message.content} ended"
 
 
@@ -152,3 +163,34 @@ async def _newcomers_see_nothing_open(ground: Playground) -> None:
             snapshot = (await device.join(server.process.hub, user_id)).snapshot
             device.leave()
             assert (snapshot.running, snapshot.queued) == (None, ()), f"{server.process.name} shows {snapshot}"
+
+
+async def _send_a_last_one(ground: Playground, user_id: str, place: int, content: str) -> None:
+    server = ground.server(place)
+    assert server is not None
+    while True:
+        try:
+            await server.process.send(user_id, content, message_id=content)
+        except PlatformError as refusal:
+            if refusal.code is not ErrorCode.OVERLOADED:  # turns took long, as far as the server knows
+                raise
+            await asyncio.sleep(1.0)
+        else:
+            return
+
+
+async def _life_goes_on(ground: Playground) -> None:
+    """Whatever happened: the next messages, sent to any process, are answered, and every device reads every word."""
+    ground.world.gateway.plan_nothing()
+    for user, user_id in enumerate(ground.users):
+        for place in range(2):
+            await _send_a_last_one(ground, user_id, place, f"last {user} {place}")
+    await _quiet(lambda: list(_unfinished(ground)), _ALL_IS_TOLD)
+    await _quiet(lambda: list(_untold(ground)), _ALL_IS_TOLD)
+    broken = list(broken_now(ground))
+    for device in ground.devices:
+        for turn in ground.world.turns(device.user_id)[-2:]:
+            reply = ground.world.reply_of(turn.id)
+            if turn.status is not TurnStatus.COMPLETED or device.streamed(turn.id) != reply or not reply:
+                broken.append(f"device {device.name} read {device.streamed(turn.id)!r} of {turn.status} {reply!r}")
+    assert not broken, "\n".join(broken)

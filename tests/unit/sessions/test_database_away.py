@@ -1,6 +1,7 @@
 """The database cannot be reached, or its answer is lost: nothing is lost, and nothing happens twice."""
 
 import asyncio
+import gc
 from contextlib import suppress
 
 import pytest
@@ -227,3 +228,23 @@ async def test_what_happens_before_the_lease_could_be_given_back_is_told() -> No
         world.database.before = None
         await asyncio.sleep(10)
         assert world.owner(user) is None
+
+
+@virtual_time
+async def test_a_session_that_cannot_be_opened_when_its_client_has_gone_is_nobodys_error() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with World() as world:
+        process, user = await world.process(), world.user()
+
+        async def fail_slowly(operation: str) -> None:
+            if operation == "open_turns":
+                await asyncio.sleep(5)
+                raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+
+        world.database.before = fail_slowly
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(process.device(user), 1)
+        await asyncio.sleep(10)
+        gc.collect()
+        assert complaints == []

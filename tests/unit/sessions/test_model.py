@@ -37,7 +37,7 @@ from tests.unit.sessions.world import SPOKEN
 from tests.virtual_time import VirtualTimeLoop
 
 T = TypeVar("T")
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 
 
@@ -79,8 +79,8 @@ for _after, _pace in product((0, 1, 3, 6), (0.0, 0.2)):
 Use = Literal["join", "cursor", "none", "old", "go_offline", "come_online", "doze", "awake"]
 USES: tuple[Use, ...] = get_args(Use)
 ANY, USER = st.integers(0, 5), st.integers(0, 1)
-MOMENT = st.sampled_from([0.0, 0.001, 0.004, 0.02, 0.15, 0.6])
-WHILE = st.sampled_from([0.3, 1.0, 3.0, 9.0, 14.0, 30.0])
+MOMENT = st.sampled_from([0.0, 0.0005, 0.001, 0.004, 0.0055, 0.02, 0.15, 0.6])
+WHILE = st.sampled_from([0.01, 0.1, 0.3, 0.3, 1.0, 1.0, 3.0, 9.0, 14.0])  # a lease lasts 12 s
 
 
 class Sessions(RuleBasedStateMachine):
@@ -157,9 +157,11 @@ class Sessions(RuleBasedStateMachine):
     @invariant()
     def the_promises_hold(self) -> None:
         if hasattr(self, "ground") and not self._is_broken:
-            broken = [*broken_now(self.ground), *map(str, self._errors)]
-            self._is_broken = bool(broken)
-            assert not broken, "\n".join(broken)
+            self._play(self._check())
+
+    async def _check(self) -> None:
+        broken = [*broken_now(self.ground), *map(str, self._errors)]
+        assert not broken, "\n".join(broken)
 
     # -- servers -------------------------------------------------------------------------------------------------
 
@@ -169,16 +171,25 @@ class Sessions(RuleBasedStateMachine):
         self._play(self.ground.start())
 
     @rule(
-        place=ANY, how=st.sampled_from(["freeze", "kill", "deploy"]), seconds=WHILE, again=st.booleans(), moment=MOMENT
+        place=ANY,
+        how=st.sampled_from(["freeze", "kill", "deploy"]),
+        crossings=st.integers(0, 12),
+        seconds=WHILE,
+        again=st.sampled_from([True, True, False]),
+        moment=MOMENT,
     )
-    def stop(self, place: int, how: str, seconds: float, again: bool, moment: float) -> None:
-        """What stops a server, for a while or for good; and whether another takes its place."""
-        happenings: dict[str, Callable[[Server], object]] = {
+    def stop(self, place: int, how: str, crossings: int, seconds: float, again: bool, moment: float) -> None:
+        """What stops a server, for a while or for good, now or soon; and whether another takes its place."""
+        happenings: dict[str, Callable[[Server], None]] = {
             "freeze": lambda server: self.ground.freeze(server, seconds),
             "kill": self.ground.kill,
             "deploy": lambda server: self.ground.deploy(server, seconds),
         }
-        self._on(place, happenings[how], moment, frozen=how == "kill")
+        what = happenings[how]
+        if crossings and how != "deploy":
+            self._on(place, lambda server: self.ground.soon(server, crossings, what), moment)
+        else:
+            self._on(place, what, moment, frozen=how == "kill")
         if again and self.ground.may_start:
             self._play(self.ground.start())
 

@@ -57,7 +57,11 @@ class Boundary:
         if self._gone:
             raise PlatformError(ErrorCode.INTERNAL_ERROR, "this process is dead")
 
+    def freeze_after(self, crossings: int) -> None:
+        self._freeze_at = self.crossings + crossings
+
     def freeze(self) -> None:
+        self._freeze_at = None
         self._flowing.clear()
         self.frozen.set()
 
