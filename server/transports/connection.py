@@ -14,6 +14,7 @@ from server.protocol.codes import (
     ACCOUNT_CLOSED,
     SLOW_CONSUMER,
     TOKEN_EXPIRED,
+    TOO_MANY_CONNECTIONS,
     UNAUTHORIZED,
     CloseCode,
     ErrorCode,
@@ -35,15 +36,17 @@ from server.protocol.frames import (
 )
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
-from server.sessions.hub import Attachment, SessionHub
+from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub
 from server.sessions.log import LogTrimmedError, Subscription
 from server.transports.keepalive import Keepalive
 from server.transports.line import keep_short
-from server.transports.outlet import Outlet, greeting, new_beginning
+from server.transports.outlet import Outlet, ask_who_is_there, greeting, new_beginning
 
 log = structlog.get_logger(__name__)
 
 _UNREAD_ANSWERS = 256
+_MOMENT = 0.5
+"""Seconds that a connection needs to end once it is known to be dead."""
 
 
 class WebSocketConnection(Outlet):
@@ -110,10 +113,20 @@ class WebSocketConnection(Outlet):
             await self._finish_writer(self._writer)
 
     async def _join(self, after: EventCursor | None) -> Attachment:
-        attachment = await self._hub.attach(self._principal.user_id, self, after)
+        try:
+            attachment = await self._hub.attach(self._principal.user_id, self, after)
+        except RefusedConnectionError as refused:
+            if refused.code is not TOO_MANY_CONNECTIONS:
+                raise
+            ask_who_is_there(await self._hub.session(self._principal.user_id))
+            await asyncio.sleep(self._limits.pong_seconds + _MOMENT)
+            attachment = await self._hub.attach(self._principal.user_id, self, after)
         self.subscription = attachment.subscription
         self._answers.append(greeting(attachment, self._principal.user_id, self._limits))
         return attachment
+
+    def prove_yourself(self) -> None:
+        self._keepalive.hurry()
 
     def close(self, code: CloseCode) -> None:
         """The goodbye is the writer's; a writer that is stuck on a full socket is interrupted, then cut off."""

@@ -48,6 +48,12 @@ class Keepalive:
         if self._timer is not None:
             self._timer.cancel()
 
+    def hurry(self) -> None:
+        """Find out now whether the client is there: whoever is not is gone `pong_seconds` from now."""
+        if self.heard:
+            self.stop()
+            self._ping()
+
     def pinged(self) -> None:
         self.due, self._ping_end = False, written(self._transport)
 

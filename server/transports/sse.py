@@ -24,7 +24,7 @@ from server.protocol.shapes import Turn
 from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub
 from server.sessions.log import TERMINAL, Frame, LogTrimmedError
 from server.transports.line import keep_short
-from server.transports.outlet import Outlet, greeting, new_beginning
+from server.transports.outlet import Outlet, ask_who_is_there, greeting, new_beginning
 
 
 class EventStreams:
@@ -79,6 +79,7 @@ class EventStreams:
             attachment = await self._hub.attach(principal.user_id, stream, after)
         except RefusedConnectionError as refused:
             if refused.code is TOO_MANY_CONNECTIONS:
+                ask_who_is_there(await self._hub.session(principal.user_id))
                 message = "Too many connections are open for this user."
                 raise PlatformError(ErrorCode.RATE_LIMITED, message, retry_after=1.0) from refused
             raise PlatformError(ErrorCode.DRAINING, retry_after=1.0) from refused

@@ -1,6 +1,8 @@
 """Clients on bad networks, one server: whatever the bytes go through, each device ends with the whole reply, once."""
 
 import asyncio
+import contextlib
+import json
 import random
 import uuid
 from collections.abc import AsyncIterator
@@ -14,6 +16,7 @@ from tests.faults.clients import Device, all_quiet
 from tests.faults.conftest import NewServer
 from tests.faults.metrics import metric, until_metric
 from tests.faults.servers import ServerProcess
+from tests.faults.transcript import TERMINAL, Transcript
 from tests.stack.chat_client import ChatUser, register
 from tests.stack.running_stack import RunningStack
 
@@ -98,6 +101,39 @@ async def test_connections_reset_in_the_middle_of_frames_are_resumed_without_a_g
         assert (await end_everywhere(message, near, far)).endswith("w149")
         assert far.connections == 6
         assert far.transcript.epochs == 1
+
+
+async def test_event_streams_cut_in_the_middle_of_an_event_are_resumed_without_a_gap(
+    server: ServerProcess, proxy: ChaosProxy, ada: ChatUser
+) -> None:
+    chance, seen = random.Random(5), Transcript()
+    async with Device(ada, [server.url]) as near:
+        await near.quiet()
+        message = await near.say("SLOW 100 0.04")
+        for _ in range(5):
+            await read_events(proxy, ada, seen, cut_after=chance.randrange(800, 3000))
+        await read_events(proxy, ada, seen)
+        content = await end_everywhere(message, near)
+    reply = seen.replies[near.transcript.turn_of[message]]
+    assert (reply.text, reply.turn is not None) == (content, True)
+    assert (seen.faults, seen.unfinished, seen.epochs) == ([], [], 1)
+
+
+async def read_events(proxy: ChaosProxy, user: ChatUser, seen: Transcript, cut_after: int | None = None) -> None:
+    """Read the session's events on from where the transcript stands, until a turn has ended or the network breaks."""
+    proxy.set(down=replace(NORMAL, reset_after=cut_after))
+    headers = user.headers | ({"Last-Event-ID": seen.cursor} if seen.cursor else {})
+    with contextlib.suppress(aiohttp.ClientError):
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"{proxy.url}/api/v1/chat/events", headers=headers) as response,
+        ):
+            async for line in response.content:
+                if line.startswith(b"data: ") and line.endswith(b"\n"):
+                    event = json.loads(line[6:])
+                    (seen.greeted if event["type"] == "ready" else seen.take)(event)
+                    if event["type"] in TERMINAL:
+                        return
 
 
 async def test_half_a_message_is_no_message_and_its_repetition_is_one_turn(

@@ -270,13 +270,30 @@ async def test_a_command_that_takes_long_does_not_count_as_silence() -> None:
 async def test_the_seventeenth_connection_is_refused() -> None:
     async with Site(limits=Limits(connections_per_user=2)) as site:
         user = site.user()
-        async with site.socket(user), site.socket(user):
+        async with site.socket(user) as first, site.socket(user) as second:
+            living = [asyncio.ensure_future(socket.closed()) for socket in (first, second)]
             async with site.anonymous(headers=site.authorization(user)) as third:
                 assert await third.closed() == (4502, "too_many_connections")
             async with site.socket(site.user()):
                 pass
+            for socket in living:
+                assert not socket.done()
+                socket.cancel()
         async with site.socket(user):
             pass
+
+
+@virtual_time_with_sockets
+async def test_a_connection_beyond_the_limit_takes_the_place_of_one_whose_client_is_gone() -> None:
+    """All devices come back at once from a lost network, while the server has not missed them yet."""
+    async with Site(limits=Limits(connections_per_user=2)) as site:
+        user = site.user()
+        async with site.socket(user) as first, site.socket(user, autoping=False) as gone:
+            living, dying = asyncio.ensure_future(first.closed()), asyncio.ensure_future(gone.closed())
+            async with site.socket(user):
+                assert await dying == (4003, "no_pong")
+                assert not living.done()
+                living.cancel()
 
 
 @virtual_time_with_sockets
