@@ -158,12 +158,15 @@ def _uncounted(ground: Playground) -> Iterator[str]:
 
 
 async def _newcomers_see_nothing_open(ground: Playground) -> None:
+    """Where the last owner took the news of an end with it, a newcomer is what makes somebody look at the rows."""
     for server in ground.servers:
         for user_id in ground.users if server.serves else ():
             device = Device()
-            snapshot = (await device.join(server.process.hub, user_id)).snapshot
+            session = (await device.join(server.process.hub, user_id)).session
+            await asyncio.sleep(2.0)
+            shown = session.snapshot()
+            assert (shown.running, shown.queued) == (None, ()), f"{server.process.name} shows {shown}"
             device.leave()
-            assert (snapshot.running, snapshot.queued) == (None, ()), f"{server.process.name} shows {snapshot}"
 
 
 async def _send_a_last_one(ground: Playground, user_id: str, place: int, content: str) -> None:
