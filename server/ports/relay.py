@@ -78,11 +78,12 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something every instance is told. `look`: the user's rows have changed, for the owner to see. `free`: open turns
-    wait for an owner. `agent`: where the user's agent stands now."""
+    """Something every instance is told. `look`: the user's rows have changed, for the owner to see; `ended` is a turn
+    that was ended there. `free`: open turns wait for an owner. `agent`: where the user's agent stands now."""
 
     kind: Literal["look", "free", "agent"]
     user_id: str
+    ended: str | None = None
     status: AgentStatus | None = None
     reason: str | None = None
 

@@ -103,7 +103,7 @@ class RedisRelay:
     def _hear_notice(self, said: dict[str, Any], reader: RelayReader) -> None:
         if said["from"] != self._instance:
             status = said["status"] and AgentStatus(said["status"])
-            reader.noticed(Notice(said["kind"], said["user_id"], status, said["reason"]))
+            reader.noticed(Notice(said["kind"], said["user_id"], said["ended"], status, said["reason"]))
 
     # -- EventRelay ---------------------------------------------------------------------------------------------------
 
@@ -160,6 +160,7 @@ class RedisRelay:
             "from": self._instance,
             "kind": notice.kind,
             "user_id": notice.user_id,
+            "ended": notice.ended,
             "status": notice.status,
             "reason": notice.reason,
         }

@@ -174,7 +174,7 @@ class SessionHub:
 
     def agent_changed(self, user_id: str, status: AgentStatus, reason: str | None) -> None:
         """Tell the user's connections, on every instance, where their agent stands."""
-        self._placement.announce(Notice("agent", user_id, status, reason))
+        self._placement.announce(Notice("agent", user_id, status=status, reason=reason))
 
     # -- what other instances and the relay say ----------------------------------------------------------------------
 
@@ -183,7 +183,7 @@ class SessionHub:
         if notice.kind == "free":
             self._see_to(notice.user_id)
         elif session is not None and notice.kind == "look":
-            session.look()
+            session.look(notice.ended)
         elif session is not None and notice.status is not None:
             session.tell_agent(notice.status, notice.reason)
             if notice.status in (AgentStatus.BLOCKED, AgentStatus.DELETING):

@@ -17,7 +17,8 @@ import structlog
 from server.ports import Batch, EventRelay, FencedError, Found, Lease, Outcome, Published, RelayAwayError, SharedState
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
-from server.sessions.log import DELTAS, AttemptKey, Entry, EventLog, Frame, new_epoch
+from server.protocol.shapes import Turn
+from server.sessions.log import DELTAS, TERMINAL, AttemptKey, Entry, EventLog, Frame, new_epoch
 from server.sessions.views import View
 
 if TYPE_CHECKING:
@@ -127,6 +128,10 @@ class RelayedLog(EventLog):
             return
         self._waiting.append(_Correction((turn_id, attempt), text))
         self._outbox.add(self)
+
+    def has_ended(self, turn: Turn) -> bool:
+        told = ((one.turn_id, one.attempt, one.type in TERMINAL) for one in self._waiting if isinstance(one, _Event))
+        return super().has_ended(turn) or (turn.id, turn.attempt, True) in told
 
     def sending(self) -> Sending | None:
         """Number and encode what waits, up to the next correction. None: there is nothing to send now.

@@ -95,11 +95,11 @@ class Session:
         self._owned.unsure = True
         self.work()
 
-    def look(self) -> None:
-        """Something was changed in the rows by another instance."""
-        if self.lease is not None and not self._looking and not self.is_over:
+    def look(self, ended: str | None = None) -> None:
+        """Something was changed in the rows by another instance; `ended` is a turn that it ended there."""
+        if self.lease is not None and not self.is_over and not (self._looking and ended is None):
             self._looking = True
-            self._services.spawn(self._look())
+            self._services.spawn(self._look(ended))
 
     def check(self, work: OwnedWork) -> None:
         """Look at the rows if they say anything that is not known here."""
@@ -290,9 +290,11 @@ class Session:
             self._doubt(error)
             raise
         was_open = turn.status is TurnStatus.RUNNING or turn.id in self.view.waiting_ids
-        if was_open and not self._owned.tells:
-            self._services.placement.announce(Notice("look", self.user_id))
-            if turn.status.ended:
+        if not self._owned.tells and (was_open or turn.status is TurnStatus.CANCELLED):
+            # Also where it had ended before: its owner may not have seen it yet, and then nobody was told.
+            ended = turn.id if turn.status.ended else None
+            self._services.placement.announce(Notice("look", self.user_id, ended))
+            if ended:
                 self.look_again()  # should nobody own it any more, it is for us to tell
         elif turn.status is TurnStatus.RUNNING:
             self._worker.stop(turn)
@@ -305,9 +307,11 @@ class Session:
             self.log.append("agent.status", status=status, reason=reason)
             self.work()
 
-    async def _look(self) -> None:
+    async def _look(self, ended: str | None) -> None:
         self._looking = False
         await self._quietly(self._owned.look)
+        if ended is not None:
+            await self._quietly(partial(self._owned.learn_end, ended))
         self.work()
 
     async def _quietly(self, command: Callable[[], Awaitable[Any]]) -> None:

@@ -17,10 +17,15 @@ def batch(head: int, *events: bytes) -> Batch:
 
 async def test_a_notice_reaches_every_instance_but_its_sender(world: RelayWorld) -> None:
     sender, other = await world.instance(), await world.instance()
-    notices = [Notice("look", USER), Notice("free", USER), Notice("agent", USER, AgentStatus.FAILED, "no key")]
+    notices = [
+        Notice("look", USER),
+        Notice("free", USER),
+        Notice("agent", USER, status=AgentStatus.FAILED, reason="no key"),
+    ]
+    notices.append(Notice("look", USER, ended="a turn"))
     for notice in notices:
         await sender.relay.notify(notice)
-    await other.reader.until(lambda reader: len(reader.notices) == 3)
+    await other.reader.until(lambda reader: len(reader.notices) == 4)
     assert (other.reader.notices, sender.reader.notices) == (notices, [])
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import AgentStatus
+from server.protocol.shapes import AgentStatus, TurnStatus
 from server.sessions.views import Snapshot
 from tests.fakes.agent import Reply
 from tests.unit.sessions.device import Device
@@ -199,3 +199,26 @@ async def test_a_session_that_could_not_be_opened_is_not_followed() -> None:
         with pytest.raises(PlatformError):
             await process.device(user)
         assert [relay.followed for relay in world.broker.relays] == [set()]
+
+
+@virtual_time
+async def test_a_waiting_turn_that_was_cancelled_before_its_owner_saw_it_ends_on_every_device() -> None:
+    """It was stored and cancelled by way of another process, whose first notice was lost."""
+    async with World(reply=LONG) as world:
+        assert world.broker is not None
+        owner, user = await world.process("a"), world.user()
+        other = await world.process("b")
+        phone, laptop = await owner.device(user), await other.device(user)
+        running = (await owner.send(user, "talk")).turn
+        await laptop.until_text(running.id, "word ")
+        world.broker.loses_notices = True
+        waiting = (await other.send(user, "never mind")).turn
+        world.broker.loses_notices = False
+        cancelled = await other.cancel(user, waiting.id)
+        assert cancelled.turn.status is TurnStatus.CANCELLED
+        for device in (phone, laptop):
+            assert (await device.until_end(waiting.id))["type"] == "turn.cancelled"
+        await other.cancel(user, waiting.id)
+        await phone.until_end(running.id)
+        await laptop.until_end(running.id)
+        assert [event["type"] for event in phone.events if event.get("turn_id") == waiting.id] == ["turn.cancelled"]
