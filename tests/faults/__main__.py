@@ -4,6 +4,7 @@ Two servers around one Redis are killed, deployed, frozen and both killed at onc
 """
 
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ KINDS: Final[tuple[Blow, ...]] = ("kill", "kill", "kill", "deploy", "freeze", "b
 @click.option("--seed", type=int, default=lambda: int(time.time()), help="The same messages and blows again.")
 def main(turns: int, users: int, blows: int, seed: int) -> None:
     """Run the marathon on the local stack, which is started unless it runs."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     plan = Plan(users, turns, blows, seed, KINDS)
     logs = Path(tempfile.mkdtemp(prefix="marathon-"))
     print(f"{plan}\nlogs in {logs}", flush=True)
