@@ -92,11 +92,20 @@ class Breaker:
 
 @dataclass(slots=True)
 class Guard:
-    """Runs calls to one service. A call raises ServiceError when the service, not the request, is at fault."""
+    """Runs calls to one service. A call raises ServiceError when the service, not the request, is at fault.
+
+    At most `places` calls are under way at once; the others wait for theirs, in order. That wait is ours and not the
+    service's: no deadline counts it, and it opens no breaker.
+    """
 
     breaker: Breaker
     attempts: int = 3
     backoff: float = 0.2
+    places: int = 1000
+    _places: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._places = asyncio.Semaphore(self.places)
 
     async def once(self, call: Callable[[], Awaitable[T]], *, deadline: float) -> T:
         """One call within `deadline` seconds. Raises PlatformError(<service>_unavailable)."""
@@ -108,8 +117,8 @@ class Guard:
     async def repeatable(self, call: Callable[[], Awaitable[T]], *, deadline: float, vital: bool = False) -> T:
         """An idempotent call: tried up to `attempts` times with growing, jittered waits, each within `deadline`.
 
-        A service that said when to come back is not asked again before. `vital`: asked past an open breaker, for rare
-        calls without which more is lost than a user's patience."""
+        A service that said when to come back is not asked again before. `vital`: asked past an open breaker and past
+        the line of those that wait, for rare calls without which more is lost than a user's patience."""
         try:
             async for attempt in AsyncRetrying(
                 stop=stop_after_attempt(self.attempts),
@@ -127,8 +136,13 @@ class Guard:
         return PlatformError(self.breaker.code, retry_after=cause.retry_after or self.breaker.cooldown)
 
     async def _attempt(self, call: Callable[[], Awaitable[T]], deadline: float, *, vital: bool = False) -> T:
-        if not vital:
+        if vital:
+            return await self._bounded(call, deadline)
+        async with self._places:
             self.breaker.admit()
+            return await self._bounded(call, deadline)
+
+    async def _bounded(self, call: Callable[[], Awaitable[T]], deadline: float) -> T:
         try:
             async with asyncio.timeout(deadline):
                 result = await call()

@@ -17,12 +17,20 @@ from supabase_auth import AsyncGoTrueClient
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.resilience import Breaker, Guard, ServiceError, retry_after_in
+from server.supabase_adapter.carried import CarriedTransport
 
 CALL_SECONDS = 5.0
 """The deadline of one attempt. Our functions take milliseconds: a longer wait means that something is down."""
 
 KEEPALIVE_SECONDS = 4.0
 """Below the 5 s after which Node (Supabase Lite) closes an idle connection."""
+
+CALLS_AT_ONCE = 40
+READS_AT_ONCE = 20
+"""Users' reads have places of their own: a thousand clients that reload their history hold up no turn and no lease."""
+
+CONNECTIONS = 200
+"""More than can be under way at once, those included that nobody waits for any more."""
 
 UNAVAILABLE_CODES = frozenset({"", "PGRST000", "PGRST001", "PGRST002", "PGRST003"})
 """PostgREST without its database, and a gateway in between, which knows none of its codes."""
@@ -101,10 +109,19 @@ class SupabaseClient:
 
     def __init__(self, url: str, anon_key: SecretStr, service_key: SecretStr, guard: Guard | None = None) -> None:
         self.url = url.rstrip("/")
-        self.guard = guard or Guard(Breaker("supabase", ErrorCode.SUPABASE_UNAVAILABLE), attempts=2)
+        self.guard = guard or Guard(
+            Breaker("supabase", ErrorCode.SUPABASE_UNAVAILABLE), attempts=2, places=CALLS_AT_ONCE
+        )
+        self._reading = Guard(
+            self.guard.breaker, attempts=self.guard.attempts, backoff=self.guard.backoff, places=READS_AT_ONCE
+        )
         self.http = httpx.AsyncClient(
-            timeout=httpx.Timeout(10.0, connect=3.0),
-            limits=httpx.Limits(max_connections=50, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_SECONDS),
+            timeout=httpx.Timeout(CALL_SECONDS, connect=3.0),
+            transport=CarriedTransport(
+                httpx.Limits(
+                    max_connections=CONNECTIONS, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_SECONDS
+                )
+            ),
             event_hooks={"request": [_drop_key_as_bearer], "response": [_heed_retry_after]},
         )
         self._anon_key = anon_key.get_secret_value()
@@ -138,7 +155,7 @@ class SupabaseClient:
         """
         headers = {"apikey": self._anon_key, "Authorization": f"Bearer {token.get_secret_value()}"}
         rest = AsyncPostgrestClient(f"{self.url}/rest/v1", headers=headers, http_client=self.http, retry_enabled=False)
-        rows: list[dict[str, Any]] = await self.guard.repeatable(
+        rows: list[dict[str, Any]] = await self._reading.repeatable(
             lambda: self._execute(query(rest)), deadline=CALL_SECONDS
         )
         return rows

@@ -109,3 +109,39 @@ async def test_a_vital_call_is_made_past_an_open_breaker_and_closes_it() -> None
         await guarded.repeatable(answers, deadline=5)
     assert await guarded.repeatable(answers, deadline=5, vital=True) == "well"
     assert not guarded.breaker.is_open
+
+
+async def test_calls_beyond_the_places_wait_in_order_and_their_wait_opens_no_breaker() -> None:
+    door, begun = asyncio.Event(), list[int]()
+    few = guard(places=2)
+
+    async def ask(number: int) -> int:
+        async def call() -> int:
+            begun.append(number)
+            await door.wait()
+            return number
+
+        return await few.repeatable(call, deadline=5)
+
+    asking = [asyncio.create_task(ask(number)) for number in range(6)]
+    await asyncio.sleep(0)
+    assert begun == [0, 1]
+    asking[2].cancel()  # one that leaves the line takes no place with it
+    door.set()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert [answer for answer in answers if isinstance(answer, int)] == begun == [0, 1, 3, 4, 5]
+    assert not few.breaker.is_open
+
+
+async def test_a_vital_call_waits_for_no_place() -> None:
+    door = asyncio.Event()
+    one = guard(places=1)
+    busy = asyncio.create_task(one.once(door.wait, deadline=5))
+    await asyncio.sleep(0)
+
+    async def renew() -> str:
+        return "renewed"
+
+    assert await one.repeatable(renew, deadline=5, vital=True) == "renewed"
+    door.set()
+    await busy

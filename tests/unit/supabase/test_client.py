@@ -1,5 +1,7 @@
 """The client's calls: which key goes where, what is repeated, and whose fault an error is."""
 
+import asyncio
+
 import pytest
 from pydantic import SecretStr
 
@@ -153,3 +155,18 @@ async def test_bad_input_never_opens_the_breaker(project: Project, client: Supab
         with pytest.raises(PlatformError):
             await client.call("work")
     assert not client.guard.breaker.is_open
+
+
+async def test_a_crowd_that_gives_up_at_any_moment_leaves_the_project_reachable(
+    project: Project, client: SupabaseClient
+) -> None:
+    """As when a thousand clients reload their history and leave, or are refused, before it comes."""
+    project.answers[CALL] = (200, [])
+    for moment in range(8):
+        asking = [asyncio.create_task(client.call("work")) for _ in range(100)]
+        for _ in range(5 * moment):
+            await asyncio.sleep(0)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    assert await client.call("work") == []
