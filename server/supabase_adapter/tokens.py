@@ -40,7 +40,8 @@ REMEMBERED_ANSWERS: Final = 2_000
 FETCH_SECONDS: Final = 3.0
 REFUSALS: Final = frozenset({400, 401, 403, 404})
 """What Supabase Auth says of a token: malformed, expired or forged, its session or user gone. Else it says nothing."""
-REQUIRED: Final[Options] = {"require": ["exp", "sub", "aud", "iss"]}
+REQUIRED: Final[Options] = {"require": ["exp", "sub", "aud", "iss"], "verify_iat": False}
+"""A token is not refused for having been issued in our future: with a clock six seconds slow nobody could sign in."""
 
 
 class PublishedKeys:
