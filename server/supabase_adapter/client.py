@@ -4,6 +4,7 @@ The SDK's clients carry identity in mutable state, so the service client never s
 user is made for one call and thrown away. Closing one of them would close the pool: only `aclose` here does.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
@@ -17,7 +18,6 @@ from supabase_auth import AsyncGoTrueClient
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.resilience import Breaker, Guard, ServiceError, retry_after_in
-from server.supabase_adapter.carried import CarriedTransport
 
 CALL_SECONDS = 5.0
 """The deadline of one attempt. Our functions take milliseconds: a longer wait means that something is down."""
@@ -117,13 +117,12 @@ class SupabaseClient:
         )
         self.http = httpx.AsyncClient(
             timeout=httpx.Timeout(CALL_SECONDS, connect=3.0),
-            transport=CarriedTransport(
-                httpx.Limits(
-                    max_connections=CONNECTIONS, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_SECONDS
-                )
+            limits=httpx.Limits(
+                max_connections=CONNECTIONS, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_SECONDS
             ),
             event_hooks={"request": [_drop_key_as_bearer], "response": [_heed_retry_after]},
         )
+        self._carried: set[asyncio.Future[Any]] = set()
         self._anon_key = anon_key.get_secret_value()
         self._service = AsyncClient(self.url, service_key.get_secret_value(), self._options())
 
@@ -172,10 +171,27 @@ class SupabaseClient:
 
     async def _execute(self, query: Query) -> Any:
         async with service_faults():
-            data = (await query.execute()).data
+            data = (await self._carry(query.execute())).data
         if isinstance(data, str):  # none of our functions returns text: the SDK hands on what is no JSON
             raise ServiceError("Supabase answered with something that cannot be read")
         return data
+
+    async def _carry(self, request: Awaitable[T]) -> T:
+        """Carry a request that was begun to its end, whoever has stopped waiting for it.
+
+        httpcore's pool loses a connection for good when a request is cancelled after it was given one and before it has
+        begun to connect. With its last one it lost the whole project, until the process was started again. What bounds
+        an abandoned request is the client's own timeouts.
+        """
+        carried = asyncio.ensure_future(request)
+        self._carried.add(carried)
+        carried.add_done_callback(self._arrived)
+        return await asyncio.shield(carried)
+
+    def _arrived(self, carried: "asyncio.Future[Any]") -> None:
+        self._carried.discard(carried)
+        if not carried.cancelled():
+            carried.exception()  # whoever waited has it; perhaps nobody did to the end
 
     def visitor(self) -> AsyncGoTrueClient:
         """A client of Auth for one sign-up, sign-in or refresh, to be thrown away afterwards, never closed.
@@ -195,8 +211,8 @@ class SupabaseClient:
 
         async def get() -> httpx.Response:
             async with service_faults():
-                response = await self.http.get(
-                    f"{self.url}{path}", headers={"apikey": self._anon_key} | (headers or {})
+                response = await self._carry(
+                    self.http.get(f"{self.url}{path}", headers={"apikey": self._anon_key} | (headers or {}))
                 )
             if response.status_code >= 500 or response.status_code in TURNED_AWAY:
                 retry_after = retry_after_in(response.headers)
@@ -206,4 +222,7 @@ class SupabaseClient:
         return await self.guard.repeatable(get, deadline=deadline)
 
     async def aclose(self) -> None:
+        for carried in tuple(self._carried):
+            carried.cancel()
+        await asyncio.gather(*self._carried, return_exceptions=True)
         await self.http.aclose()
