@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.ports import FencedError, Lease
+from server.ports import FencedError, Lease, OwnedWork
 from tests.contract.stores.chat import COMPLETED, FAILED, QUEUED, RUNNING, Chat, ending, ids
 
 
@@ -132,3 +132,54 @@ async def test_unowned_work_names_users_whose_turns_nobody_runs(chat: Chat) -> N
         chat.user_id,
     ]
     assert len(await store.unowned_work(1)) == 1
+
+
+async def test_a_session_with_open_turns_is_kept_where_that_was_asked_for(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    assert not await chat.store.release(lease, unless_open=True)
+    assert await chat.store.claim(chat.user_id, chat.there) is None
+
+    waiting = await chat.say("stored by another", owner=chat.there)
+    await chat.end(lease, turn, COMPLETED, "done")
+    assert not await chat.store.release(lease, unless_open=True)
+
+    await chat.store.request_cancel(chat.user_id, waiting.turn.id)
+    assert await chat.store.release(lease, unless_open=True)
+    assert await chat.store.claim(chat.user_id, chat.there)
+
+
+async def test_who_was_fenced_gives_nothing_up(chat: Chat) -> None:
+    _, lease = await chat.running()
+    await chat.expire()
+    newer = await chat.store.claim(chat.user_id, chat.there)
+    assert newer
+
+    assert await chat.store.release(lease, unless_open=True)
+
+    assert await chat.store.claim(chat.user_id, chat.here) is None
+
+
+async def test_an_owner_is_shown_what_others_stored_for_its_sessions(chat: Chat) -> None:
+    turn, _ = await chat.running()
+    assert await chat.store.owned_work(chat.here) == []
+
+    waiting = await chat.say("later", owner=chat.there)
+    assert await chat.store.owned_work(chat.here) == [OwnedWork(chat.user_id, frozenset({waiting.turn.id}), None)]
+
+    await chat.store.request_cancel(chat.user_id, turn.id)
+    assert await chat.store.owned_work(chat.here) == [OwnedWork(chat.user_id, frozenset({waiting.turn.id}), turn.id)]
+    assert await chat.store.owned_work(chat.there) == []
+
+
+async def test_whoever_takes_a_running_turn_over_is_told_for_how_long_it_has_run(chat: Chat) -> None:
+    await chat.running()
+    await chat.expire()
+
+    claim = await chat.store.claim(chat.user_id, chat.there)
+
+    assert claim
+    assert claim.running
+    assert claim.running_for >= 0
+    other = await chat.store.claim((await chat.world.sign_up()), chat.there)
+    assert other
+    assert (other.running, other.running_for) == (None, 0)
