@@ -6,54 +6,32 @@ While the relay is away an owner goes on from memory, in an epoch that no other 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import structlog
 
 from server.ports import Batch, EventRelay, FencedError, Found, Lease, Outcome, Published, RelayAwayError, SharedState
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
-from server.sessions.log import DELTAS, TERMINAL, AttemptKey, Entry, EventLog, Frame, new_epoch
+from server.sessions.drafts import (
+    Correction,
+    Event,
+    Sending,
+    attempt_of,
+    decoded,
+    events_before_a_correction,
+    key_of,
+)
+from server.sessions.log import TERMINAL, AttemptKey, EventLog, new_epoch
 from server.sessions.views import View
 
 if TYPE_CHECKING:
     from server.sessions.outbox import Outbox
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    """An event that has no number yet."""
-
-    type: str
-    turn_id: str | None
-    attempt: int | None
-    at: datetime
-    fields: dict[str, Any]
-    view: View | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Correction:
-    """See `EventLog.correct`, in its place among the events."""
-
-    reply_of: tuple[str, int]
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """Events on their way to the relay."""
-
-    batch: Batch
-    entries: tuple[Entry, ...]
-    events: tuple[_Event, ...]
 
 
 class RelayedLog(EventLog):
@@ -87,7 +65,7 @@ class RelayedLog(EventLog):
         self.on_closed: Callable[[RelayedLog], None] | None = None
         self._relay = relay
         self._outbox = outbox
-        self._waiting: deque[_Event | _Correction] = deque()
+        self._waiting: deque[Event | Correction] = deque()
         self._under_way: Sending | None = None
         self.is_detached = False
         self._agreeing = asyncio.Lock()
@@ -110,7 +88,7 @@ class RelayedLog(EventLog):
             super().append(type_, turn_id, attempt, view=view, **fields)
         if self.is_detached or self.lease is None:
             return  # whoever writes now tells it from the rows
-        self._waiting.append(_Event(type_, turn_id, attempt, self._now(), fields, view))
+        self._waiting.append(Event(type_, turn_id, attempt, self._now(), fields, view))
         self._outbox.add(self)
 
     def show(self, view: View) -> None:
@@ -126,11 +104,11 @@ class RelayedLog(EventLog):
         if self.is_detached:
             super().correct(turn_id, attempt, text)
             return
-        self._waiting.append(_Correction((turn_id, attempt), text))
+        self._waiting.append(Correction((turn_id, attempt), text))
         self._outbox.add(self)
 
     def has_ended(self, turn: Turn) -> bool:
-        told = ((one.turn_id, one.attempt, one.type in TERMINAL) for one in self._waiting if isinstance(one, _Event))
+        told = ((one.turn_id, one.attempt, one.type in TERMINAL) for one in self._waiting if isinstance(one, Event))
         return super().has_ended(turn) or (turn.id, turn.attempt, True) in told
 
     def sending(self) -> Sending | None:
@@ -140,7 +118,7 @@ class RelayedLog(EventLog):
         """
         if self.lease is None or self.is_detached:
             return None
-        events = tuple(_events_before_a_correction(self._waiting))
+        events = tuple(events_before_a_correction(self._waiting))
         if not events:
             return None
         entries = tuple(
@@ -151,7 +129,7 @@ class RelayedLog(EventLog):
         for event, entry in zip(events, entries, strict=True):
             view = view if event.view is None else event.view
             if event.type == "message.delta":
-                key = _key((event.turn_id, event.attempt))
+                key = key_of((event.turn_id, event.attempt))
                 reply_of, text = key, f"{text if reply_of == key else ''}{entry.text}"
         batch = Batch(
             self.lease,
@@ -193,7 +171,7 @@ class RelayedLog(EventLog):
 
     async def correct_next(self) -> None:
         """Begin anew where a correction is what comes next. Raises RelayAwayError."""
-        if self._waiting and isinstance(correction := self._waiting[0], _Correction) and not self.is_detached:
+        if self._waiting and isinstance(correction := self._waiting[0], Correction) and not self.is_detached:
             await self._begin(correction.reply_of, correction.text)
             if self._waiting and self._waiting[0] is correction:
                 self._waiting.popleft()
@@ -208,7 +186,7 @@ class RelayedLog(EventLog):
         self._restart(new_epoch(), 0, self.view, self._reply_of, "".join(self._reply))
         waiting, self._waiting = self._waiting, deque()
         for one in waiting:
-            if isinstance(one, _Event):
+            if isinstance(one, Event):
                 super().append(one.type, one.turn_id, one.attempt, view=one.view, **one.fields)
             else:
                 super().correct(*one.reply_of, one.text)
@@ -238,7 +216,7 @@ class RelayedLog(EventLog):
             self._outbox.add(self)
 
     def _state(self, epoch: str, head: int, reply_of: AttemptKey, reply: str) -> SharedState:
-        return SharedState(epoch, head, self.view.encode(), _key(reply_of), reply)
+        return SharedState(epoch, head, self.view.encode(), key_of(reply_of), reply)
 
     def _fenced(self) -> None:
         """Somebody else writes now: what waits here is for them to tell, from the rows."""
@@ -341,7 +319,7 @@ class RelayedLog(EventLog):
                 self._wake()
                 return
         self._is_guess = False
-        self._restart(state.epoch, state.head, view, _attempt(state.text_of), state.text)
+        self._restart(state.epoch, state.head, view, attempt_of(state.text_of), state.text)
 
     async def fetch(self, after: EventCursor) -> None:
         """Read from the relay what lies between `after` and the oldest event here. Raises RelayAwayError."""
@@ -354,7 +332,7 @@ class RelayedLog(EventLog):
         entries = self._entries if self._entries is not None else deque()
         self._entries = entries
         for data in reversed(older):
-            entry = _decoded(data)
+            entry = decoded(data)
             entry.end = self._bytes_before
             self._bytes_before -= len(data)
             entries.appendleft(entry)
@@ -366,7 +344,7 @@ class RelayedLog(EventLog):
 
     def _copy(self, events: tuple[bytes, ...]) -> None:
         for data in events:
-            self._keep(_decoded(data))
+            self._keep(decoded(data))
 
     def close(self) -> None:
         super().close()
@@ -376,27 +354,3 @@ class RelayedLog(EventLog):
         if self.on_closed is not None:
             self.on_closed(self)
         self._relay.unfollow(self.user_id)
-
-
-def _events_before_a_correction(waiting: Iterable[_Event | _Correction]) -> Iterator[_Event]:
-    for one in waiting:
-        if not isinstance(one, _Event):
-            return
-        yield one
-
-
-def _decoded(data: bytes) -> Entry:
-    """An event as another instance encoded it."""
-    body = orjson.loads(data)
-    type_: str = body["type"]
-    frame = Frame(body["seq"], type_, body.get("turn_id"), body.get("attempt"), data)
-    return Entry(frame, body["text"] if type_ in DELTAS else None, body["at"])
-
-
-def _key(reply_of: AttemptKey) -> str:
-    return "" if reply_of[0] is None else f"{reply_of[0]}:{reply_of[1]}"
-
-
-def _attempt(key: str) -> AttemptKey:
-    turn_id, _, attempt = key.rpartition(":")
-    return (turn_id, int(attempt)) if turn_id else (None, None)
