@@ -26,7 +26,7 @@ from server.ports.agent import (
     ToolReturned,
     UsageReported,
 )
-from server.ports.billing import BillingGateway, Budget, ModelPrice, Plan
+from server.ports.billing import BillingGateway, Budget, KeyState, ModelCall, ModelPrice, Plan, SpendLog
 from server.ports.directory import AgentDirectory, AgentTemplate
 from server.ports.health import Probe
 from server.ports.identity import IdentityProvider, Principal, TokenPair, TokenVerifier
@@ -77,9 +77,11 @@ __all__ = [
     "Forgotten",
     "Found",
     "IdentityProvider",
+    "KeyState",
     "Lease",
     "MemoryBlock",
     "MessagePage",
+    "ModelCall",
     "ModelPrice",
     "NewTurn",
     "Notice",
@@ -102,6 +104,7 @@ __all__ = [
     "RunStarted",
     "SessionStore",
     "SharedState",
+    "SpendLog",
     "Started",
     "StreamBrokenError",
     "TextDelta",

@@ -1,19 +1,26 @@
-"""Customers of the model gateway: their keys, budgets and prices. Money is in US dollars."""
+"""Customers of the model gateway: their keys, plans, prices and what was spent. Money is in US dollars, unrounded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import SecretStr
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a user may spend. `budget` in US dollars per `period` (`30d`, `1mo` …); None is unlimited."""
+    """What a user may use; None is unlimited.
 
-    budget: Decimal | None
-    period: str | None
+    `budget` in US dollars per `period` (`30d`, `1mo` …); tokens and requests per minute; names of the models.
+    """
+
+    budget: Decimal | None = None
+    period: str | None = None
+    tokens_per_minute: int | None = None
+    requests_per_minute: int | None = None
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +42,72 @@ class ModelPrice:
     cached: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One model call as the gateway charged it. `request_id` is the gateway's own, unique among all calls.
+
+    `cost` in US dollars, every digit the gateway wrote. Times are by the gateway's clock. `price` is what the gateway
+    listed when it charged the call; None where it does not say.
+    """
+
+    request_id: str
+    key_hash: str
+    model: str
+    outcome: Literal["success", "failure"]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    cost: Decimal
+    price: ModelPrice | None
+    started_at: datetime
+    ended_at: datetime
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def is_charged(self) -> bool:
+        """Whether it used anything: a call that was refused has a count of its prompt, but was not made."""
+        return self.outcome == "success" or self.cost > 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpendLog:
+    """What the gateway has logged so far of the calls asked for, oldest first.
+
+    `clock`: how far its clock is ahead of ours, in seconds, give or take `clock_error`.
+    """
+
+    calls: tuple[ModelCall, ...]
+    clock: float
+    clock_error: float
+
+
+KeyState = Literal["active", "blocked", "expired", "missing"]
+
+
 class BillingGateway(Protocol):
     """Customers, their keys and what they spend."""
 
     async def ensure_customer(self, user_id: str, email: str, plan: Plan) -> None:
-        """Create the customer unless it exists."""
+        """Create the customer with this plan unless it exists."""
+        ...
+
+    async def set_plan(self, user_id: str, plan: Plan) -> Budget:
+        """Change an existing customer's plan, at once. Raises PlatformError(not_found)."""
         ...
 
     async def ensure_key(self, user_id: str, key: SecretStr) -> None:
-        """Make `key`, a value of ours, the user's key. Repeating it changes nothing."""
+        """Make `key`, a value of ours, the user's key, and one that is not blocked. Repeating it changes nothing.
+
+        An older key of ours goes on for ten minutes, so that nothing that runs now is cut off.
+        """
+        ...
+
+    async def key_state(self, key_hash: str) -> KeyState:
+        """How a key stands, named by the SHA-256 hex of its value."""
         ...
 
     async def budget(self, user_id: str) -> Budget | None:
@@ -52,4 +116,11 @@ class BillingGateway(Protocol):
 
     async def price(self, model: str) -> ModelPrice | None:
         """The price of a model as listed now. None: no price is listed."""
+        ...
+
+    async def spend(self, key_hashes: Sequence[str], since: datetime, until: datetime) -> SpendLog:
+        """All calls made with these keys that started within this time, by the gateway's clock.
+
+        Calls are logged when they have ended, and some seconds late.
+        """
         ...
