@@ -36,10 +36,13 @@ from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub
 from server.sessions.placement import SharedPlacement
 from server.settings import Settings
-from server.settlement import Pricing
+from server.settlement.budgets import Budgets
+from server.settlement.pricing import Pricing
+from server.settlement.settler import Settler
 from server.supabase_adapter.accounts import SupabaseAccountStore
 from server.supabase_adapter.client import SupabaseClient
 from server.supabase_adapter.identity import SupabaseIdentity
+from server.supabase_adapter.ledger import SupabaseLedger
 from server.supabase_adapter.probe import SupabaseProbe
 from server.supabase_adapter.reads import SupabaseReads
 from server.supabase_adapter.sessions import SupabaseSessionStore
@@ -115,7 +118,11 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
         pricing=Pricing(agents.billing, settings.agent_model),
         limits=settings.limits,
     )
-    hub = SessionHub(attempts, None if redis is None else _shared(redis, attempts, settings))
+    ledger = SupabaseLedger(supabase)
+    budgets = Budgets(ledger, agents.billing)
+    app[appkeys.BUDGETS] = budgets
+    placement = None if redis is None else _shared(redis, attempts, settings)
+    hub = SessionHub(attempts, placement, has_room=budgets.may_send_after_all)
     tickets = Tickets(store, settings.secret_key, settings.secret_key_previous, seconds=settings.limits.ticket_seconds)
     verifier = SupabaseTokenVerifier(supabase, settings.supabase_jwt_secret)
     app[appkeys.ACCOUNTS] = accounts
@@ -126,6 +133,8 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
 
     stack.push_async_callback(provisioner.aclose)
     await stack.enter_async_context(hub.running())
+    settling = asyncio.create_task(Settler(ledger, agents.billing, budgets, hub.tell).run())
+    stack.push_async_callback(_cancel, settling)
     repair = asyncio.create_task(RepairLoop(provisioner, accounts, agents.template.hash).run())
     stack.push_async_callback(_cancel, repair)
     app[LIFE] = Life(app[appkeys.LIFECYCLE], hub, repair)

@@ -24,6 +24,7 @@ from server.provisioning.provisioner import Provisioner
 from server.readiness import Lifecycle, Readiness
 from server.sessions.hub import SessionHub
 from server.settings import Settings
+from server.settlement.budgets import Budgets
 from server.tickets import Tickets
 
 
@@ -57,6 +58,7 @@ ACCOUNTS = web.AppKey[AccountStore]("accounts")
 PROVISIONER = web.AppKey("provisioner", Provisioner)
 MEMORY = web.AppKey[AgentMemory]("memory")
 BILLING = web.AppKey[BillingGateway]("billing")
+BUDGETS = web.AppKey("budgets", Budgets)
 TICKETS = web.AppKey("tickets", Tickets)
 AUTH_LIMITER = web.AppKey("auth_limiter", AddressLimiter)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)

@@ -11,6 +11,7 @@ COMMANDS = {
     "logs": ("server.stack.commands:logs", "Show what a service of the local stack wrote."),
     "serve": ("server.serve:serve", "Run the API server alone, against the services in the environment."),
     "users": ("server.operations.users:users", "See how users' agents stand, and repair them."),
+    "billing": ("server.operations.billing:billing", "Prove and settle what users are charged."),
     "doctor": ("server.doctor.command:doctor", "Say what is wrong with the configuration, and how to mend it."),
     "migrate": ("server.supabase_adapter.cli:migrate", "Bring the database's schema up to date."),
 }

@@ -22,6 +22,7 @@ from server.protocol.cursors import EventCursor, decode_history_cursor, encode_h
 from server.protocol.errors import FieldError, PlatformError
 from server.protocol.frames import FrameId
 from server.protocol.shapes import Turn, TurnStatus, wire_time
+from server.sessions.hub import TurnUnsentError
 
 log = structlog.get_logger(__name__)
 
@@ -42,8 +43,13 @@ async def message(request: web.Request, principal: Principal, body: SendMessage)
     if stream is None:
         stream = not at_once and prefers_stream(request.headers.get("Accept"))
     if stream:
-        return await request.app[EVENT_STREAMS].stream_turn(request, principal, new)
+        try:
+            return await request.app[EVENT_STREAMS].stream_turn(request, principal, new)
+        except TurnUnsentError as unsent:
+            return _ended(request, unsent.turn)
     accepted = (await request.app[HUB].send(new)).turn
+    if accepted.status is TurnStatus.UNSENT:
+        return _ended(request, accepted)
     location = {"Location": f"/api/v1/chat/turns/{accepted.id}"}
     if at_once:
         return answer(accepted.wire(), 202, {**location, "Preference-Applied": "respond-async"})
@@ -120,8 +126,8 @@ async def turn(request: web.Request, principal: Principal, turn_id: UUID) -> web
 
 async def retry(request: web.Request, principal: Principal, turn_id: UUID) -> web.Response:
     """Try a failed, cancelled or unsent turn again: the same turn, one attempt later."""
-    accepted = await request.app[HUB].retry(principal.user_id, str(turn_id))
-    return answer(accepted.turn.wire())
+    accepted = (await request.app[HUB].retry(principal.user_id, str(turn_id))).turn
+    return _ended(request, accepted) if accepted.status is TurnStatus.UNSENT else answer(accepted.wire())
 
 
 async def cancel(request: web.Request, principal: Principal, body: CancelTurn) -> web.Response:
@@ -206,7 +212,13 @@ ROUTES = (
         "chat",
         "Try a turn again",
         {200: _TURN},
-        errors=(ErrorCode.NOT_FOUND, ErrorCode.NOT_RETRYABLE, ErrorCode.QUEUE_FULL, ErrorCode.DRAINING),
+        errors=(
+            ErrorCode.BUDGET_EXCEEDED,
+            ErrorCode.NOT_FOUND,
+            ErrorCode.NOT_RETRYABLE,
+            ErrorCode.QUEUE_FULL,
+            ErrorCode.DRAINING,
+        ),
     ),
     Route(
         "POST",

@@ -42,6 +42,7 @@ def problem(
         response_headers["WWW-Authenticate"] = 'Bearer realm="chat", error="invalid_token"'
     if turn is not None:
         body["turn"] = turn.wire()
+        body |= turn.error.budget() if turn.error else {}
     return web.Response(body=to_json(body), status=status, content_type=MEDIA_TYPE, headers=response_headers)
 
 

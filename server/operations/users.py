@@ -1,12 +1,10 @@
 """`chat users`: see how accounts stand and finish or mend what provisioning left behind."""
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 from uuid import UUID, uuid4
 
 import click
@@ -14,15 +12,14 @@ import click
 from server.keyring import KeyRing
 from server.observability import configure_logging
 from server.operations.environment import demand_settings, env_file_option
+from server.operations.running import run_command
 from server.protocol.errors import PlatformError
 from server.provisioning import Provisioner
 from server.provisioning.reencryption import reencrypt
 from server.services import open_letta, open_litellm, open_supabase, workshop
 from server.settings import Settings
 from server.supabase_adapter.accounts import SupabaseAccountStore
-from server.supabase_adapter.client import SupabaseError
 
-T = TypeVar("T")
 ALL_AT_MOST = 10_000
 PAGE = 200
 
@@ -65,7 +62,7 @@ def list_users(limit: int, env_file: Path | None) -> None:
                 status = account.agent_status
                 click.echo(f"{account.user_id}  {status:<12}  {account.email}  {account.status_reason or ''}".rstrip())
 
-    _run(show())
+    run_command(show())
 
 
 @users.command()
@@ -88,7 +85,7 @@ def repair(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
             click.echo(f"{sum(outcomes)} of {len(outcomes)} complete")
             return len(outcomes) - sum(outcomes)
 
-    if _run(mend()):
+    if run_command(mend()):
         raise SystemExit(1)
 
 
@@ -106,7 +103,7 @@ def reencrypt_keys(user_id: UUID | None, everyone: bool, env_file: Path | None) 
             owner = f"reencryption-{uuid4()}"
             return Counter([await reencrypt(desk.accounts, desk.keys, one, owner) async for one in found])
 
-    counted = _run(move())
+    counted = run_command(move())
     click.echo(", ".join(f"{number} {outcome}" for outcome, number in sorted(counted.items())) or "no accounts")
     if counted["unreadable"] or counted["busy"]:
         click.echo("Run it again for those that were busy; chat users repair USER_ID replaces an unreadable key.")
@@ -142,13 +139,3 @@ async def _repair(desk: Desk, user_id: str, *, thorough: bool) -> bool:
         return False
     click.echo(f"{user_id}: {agent.agent_id}")
     return True
-
-
-def _run(work: Coroutine[None, None, T]) -> T:
-    """Run it; what a service refuses is one sentence, no traceback."""
-    try:
-        return asyncio.run(work)
-    except PlatformError as error:
-        raise click.ClickException(error.message) from error
-    except SupabaseError as error:
-        raise click.ClickException(f"{error}. Ask chat doctor.") from error

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Literal, Protocol
 
 from server.ports.sessions import Lease
-from server.protocol.shapes import AgentStatus
+from server.protocol.shapes import Json
 
 
 class RelayAwayError(Exception):
@@ -77,15 +77,24 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class News:
+    """An event that tells of no turn's running; `turn_id`, `attempt` where it is about one. `fields` are JSON."""
+
+    type: Literal["agent.status", "usage.settled", "budget.warning"]
+    fields: Json
+    turn_id: str | None = None
+    attempt: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something every instance is told. `look`: the user's rows have changed, for the owner to see; `ended` is a turn
-    that was ended there. `free`: open turns wait for an owner. `agent`: where the user's agent stands now."""
+    that was ended there. `free`: open turns wait for an owner. `tell`: an event owed to the user's connections."""
 
-    kind: Literal["look", "free", "agent"]
+    kind: Literal["look", "free", "tell"]
     user_id: str
     ended: str | None = None
-    status: AgentStatus | None = None
-    reason: str | None = None
+    event: News | None = None
 
 
 class RelayReader(Protocol):

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Literal, Protocol
 
-from server.protocol.shapes import CostStatus, OnBusy, Turn, TurnError, TurnStatus, Usage
+from server.ports.ledger import Estimate
+from server.protocol.shapes import OnBusy, Turn, TurnError, TurnStatus, Usage
 
 
 class FencedError(Exception):
@@ -94,7 +94,8 @@ class Started:
 class TurnEnd:
     """How an attempt ended. `text` is the whole (or partial) reply; `carried` are the turns the agent was reminded of.
 
-    `cost` in US dollars, unrounded; None where no price is known.
+    `sent_after`: seconds from its start to its being sent, for the last time; None where it never was. `usage` is what
+    the agent's service reported; `estimate` what that costs, of completed attempts.
     """
 
     turn_id: str
@@ -102,8 +103,8 @@ class TurnEnd:
     status: Literal[TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED, TurnStatus.UNSENT]
     text: str
     usage: Usage | None = None
-    cost: Decimal | None = None
-    cost_status: CostStatus | None = None
+    estimate: Estimate | None = None
+    sent_after: float | None = None
     error: TurnError | None = None
     carried: tuple[str, ...] = ()
 
@@ -143,8 +144,10 @@ class SessionStore(Protocol):
         """Store the message and its turn; claim the session if it is free; start the turn if nothing runs and `start`.
 
         The same client_message_id attaches to the same turn, so that a call whose answer was lost may be repeated: it
-        then answers as a duplicate. Raises PlatformError(id_conflict | busy | queue_full | account_blocked |
-        unauthorized), and then nothing was stored; unauthorized: the user was deleted.
+        then answers as a duplicate. Where the budget is used up, a new turn ends at once as `unsent`.
+
+        Raises PlatformError(id_conflict | busy | queue_full | account_blocked | unauthorized), and then nothing was
+        stored; unauthorized: the user was deleted.
         """
         ...
 
@@ -152,6 +155,7 @@ class SessionStore(Protocol):
         self, user_id: str, turn_id: str, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
     ) -> Accepted:
         """Queue an ended turn again as attempt + 1. A turn already queued or running again answers as a duplicate.
+        Where the budget is used up, it ends at once as `unsent`.
 
         Raises PlatformError(not_found | not_retryable | queue_full | account_blocked | unauthorized).
         """
@@ -159,6 +163,8 @@ class SessionStore(Protocol):
 
     async def start(self, lease: Lease) -> Started | None:
         """Make the first waiting turn the running one. None: nothing waits. Raises FencedError.
+
+        Where the budget is used up, that turn ends instead, and is returned as `unsent`.
 
         A turn that runs already is returned again: the answer to the call that started it was lost.
         """
@@ -169,7 +175,7 @@ class SessionStore(Protocol):
         ...
 
     async def finish(self, lease: Lease, end: TurnEnd) -> Turn:
-        """End the attempt: assistant message, usage, daily metrics. A second call changes nothing and returns the row.
+        """End the attempt: assistant message, estimate in the ledger. A second call only returns the row.
 
         Raises FencedError.
         """

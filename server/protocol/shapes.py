@@ -94,15 +94,37 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TurnError:
-    """Why a turn ended without its whole reply. `retry_after` in seconds."""
+    """Why a turn ended without its whole reply. `retry_after` in seconds.
+
+    Where the budget is used up: what was `spent` of which `limit`, in US dollars, and when it `resets_at`.
+    """
 
     code: ErrorCode
     message: str
     retryable: bool
     retry_after: int | None = None
+    spent: Decimal | None = None
+    limit: Decimal | None = None
+    resets_at: datetime | None = None
 
     def wire(self) -> Json:
-        return asdict(self)
+        why = {
+            "code": self.code,
+            "message": self.message,
+            "retryable": self.retryable,
+            "retry_after": self.retry_after,
+        }
+        return why | self.budget()
+
+    def budget(self) -> Json:
+        """What there is to know of a budget that is used up; nothing for other errors."""
+        if self.code is not ErrorCode.BUDGET_EXCEEDED:
+            return {}
+        return {
+            "spent": wire_money(self.spent),
+            "limit": wire_money(self.limit),
+            "resets_at": wire_time(self.resets_at),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
@@ -18,13 +19,13 @@ from server.ports import (
     FencedError,
     Found,
     Lease,
+    News,
     Notice,
     Outcome,
     Published,
     RelayReader,
     SharedState,
 )
-from server.protocol.shapes import AgentStatus
 from server.redis_adapter.client import Call, RedisClient, Script
 from server.redis_adapter.listener import Listener
 
@@ -102,8 +103,8 @@ class RedisRelay:
 
     def _hear_notice(self, said: dict[str, Any], reader: RelayReader) -> None:
         if said["from"] != self._instance:
-            status = said["status"] and AgentStatus(said["status"])
-            reader.noticed(Notice(said["kind"], said["user_id"], said["ended"], status, said["reason"]))
+            event = said["event"] and News(**said["event"])
+            reader.noticed(Notice(said["kind"], said["user_id"], said["ended"], event))
 
     # -- EventRelay ---------------------------------------------------------------------------------------------------
 
@@ -161,8 +162,7 @@ class RedisRelay:
             "kind": notice.kind,
             "user_id": notice.user_id,
             "ended": notice.ended,
-            "status": notice.status,
-            "reason": notice.reason,
+            "event": notice.event and asdict(notice.event),
         }
         await self._client.bounded(partial(self._client.redis.publish, self._notices, orjson.dumps(said)))
 

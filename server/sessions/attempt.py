@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -17,6 +16,7 @@ from server.ports import (
     AgentBusyError,
     AgentGateway,
     AgentHandle,
+    Estimate,
     FencedError,
     Forgotten,
     Lease,
@@ -54,8 +54,8 @@ class Agents(Protocol):
 
 
 class Pricing(Protocol):
-    async def estimate(self, usage: Usage) -> Decimal | None:
-        """What these tokens cost in US dollars at the listed prices; None while no price is known."""
+    async def estimate(self, usage: Usage) -> Estimate:
+        """What these tokens cost at the listed prices. Raises nothing: a turn ends also while no price is known."""
         ...
 
 
@@ -100,12 +100,11 @@ class Attempt:
         self._deadline = asyncio.timeout(None)
         self._timed_out = False
         self._agent: AgentHandle | None = None
-        self._sent = taken_over
+        self.sent_after: float | None = 0.0 if taken_over else None
         self._streamed_here = not taken_over
         self._storing: asyncio.Task[None] | None = None
-        begun = asyncio.get_running_loop().time() - self._spent
-        age = lambda: asyncio.get_running_loop().time() - begun  # noqa: E731
-        self._runs = Runs(services.store, services.gateway, services.pauses, turn, age)
+        self._begun = asyncio.get_running_loop().time() - self._spent
+        self._runs = Runs(services.store, services.gateway, services.pauses, turn, self._age)
         self.turn = turn
         limit = services.limits.event_text_bytes
         said = events.reply(turn.id, turn.attempt)
@@ -143,6 +142,10 @@ class Attempt:
             return end
         finally:
             await _cancel_and_wait(stream, stop, self._storing)
+
+    def _age(self) -> float:
+        """Seconds since the attempt was started."""
+        return asyncio.get_running_loop().time() - self._begun
 
     async def _wait_for_either(self, *either: "asyncio.Future[Any]") -> None:
         try:
@@ -190,7 +193,8 @@ class Attempt:
     async def _send(self, agent: AgentHandle) -> None:
         if not self._may_send():
             raise FencedError(f"the lease of {self.turn.user_id} may have run out")
-        self._sent = self._streamed_here = True
+        self._streamed_here = True
+        self.sent_after = self._age()
         self._deadline.reschedule(asyncio.get_running_loop().time() + self._services.limits.turn_seconds)
         async with self._services.gateway.send(agent, self._outgoing()) as events:
             async for event in events:
@@ -242,7 +246,7 @@ class Attempt:
 
         A run that is only just being created is not there to be cancelled yet, so the request is repeated.
         """
-        if not self._sent:
+        if self.sent_after is None:
             return
         patience = self._services.limits.cancel_seconds
         try:
@@ -288,8 +292,8 @@ class Attempt:
             status=status,
             text=reply.text,
             usage=reply.usage,
-            cost=await self._cost(),
-            cost_status="estimated" if reply.usage else None,
+            estimate=await self._estimate(status),
+            sent_after=self.sent_after,
             error=error,
             carried=tuple(f.turn_id for f in self._forgotten) if status is TurnStatus.COMPLETED else (),
         )
@@ -304,15 +308,11 @@ class Attempt:
             return TurnStatus.FAILED
         return ended.status
 
-    async def _cost(self) -> Decimal | None:
-        """The reply is worth more than its price: a turn ends also while no price can be learned."""
-        if self.reply.usage is None:
+    async def _estimate(self, status: EndStatus) -> Estimate | None:
+        """What a reply will have cost. Of others it is not known which of their calls were charged."""
+        if self.reply.usage is None or status is not TurnStatus.COMPLETED:
             return None
-        try:
-            return await self._services.pricing.estimate(self.reply.usage)
-        except PlatformError as error:
-            log.warning("turn.price_unknown", turn_id=self.turn.id, code=error.code)
-            return None
+        return await self._services.pricing.estimate(self.reply.usage)
 
 
 def remind(forgotten: Forgotten) -> list[OutgoingMessage]:

@@ -31,7 +31,7 @@ async def conclude(attempt: Attempt, finish: Finish) -> Turn:
         if error.code is ErrorCode.SUPABASE_UNAVAILABLE:
             raise
         log.exception("turn.end_refused", user_id=turn.user_id, turn_id=turn.id, code=error.code)
-    failed = replace(end, status=TurnStatus.FAILED, text="", error=_internal_error(), carried=())
+    failed = replace(end, status=TurnStatus.FAILED, text="", estimate=None, error=_internal_error(), carried=())
     return await patiently(partial(finish, failed), turn.user_id)
 
 
@@ -43,7 +43,14 @@ async def _end_of(attempt: Attempt) -> TurnEnd:
     except Exception:
         turn = attempt.turn
         log.exception("turn.crashed", user_id=turn.user_id, turn_id=turn.id)
-        return TurnEnd(turn.id, turn.attempt, TurnStatus.FAILED, attempt.reply.text, error=_internal_error())
+        return TurnEnd(
+            turn.id,
+            turn.attempt,
+            TurnStatus.FAILED,
+            attempt.reply.text,
+            sent_after=attempt.sent_after,
+            error=_internal_error(),
+        )
 
 
 def _internal_error() -> TurnError:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from server.ports import Accepted, NewTurn, Notice, RelayAwayError
+from server.ports import Accepted, News, NewTurn, Notice, RelayAwayError
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
     MOVED,
@@ -23,7 +23,7 @@ from server.protocol.codes import (
 )
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import AgentStatus, Turn
+from server.protocol.shapes import AgentStatus, Turn, TurnStatus
 from server.sessions.admission import Admission
 from server.sessions.attempt import AttemptServices
 from server.sessions.log import Subscription
@@ -46,6 +46,14 @@ class RefusedConnectionError(Exception):
         super().__init__(code.reason)
 
 
+class TurnUnsentError(Exception):
+    """The message was kept, but may not be sent: its turn ended at once, and says why."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        super().__init__(f"turn {turn.id} is unsent")
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A connection's hold on its session: what to show first, and where to read on."""
@@ -65,11 +73,14 @@ class SessionHub:
         placement: Placement | None = None,
         rhythm: Rhythm = RHYTHM,
         owner: str | None = None,
+        has_room: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
+        """`has_room`: whether the budget that refused a user's message has room after all."""
         self.owner = owner or uuid.uuid4().hex
         self._placement = placement or LocalPlacement(attempts.limits, attempts.now)
         self.draining = False
         self._attempts = attempts
+        self._has_room = has_room
         self._limits = attempts.limits
         self.sessions: dict[str, Session] = {}
         self.opening: dict[str, asyncio.Task[Session]] = {}
@@ -94,7 +105,7 @@ class SessionHub:
     async def send(self, new: NewTurn) -> Accepted:
         """Accept a message. Raises PlatformError."""
         self._refuse_while_draining()
-        accepted = await (await self.session(new.user_id)).send(new)
+        accepted = await self._look_twice(await (await self.session(new.user_id)).send(new))
         log.info(
             "turn.accepted",
             user_id=new.user_id,
@@ -112,9 +123,18 @@ class SessionHub:
 
     async def retry(self, user_id: str, turn_id: str) -> Accepted:
         self._refuse_while_draining()
-        accepted = await (await self.session(user_id)).retry(turn_id)
+        accepted = await self._look_twice(await (await self.session(user_id)).retry(turn_id))
         log.info("turn.retried", user_id=user_id, turn_id=turn_id, attempt=accepted.turn.attempt)
         return accepted
+
+    async def _look_twice(self, accepted: Accepted) -> Accepted:
+        """A message that the budget does not allow, by what is remembered of it, is tried again where there is room."""
+        turn = accepted.turn
+        if turn.status is not TurnStatus.UNSENT or accepted.duplicate or self._has_room is None:
+            return accepted
+        if not await self._has_room(turn.user_id):
+            return accepted
+        return await (await self.session(turn.user_id)).retry(turn.id)
 
     async def snapshot(self, user_id: str) -> Snapshot:
         return (await self.session(user_id)).snapshot()
@@ -172,9 +192,13 @@ class SessionHub:
             opening.add_done_callback(partial(self._opened, user_id))
         return await asyncio.shield(opening)
 
+    def tell(self, user_id: str, news: News) -> None:
+        """Tell the user's connections, on every instance."""
+        self._placement.announce(Notice("tell", user_id, event=news))
+
     def agent_changed(self, user_id: str, status: AgentStatus, reason: str | None) -> None:
         """Tell the user's connections, on every instance, where their agent stands."""
-        self._placement.announce(Notice("agent", user_id, status=status, reason=reason))
+        self.tell(user_id, News("agent.status", {"status": status, "reason": reason}))
 
     # -- what other instances and the relay say ----------------------------------------------------------------------
 
@@ -184,9 +208,9 @@ class SessionHub:
             self._see_to(notice.user_id)
         elif session is not None and notice.kind == "look":
             session.look(notice.ended)
-        elif session is not None and notice.status is not None:
-            session.tell_agent(notice.status, notice.reason)
-            if notice.status in (AgentStatus.BLOCKED, AgentStatus.DELETING):
+        elif session is not None and notice.event is not None:
+            session.tell(notice.event)
+            if notice.event.fields.get("status") in (AgentStatus.BLOCKED, AgentStatus.DELETING):
                 session.disconnect(ACCOUNT_CLOSED)
 
     def relay_away(self) -> None:

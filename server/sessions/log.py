@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from server.ports import Lease
+from server.ports import Lease, News
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
@@ -143,6 +143,15 @@ class EventLog:
         """Whether the end of this attempt was told, as far back as events are kept."""
         frames = (entry.frame for entry in self._entries or ())
         return any((f.turn_id, f.attempt) == (turn.id, turn.attempt) and f.type in TERMINAL for f in frames)
+
+    def has_told(self, news: News) -> bool:
+        """Whether the newest event of this kind, about this turn, says the same."""
+        for entry in reversed(self._entries or ()):
+            frame = entry.frame
+            if (frame.type, frame.turn_id, frame.attempt) == (news.type, news.turn_id, news.attempt):
+                told = orjson.loads(frame.data)
+                return all(told.get(name) == value for name, value in news.fields.items())
+        return False
 
     def ending(self, turn_id: str) -> "asyncio.Future[None]":
         """Done when the turn's row should be looked at: it has ended, or may have. Shared by all who ask: shield it."""

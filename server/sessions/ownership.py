@@ -132,6 +132,8 @@ class Ownership:
             return
         if started is None:
             self.unsure = True  # what waits here is not what waits in the rows
+        elif started.turn.status.ended:
+            self.open.ended(started.turn)  # the budget was used up while it waited
         else:
             self.begin(Begun(started.turn, started.forgotten))
 

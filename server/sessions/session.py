@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import structlog
 
-from server.ports import Accepted, FencedError, Lease, NewTurn, Notice, OwnedWork, RelayAwayError
+from server.ports import Accepted, FencedError, Lease, News, NewTurn, Notice, OwnedWork, RelayAwayError
 from server.protocol.codes import MOVED, TRY_AGAIN_LATER, CloseCode, ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import AgentStatus, TurnStatus
+from server.protocol.shapes import TurnStatus
 from server.sessions.inbox import Inbox
 from server.sessions.log import Subscription
 from server.sessions.ownership import Ownership
@@ -128,12 +128,12 @@ class Session:
             self.connections.remove(connection)
         self.used_at = self._services.clock()
 
-    def tell_agent(self, status: AgentStatus, reason: str | None) -> None:
-        """Tell the connections where the user's agent stands. Every instance is asked to; the owner does."""
+    def tell(self, news: News) -> None:
+        """Tell the connections. Every instance is asked to, and the owner does; without one, whoever becomes it."""
         if not self.log.is_shared:
-            self.log.append("agent.status", status=status, reason=reason)
+            self._append(news)
         elif self.lease is not None or self.connections:
-            self._services.spawn(self._quietly(partial(self._tell_agent, status, reason)))
+            self._services.spawn(self._quietly(partial(self._tell, news)))
 
     # -- where it stands -----------------------------------------------------------------------------------------
 
@@ -237,7 +237,8 @@ class Session:
         if self.is_over:
             services.look_after(self.user_id)  # lost in the meantime: the turn is for the session that follows
         elif not owned.tells:
-            services.placement.announce(Notice("look", self.user_id))
+            ended = accepted.turn.id if accepted.turn.status.ended else None
+            services.placement.announce(Notice("look", self.user_id, ended))
         elif not accepted.duplicate:
             self._take_note(accepted, started)
         elif not (accepted.turn.status.ended or owned.open.knows(accepted.turn)):
@@ -280,6 +281,8 @@ class Session:
             self._worker.stop(accepted.interrupted)
         if started:
             self._worker.begin(Begun(accepted.turn, accepted.forgotten))
+        elif accepted.turn.status.ended:
+            self._owned.open.ended(accepted.turn)
         else:
             self._owned.open.queued(accepted.turn)
 
@@ -302,10 +305,14 @@ class Session:
             self._owned.open.ended(turn)
         return Cancelled(turn, duplicate=not was_open)
 
-    async def _tell_agent(self, status: AgentStatus, reason: str | None) -> None:
+    async def _tell(self, news: News) -> None:
         if self.lease is not None or await self._owned.claim():
-            self.log.append("agent.status", status=status, reason=reason)
+            if not self.log.has_told(news):
+                self._append(news)
             self.work()
+
+    def _append(self, news: News) -> None:
+        self.log.append(news.type, news.turn_id, news.attempt, **news.fields)
 
     async def _look(self, ended: str | None) -> None:
         self._looking = False

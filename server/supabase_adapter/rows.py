@@ -47,6 +47,18 @@ def message_of(row: Row) -> Message:
     )
 
 
+def error_of(row: Row) -> TurnError:
+    return TurnError(
+        code=ErrorCode(row["code"]),
+        message=row["message"],
+        retryable=row["retryable"],
+        retry_after=row["retry_after"],
+        spent=money_or_none(row.get("spent")),
+        limit=money_or_none(row.get("limit")),
+        resets_at=time_or_none(row.get("resets_at")),
+    )
+
+
 def turn_of(row: Row) -> Turn:
     reply, usage, error = row["message"], row["usage"], row["error"]
     return Turn(
@@ -59,7 +71,7 @@ def turn_of(row: Row) -> Turn:
         usage=None if usage is None else Usage(**usage),
         cost=money_or_none(row["cost"]),
         cost_status=row["cost_status"],
-        error=None if error is None else TurnError(**error | {"code": ErrorCode(error["code"])}),
+        error=None if error is None else error_of(error),
         queue_position=row["queue_position"],
         created_at=time_of(row["created_at"]),
         started_at=time_or_none(row["started_at"]),

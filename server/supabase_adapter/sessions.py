@@ -102,7 +102,8 @@ class SupabaseSessionStore:
         granted(answer, lease.user_id)
 
     async def finish(self, lease: Lease, end: TurnEnd) -> Turn:
-        stored = json.dumps(asdict(end) | {"cost": wire_money(end.cost)}, ensure_ascii=False)
+        told = asdict(end) | {"error": end.error and end.error.wire()}
+        stored = json.dumps(told, ensure_ascii=False, default=wire_money)
         answer = await self._client.call("finish_turn", **_lease(lease), end=stored)
         return turn_of(granted(answer, lease.user_id)["turn"])
 

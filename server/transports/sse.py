@@ -20,8 +20,8 @@ from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.frames import terminal_frame
 from server.protocol.limits import Limits
-from server.protocol.shapes import Turn
-from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub
+from server.protocol.shapes import Turn, TurnStatus
+from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub, TurnUnsentError
 from server.sessions.log import TERMINAL, Frame, LogTrimmedError
 from server.transports.line import keep_short
 from server.transports.outlet import Outlet, ask_who_is_there, greeting, new_beginning
@@ -49,13 +49,16 @@ class EventStreams:
         return response
 
     async def stream_turn(self, request: web.Request, principal: Principal, new: NewTurn) -> web.StreamResponse:
-        """Accept a message and answer with its turn's events to the end. Raises PlatformError if it is refused.
+        """Accept a message and answer with its turn's events to the end. Raises PlatformError if it is refused,
+        TurnUnsentError if it is kept but not sent.
 
         A repeated message finds its turn under way, and what was said of it perhaps no longer kept: `ready` tells it.
         """
         stream, user_id = EventStream(self._limits), principal.user_id
         async with self._joined(stream, principal, None) as attachment:
             accepted = await self._hub.send(new)
+            if accepted.turn.status is TurnStatus.UNSENT and not accepted.duplicate:
+                raise TurnUnsentError(accepted.turn)
             headers = {"Location": f"/api/v1/chat/turns/{accepted.turn.id}"}
             async with stream.open(request, headers) as response:
                 stream.end_after(self._seconds_left(principal))

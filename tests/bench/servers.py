@@ -23,7 +23,7 @@ from server.authentication import Authenticator
 from server.letta_adapter.client import LettaClient
 from server.letta_adapter.gateway import LettaGateway
 from server.origins import Origins
-from server.ports import Account, AgentHandle, Principal
+from server.ports import Account, AgentHandle, Estimate, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
@@ -96,8 +96,8 @@ class OneAgent:
 
 
 class ListPrice:
-    async def estimate(self, usage: Usage) -> Decimal | None:
-        return Decimal("0.00003") * usage.prompt_tokens
+    async def estimate(self, usage: Usage) -> Estimate:
+        return Estimate("gpt-4", Decimal("0.00003") * usage.prompt_tokens)
 
 
 def our_app(upstream: str, running_turns: int, redis_url: str | None) -> web.Application:

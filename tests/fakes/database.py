@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Literal
 
-from server.ports import Account, Forgotten
+from server.ports import Account, EntryStatus, Forgotten
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import AgentStatus, MessageStatus, Turn, TurnStatus
+from server.protocol.shapes import AgentStatus, MessageStatus, Turn, TurnStatus, Usage
 
 LEASE = timedelta(seconds=12)
 OPEN = (TurnStatus.QUEUED, TurnStatus.RUNNING)
@@ -53,6 +54,52 @@ class SessionRow:
 
 
 @dataclass(slots=True)
+class AttemptRow:
+    """An attempt that was started, as billing sees it."""
+
+    user_id: str
+    started_at: datetime
+    sent_at: datetime | None = None
+    ended_at: datetime | None = None
+    outcome: TurnStatus | None = None
+    usage: Usage | None = None
+    settled_at: datetime | None = None
+    flag: str | None = None
+
+
+@dataclass(slots=True)
+class LedgerEntry:
+    """A row of the ledger. `cost` in US dollars."""
+
+    user_id: str
+    turn_id: str | None
+    attempt: int | None
+    status: EntryStatus
+    outcome: Literal["success", "failure"]
+    model: str
+    usage: Usage
+    cost: Decimal | None
+    started_at: datetime
+    flag: str | None = None
+
+    @property
+    def counted(self) -> bool:
+        return self.status != "written_off" and (self.outcome == "success" or (self.cost or 0) > 0)
+
+
+@dataclass(slots=True)
+class BillingRow:
+    """When to look for a user's calls, and the budget as it was last heard of."""
+
+    look_at: datetime | None = None
+    limit: Decimal | None = None
+    period: str | None = None
+    started_at: datetime | None = None
+    resets_at: datetime | None = None
+    warned: tuple[datetime | None, int] = (None, 0)
+
+
+@dataclass(slots=True)
 class DayRow:
     """One user's UTC day. `cost` in US dollars."""
 
@@ -78,6 +125,11 @@ class MemoryDatabase:
     sessions: dict[str, SessionRow] = field(default_factory=dict)
     tickets: dict[str, datetime] = field(default_factory=dict)
     days: dict[tuple[str, date], DayRow] = field(default_factory=dict)
+    attempts: dict[tuple[str, int], AttemptRow] = field(default_factory=dict)
+    ledger: dict[str, LedgerEntry] = field(default_factory=dict)
+    billing: dict[str, BillingRow] = field(default_factory=dict)
+    key_hashes: dict[str, str] = field(default_factory=dict)
+    """Key hash → the user who has or had it."""
 
     def sign_up(self, email: str | None = None) -> str:
         """A user of the project, as Supabase Auth would store it. Returns the id."""
@@ -92,6 +144,9 @@ class MemoryDatabase:
         self.sessions.pop(user_id, None)
         self.turns = {key: row for key, row in self.turns.items() if row.turn.user_id != user_id}
         self.days = {key: day for key, day in self.days.items() if key[0] != user_id}
+        self.attempts = {key: row for key, row in self.attempts.items() if row.user_id != user_id}
+        self.ledger = {key: row for key, row in self.ledger.items() if row.user_id != user_id}
+        self.billing.pop(user_id, None)
 
     async def reached(self, operation: str) -> None:
         if self.before is not None:
@@ -162,12 +217,9 @@ class MemoryDatabase:
         ]
         return tuple(lost[-10:])
 
-    def count(self, user_id: str, *, messages: int = 0, tokens: int = 0, cost: Decimal | None = None) -> None:
+    def count_message(self, user_id: str) -> None:
         """Add to the user's day."""
-        day = self.days.setdefault((user_id, self.clock().date()), DayRow())
-        day.messages += messages
-        day.tokens += tokens
-        day.cost += cost or Decimal(0)
+        self.days.setdefault((user_id, self.clock().date()), DayRow()).messages += 1
 
 
 def mark(turn: Turn, status: MessageStatus) -> Turn:

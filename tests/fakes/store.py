@@ -10,7 +10,8 @@ from server.ports import Accepted, Claim, FencedError, Lease, NewTurn, OwnedWork
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, Message, Turn, TurnStatus
-from tests.fakes.database import LEASE, MemoryDatabase, SessionRow, TurnRow, mark
+from tests.fakes.charges import leave_unsent, over_budget
+from tests.fakes.database import LEASE, AttemptRow, MemoryDatabase, SessionRow, TurnRow, mark
 from tests.fakes.ending import end_attempt
 
 T = TypeVar("T")
@@ -177,7 +178,7 @@ class FakeSessionStore:
             number=number,
         )
         row = self.database.turns[turn_id] = TurnRow(turn, new.content_hash)
-        self.database.count(new.user_id, messages=1)
+        self.database.count_message(new.user_id)
         return row
 
     def _admitted(self, row: TurnRow, owner: str, start: bool, *, duplicate: bool) -> Accepted:
@@ -186,7 +187,10 @@ class FakeSessionStore:
         lease = self._take(user_id, owner)
         waiting = self.database.waiting(user_id)
         first = self.database.running(user_id) is None and bool(waiting) and waiting[0] is row
-        if start and lease is not None and first:
+        error = None if duplicate else over_budget(self.database, user_id)
+        if error is not None:
+            leave_unsent(self.database, row, error)
+        elif start and lease is not None and first:
             self._start_row(row)
         started = lease is not None and row.turn.status is TurnStatus.RUNNING
         forgotten = self.database.forgotten(row.turn) if started else ()
@@ -235,7 +239,11 @@ class FakeSessionStore:
             row = next(iter(self.database.waiting(lease.user_id)), None)
             if row is None:
                 return None
-            self._start_row(row)
+            error = over_budget(self.database, lease.user_id)
+            if error is None:
+                self._start_row(row)
+            else:
+                leave_unsent(self.database, row, error)
         return Started(self.database.shown(row), self.database.forgotten(row.turn))
 
     def _start_row(self, row: TurnRow) -> None:
@@ -249,6 +257,8 @@ class FakeSessionStore:
             cancel_requested_at=None,
             started_at=self.database.clock(),
         )
+        key = row.turn.id, row.turn.attempt
+        self.database.attempts[key] = AttemptRow(row.turn.user_id, self.database.clock())
 
     async def set_run(self, lease: Lease, turn_id: str, attempt: int, run_id: str) -> None:
         await self._apply("set_run", lambda: self._set_run(lease, turn_id, attempt, run_id))

@@ -2,12 +2,13 @@
 
 import uuid
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import httpx
 from pydantic import SecretStr
 
-from server.ports import NewTurn, Principal, TurnEnd
+from server.ports import Estimate, NewTurn, Principal, TurnEnd
 from server.protocol.shapes import Turn, TurnStatus, Usage
 from server.supabase_adapter.client import SupabaseClient
 from server.supabase_adapter.identity import SupabaseIdentity
@@ -34,15 +35,15 @@ async def sign_up(client: SupabaseClient) -> Principal:
     return Principal(tokens.user_id, tokens.email, tokens.access_token, tokens.expires_at)
 
 
-async def converse(client: SupabaseClient, user_id: str, *texts: str, **end: Any) -> list[Turn]:
+async def converse(client: SupabaseClient, user_id: str, *texts: str, cost: Decimal | None = None) -> list[Turn]:
     """Store one completed turn per text; the reply repeats it."""
     store, turns = SupabaseSessionStore(client), []
     for text in texts:
         new = NewTurn(user_id, uuid.uuid4().hex, text, text, "enqueue")
         accepted = await store.accept(new, "tests", start=True, max_waiting=8)
         assert accepted.lease
-        usage = Usage(total_tokens=7)
-        ended = TurnEnd(accepted.turn.id, 1, TurnStatus.COMPLETED, text, usage, **end)
+        usage, estimate = Usage(4, 3, 7), Estimate("gpt-4", cost)
+        ended = TurnEnd(accepted.turn.id, 1, TurnStatus.COMPLETED, text, usage, estimate, sent_after=0.0)
         turns.append(await store.finish(accepted.lease, ended))
     return turns
 

@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from server.ports import Batch, Notice, Outcome, RelayAwayError, SharedState
-from server.protocol.shapes import AgentStatus
+from server.ports import Batch, News, Notice, Outcome, RelayAwayError, SharedState
 from tests.contract.relays.worlds import RedisWorld, RelayWorld, lease
 
 USER = "5f0c6c1e-0000-4000-8000-000000000001"
@@ -20,7 +19,7 @@ async def test_a_notice_reaches_every_instance_but_its_sender(world: RelayWorld)
     notices = [
         Notice("look", USER),
         Notice("free", USER),
-        Notice("agent", USER, status=AgentStatus.FAILED, reason="no key"),
+        Notice("tell", USER, event=News("usage.settled", {"cost": "0.1", "usage": None}, "a turn", 2)),
     ]
     notices.append(Notice("look", USER, ended="a turn"))
     for notice in notices:

@@ -3,10 +3,12 @@
 import hashlib
 import uuid
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from server.ports import Accepted, Lease, NewTurn, SessionStore, TurnEnd
+from server.ports import Accepted, Estimate, Lease, NewTurn, SessionStore, TurnEnd
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import OnBusy, Turn, TurnStatus
@@ -62,7 +64,7 @@ class Chat:
     async def again(self, turn: Turn, *, owner: str | None = None, start: bool = True, waiting: int = 8) -> Accepted:
         return await self.store.retry(self.user_id, turn.id, owner or self.here, start=start, max_waiting=waiting)
 
-    async def end(self, lease: Lease, turn: Turn, status: TurnStatus, text: str = "", **more: object) -> Turn:
+    async def end(self, lease: Lease, turn: Turn, status: TurnStatus, text: str = "", **more: Any) -> Turn:
         return await self.store.finish(lease, ending(turn, status, text, **more))
 
     async def ended(self, text: str, status: TurnStatus, reply: str = "") -> Turn:
@@ -71,8 +73,11 @@ class Chat:
         return await self.end(lease, turn, status, reply)
 
 
-def ending(turn: Turn, status: TurnStatus, text: str = "", **more: object) -> TurnEnd:
-    return TurnEnd(turn.id, turn.attempt, status, text, **more)  # type: ignore[arg-type]
+def ending(turn: Turn, status: TurnStatus, text: str = "", cost: Decimal | None = None, **more: object) -> TurnEnd:
+    """The end of an attempt that was sent at once; one with a cost or usage that completed has an estimate."""
+    has_estimate = status is TurnStatus.COMPLETED and "usage" in more
+    told = {"sent_after": 0.0, "estimate": Estimate("gpt-4", cost) if has_estimate else None} | more
+    return TurnEnd(turn.id, turn.attempt, status, text, **told)  # type: ignore[arg-type]
 
 
 def refused(code: ErrorCode) -> "pytest.RaisesExc[PlatformError]":

@@ -3,9 +3,10 @@
 import asyncio
 from decimal import Decimal
 
-from server.ports import FencedError
+from server.ports import Entry, FencedError, Findings
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Usage
+from tests.contract.stores.calls import call
 from tests.contract.stores.chat import CANCELLED, COMPLETED, FAILED, RUNNING, Chat, ending
 from tests.contract.stores.worlds import Day
 
@@ -48,7 +49,7 @@ async def test_many_owners_claim_at_once_and_one_gets_it(chat: Chat) -> None:
 
 async def test_finishing_races_with_itself_and_charges_once(chat: Chat) -> None:
     turn, lease = await chat.running()
-    ends = [ending(turn, COMPLETED, str(n), usage=Usage(total_tokens=5), cost=Decimal(1)) for n in range(8)]
+    ends = [ending(turn, COMPLETED, str(n), usage=Usage(3, 2, 5), cost=Decimal(1)) for n in range(8)]
 
     stored = await asyncio.gather(*(chat.store.finish(lease, end) for end in ends))
 
@@ -110,3 +111,31 @@ async def test_everything_at_once_never_deadlocks_and_keeps_one_turn_running(cha
     for user in users:
         history = await user.world.history(user.user_id)
         assert [message.position for message in history] == sorted({message.position for message in history})
+
+
+async def test_two_hundred_calls_entered_at_once_for_one_day_lose_nothing(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    await chat.end(lease, turn, COMPLETED, "ok")
+    calls = [call("0.001", 2, 1) for _ in range(200)]
+
+    settled = (chat.world.ledger.settle(chat.user_id, Findings((Entry(one, turn.id, 1),))) for one in calls)
+    await asyncio.gather(*settled)
+
+    assert await chat.world.today(chat.user_id) == Day(2, 600, Decimal("0.200"))
+    stored = await chat.store.turn(chat.user_id, turn.id)
+    assert stored
+    assert (stored.cost, stored.usage) == (Decimal("0.200"), Usage(400, 200, 600, model_calls=200))
+
+
+async def test_two_hundred_attempts_that_end_at_once_for_one_day_lose_nothing(chat: Chat) -> None:
+    """Turns of one user run one after another; what ends at once are the settlements of some and the end of another."""
+    for number in range(10):
+        turn, lease = await chat.running(str(number))
+        usage, cost = Usage(2, 1, 3, model_calls=1), Decimal("0.001")
+        ended = chat.end(lease, turn, COMPLETED, "ok", usage=usage, cost=cost)
+        others = (
+            chat.world.ledger.settle(chat.user_id, Findings((Entry(call("0.001", 2, 1), None, None),)))
+            for _ in range(19)
+        )
+        await asyncio.gather(ended, *others)
+    assert await chat.world.today(chat.user_id) == Day(20, 600, Decimal("0.200"))

@@ -1,14 +1,12 @@
 """Retrying: the same turn as a further attempt."""
 
 import uuid
-from decimal import Decimal
 
 import pytest
 
 from server.protocol.codes import ErrorCode
-from server.protocol.shapes import TurnError, TurnStatus, Usage
+from server.protocol.shapes import TurnError, TurnStatus
 from tests.contract.stores.chat import CANCELLED, COMPLETED, FAILED, UNSENT, Chat, ids, refused
-from tests.contract.stores.worlds import Day
 
 
 @pytest.mark.parametrize("status", [FAILED, CANCELLED, UNSENT])
@@ -26,30 +24,14 @@ async def test_an_ended_turn_runs_again_as_the_next_attempt(chat: Chat, status: 
     assert again.forgotten == ()
 
 
-async def test_usage_and_cost_of_the_attempts_add_up(chat: Chat) -> None:
-    turn, lease = await chat.running()
-    await chat.end(lease, turn, FAILED, "half", usage=Usage(2, 1, 3, model_calls=1), cost=Decimal("0.1"))
-    second = (await chat.again(turn)).turn
-    done = await chat.end(
-        lease, second, COMPLETED, "whole", usage=Usage(20, 10, 30, model_calls=1), cost=Decimal("0.01")
-    )
-
-    assert done.usage == Usage(22, 11, 33, model_calls=2)
-    assert done.cost == Decimal("0.11")
-    assert done.message
-    assert (done.message.content, done.message.tokens_used, done.message.cost) == ("whole", 33, Decimal("0.110000"))
-    assert await chat.world.today(chat.user_id) == Day(2, 33, Decimal("0.11"))
-    assert len(await chat.world.history(chat.user_id)) == 2
-
-
 async def test_a_further_attempt_without_text_keeps_the_older_partial_reply(chat: Chat) -> None:
     turn, lease = await chat.running()
-    await chat.end(lease, turn, FAILED, "half", cost=Decimal("0.1"))
+    await chat.end(lease, turn, FAILED, "half")
     second = (await chat.again(turn)).turn
-    done = await chat.end(lease, second, FAILED, "", cost=Decimal("0.2"))
+    done = await chat.end(lease, second, FAILED, "")
 
     assert done.message
-    assert (done.message.content, done.message.status, done.message.cost) == ("half", "partial", Decimal("0.300000"))
+    assert (done.message.content, done.message.status) == ("half", "partial")
 
 
 async def test_a_completed_turn_is_not_retried(chat: Chat) -> None:

@@ -69,9 +69,7 @@ async def test_a_completed_turn_keeps_its_reply_usage_and_cost(chat: Chat) -> No
     turn, lease = await chat.running()
     usage = Usage(prompt_tokens=10, completion_tokens=5, total_tokens=15, cached_tokens=3, model_calls=2)
 
-    done = await chat.end(
-        lease, turn, COMPLETED, "the reply", usage=usage, cost=Decimal("0.0000012345678901"), cost_status="estimated"
-    )
+    done = await chat.end(lease, turn, COMPLETED, "the reply", usage=usage, cost=Decimal("0.0000012345678901"))
 
     assert (done.status, done.usage, done.cost, done.cost_status) == (
         COMPLETED,
@@ -90,8 +88,8 @@ async def test_a_completed_turn_keeps_its_reply_usage_and_cost(chat: Chat) -> No
 
 async def test_finishing_twice_changes_nothing(chat: Chat) -> None:
     turn, lease = await chat.running()
-    first = await chat.end(lease, turn, COMPLETED, "one", usage=Usage(total_tokens=5), cost=Decimal("0.5"))
-    again = await chat.end(lease, turn, FAILED, "two", usage=Usage(total_tokens=9), cost=Decimal(9))
+    first = await chat.end(lease, turn, COMPLETED, "one", usage=Usage(3, 2, 5), cost=Decimal("0.5"))
+    again = await chat.end(lease, turn, FAILED, "two", usage=Usage(9, 0, 9), cost=Decimal(9))
 
     assert again == first
     assert await chat.world.today(chat.user_id) == Day(2, 5, Decimal("0.5"))
@@ -137,7 +135,7 @@ async def test_a_partial_reply_is_kept_and_marked(chat: Chat, status: TurnStatus
 async def test_an_unsent_turn_costs_nothing_and_says_so(chat: Chat) -> None:
     turn, lease = await chat.running()
     error = TurnError(ErrorCode.BUDGET_EXCEEDED, "Used up.", retryable=True)
-    done = await chat.end(lease, turn, UNSENT, "ignored", usage=Usage(total_tokens=5), cost=Decimal(1), error=error)
+    done = await chat.end(lease, turn, UNSENT, "ignored", usage=Usage(3, 2, 5), error=error)
 
     assert (done.status, done.user_message.status, done.error) == (UNSENT, "unsent", error)
     assert (done.usage, done.cost, done.message, done.started_at) == (None, None, None, None)
@@ -146,7 +144,7 @@ async def test_an_unsent_turn_costs_nothing_and_says_so(chat: Chat) -> None:
 
 async def test_a_missing_price_leaves_the_cost_unknown(chat: Chat) -> None:
     turn, lease = await chat.running()
-    done = await chat.end(lease, turn, COMPLETED, "ok", usage=Usage(total_tokens=5))
+    done = await chat.end(lease, turn, COMPLETED, "ok", usage=Usage(3, 2, 5))
 
     assert done.cost is None
     assert done.message
@@ -156,6 +154,6 @@ async def test_a_missing_price_leaves_the_cost_unknown(chat: Chat) -> None:
 async def test_many_tiny_costs_do_not_round_to_nothing(chat: Chat) -> None:
     for number in range(5):
         turn, lease = await chat.running(str(number))
-        await chat.end(lease, turn, COMPLETED, "ok", cost=Decimal("0.0000004"))
+        await chat.end(lease, turn, COMPLETED, "ok", usage=Usage(1, 0, 1), cost=Decimal("0.0000004"))
 
     assert (await chat.world.today(chat.user_id)).cost == Decimal("0.0000020")

@@ -12,14 +12,16 @@ from typing import Any, Protocol
 import psycopg
 from pydantic import SecretStr
 
-from server.ports import AccountStore, SessionStore
+from server.ports import AccountStore, Ledger, SessionStore
 from server.protocol.shapes import AgentStatus, Message
 from server.supabase_adapter.accounts import SupabaseAccountStore
 from server.supabase_adapter.client import SupabaseClient
+from server.supabase_adapter.ledger import SupabaseLedger
 from server.supabase_adapter.rows import message_of
 from server.supabase_adapter.sessions import SupabaseSessionStore
 from tests.fakes.accounts import FakeAccountStore
 from tests.fakes.database import MemoryDatabase
+from tests.fakes.ledger import FakeLedger
 from tests.fakes.store import FakeSessionStore
 
 
@@ -37,6 +39,7 @@ class World(Protocol):
 
     sessions: SessionStore
     accounts: AccountStore
+    ledger: Ledger
 
     async def sign_up(self) -> str: ...
 
@@ -49,6 +52,16 @@ class World(Protocol):
     async def set_status(self, user_id: str, status: AgentStatus) -> None: ...
 
     async def today(self, user_id: str) -> Day: ...
+
+    async def day(self, user_id: str, days_ago: int) -> Day: ...
+
+    async def make_due(self, user_id: str) -> None:
+        """As if it were time to look for the user's calls, and for nobody else's."""
+        ...
+
+    async def end_period(self, user_id: str) -> None:
+        """As if the reset time of the user's budget had come a moment ago."""
+        ...
 
     async def history(self, user_id: str) -> list[Message]:
         """The user's messages by position."""
@@ -67,6 +80,7 @@ class MemoryWorld:
         self.database = MemoryDatabase(clock=lambda: self.now)
         self.sessions: SessionStore = FakeSessionStore(self.database)
         self.accounts: AccountStore = FakeAccountStore(self.database)
+        self.ledger: Ledger = FakeLedger(self.database)
 
     async def sign_up(self) -> str:
         return self.database.sign_up()
@@ -83,8 +97,20 @@ class MemoryWorld:
         row.account = replace(row.account, agent_status=status)
 
     async def today(self, user_id: str) -> Day:
-        day = self.database.days[user_id, self.now.date()]
+        return await self.day(user_id, 0)
+
+    async def day(self, user_id: str, days_ago: int) -> Day:
+        day = self.database.days[user_id, self.now.date() - timedelta(days=days_ago)]
         return Day(day.messages, day.tokens, day.cost)
+
+    async def make_due(self, user_id: str) -> None:
+        for account in self.database.billing.values():
+            account.look_at = None
+        self.database.billing[user_id].look_at = self.now
+
+    async def end_period(self, user_id: str) -> None:
+        self.now += timedelta(seconds=1)
+        self.database.billing[user_id].resets_at = self.now
 
     async def history(self, user_id: str) -> list[Message]:
         turns = [row.turn for row in self.database.of_user(user_id)]
@@ -105,6 +131,7 @@ class SupabaseWorld:
         self.database = database
         self.sessions: SessionStore = SupabaseSessionStore(client)
         self.accounts: AccountStore = SupabaseAccountStore(client)
+        self.ledger: Ledger = SupabaseLedger(client)
 
     @classmethod
     async def open(cls, env: dict[str, str]) -> "SupabaseWorld":
@@ -140,14 +167,26 @@ class SupabaseWorld:
         )
 
     async def today(self, user_id: str) -> Day:
+        return await self.day(user_id, 0)
+
+    async def day(self, user_id: str, days_ago: int) -> Day:
         cursor = await self.database.execute(
             "select total_messages, total_tokens, exact_cost, total_cost from public.usage_metrics where user_id = %s"
-            " and date = (now() at time zone 'utc')::date",
-            [user_id],
+            " and date = (now() at time zone 'utc')::date - %s",
+            [user_id, days_ago],
         )
         [(messages, tokens, exact, shown)] = await cursor.fetchall()
         assert shown == round(exact, 6)
         return Day(messages, tokens, exact)
+
+    async def make_due(self, user_id: str) -> None:
+        await self.database.execute("update public.billing_accounts set look_at = null")
+        await self.database.execute("update public.billing_accounts set look_at = now() where user_id = %s", [user_id])
+
+    async def end_period(self, user_id: str) -> None:
+        await self.database.execute(
+            "update public.billing_accounts set budget_resets_at = now() where user_id = %s", [user_id]
+        )
 
     async def history(self, user_id: str) -> list[Message]:
         cursor = await self.database.execute(

@@ -22,7 +22,7 @@ from server.authentication import Authenticator
 from server.keyring import KeyRing
 from server.metrics import Metrics
 from server.origins import Origins
-from server.ports import AgentTemplate, Plan
+from server.ports import AgentTemplate, Estimate, Plan
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
 from server.provisioning import Provisioner, Workshop
@@ -52,8 +52,8 @@ DOCUMENT = document(table.ROUTES, "test")
 class FlatPrice:
     """Every model call costs the same: two thousandths of a dollar."""
 
-    async def estimate(self, usage: Usage) -> Decimal | None:
-        return Decimal("0.002") * usage.model_calls
+    async def estimate(self, usage: Usage) -> Estimate:
+        return Estimate("gpt-4", Decimal("0.002") * usage.model_calls)
 
 
 @dataclass(slots=True)

@@ -267,7 +267,7 @@ async def test_what_the_agent_forgot_is_told_again_when_the_telling_failed() -> 
 @virtual_time
 async def test_a_reply_is_stored_also_while_its_price_cannot_be_learned() -> None:
     async with World() as world:
-        world.prices.refusal = PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
+        world.prices.known = False
         process, user = await world.process(), world.user()
         device = await process.device(user)
         turn = (await process.send(user, "count")).turn

@@ -10,7 +10,7 @@ from itertools import count
 from types import TracebackType
 from typing import Self, TypeVar
 
-from server.ports import Accepted, AgentEvent, AgentHandle, NewTurn, OutgoingMessage, Run
+from server.ports import Accepted, AgentEvent, AgentHandle, Estimate, NewTurn, OutgoingMessage, Run
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
@@ -160,15 +160,13 @@ class Agents:
 
 
 class Prices:
-    """One price for every token, unless there is a `refusal`."""
+    """One price for every token, unless it is not `known`."""
 
     def __init__(self) -> None:
-        self.refusal: Exception | None = None
+        self.known = True
 
-    async def estimate(self, usage: Usage) -> Decimal | None:
-        if self.refusal is not None:
-            raise self.refusal
-        return usage.total_tokens * _PRICE
+    async def estimate(self, usage: Usage) -> Estimate:
+        return Estimate("gpt-4", usage.total_tokens * _PRICE if self.known else None)
 
 
 def message(user_id: str, content: str, message_id: str, on_busy: OnBusy = "enqueue") -> NewTurn:

@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pytest
 
-from server.ports import ModelPrice
+from server.ports import Estimate, ModelPrice
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Usage
-from server.settlement import FRESH_SECONDS, PATIENCE_SECONDS, RETRY_SECONDS, Pricing, estimate
+from server.settlement.pricing import FRESH_SECONDS, PATIENCE_SECONDS, RETRY_SECONDS, Pricing, charge
 from tests.fakes.billing import GPT_4, FakeBilling
 from tests.virtual_time import virtual_time
 
@@ -28,11 +28,11 @@ MINI = ModelPrice(Decimal("1.5E-7"), Decimal("6E-7"), Decimal("7.5E-8"))
     ],
 )
 def test_the_estimate_is_what_litellm_charges(usage: Usage, price: ModelPrice, cost: str) -> None:
-    assert estimate(usage, price) == Decimal(cost)
+    assert charge(usage, price) == Decimal(cost)
 
 
 def test_a_million_turns_add_up_without_losing_a_digit() -> None:
-    assert estimate(Usage(prompt_tokens=1), MINI) * 1_000_000 == Decimal("0.15")
+    assert charge(Usage(prompt_tokens=1), MINI) * 1_000_000 == Decimal("0.15")
 
 
 class Clock:
@@ -85,8 +85,8 @@ async def test_an_outage_leaves_the_last_price_standing_until_it_is_over() -> No
 
 async def test_without_a_price_a_turn_has_no_cost_and_does_not_fail() -> None:
     usage = Usage(prompt_tokens=5)
-    assert await Pricing(FakeBilling(), "a-free-model").estimate(usage) is None
-    assert await Pricing(FakeBilling(), "gpt-4").estimate(usage) == Decimal("0.00015")
+    assert await Pricing(FakeBilling(), "a-free-model").estimate(usage) == Estimate("a-free-model")
+    assert await Pricing(FakeBilling(), "gpt-4").estimate(usage) == Estimate("gpt-4", Decimal("0.00015"), GPT_4)
 
 
 @virtual_time
@@ -97,6 +97,6 @@ async def test_a_price_that_does_not_come_holds_up_no_turn() -> None:
     clock = asyncio.get_running_loop().time
     pricing = Pricing(FakeBilling(before=never), "gpt-4", clock)
     began = clock()
-    costs = await asyncio.gather(*(pricing.estimate(Usage(prompt_tokens=5)) for _ in range(10)))
-    assert costs == [None] * 10
+    estimates = await asyncio.gather(*(pricing.estimate(Usage(prompt_tokens=5)) for _ in range(10)))
+    assert estimates == [Estimate("gpt-4")] * 10
     assert clock() - began == PATIENCE_SECONDS

@@ -1,6 +1,4 @@
-"""What a turn costs: at once from its tokens and the listed price, as an estimate.
-
-Core: knows the billing port only. All money is in US dollars, unrounded."""
+"""What a turn costs: at once from its tokens and the listed price, as an estimate. US dollars, unrounded."""
 
 import asyncio
 import time
@@ -11,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from server.ports import BillingGateway, ModelPrice
+from server.ports import BillingGateway, Estimate, ModelPrice
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Usage
 
@@ -24,7 +22,7 @@ PATIENCE_SECONDS: Final = 2.0
 """How long the end of a turn is held up for a price, which is an estimate's."""
 
 
-def estimate(usage: Usage, price: ModelPrice) -> Decimal:
+def charge(usage: Usage, price: ModelPrice) -> Decimal:
     """What LiteLLM charges for these tokens: cached prompt tokens at their own price, reasoning as completion."""
     cached = min(usage.cached_tokens, usage.prompt_tokens)
     return (
@@ -61,10 +59,10 @@ class Pricing:
                 self._quote = await self._ask(self._quote)
             return self._quote.price
 
-    async def estimate(self, usage: Usage) -> Decimal | None:
-        """The estimated cost of a turn. None where no price is known. Raises nothing."""
+    async def estimate(self, usage: Usage) -> Estimate:
+        """The estimated cost of a turn. Raises nothing."""
         price = await self.price()
-        return None if price is None else estimate(usage, price)
+        return Estimate(self._model, None if price is None else charge(usage, price), price)
 
     async def _ask(self, known: _Quote | None) -> _Quote:
         try:

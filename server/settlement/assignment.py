@@ -1,0 +1,204 @@
+"""Whose a model call was: the gateway logs user, key, time and tokens of it, but neither turn nor run. Pure.
+
+A user's attempts are made one after another, so a call belongs to the last one that was sent before it. What the
+agent's service reported of a completed attempt confirms that; what it does not contain is the agent's own housekeeping
+(it summarises long conversations), which is the user's but no turn's. What cannot be confirmed is flagged.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import combinations
+from math import comb
+from typing import Final
+
+from server.ports import Entry, Findings, ModelCall, Search, SentAttempt, Settled, SpendLog
+from server.protocol.shapes import TurnStatus, Usage
+
+QUIET: Final = timedelta(seconds=60)
+"""After so long without another call, an attempt whose run has ended has made no more. Logs are some seconds late."""
+LONGEST_CALL: Final = timedelta(seconds=660)
+"""A call goes on after its turn was cancelled, and is logged when it has ended: LiteLLM gives up after 600 s."""
+CONFIRMED_WITHIN: Final = timedelta(hours=24)
+"""An estimate that the log has not confirmed by then is written off."""
+CLOCKS_AGREE: Final = timedelta(seconds=0.25)
+"""How well clocks agree that do so as far as can be measured."""
+_AT_THE_END: Final = timedelta(seconds=0.5)
+_SOON_AFTER: Final = timedelta(seconds=5)
+_MOST_CHOICES: Final = 50_000
+
+UNMATCHED: Final = "unmatched"
+"""The calls do not add up to what the agent's service reported."""
+MISSING: Final = "missing"
+"""Calls that the agent's service reported are not in the log."""
+AMBIGUOUS: Final = "ambiguous"
+"""The call may also be the attempt's before: the clocks cannot tell."""
+UNASSIGNED: Final = "unassigned"
+"""No attempt was sent before this call."""
+FREE: Final = "free"
+"""A call that used tokens at a price, and was charged nothing."""
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """The gateway's time as the database's. Clocks that agree as far as can be measured are taken to agree."""
+
+    ahead: timedelta
+    error: timedelta
+
+    @classmethod
+    def of(cls, log: SpendLog, database_ahead: float) -> "_Clock":
+        ahead = log.clock - database_ahead
+        if abs(ahead) <= log.clock_error:
+            return cls(timedelta(0), CLOCKS_AGREE)
+        return cls(timedelta(seconds=ahead), timedelta(seconds=log.clock_error))
+
+    def began(self, call: ModelCall) -> datetime:
+        return call.started_at - self.ahead
+
+    def ended(self, call: ModelCall) -> datetime:
+        return call.ended_at - self.ahead
+
+
+def assign(search: Search, log: SpendLog, database_ahead: float) -> Findings:
+    """What to enter of the calls in the log. `database_ahead`: how far the database's clock is ahead of this process's,
+    in seconds."""
+    return _Assignment(search, log.calls, _Clock.of(log, database_ahead)).findings()
+
+
+class _Assignment:
+    def __init__(self, search: Search, calls: Iterable[ModelCall], clock: _Clock) -> None:
+        self._search = search
+        self._clock = clock
+        self._entries: list[Entry] = []
+        self._settled: list[Settled] = []
+        self._new: dict[Key | None, list[ModelCall]] = defaultdict(list)
+        self._logged: dict[Key | None, list[ModelCall]] = defaultdict(list)
+        for call in sorted(calls, key=lambda call: (call.started_at, call.request_id)):
+            attempt = self._last_sent_before(call)
+            key = attempt.key if attempt else None
+            self._logged[key].append(call)
+            if (known := search.known.get(call.request_id)) is None:
+                self._new[key].append(call)
+            elif known.cost != call.cost:
+                self._entries.append(Entry(call, known.turn_id, known.attempt))
+
+    def findings(self) -> Findings:
+        ended = [(attempt, attempt.ended_at) for attempt in self._search.attempts if attempt.ended_at is not None]
+        for attempt, ended_at in ended:  # first whatever can be known by its tokens, and what that may still be
+            if attempt.outcome is TurnStatus.COMPLETED and attempt.usage is not None and not attempt.is_settled:
+                self._match(attempt, attempt.usage, ended_at)
+        for attempt, ended_at in ended:
+            if attempt.outcome is TurnStatus.COMPLETED and attempt.usage is not None:
+                self._take_rest(attempt)
+            else:
+                self._take_all(attempt, ended_at)
+        for call in self._new[None]:
+            self._enter(call, None, UNASSIGNED)
+        return Findings(tuple(self._entries), tuple(self._settled))
+
+    def _last_sent_before(self, call: ModelCall) -> SentAttempt | None:
+        began = self._clock.began(call)
+        before = [one for one in self._search.attempts if one.sent_at <= began]
+        return before[-1] if before else None
+
+    # -- completed: the calls are known by their tokens --------------------------------------------------------------
+
+    def _match(self, attempt: SentAttempt, usage: Usage, ended_at: datetime) -> None:
+        waited = self._search.now - ended_at
+        made, possible = self._made(attempt), self._possible(attempt)
+        own = _adding_up(made, usage) or _adding_up([*made, *possible], usage)
+        if own is not None:
+            for call in own:
+                self._enter(call, attempt)
+            self._settle(attempt)
+            self._put_aside(own)
+        elif waited > CONFIRMED_WITHIN or (waited > QUIET and len(made) >= usage.model_calls):
+            missing = len(made) < usage.model_calls
+            for call in made:
+                self._enter(call, attempt, UNMATCHED)
+            self._settle(attempt, MISSING if missing else UNMATCHED, written_off=missing)
+            self._put_aside(made)
+        else:  # nothing is entered beside the estimate that stands for it
+            self._put_aside([*self._new[attempt.key], *possible])
+
+    def _made(self, attempt: SentAttempt) -> list[ModelCall]:
+        return [call for call in self._new[attempt.key] if call.outcome == "success"]
+
+    def _possible(self, attempt: SentAttempt) -> list[ModelCall]:
+        """Calls of the neighbours that the clocks cannot tell from this attempt's."""
+        place = self._search.attempts.index(attempt)
+        following = self._search.attempts[place + 1].sent_at if place + 1 < len(self._search.attempts) else None
+        return [
+            call
+            for key, calls in self._new.items()
+            for call in calls
+            if key != attempt.key and call.outcome == "success" and self._may_be(call, attempt, following)
+        ]
+
+    def _may_be(self, call: ModelCall, attempt: SentAttempt, following: datetime | None) -> bool:
+        began, error = self._clock.began(call), self._clock.error
+        return attempt.sent_at - error <= began and (following is None or began <= following + error)
+
+    def _take_rest(self, attempt: SentAttempt) -> None:
+        """What a completed attempt did not report: refused and broken calls are its own, others housekeeping."""
+        for call in self._new.pop(attempt.key, ()):
+            self._enter(call, attempt if call.outcome == "failure" else None)
+
+    # -- others: all their calls, as they come -----------------------------------------------------------------------
+
+    def _take_all(self, attempt: SentAttempt, ended_at: datetime) -> None:
+        for call in self._new.pop(attempt.key, ()):
+            self._enter(call, attempt, AMBIGUOUS if self._may_be_of_the_one_before(call, attempt) else None)
+        if not attempt.is_settled and self._is_over(attempt, ended_at):
+            self._settle(attempt)
+
+    def _may_be_of_the_one_before(self, call: ModelCall, attempt: SentAttempt) -> bool:
+        place = self._search.attempts.index(attempt)
+        before = self._search.attempts[place - 1] if place else None
+        if before is None or not self._clock.ahead:
+            return False
+        return before.ended_at is None or self._clock.began(call) - self._clock.error <= before.ended_at
+
+    def _is_over(self, attempt: SentAttempt, ended_at: datetime) -> bool:
+        """Whether no call of it can be missing: the last one is logged, or would be by now."""
+        slack = _AT_THE_END if attempt.outcome is TurnStatus.CANCELLED else _SOON_AFTER
+        last = ended_at - slack - self._clock.error
+        logged = any(self._clock.ended(call) >= last for call in self._logged[attempt.key])
+        return logged or self._search.now - ended_at > LONGEST_CALL
+
+    # -- entering ----------------------------------------------------------------------------------------------------
+
+    def _enter(self, call: ModelCall, attempt: SentAttempt | None, flag: str | None = None) -> None:
+        turn_id, number = attempt.key if attempt else (None, None)
+        self._entries.append(Entry(call, turn_id, number, FREE if _is_free(call) else flag))
+
+    def _put_aside(self, taken: Sequence[ModelCall]) -> None:
+        for calls in self._new.values():
+            calls[:] = [call for call in calls if call not in taken]
+
+    def _settle(self, attempt: SentAttempt, flag: str | None = None, *, written_off: bool = False) -> None:
+        self._settled.append(Settled(attempt.turn_id, attempt.attempt, flag, written_off))
+
+
+def _adding_up(calls: Sequence[ModelCall], usage: Usage) -> tuple[ModelCall, ...] | None:
+    """As many of the calls as were reported, with the reported sums of tokens."""
+    number = usage.model_calls
+    if not 0 < number <= len(calls) or comb(len(calls), number) > _MOST_CHOICES:
+        return None
+    for chosen in combinations(calls, number):
+        if (
+            sum(call.prompt_tokens for call in chosen) == usage.prompt_tokens
+            and sum(call.completion_tokens for call in chosen) == usage.completion_tokens
+        ):
+            return chosen
+    return None
+
+
+def _is_free(call: ModelCall) -> bool:
+    """Whether something that has a price was charged nothing."""
+    priced = call.price is None or call.price.prompt > 0 or call.price.completion > 0
+    return call.outcome == "success" and call.cost == 0 and call.total_tokens > 0 and priced

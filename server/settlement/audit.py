@@ -1,0 +1,78 @@
+"""Proves that the ledger is the gateway's log, row by row to the last digit, and that all sums are of its rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+
+from server.ports import BillingGateway, Deviation, Ledger, LedgerRow, ModelCall
+
+
+@dataclass(slots=True)
+class Audit:
+    """What was compared of one user. US dollars, unrounded.
+
+    `missing`: calls of the log that the ledger lacks; `surplus`: rows without a call; `different`: of another cost or
+    count of tokens. `waiting`: estimates that the log has not confirmed yet. `flagged`: rows that say so of themselves.
+    """
+
+    user_id: str
+    calls: int = 0
+    logged: Decimal = Decimal(0)
+    rows: int = 0
+    entered: Decimal = Decimal(0)
+    missing: list[str] = field(default_factory=list)
+    surplus: list[str] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    written_off: list[str] = field(default_factory=list)
+    flagged: list[str] = field(default_factory=list)
+    deviations: list[Deviation] = field(default_factory=list)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether ledger and log are the same, and everything derived follows. Estimates may still be waiting."""
+        return not (self.missing or self.surplus or self.different or self.deviations) and self.logged == self.entered
+
+
+async def audit(ledger: Ledger, billing: BillingGateway, user_id: str, first: date, last: date) -> Audit:
+    """Compare one user's UTC days, both included, by the gateway's clock. Raises PlatformError."""
+    found = Audit(user_id)
+    spent = await billing.spend(
+        await ledger.key_hashes(user_id),
+        datetime.combine(first, time(), UTC),
+        datetime.combine(last + timedelta(days=1), time(), UTC) - timedelta(microseconds=1),
+    )
+    rows = await ledger.rows(user_id, first, last)
+    _compare(found, spent.calls, rows)
+    found.deviations += await ledger.deviations(user_id)
+    return found
+
+
+def _compare(found: Audit, calls: Sequence[ModelCall], rows: Sequence[LedgerRow]) -> None:
+    entered = {row.request_id: row for row in rows if row.status == "settled"}
+    found.calls, found.rows = len(calls), len(entered)
+    found.logged = sum((call.cost for call in calls), Decimal(0))
+    found.entered = sum((row.cost or Decimal(0) for row in entered.values()), Decimal(0))
+    for call in calls:
+        row = entered.pop(call.request_id, None)
+        if row is None:
+            found.missing.append(call.request_id)
+        elif _figures(row) != _figures(call):
+            found.different.append(call.request_id)
+    found.surplus += entered
+    found.waiting += [row.request_id for row in rows if row.status == "estimated"]
+    found.written_off += [row.request_id for row in rows if row.status == "written_off"]
+    found.flagged += [f"{row.request_id}: {row.flag}" for row in rows if row.flag is not None]
+
+
+def _figures(one: LedgerRow | ModelCall) -> tuple[object, ...]:
+    return (
+        one.cost,
+        one.outcome,
+        one.model,
+        one.prompt_tokens,
+        one.completion_tokens,
+        one.cached_tokens,
+        one.reasoning_tokens,
+    )

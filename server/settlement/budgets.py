@@ -1,0 +1,58 @@
+"""What users may still spend: LiteLLM is asked for limits and periods now and then, our ledger knows what was spent.
+
+Whether a message may be sent is decided by the database, from what is remembered here, as it is accepted.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from server.ports import BillingGateway, Ledger
+from server.protocol.errors import PlatformError
+
+log = structlog.get_logger(__name__)
+
+FRESH_SECONDS: Final = 60.0
+REFUSED_SECONDS: Final = 5.0
+"""How long a refusal stands before LiteLLM is asked again: an operator may have raised the budget there."""
+PATIENCE_SECONDS: Final = 3.0
+REMEMBERED: Final = 10_000
+
+
+class Budgets:
+    """`clock` in seconds, monotonic. No method raises: the last budget that was heard of stands."""
+
+    def __init__(self, ledger: Ledger, billing: BillingGateway, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ledger = ledger
+        self._billing = billing
+        self._clock = clock
+        self._asked: OrderedDict[str, float] = OrderedDict()
+
+    async def refresh_if_old(self, user_id: str, seconds: float = FRESH_SECONDS) -> bool:
+        """Ask LiteLLM, unless this instance did so within `seconds`. Whether there is known to be room now."""
+        asked = self._asked.get(user_id)
+        if asked is not None and self._clock() - asked < seconds:
+            return False
+        self._asked[user_id] = self._clock()
+        self._asked.move_to_end(user_id)
+        if len(self._asked) > REMEMBERED:
+            self._asked.popitem(last=False)
+        return await self._refresh(user_id)
+
+    async def may_send_after_all(self, user_id: str) -> bool:
+        """Whether a message that was refused may be sent: LiteLLM knows of a higher limit or another period."""
+        return await self.refresh_if_old(user_id, REFUSED_SECONDS)
+
+    async def _refresh(self, user_id: str) -> bool:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                budget = await self._billing.budget(user_id)
+                return budget is not None and not await self._ledger.remember_budget(user_id, budget)
+        except (PlatformError, TimeoutError) as error:
+            reason = error.code if isinstance(error, PlatformError) else "no answer in time"
+            log.warning("budget.unknown", user_id=user_id, reason=reason)
+            return False

@@ -1,0 +1,296 @@
+-- Settlement: which users' calls to look for at LiteLLM and when, and what was found. Service role only.
+
+-- The keys a user's calls were made with, by the hash that LiteLLM logs. One that was replaced goes on for a while.
+create table public.model_keys (
+  key_hash text primary key,
+  user_id uuid not null references public.user_profiles (id) on delete cascade,
+  created_at timestamptz not null default now(),
+  replaced_at timestamptz
+);
+
+create index model_keys_user on public.model_keys (user_id);
+
+-- What billing knows of a user: when to look at LiteLLM's log next, and the budget as LiteLLM last told it.
+create table public.billing_accounts (
+  user_id uuid primary key references public.user_profiles (id) on delete cascade,
+  look_at timestamptz, -- null: nothing was used lately
+  reread_at timestamptz not null default now(), -- when the last 24 hours were last read again
+  budget_limit numeric, -- US dollars; null: unlimited
+  budget_period text,
+  budget_started_at timestamptz, -- of the period that was current when LiteLLM was last asked
+  budget_resets_at timestamptz,
+  budget_read_at timestamptz,
+  warned_level integer not null default 0, -- the highest percentage the user was warned of in this period
+  warned_period timestamptz
+);
+
+create index billing_accounts_due on public.billing_accounts (look_at) where look_at is not null;
+
+alter table public.model_keys enable row level security;
+alter table public.billing_accounts enable row level security;
+revoke all on public.model_keys, public.billing_accounts from public, anon, authenticated;
+grant select, insert, update, delete on public.model_keys, public.billing_accounts to service_role;
+
+create function private.key_changed() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  update public.model_keys set replaced_at = clock_timestamp()
+    where user_id = new.id and key_hash <> new.litellm_key_hash and replaced_at is null;
+  insert into public.model_keys (key_hash, user_id) values (new.litellm_key_hash, new.id)
+    on conflict (key_hash) do update set replaced_at = null where model_keys.user_id = excluded.user_id;
+  return null;
+end
+$$;
+
+create trigger key_changed after insert or update of litellm_key_hash on public.user_profiles
+  for each row when (new.litellm_key_hash is not null) execute function private.key_changed();
+
+insert into public.model_keys (key_hash, user_id)
+  select p.litellm_key_hash, p.id from public.user_profiles p where p.litellm_key_hash is not null;
+insert into public.billing_accounts (user_id, look_at)
+  select distinct a.user_id, now() from public.attempts a;
+
+-- Look for the user's calls soon: an attempt has ended.
+create function private.look_soon(p_user_id uuid) returns void
+language sql set search_path = '' as $$
+  insert into public.billing_accounts as b (user_id, look_at)
+    values (p_user_id, clock_timestamp() + interval '1 second')
+  on conflict (user_id) do update set look_at = least(coalesce(b.look_at, excluded.look_at), excluded.look_at)
+$$;
+
+-- Whether calls of an attempt may still come to light any moment: it is not settled; or it was broken off, and a call of
+-- it that went on is logged only when it has ended.
+create function private.is_awaited(p_attempt public.attempts) returns boolean
+language sql stable set search_path = '' as $$
+  select p_attempt.ended_at is not null and (
+    p_attempt.settled_at is null
+    or (p_attempt.outcome <> 'completed' and p_attempt.sent_at is not null
+      and p_attempt.ended_at > now() - interval '12 minutes')
+  )
+$$;
+
+-- When to look again if this look brings nothing new: soon while the last attempt has only just ended, more and more
+-- seldom while its calls do not come, hourly as long as late ones may, and then no more.
+create function private.next_look(p_user_id uuid) returns timestamptz
+language sql volatile set search_path = '' as $$
+  select case
+    when bool_or(private.is_awaited(a)) then now() + least(greatest(
+      (now() - max(a.ended_at) filter (where private.is_awaited(a))) / 3, interval '1 second'
+    ), interval '5 minutes')
+    when max(a.ended_at) > now() - interval '25 hours' then now() + interval '1 hour'
+  end
+  from public.attempts a where a.user_id = p_user_id
+    and (a.settled_at is null or a.started_at > now() - interval '2 days')
+$$;
+
+-- What to look for: the user's attempts since then, with the one before, and which calls are in the ledger already.
+create function private.search_json(p_user_id uuid, p_since timestamptz) returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'user_id', p_user_id,
+    'since', p_since,
+    'key_hashes', (
+      select coalesce(jsonb_agg(k.key_hash), '[]') from public.model_keys k
+      where k.user_id = p_user_id and (k.replaced_at is null or k.replaced_at > p_since - interval '1 hour')
+    ),
+    'attempts', (
+      select coalesce(jsonb_agg(jsonb_build_object(
+        'turn_id', a.turn_id, 'attempt', a.attempt, 'sent_at', coalesce(a.sent_at, a.started_at),
+        'ended_at', a.ended_at, 'outcome', a.outcome, 'usage', a.usage, 'is_settled', a.settled_at is not null
+      ) order by a.started_at), '[]')
+      from public.attempts a
+      where a.user_id = p_user_id
+        and not (a.ended_at is not null and a.sent_at is null)
+        and a.started_at >= coalesce(
+          (select max(b.started_at) from public.attempts b where b.user_id = p_user_id and b.started_at < p_since),
+          p_since
+        )
+    ),
+    'known', (
+      select coalesce(jsonb_object_agg(l.request_id, jsonb_build_object(
+        'turn_id', l.turn_id, 'attempt', l.attempt, 'cost', l.cost::text
+      )), '{}')
+      from public.ledger l
+      where l.user_id = p_user_id and l.started_at >= p_since - interval '1 hour' and l.source = 'litellm'
+    )
+  )
+$$;
+
+-- Take users whose calls are due to be looked for. Each is put off at once, so that no other instance looks as well, and
+-- that a look that fails comes again. Once an hour the last 24 hours are read again.
+create function public.claim_settlements(p_limit integer) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_user_id uuid;
+  v_since timestamptz;
+  v_reread boolean;
+  v_work jsonb := '[]';
+begin
+  for v_user_id, v_reread in
+    select b.user_id, b.reread_at < clock_timestamp() - interval '1 hour' from public.billing_accounts b
+    where b.look_at <= clock_timestamp()
+    order by b.look_at
+    limit p_limit
+    for update skip locked
+  loop
+    select min(a.started_at) into v_since
+      from public.attempts a where a.user_id = v_user_id and private.is_awaited(a)
+        and (a.settled_at is null or a.started_at > clock_timestamp() - interval '2 days');
+    if v_reread then
+      v_since := least(v_since, clock_timestamp() - interval '24 hours');
+    end if;
+    update public.billing_accounts set
+      look_at = private.next_look(v_user_id),
+      reread_at = case when v_reread then clock_timestamp() else reread_at end
+    where user_id = v_user_id;
+    if v_since is not null then
+      v_work := v_work || private.search_json(v_user_id, v_since);
+    end if;
+  end loop;
+  return jsonb_build_object('now', clock_timestamp(), 'work', v_work);
+end
+$$;
+
+-- What to look for of one user since then, whether it is due or not: for operators.
+create function public.search_settlement(p_user_id uuid, p_since timestamptz) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object('now', clock_timestamp(), 'work', private.search_json(p_user_id, p_since))
+$$;
+
+-- Enter LiteLLM's calls, given as the text of {calls: […], settled: [{turn_id, attempt, flag, written_off}]}. A call that
+-- is there already keeps its turn; whatever else LiteLLM says of it now is taken over. A call of another user's is never
+-- touched. Where an attempt is settled, its calls replace its estimate; an estimate without them is written off.
+create function public.settle_usage(p_user_id uuid, p_found text) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_found jsonb := p_found::jsonb;
+  v_settled jsonb;
+  v_turn_ids uuid[];
+  v_before jsonb;
+begin
+  perform from public.user_profiles where id = p_user_id for no key update;
+  if not found then
+    return jsonb_build_object('outcome', 'no_account');
+  end if;
+  select coalesce(array_agg(distinct (x ->> 'turn_id')::uuid), '{}') into v_turn_ids
+    from (
+      select jsonb_array_elements(v_found -> 'calls') as x union all select jsonb_array_elements(v_found -> 'settled')
+    ) touched where x ->> 'turn_id' is not null;
+  select coalesce(jsonb_object_agg(t.id, private.charge_json(t)), '{}') into v_before
+    from public.turns t where t.user_id = p_user_id and t.id = any (v_turn_ids);
+
+  for v_settled in select jsonb_array_elements(v_found -> 'settled') loop
+    update public.attempts set settled_at = coalesce(settled_at, clock_timestamp()), flag = v_settled ->> 'flag'
+      where user_id = p_user_id and turn_id = (v_settled ->> 'turn_id')::uuid
+        and attempt = (v_settled ->> 'attempt')::integer;
+    if (v_settled ->> 'written_off')::boolean then
+      update public.ledger set status = 'written_off', flag = v_settled ->> 'flag'
+        where user_id = p_user_id and request_id = 'estimate:' || (v_settled ->> 'turn_id') || ':' ||
+          (v_settled ->> 'attempt') and status = 'estimated';
+    else
+      delete from public.ledger where user_id = p_user_id and request_id =
+        'estimate:' || (v_settled ->> 'turn_id') || ':' || (v_settled ->> 'attempt');
+    end if;
+  end loop;
+
+  insert into public.ledger as l (
+    user_id, turn_id, attempt, request_id, status, source, outcome, model, prompt_tokens, completion_tokens,
+    cached_tokens, reasoning_tokens, price, cost, started_at, ended_at, flag
+  )
+    select
+      p_user_id, c.turn_id, c.attempt, c.request_id, 'settled', 'litellm', c.outcome, c.model, c.prompt_tokens,
+      c.completion_tokens, c.cached_tokens, c.reasoning_tokens, c.price, c.cost, c.started_at, c.ended_at, c.flag
+    from jsonb_to_recordset(v_found -> 'calls') as c (
+      turn_id uuid, attempt integer, request_id text, outcome text, model text, prompt_tokens integer,
+      completion_tokens integer, cached_tokens integer, reasoning_tokens integer, price jsonb, cost numeric,
+      started_at timestamptz, ended_at timestamptz, flag text
+    )
+  on conflict (request_id) do update set
+    outcome = excluded.outcome, model = excluded.model, prompt_tokens = excluded.prompt_tokens,
+    completion_tokens = excluded.completion_tokens, cached_tokens = excluded.cached_tokens,
+    reasoning_tokens = excluded.reasoning_tokens, price = excluded.price, cost = excluded.cost,
+    started_at = excluded.started_at, ended_at = excluded.ended_at
+  where l.user_id = excluded.user_id and (
+    l.outcome, l.model, l.prompt_tokens, l.completion_tokens, l.cached_tokens, l.reasoning_tokens, l.price, l.cost,
+    l.started_at, l.ended_at
+  ) is distinct from (
+    excluded.outcome, excluded.model, excluded.prompt_tokens, excluded.completion_tokens, excluded.cached_tokens,
+    excluded.reasoning_tokens, excluded.price, excluded.cost, excluded.started_at, excluded.ended_at
+  );
+
+  perform private.derive_turn(id) from unnest(v_turn_ids) id;
+  return jsonb_build_object(
+    'outcome', 'ok',
+    'turns', (
+      select coalesce(jsonb_agg(private.charge_json(t) order by t.number), '[]') from public.turns t
+      where t.user_id = p_user_id and t.id = any (v_turn_ids)
+        and v_before -> t.id::text is distinct from private.charge_json(t)
+    ),
+    'warning', private.budget_warning(p_user_id)
+  );
+end
+$$;
+
+create function private.charge_json(p_turn public.turns) returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'turn_id', p_turn.id, 'attempt', p_turn.attempt, 'usage', p_turn.usage, 'cost', p_turn.cost::text,
+    'cost_status', p_turn.cost_status
+  )
+$$;
+
+-- End an attempt, given as the text of {turn_id, attempt, status, text, usage, estimate, sent_after, error, carried}. An
+-- attempt that has ended is returned as it is stored.
+create or replace function public.finish_turn(p_user_id uuid, p_owner text, p_fence bigint, p_end text) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_end jsonb := p_end::jsonb;
+  v_turn public.turns;
+  v_status text := v_end ->> 'status';
+  v_error jsonb := nullif(v_end -> 'error', 'null');
+begin
+  if not private.holds(p_user_id, p_owner, p_fence) then
+    return jsonb_build_object('outcome', 'fenced');
+  end if;
+  select * into v_turn from public.turns where user_id = p_user_id and id = (v_end ->> 'turn_id')::uuid;
+  if not found then
+    return jsonb_build_object('outcome', 'not_found');
+  end if;
+  if v_turn.status in ('queued', 'running') and v_turn.attempt = (v_end ->> 'attempt')::integer then
+    if v_error ->> 'code' = 'budget_exceeded' then
+      v_error := v_error || private.budget_facts(p_user_id);
+    end if;
+    update public.turns set
+      status = v_status,
+      error = v_error,
+      started_at = case when v_status = 'unsent' then null else started_at end,
+      finished_at = clock_timestamp()
+    where id = v_turn.id returning * into v_turn;
+    if v_status = 'unsent' then
+      update public.messages set status = 'unsent' where user_id = p_user_id and position = 2 * v_turn.number;
+    else
+      perform private.store_reply(v_turn, v_end ->> 'text');
+    end if;
+    perform private.end_attempt(v_turn, v_end);
+    perform private.look_soon(p_user_id);
+    if v_status = 'completed' then
+      update public.turns set carried_by = v_turn.id
+        where user_id = p_user_id and carried_by is null
+          and id in (select c::uuid from jsonb_array_elements_text(v_end -> 'carried') c);
+    end if;
+    select * into v_turn from public.turns where id = v_turn.id;
+  end if;
+  return jsonb_build_object('outcome', 'ok', 'turn', private.turn_json(v_turn));
+end
+$$;
+
+drop function private.add_usage(jsonb, jsonb);
+
+revoke all on function
+  public.claim_settlements(integer), public.search_settlement(uuid, timestamptz), public.settle_usage(uuid, text),
+  public.finish_turn(uuid, text, bigint, text)
+from public, anon, authenticated;
+grant execute on function
+  public.claim_settlements(integer), public.search_settlement(uuid, timestamptz), public.settle_usage(uuid, text),
+  public.finish_turn(uuid, text, bigint, text)
+to service_role;

@@ -1,0 +1,230 @@
+"""The ledger: what was estimated becomes exact, and whatever is derived from its rows follows them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from server.ports import Entry, Findings, KnownCall, LedgerRow, Settled, Settlement, TurnCharge
+from server.protocol.shapes import Turn, TurnStatus, Usage
+from tests.contract.stores.calls import call, charged
+from tests.contract.stores.chat import CANCELLED, COMPLETED, FAILED, Chat
+from tests.contract.stores.worlds import Day
+
+ESTIMATE = {"usage": Usage(20, 10, 30, model_calls=2), "cost": Decimal("0.1")}
+
+
+async def completed(chat: Chat, text: str = "hello") -> Turn:
+    """A completed turn of two calls that is estimated to have cost ten cents."""
+    turn, lease = await chat.running(text)
+    return await chat.end(lease, turn, COMPLETED, "ok", **ESTIMATE)
+
+
+async def stored(chat: Chat, turn: Turn) -> Turn:
+    found = await chat.store.turn(chat.user_id, turn.id)
+    assert found is not None
+    return found
+
+
+async def test_an_estimate_counts_until_the_exact_rows_take_its_place(chat: Chat) -> None:
+    turn = await completed(chat)
+    assert (turn.cost, turn.cost_status) == (Decimal("0.1"), "estimated")
+    calls = call("0.06437999999999999", 12, 6), call("0.03", 8, 4)
+
+    settlement = await chat.world.ledger.settle(chat.user_id, charged(turn, *calls))
+
+    after = await stored(chat, turn)
+    exact = Decimal("0.09437999999999999")
+    assert (after.cost, after.cost_status, after.usage) == (exact, "settled", Usage(20, 10, 30, model_calls=2))
+    assert after.message
+    assert (after.message.cost, after.message.tokens_used) == (Decimal("0.094380"), 30)
+    assert await chat.world.today(chat.user_id) == Day(2, 30, exact)
+    assert settlement == Settlement((TurnCharge(turn.id, 1, after.usage, exact, "settled"),))
+    assert await chat.world.ledger.deviations(chat.user_id) == []
+
+
+async def test_settling_again_changes_nothing_and_tells_nothing(chat: Chat) -> None:
+    turn = await completed(chat)
+    findings = charged(turn, call(), call())
+    await chat.world.ledger.settle(chat.user_id, findings)
+    before = await stored(chat, turn), await chat.world.today(chat.user_id)
+
+    assert await chat.world.ledger.settle(chat.user_id, findings) == Settlement()
+    assert (await stored(chat, turn), await chat.world.today(chat.user_id)) == before
+
+
+async def test_correcting_a_row_corrects_all_that_is_derived_and_moves_it_to_no_other_turn(chat: Chat) -> None:
+    turn, other = await completed(chat, "one"), await completed(chat, "two")
+    made = call("0.5")
+    await chat.world.ledger.settle(chat.user_id, charged(turn, made))
+    corrected = replace(made, cost=Decimal("0.25"), prompt_tokens=100)
+
+    await chat.world.ledger.settle(chat.user_id, Findings((Entry(corrected, other.id, 1),)))
+
+    after, untouched = await stored(chat, turn), await stored(chat, other)
+    assert (after.cost, untouched.cost) == (Decimal("0.25"), Decimal("0.1"))
+    assert after.message
+    assert (after.message.cost, after.message.tokens_used) == (Decimal("0.250000"), 105)
+    assert await chat.world.today(chat.user_id) == Day(4, 105 + 30, Decimal("0.35"))
+    assert await chat.world.ledger.deviations(chat.user_id) == []
+
+
+async def test_a_call_of_another_users_is_never_touched(chat: Chat) -> None:
+    turn = await completed(chat)
+    made = call("0.5")
+    await chat.world.ledger.settle(chat.user_id, charged(turn, made))
+    thief = Chat(chat.world, await chat.world.sign_up())
+    theirs = await completed(thief)
+
+    claim = Findings((Entry(replace(made, cost=Decimal(0)), theirs.id, 1),), (Settled(turn.id, 1, "gone"),))
+    await chat.world.ledger.settle(thief.user_id, claim)
+
+    assert (await stored(chat, turn)).cost == Decimal("0.5")
+    assert (await stored(thief, theirs)).cost == Decimal("0.1")
+    assert [row.request_id for row in await rows(chat)] == [made.request_id]
+
+
+@pytest.mark.parametrize("status", [CANCELLED, FAILED])
+async def test_a_turn_that_broke_off_is_charged_what_was_logged_and_no_more(chat: Chat, status: TurnStatus) -> None:
+    turn, lease = await chat.running()
+    ended = await chat.end(lease, turn, status, "so f", usage=Usage(20, 10, 30, model_calls=2))
+    assert (ended.usage, ended.cost, ended.cost_status) == (None, None, "estimated")
+
+    first = Findings((Entry(call("0.02"), turn.id, 1),))
+    await chat.world.ledger.settle(chat.user_id, first)
+    meanwhile = await stored(chat, turn)
+    await chat.world.ledger.settle(chat.user_id, charged(turn, call("0.01")))
+    after = await stored(chat, turn)
+
+    assert (meanwhile.cost, meanwhile.cost_status) == (Decimal("0.02"), "estimated")
+    assert (after.cost, after.cost_status, after.usage) == (
+        Decimal("0.03"),
+        "settled",
+        Usage(20, 10, 30, model_calls=2),
+    )
+    assert after.message
+    assert after.message.cost == Decimal("0.030000")
+
+
+async def test_a_turn_without_a_call_cost_nothing(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    await chat.end(lease, turn, FAILED)
+    await chat.world.ledger.settle(chat.user_id, charged(turn))
+    after = await stored(chat, turn)
+    assert (after.usage, after.cost, after.cost_status) == (None, Decimal(0), "settled")
+
+
+async def test_what_was_never_sent_is_settled_at_once_and_never_looked_for(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    ended = await chat.end(lease, turn, FAILED, sent_after=None)
+    assert (ended.cost, ended.cost_status) == (Decimal(0), "settled")
+    assert (await chat.world.ledger.search(chat.user_id, turn.created_at - timedelta(hours=1))).attempts == ()
+
+
+async def test_housekeeping_counts_for_the_user_and_for_no_turn(chat: Chat) -> None:
+    turn = await completed(chat)
+    background = Entry(call("0.7", 70, 7), None, None)
+    own = charged(turn, call("0.06", 20, 10))
+
+    await chat.world.ledger.settle(chat.user_id, Findings((*own.entries, background), own.settled))
+
+    assert (await stored(chat, turn)).cost == Decimal("0.06")
+    assert await chat.world.today(chat.user_id) == Day(2, 107, Decimal("0.76"))
+
+
+async def test_an_estimate_that_is_never_confirmed_is_written_off(chat: Chat) -> None:
+    turn = await completed(chat)
+    await chat.world.ledger.settle(chat.user_id, Findings((), (Settled(turn.id, 1, "missing", written_off=True),)))
+    after = await stored(chat, turn)
+    assert (after.usage, after.cost, after.cost_status) == (None, Decimal(0), "written_off")
+    assert await chat.world.today(chat.user_id) == Day(2, 0, Decimal(0))
+    [row] = await rows(chat)
+    assert (row.status, row.cost, row.flag) == ("written_off", Decimal("0.1"), "missing")
+
+
+async def test_a_refused_call_is_kept_and_counts_nothing_but_a_broken_one_what_it_cost(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    await chat.end(lease, turn, FAILED)
+    refused = call("0", 633, 0, outcome="failure")
+    broken = call("0.01917", 627, 6, outcome="failure")
+    await chat.world.ledger.settle(chat.user_id, charged(turn, refused, broken))
+    after = await stored(chat, turn)
+    assert (after.cost, after.usage) == (Decimal("0.01917"), Usage(627, 6, 633, model_calls=1))
+    assert len(await rows(chat)) == 2
+
+
+async def test_a_row_counts_on_the_utc_day_on_which_its_call_began(chat: Chat) -> None:
+    turn = await completed(chat)
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    made = call("0.5", started_at=yesterday, ended_at=datetime.now(UTC))
+    await chat.world.ledger.settle(chat.user_id, charged(turn, made))
+    assert await chat.world.day(chat.user_id, 1) == Day(0, 15, Decimal("0.5"))
+    assert await chat.world.today(chat.user_id) == Day(2, 0, Decimal(0))
+
+
+async def test_charges_of_all_attempts_at_a_turn_add_up(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    await chat.end(lease, turn, FAILED, "half")
+    await chat.world.ledger.settle(chat.user_id, charged(turn, call("0.1", 2, 1)))
+    second = (await chat.again(turn)).turn
+    done = await chat.end(
+        lease, second, COMPLETED, "whole", usage=Usage(20, 10, 30, model_calls=1), cost=Decimal("0.01")
+    )
+    assert (done.usage, done.cost) == (Usage(22, 11, 33, model_calls=2), Decimal("0.11"))
+    assert done.message
+    assert (done.message.tokens_used, done.message.cost) == (33, Decimal("0.110000"))
+    assert await chat.world.today(chat.user_id) == Day(2, 33, Decimal("0.11"))
+
+
+async def test_a_user_is_due_once_an_attempt_has_ended_and_then_left_alone_for_a_while(chat: Chat) -> None:
+    turn = await completed(chat)
+    await chat.world.make_due(chat.user_id)
+    [search] = await chat.world.ledger.due(10)
+    again = await chat.world.ledger.due(10)
+
+    assert again == []
+    assert search.user_id == chat.user_id
+    [attempt] = search.attempts
+    assert (attempt.key, attempt.outcome, attempt.usage) == ((turn.id, 1), COMPLETED, ESTIMATE["usage"])
+    assert (attempt.is_settled, search.known) == (False, {})
+    assert search.since <= attempt.sent_at
+
+
+async def test_a_search_knows_what_is_entered_already(chat: Chat) -> None:
+    turn = await completed(chat)
+    made, other = call("0.06"), call("0.03")
+    await chat.world.ledger.settle(
+        chat.user_id, Findings((Entry(made, turn.id, 1), Entry(other, None, None)), (Settled(turn.id, 1),))
+    )
+    search = await chat.world.ledger.search(chat.user_id, turn.created_at - timedelta(hours=1))
+    assert search.known == {
+        made.request_id: KnownCall(turn.id, 1, Decimal("0.06")),
+        other.request_id: KnownCall(None, None, Decimal("0.03")),
+    }
+    assert [attempt.is_settled for attempt in search.attempts] == [True]
+
+
+async def test_a_search_reaches_back_to_the_attempt_before(chat: Chat) -> None:
+    turns = [await completed(chat, str(number)) for number in range(3)]
+    assert turns[2].started_at is not None
+    search = await chat.world.ledger.search(chat.user_id, turns[2].started_at)
+    wanted = {turn.id for turn in turns[1:]}
+    assert wanted <= {attempt.turn_id for attempt in search.attempts}
+
+
+async def test_rows_are_listed_by_day_with_every_digit(chat: Chat) -> None:
+    turn = await completed(chat)
+    made = call("0.00000012345678901234", 3, 2, cached_tokens=1, reasoning_tokens=1)
+    await chat.world.ledger.settle(chat.user_id, charged(turn, made))
+    [row] = await rows(chat)
+    assert row == LedgerRow(
+        made.request_id, turn.id, "settled", "success", "gpt-4", 3, 2, 1, 1, made.cost, row.started_at, None
+    )
+    today = datetime.now(UTC).date()
+    assert await chat.world.ledger.rows(chat.user_id, today - timedelta(days=9), today - timedelta(days=2)) == []
+
+
+async def rows(chat: Chat) -> list[LedgerRow]:
+    today = datetime.now(UTC).date()
+    return await chat.world.ledger.rows(chat.user_id, today - timedelta(days=1), today)
