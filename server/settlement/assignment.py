@@ -16,8 +16,8 @@ from typing import Final
 from server.ports import Entry, Findings, ModelCall, Search, SentAttempt, Settled, SpendLog
 from server.protocol.shapes import TurnStatus, Usage
 
-QUIET: Final = timedelta(seconds=60)
-"""After so long without another call, an attempt whose run has ended has made no more. Logs are some seconds late."""
+QUIET: Final = timedelta(minutes=10)
+"""After so long, calls that do not add up to what was reported never will. Logs are some seconds late, or minutes."""
 LONGEST_CALL: Final = timedelta(seconds=660)
 """A call goes on after its turn was cancelled, and is logged when it has ended: LiteLLM gives up after 600 s."""
 CONFIRMED_WITHIN: Final = timedelta(hours=24)
@@ -177,7 +177,7 @@ class _Assignment:
         self._entries.append(Entry(call, turn_id, number, FREE if _is_free(call) else flag))
 
     def _put_aside(self, taken: Sequence[ModelCall]) -> None:
-        for calls in self._new.values():
+        for calls in (*self._new.values(), *self._logged.values()):
             calls[:] = [call for call in calls if call not in taken]
 
     def _settle(self, attempt: SentAttempt, flag: str | None = None, *, written_off: bool = False) -> None:

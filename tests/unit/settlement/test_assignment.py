@@ -1,0 +1,322 @@
+"""Whose each model call was, told by time and confirmed by tokens; no call is ever lost, doubled or guessed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.ports import Entry, Findings, KnownCall, ModelCall, ModelPrice, Search, SentAttempt, Settled, SpendLog
+from server.protocol.shapes import TurnStatus, Usage
+from server.settlement.assignment import (
+    AMBIGUOUS,
+    CONFIRMED_WITHIN,
+    FREE,
+    LONGEST_CALL,
+    MISSING,
+    QUIET,
+    UNASSIGNED,
+    UNMATCHED,
+    assign,
+)
+
+NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
+COMPLETED, FAILED, CANCELLED = TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED
+_ids = count()
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def call(
+    start: float, end: float, prompt: int = 100, completion: int = 10, cost: str = "0.01", **more: object
+) -> ModelCall:
+    made = ModelCall(
+        f"call-{next(_ids)}",
+        "0" * 64,
+        "gpt-4",
+        "success",
+        prompt,
+        completion,
+        0,
+        0,
+        Decimal(cost),
+        None,
+        at(start),
+        at(end),
+    )
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def attempt(
+    turn_id: str,
+    sent: float,
+    ended: float | None,
+    outcome: TurnStatus | None = COMPLETED,
+    *calls: ModelCall,
+    **more: object,
+) -> SentAttempt:
+    """An attempt that reported these calls, if any."""
+    usage = None
+    if calls:
+        prompt, completion = sum(one.prompt_tokens for one in calls), sum(one.completion_tokens for one in calls)
+        usage = Usage(prompt, completion, prompt + completion, model_calls=len(calls))
+    made = SentAttempt(turn_id, 1, at(sent), None if ended is None else at(ended), outcome, usage, is_settled=False)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def found(
+    attempts: Sequence[SentAttempt],
+    calls: Sequence[ModelCall],
+    now: float = 10,
+    *,
+    known: dict[str, KnownCall] | None = None,
+    ahead: float = 0,
+    error: float = 1,
+) -> Findings:
+    search = Search("ann", at(-60), at(now), ("0" * 64,), tuple(attempts), known or {})
+    return assign(search, SpendLog(tuple(calls), ahead, error), 0.0)
+
+
+def owners(findings: Findings) -> dict[str, str | None]:
+    return {entry.call.request_id: entry.turn_id for entry in findings.entries}
+
+
+# -- completed turns -------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_that_used_tools_is_settled_with_all_its_calls() -> None:
+    calls = [call(0.5, 1, 100, 10), call(1.2, 2, 150, 20)]
+    findings = found([attempt("t", 0, 2.5, COMPLETED, *calls)], calls)
+    assert findings == Findings(tuple(Entry(one, "t", 1) for one in calls), (Settled("t", 1),))
+
+
+def test_nothing_is_entered_beside_an_estimate_while_a_call_is_not_logged() -> None:
+    calls = [call(0.5, 1), call(1.2, 2)]
+    assert found([attempt("t", 0, 2.5, COMPLETED, *calls)], calls[:1]) == Findings()
+
+
+def test_turns_in_a_row_each_get_their_own() -> None:
+    one, two, three = call(0.5, 1), call(2.5, 3), call(4.5, 5)
+    attempts = [
+        attempt("a", 0, 1.5, COMPLETED, one),
+        attempt("b", 2, 3.5, COMPLETED, two),
+        attempt("c", 4, 5.5, COMPLETED, three),
+    ]
+    findings = found(attempts, [three, one, two])
+    assert owners(findings) == {one.request_id: "a", two.request_id: "b", three.request_id: "c"}
+    assert len(findings.settled) == 3
+
+
+def test_what_a_completed_turn_did_not_report_is_housekeeping() -> None:
+    own, summary, late = call(0.5, 1, 100, 10), call(1.1, 2, 900, 50), call(3.5, 4, 800, 40)
+    findings = found([attempt("t", 0, 3, COMPLETED, own)], [own, summary, late])
+    assert owners(findings) == {own.request_id: "t", summary.request_id: None, late.request_id: None}
+    assert all(entry.flag is None for entry in findings.entries)
+
+
+def test_a_refused_and_a_broken_call_of_a_completed_turn_are_its_own() -> None:
+    refused = call(0.5, 0.6, 633, 0, "0", outcome="failure")
+    broken = call(0.7, 0.9, 627, 6, "0.02", outcome="failure")
+    own = call(1, 2)
+    findings = found([attempt("t", 0, 3, COMPLETED, own)], [refused, broken, own])
+    assert set(owners(findings).values()) == {"t"}
+    assert len(findings.entries) == 3
+
+
+def test_calls_that_do_not_add_up_are_charged_and_flagged_once_no_more_can_come() -> None:
+    reported, logged = call(0.5, 1, 100, 10), call(0.5, 1, 101, 10)
+    one = attempt("t", 0, 2, COMPLETED, reported)
+    assert found([one], [logged], now=2 + QUIET.total_seconds()) == Findings()
+    findings = found([one], [logged], now=3 + QUIET.total_seconds())
+    assert findings == Findings((Entry(logged, "t", 1, UNMATCHED),), (Settled("t", 1, UNMATCHED),))
+
+
+def test_an_estimate_whose_calls_never_come_is_written_off_after_a_day() -> None:
+    calls = [call(0.5, 1, 100, 10), call(1.2, 2, 150, 20)]
+    one, day = attempt("t", 0, 2.5, COMPLETED, *calls), CONFIRMED_WITHIN.total_seconds()
+    assert found([one], calls[:1], now=day) == Findings()
+    findings = found([one], calls[:1], now=day + 3)
+    assert findings.settled == (Settled("t", 1, MISSING, written_off=True),)
+    assert findings.entries == (Entry(calls[0], "t", 1, UNMATCHED),)
+
+
+def test_a_turn_that_still_runs_is_left_alone() -> None:
+    assert found([attempt("t", 0, None, None)], [call(0.5, 1)]) == Findings()
+
+
+# -- turns that broke off ----------------------------------------------------------------------------------------------
+
+
+def test_a_call_that_went_on_after_its_turn_was_cancelled_is_that_turns() -> None:
+    stopped, following = call(0.5, 9), call(3.5, 4)
+    attempts = [attempt("a", 0, 2, CANCELLED), attempt("b", 3, 4.5, COMPLETED, following)]
+    early = found(attempts, [following])
+    assert owners(early) == {following.request_id: "b"}
+    assert early.settled == (Settled("b", 1),)
+
+    late = found([attempts[0], replace(attempts[1], is_settled=True)], [stopped, following], now=15)
+    assert owners(late)[stopped.request_id] == "a"
+    assert late.settled == (Settled("a", 1),)
+
+
+def test_a_cancelled_turn_without_calls_is_settled_when_no_call_can_go_on() -> None:
+    one, limit = attempt("t", 0, 2, CANCELLED), LONGEST_CALL.total_seconds()
+    assert found([one], [], now=2 + limit) == Findings()
+    assert found([one], [], now=3 + limit) == Findings((), (Settled("t", 1),))
+
+
+def test_an_earlier_step_does_not_settle_a_turn_that_was_cancelled_in_a_later_one() -> None:
+    first = call(0.5, 1)
+    findings = found([attempt("t", 0, 4, CANCELLED)], [first])
+    assert findings == Findings((Entry(first, "t", 1),))
+
+
+def test_a_turn_that_failed_is_settled_with_its_last_call() -> None:
+    calls = [call(start, start + 0.1, 633, 0, "0", outcome="failure") for start in (0.5, 1, 2)]
+    findings = found([attempt("t", 0, 2.3, FAILED)], calls)
+    assert findings == Findings(tuple(Entry(one, "t", 1) for one in calls), (Settled("t", 1),))
+
+
+def test_all_calls_of_a_failed_turn_are_its_own_housekeeping_too() -> None:
+    summary, broken = call(0.2, 0.5, 900, 50), call(0.6, 1, 100, 3, outcome="failure")
+    assert set(owners(found([attempt("t", 0, 1.2, FAILED)], [summary, broken])).values()) == {"t"}
+
+
+def test_a_completed_turn_whose_usage_nobody_knows_takes_what_was_logged() -> None:
+    one = call(0.5, 1)
+    findings = found([attempt("t", 0, 1.5, COMPLETED)], [one])
+    assert findings == Findings((Entry(one, "t", 1),), (Settled("t", 1),))
+
+
+def test_a_call_before_any_attempt_is_the_users_and_flagged() -> None:
+    one = call(-5, -4)
+    findings = found([attempt("t", 0, None, None)], [one])
+    assert findings.entries == (Entry(one, None, None, UNASSIGNED),)
+
+
+def test_a_late_call_of_a_settled_turn_still_finds_it() -> None:
+    late = call(0.7, 5)
+    done = attempt("t", 0, 2, CANCELLED, is_settled=True)
+    assert found([done], [late], now=3000) == Findings((Entry(late, "t", 1),))
+
+
+# -- what is known already ---------------------------------------------------------------------------------------------
+
+
+def test_a_known_call_is_entered_again_only_where_its_cost_has_changed_and_keeps_its_turn() -> None:
+    same, changed = call(0.5, 1, cost="0.01"), call(1.2, 2, cost="0.03")
+    known = {
+        same.request_id: KnownCall("t", 1, Decimal("0.01")),
+        changed.request_id: KnownCall(None, None, Decimal("0.02")),
+    }
+    done = attempt("t", 0, 3, COMPLETED, same, is_settled=True)
+    assert found([done], [same, changed], known=known) == Findings((Entry(changed, None, None),))
+
+
+def test_a_call_that_used_tokens_at_a_price_and_cost_nothing_is_flagged() -> None:
+    price = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
+    free = call(0.5, 1, cost="0", price=price)
+    gratis = call(1.5, 2, cost="0", price=ModelPrice(Decimal(0), Decimal(0), Decimal(0)))
+    findings = found([attempt("t", 0, 3, COMPLETED, free, gratis)], [free, gratis])
+    assert [entry.flag for entry in findings.entries] == [FREE, None]
+
+
+# -- clocks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, -2.0, 0.0, 2.0, 3600.0])
+def test_a_gateway_whose_clock_is_wrong_changes_nothing(ahead: float) -> None:
+    one, two = call(0.5 + ahead, 1 + ahead), call(2.5 + ahead, 3 + ahead)
+    attempts = [attempt("a", 0, 1.5, CANCELLED), attempt("b", 2, 3.5, COMPLETED, two)]
+    findings = found(attempts, [one, two], ahead=ahead, error=0.4)
+    assert owners(findings) == {one.request_id: "a", two.request_id: "b"}
+
+
+def test_tokens_decide_where_the_clocks_cannot_tell() -> None:
+    stopped, own = call(5.2, 9, 70, 7), call(6.9, 7.5, 100, 10)  # the gateway's clock is 5 s ahead, give or take one
+    attempts = [attempt("a", 0, 1.9, CANCELLED), attempt("b", 2, 3, COMPLETED, own)]
+    findings = found(attempts, [stopped, own], ahead=5, error=1)
+    assert owners(findings) == {stopped.request_id: "a", own.request_id: "b"}
+
+
+def test_a_call_between_two_broken_turns_that_the_clocks_cannot_tell_is_flagged() -> None:
+    one = call(7.3, 8)
+    attempts = [attempt("a", 0, 1.9, CANCELLED), attempt("b", 2, 9, CANCELLED)]
+    [entry] = found(attempts, [one], ahead=5, error=1).entries
+    assert (entry.turn_id, entry.flag) == ("b", AMBIGUOUS)
+
+
+def test_what_another_turn_may_still_be_waiting_for_is_not_given_away() -> None:
+    own, missing = call(6.9, 7.5, 100, 10), call(8, 8.5, 120, 12)
+    attempts = [attempt("a", 0, 1.9, CANCELLED), attempt("b", 2, 4, COMPLETED, own, missing)]
+    assert found(attempts, [own], ahead=5, error=1) == Findings()
+    complete = found(attempts, [own, missing], ahead=5, error=1)
+    assert owners(complete) == {own.request_id: "b", missing.request_id: "b"}
+
+
+# -- any day of any user ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Story:
+    """Attempts as they really were: every call with its true owner, None for housekeeping."""
+
+    attempts: tuple[SentAttempt, ...]
+    calls: tuple[ModelCall, ...]
+    truth: dict[str, str | None]
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> Story:
+    attempts, calls, truth, time = [], [], {}, 0.0
+    for number in range(draw(st.integers(1, 6))):
+        turn_id, sent = f"turn-{number}", time
+        outcome = draw(st.sampled_from([COMPLETED, COMPLETED, CANCELLED, FAILED]))
+        own: list[ModelCall] = []
+        time += 0.4
+        for _ in range(draw(st.integers(0 if outcome is not COMPLETED else 1, 3))):
+            length = draw(st.sampled_from([0.2, 1.0]))
+            own.append(call(time, time + length, draw(st.integers(1, 10_000)), draw(st.integers(1, 500))))
+            time += length + 0.1
+        reported = list(own)
+        if outcome is COMPLETED and draw(st.booleans()):
+            summary = call(time, time + 0.3, draw(st.integers(10_001, 20_000)), draw(st.integers(501, 600)))
+            calls.append(summary)
+            truth[summary.request_id] = None
+            time += 0.4
+        if outcome is CANCELLED and own and draw(st.booleans()):
+            own[-1] = replace(own[-1], ended_at=own[-1].ended_at + timedelta(seconds=draw(st.integers(1, 300))))
+        calls += own
+        truth |= {one.request_id: turn_id for one in own}
+        attempts.append(attempt(turn_id, sent, time, outcome, *(reported if outcome is COMPLETED else ())))
+        time += draw(st.sampled_from([0.01, 3.0]))
+    return Story(tuple(attempts), tuple(calls), truth)
+
+
+@given(story=stories(), ahead=st.sampled_from([0.0, 0.0, -40.0, 7.0]), order=st.randoms(use_true_random=False))
+@settings(max_examples=300, deadline=None)
+def test_every_call_goes_to_its_turn_once_whatever_is_logged_when(story: Story, ahead: float, order: object) -> None:
+    """The log grows between looks, in any order; what was entered stays where it is."""
+    late = timedelta(seconds=ahead)
+    calls = [replace(one, started_at=one.started_at + late, ended_at=one.ended_at + late) for one in story.calls]
+    order.shuffle(calls)  # type: ignore[attr-defined]
+    attempts, known, given_to = list(story.attempts), dict[str, KnownCall](), dict[str, str | None]()
+    last = max(one.ended_at for one in attempts if one.ended_at is not None) - NOON
+    for logged in range(len(calls) + 1):
+        now = last.total_seconds() + (30 if logged < len(calls) else 2000)
+        findings = found(attempts, calls[:logged], now, known=known, ahead=ahead, error=0.1)
+        for entry in findings.entries:
+            assert entry.call.request_id not in known
+            known[entry.call.request_id] = KnownCall(entry.turn_id, entry.attempt, entry.call.cost)
+            given_to[entry.call.request_id] = entry.turn_id
+        settled = {one.turn_id for one in findings.settled}
+        assert not any(one.flag for one in findings.settled)
+        attempts = [replace(one, is_settled=one.is_settled or one.turn_id in settled) for one in attempts]
+    assert given_to == story.truth
+    assert all(one.is_settled for one in attempts)
