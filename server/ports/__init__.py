@@ -30,7 +30,7 @@ from server.ports.billing import BillingGateway, Budget, KeyState, ModelCall, Mo
 from server.ports.directory import AgentDirectory, AgentTemplate
 from server.ports.health import Probe
 from server.ports.identity import IdentityProvider, Principal, TokenPair, TokenVerifier
-from server.ports.reads import MessagePage, Profile, UsageDay, UsageSum, UserReads
+from server.ports.reads import MessagePage, ModelUsage, Profile, Standing, UsageDay, UsageSum, UserReads
 from server.ports.relay import (
     Batch,
     EventRelay,
@@ -83,6 +83,7 @@ __all__ = [
     "MessagePage",
     "ModelCall",
     "ModelPrice",
+    "ModelUsage",
     "NewTurn",
     "Notice",
     "Outcome",
@@ -105,6 +106,7 @@ __all__ = [
     "SessionStore",
     "SharedState",
     "SpendLog",
+    "Standing",
     "Started",
     "StreamBrokenError",
     "TextDelta",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
-from server.ports import Account, Forgotten
+from server.ports import Account, Forgotten, ModelUsage, Standing
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, MessageStatus, Turn, TurnStatus
@@ -78,6 +78,9 @@ class MemoryDatabase:
     sessions: dict[str, SessionRow] = field(default_factory=dict)
     tickets: dict[str, datetime] = field(default_factory=dict)
     days: dict[tuple[str, date], DayRow] = field(default_factory=dict)
+    models: dict[str, list[ModelUsage]] = field(default_factory=dict)
+    """By user, what each model did on each day, as tests put it there."""
+    standings: dict[str, Standing] = field(default_factory=dict)
 
     def sign_up(self, email: str | None = None) -> str:
         """A user of the project, as Supabase Auth would store it. Returns the id."""
@@ -92,6 +95,8 @@ class MemoryDatabase:
         self.sessions.pop(user_id, None)
         self.turns = {key: row for key, row in self.turns.items() if row.turn.user_id != user_id}
         self.days = {key: day for key, day in self.days.items() if key[0] != user_id}
+        self.models.pop(user_id, None)
+        self.standings.pop(user_id, None)
 
     async def reached(self, operation: str) -> None:
         if self.before is not None:
