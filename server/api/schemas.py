@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.api import examples
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import AgentStatus, CostStatus, MessageStatus, TurnStatus
 
@@ -208,6 +209,8 @@ class Projection(Answer):
 
 class UserUsage(Answer):
     """All days are days in UTC."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.USAGE]})
 
     total: Spending = Field(description="Ever.")
     today: Spending
