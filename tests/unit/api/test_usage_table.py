@@ -66,3 +66,9 @@ async def test_names_with_commas_quotes_and_any_letters_stay_whole(world: World)
     answer = await user.get(f"{USAGE}?from=2024-02-01&to=2024-02-29", headers={"Accept": "text/csv"})
     _, row = csv.reader(io.StringIO(answer.raw.decode(), newline=""))
     assert row[1] == model
+
+
+async def test_a_page_of_another_origin_may_read_the_files_name(world: World) -> None:
+    headers = {"Accept": "text/csv", "Origin": world.origins[0]}
+    answer = await (await world.user()).get(USAGE, headers=headers)
+    assert "Content-Disposition" in answer.headers["Access-Control-Expose-Headers"]
