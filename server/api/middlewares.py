@@ -29,7 +29,7 @@ _ALLOWED_HEADERS: Final = (
     "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID, Accept, Cache-Control"
 )
 _ALLOWED_METHODS: Final = "GET, POST, PATCH, OPTIONS"
-_EXPOSED_HEADERS: Final = "X-Request-ID, Retry-After, Location, Preference-Applied"
+_EXPOSED_HEADERS: Final = "X-Request-ID, Retry-After, Location, Preference-Applied, Content-Disposition"
 _PREFLIGHT_SECONDS: Final = "7200"
 
 

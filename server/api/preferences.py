@@ -2,12 +2,19 @@
 
 _STREAM = "text/event-stream"
 _JSON = "application/json"
+_CSV = "text/csv"
 
 
 def prefers_stream(accept: str | None) -> bool:
     """Whether the Accept header leads to events rather than JSON. Events it is unless JSON is clearly preferred."""
     ranges = [_media_range(part) for part in (accept or "*/*").split(",")]
     return _preference(_STREAM, ranges) >= _preference(_JSON, ranges)
+
+
+def prefers_csv(accept: str | None) -> bool:
+    """Whether the Accept header leads to CSV rather than JSON. JSON it is unless CSV is clearly preferred."""
+    ranges = [_media_range(part) for part in (accept or "*/*").split(",")]
+    return _preference(_CSV, ranges) > _preference(_JSON, ranges)
 
 
 def wants_async(prefer: list[str]) -> bool:

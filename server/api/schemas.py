@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.api import examples
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import AgentStatus, CostStatus, MessageStatus, TurnStatus
 
@@ -158,31 +159,66 @@ class Spending(Answer):
     cost: Money
 
 
+class ModelSpending(Answer):
+    """What one model did. Cached tokens are part of the prompt, reasoning tokens of the completion."""
+
+    model: str
+    model_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    tokens: int
+    cost: Money
+
+
+class Background(Answer):
+    """What the agent spent on its own housekeeping, such as summing up a long conversation."""
+
+    cost: Money
+
+
 class SpendingRange(Spending):
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
 
     first: date = Field(alias="from")
     last: date = Field(alias="to")
+    background: Background = Field(description="The part of the models' costs that belongs to no message.")
 
 
 class SpendingDay(Spending):
     date: date
+    models: list[ModelSpending] = Field(description="The most expensive first.")
 
 
 class Budget(Answer):
-    limit: Money | None
-    spent: Money
+    limit: Money | None = Field(description="null: no limit.")
+    spent: Money = Field(description="By this server's own accounts, since `started_at`.")
     remaining: Money | None
-    period: str | None
+    period: str | None = Field(description="Such as `30d` or `1mo`.")
+    started_at: datetime | None
     resets_at: datetime | None
 
 
+class Projection(Answer):
+    """What will have been spent at the end of the budget's period, else of the UTC month, if it goes on as it began."""
+
+    until: datetime
+    cost: Money
+
+
 class UserUsage(Answer):
-    total: Spending
+    """All days are days in UTC."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.USAGE]})
+
+    total: Spending = Field(description="Ever.")
     today: Spending
     range: SpendingRange
+    models: list[ModelSpending] = Field(description="Each model over the range, the most expensive first.")
     days: list[SpendingDay] = Field(description="The days of the range on which there was any usage, oldest first.")
-    budget: Budget | None = Field(description="null while LiteLLM cannot be asked.")
+    budget: Budget | None = Field(description="null where neither a limit nor a period is known.")
+    projection: Projection | None = Field(description="null while nothing can be said.")
     currency: Literal["USD"]
     timezone: Literal["UTC"]
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from server.api import agent, auth, chat, middlewares, ops, user
+from server.api import agent, auth, chat, middlewares, ops, usage, user
 from server.api.openapi import document
 from server.api.routes import Route, add_routes
 
@@ -13,6 +13,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *chat.ROUTES,
     *agent.ROUTES,
     *user.ROUTES,
+    *usage.ROUTES,
     *ops.ROUTES,
 )
 

@@ -2,7 +2,7 @@
 
 Every write may be repeated: a customer is found again by our user id, a key by its value, which we choose."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from server.keyring import fingerprint
 from server.litellm_adapter.client import Answer, LiteLLMClient
-from server.ports import Budget, ModelPrice, Plan
+from server.litellm_adapter.spend_log import LiteLLMSpendLog
+from server.ports import Budget, ModelPrice, Plan, SpendLog
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 
@@ -24,6 +25,7 @@ class LiteLLMBilling:
 
     def __init__(self, client: LiteLLMClient) -> None:
         self._client = client
+        self._spend_log = LiteLLMSpendLog(client)
 
     async def ensure_customer(self, user_id: str, email: str, plan: Plan) -> None:
         """Create the customer unless it exists.
@@ -66,6 +68,10 @@ class LiteLLMBilling:
     async def price(self, model: str) -> ModelPrice | None:
         """The listed price of a model now. Where deployments differ, the first one with a price stands."""
         return find_price(await self._deployments(), model)
+
+    async def spend(self, key_hashes: Sequence[str], since: datetime, until: datetime) -> SpendLog:
+        """Raises PlatformError(internal_error) where LiteLLM refuses to tell, and ValueError where a hash is none."""
+        return await self._spend_log.read(key_hashes, since, until)
 
     async def models(self) -> set[str]:
         """The names of all models listed; beyond the port."""

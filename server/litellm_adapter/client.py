@@ -13,6 +13,7 @@ import aiohttp
 import structlog
 from pydantic import SecretStr
 
+from server.litellm_adapter.clock import GatewayClock
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.resilience import Guard, ServiceError, retry_after_in
@@ -43,21 +44,37 @@ class Answer:
 
 
 class LiteLLMClient:
-    """LiteLLM as its administrator. The session belongs to the caller."""
+    """LiteLLM as its administrator. The session belongs to the caller. `clock` learns from every answer."""
 
-    def __init__(self, base_url: str, master_key: SecretStr, session: aiohttp.ClientSession, guard: Guard) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        master_key: SecretStr,
+        session: aiohttp.ClientSession,
+        guard: Guard,
+        clock: GatewayClock | None = None,
+    ) -> None:
         self._base_url = base_url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {master_key.get_secret_value()}"}
         self._session = session
         self._guard = guard
+        self.clock = clock or GatewayClock()
 
-    async def get(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
-        """Read, repeated when LiteLLM does not answer. Raises PlatformError(litellm_unavailable)."""
-        return await self._guard.repeatable(lambda: self._asked("GET", path, query=query), deadline=DEADLINE_SECONDS)
+    async def get(
+        self, path: str, query: Mapping[str, str] | None = None, *, kind: type[dict[str, Any] | list[Any]] = dict
+    ) -> Answer:
+        """Read what succeeds with a `kind`, repeated when LiteLLM does not answer.
+
+        Raises PlatformError(litellm_unavailable)."""
+        return await self._guard.repeatable(
+            lambda: self._asked("GET", path, kind, query=query), deadline=DEADLINE_SECONDS
+        )
 
     async def post(self, path: str, body: Mapping[str, object]) -> Answer:
         """An idempotent write, repeated likewise. Raises PlatformError(litellm_unavailable)."""
-        return await self._guard.repeatable(lambda: self._asked("POST", path, body=body), deadline=DEADLINE_SECONDS)
+        return await self._guard.repeatable(
+            lambda: self._asked("POST", path, dict, body=body), deadline=DEADLINE_SECONDS
+        )
 
     async def accepts_key(self) -> bool:
         """Whether the master key is LiteLLM's. Raises ServiceError, TimeoutError."""
@@ -72,11 +89,13 @@ class LiteLLMClient:
         async with asyncio.timeout(deadline):
             return await self._send("GET", path, authorized=authorized)
 
-    async def _asked(self, method: Literal["GET", "POST"], path: str, **content: Any) -> Answer:
-        """What succeeds is answered with an object: anything else comes from a gateway in between."""
+    async def _asked(
+        self, method: Literal["GET", "POST"], path: str, kind: type[dict[str, Any] | list[Any]], **content: Any
+    ) -> Answer:
+        """What succeeds is answered with a `kind`: anything else comes from a gateway in between."""
         answer = await self._send(method, path, **content)
-        if answer.ok and not isinstance(answer.body, dict):
-            raise ServiceError(f"LiteLLM answered {answer.status} at {path} with something that is no object")
+        if answer.ok and not isinstance(answer.body, kind):
+            raise ServiceError(f"LiteLLM answered {answer.status} at {path} with something that is no {kind.__name__}")
         return answer
 
     async def _send(
@@ -88,6 +107,7 @@ class LiteLLMClient:
         body: Mapping[str, object] | None = None,
         authorized: bool = True,
     ) -> Answer:
+        asked_at = self.clock.now()
         try:
             async with self._session.request(
                 method,
@@ -98,6 +118,7 @@ class LiteLLMClient:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 allow_redirects=False,
             ) as response:
+                self.clock.heard(response.headers.get("Date"), asked_at)
                 status, body_sent = response.status, await response.read()
                 retry_after = retry_after_in(response.headers)
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as cause:

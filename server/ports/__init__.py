@@ -46,7 +46,7 @@ from server.ports.ledger import (
     Settlement,
     TurnCharge,
 )
-from server.ports.reads import MessagePage, Profile, UsageDay, UsageSum, UserReads
+from server.ports.reads import MessagePage, ModelUsage, Profile, Standing, UsageDay, UsageSum, UserReads
 from server.ports.relay import (
     Batch,
     EventRelay,
@@ -109,6 +109,7 @@ __all__ = [
     "MessagePage",
     "ModelCall",
     "ModelPrice",
+    "ModelUsage",
     "NewTurn",
     "News",
     "Notice",
@@ -136,6 +137,7 @@ __all__ = [
     "Settlement",
     "SharedState",
     "SpendLog",
+    "Standing",
     "Started",
     "StreamBrokenError",
     "TextDelta",

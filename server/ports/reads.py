@@ -36,6 +36,40 @@ class UsageDay:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """What one model did for a user on one UTC day. US dollars, unrounded.
+
+    `tokens` are prompt and completion; cached tokens are part of the prompt, reasoning tokens of the completion.
+    `background_cost` is the part of `cost` that belongs to no message: the agent's own housekeeping.
+    """
+
+    date: date
+    model: str
+    model_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    tokens: int
+    cost: Decimal
+    background_cost: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a user stands in the period of the budget. `spent` in US dollars by our own ledger, since `started_at`.
+
+    `limit` None: nothing limits what may be spent.
+    """
+
+    limit: Decimal | None
+    spent: Decimal
+    period: str | None
+    started_at: datetime | None
+    resets_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class UsageSum:
     messages: int
     tokens: int
@@ -55,4 +89,12 @@ class UserReads(Protocol):
 
     async def usage_days(self, principal: Principal, first: date, last: date) -> list[UsageDay]: ...
 
+    async def usage_models(self, principal: Principal, first: date, last: date) -> list[ModelUsage]:
+        """Both days included, by day and model. Raises PlatformError(invalid_request) where they are too many."""
+        ...
+
     async def usage_total(self, principal: Principal) -> UsageSum: ...
+
+    async def standing(self, principal: Principal) -> Standing | None:
+        """None while nothing is known of the user's budget."""
+        ...

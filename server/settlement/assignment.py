@@ -78,6 +78,8 @@ class _Assignment:
         self._new: dict[Key | None, list[ModelCall]] = defaultdict(list)
         self._logged: dict[Key | None, list[ModelCall]] = defaultdict(list)
         for call in sorted(calls, key=lambda call: (call.started_at, call.request_id)):
+            if clock.began(call) < search.since:
+                continue  # of attempts that are not looked for now
             attempt = self._last_sent_before(call)
             key = attempt.key if attempt else None
             self._logged[key].append(call)

@@ -23,8 +23,8 @@ AT_ONCE: Final = 4
 BATCH: Final = 20
 PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 30.0
-MARGIN: Final = timedelta(seconds=10)
-"""How much more is read than is looked for: clocks differ, and the log is asked for whole seconds."""
+MARGIN: Final = timedelta(minutes=2)
+"""How much more is read than is looked for: clocks differ by more than is known of them yet."""
 
 Tell = Callable[[str, News], None]
 """Tells a user's connections; must not raise."""
@@ -47,6 +47,7 @@ class Settler:
         self._tell = tell
         self._now = now
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._gateway_ahead = 0.0  # seconds, as last heard
 
     async def run(self) -> None:
         """Until cancelled. While a service is away, look ever more seldom."""
@@ -68,8 +69,10 @@ class Settler:
     async def settle(self, search: Search) -> None:
         """Look for one user's calls. Raises PlatformError."""
         database_ahead = (search.now - self._now()).total_seconds()
-        since = search.since - timedelta(seconds=database_ahead)
-        spent = await self._billing.spend(search.key_hashes, since - MARGIN, self._now() + timedelta(hours=1))
+        since = search.since + timedelta(seconds=self._gateway_ahead - database_ahead)
+        until = self._now() + timedelta(seconds=self._gateway_ahead) + MARGIN
+        spent = await self._billing.spend(search.key_hashes, since - MARGIN, until)
+        self._gateway_ahead = spent.clock
         findings = assign(search, spent, database_ahead)
         for entry in findings.entries:
             if entry.flag is not None:

@@ -9,10 +9,12 @@ from decimal import Decimal
 
 from postgrest import AsyncPostgrestClient
 
-from server.ports import MessagePage, Principal, Profile, UsageDay, UsageSum
+from server.ports import MessagePage, ModelUsage, Principal, Profile, Standing, UsageDay, UsageSum
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, Turn, TurnStatus, User
 from server.supabase_adapter.client import Query, SupabaseClient
-from server.supabase_adapter.rows import Row, is_uuid, message_of, time_of, turn_of
+from server.supabase_adapter.rows import Row, is_uuid, message_of, money_or_none, time_of, time_or_none, turn_of
 
 PROFILE = "id,email,name,agent_status,status_reason,letta_agent_id,created_at,updated_at"
 MESSAGE = "id,turn_id,role,content,status,tokens_used,cost::text,created_at,position"
@@ -21,6 +23,16 @@ TURN = (
     f"created_at,started_at,finished_at,messages({MESSAGE})"
 )
 DAY = "date,total_messages,total_tokens,cost:exact_cost::text"
+MODEL_DAY = (
+    "date,model,model_calls,prompt_tokens,completion_tokens,cached_tokens,reasoning_tokens,total_tokens,cost,"
+    "background_cost"
+)
+STANDING = "limit,spent,period,started_at,resets_at"
+
+PAGE_ROWS = 500
+"""Less than PostgREST's largest page (1,000 at Supabase), so that a short page is the last one."""
+MOST_ROWS = 20_000
+"""Fifty models on each day of a year."""
 
 
 class SupabaseReads:
@@ -95,6 +107,38 @@ class SupabaseReads:
             for row in rows
         ]
 
+    async def usage_models(self, principal: Principal, first: date, last: date) -> list[ModelUsage]:
+        """Read in pages, since a year of several models is more than one holds."""
+        found: list[ModelUsage] = []
+        while len(found) < MOST_ROWS:
+            page = await self._usage_models(principal, first, last, len(found))
+            found += [_model_usage_of(row) for row in page]
+            if len(page) < PAGE_ROWS:
+                return found
+        raise PlatformError(ErrorCode.INVALID_REQUEST, "The range holds more than can be told: ask for fewer days.")
+
+    async def _usage_models(self, principal: Principal, first: date, last: date, offset: int) -> list[Row]:
+        return await self._client.read(
+            principal.token,
+            lambda rest: (
+                rest.from_("usage_by_model")
+                .select(MODEL_DAY)
+                .eq("user_id", principal.user_id)
+                .gte("date", first.isoformat())
+                .lte("date", last.isoformat())
+                .order("date")
+                .order("model")
+                .range(offset, offset + PAGE_ROWS - 1)
+            ),
+        )
+
+    async def standing(self, principal: Principal) -> Standing | None:
+        rows = await self._client.read(
+            principal.token,
+            lambda rest: rest.from_("budget_standings").select(STANDING).eq("user_id", principal.user_id),
+        )
+        return _standing_of(rows[0]) if rows else None
+
     async def usage_total(self, principal: Principal) -> UsageSum:
         rows = await self._client.read(
             principal.token,
@@ -108,6 +152,31 @@ class SupabaseReads:
             return UsageSum(0, 0, Decimal(0))
         row = rows[0]
         return UsageSum(row["total_messages"], row["total_tokens"], Decimal(row["total_cost"]))
+
+
+def _model_usage_of(row: Row) -> ModelUsage:
+    return ModelUsage(
+        date=date.fromisoformat(row["date"]),
+        model=row["model"],
+        model_calls=row["model_calls"],
+        prompt_tokens=row["prompt_tokens"],
+        completion_tokens=row["completion_tokens"],
+        cached_tokens=row["cached_tokens"],
+        reasoning_tokens=row["reasoning_tokens"],
+        tokens=row["total_tokens"],
+        cost=Decimal(row["cost"]),
+        background_cost=Decimal(row["background_cost"]),
+    )
+
+
+def _standing_of(row: Row) -> Standing:
+    return Standing(
+        limit=money_or_none(row["limit"]),
+        spent=money_or_none(row["spent"]) or Decimal(0),
+        period=row["period"],
+        started_at=time_or_none(row["started_at"]),
+        resets_at=time_or_none(row["resets_at"]),
+    )
 
 
 def _profile_of(row: Row) -> Profile:

@@ -1,11 +1,13 @@
 """BillingGateway in memory: customers, their keys by value, and a price list that tests may change."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 
 from pydantic import SecretStr
 
-from server.ports import Budget, ModelPrice, Plan
+from server.ports import Budget, ModelCall, ModelPrice, Plan, SpendLog
 from tests.fakes.database import Hook
 
 GPT_4 = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
@@ -34,6 +36,14 @@ class FakeBilling:
     """Every key value ever registered that was not registered already."""
     prices: dict[str, ModelPrice] = field(default_factory=lambda: {"gpt-4": GPT_4})
 
+    calls: list[ModelCall] = field(default_factory=list)
+    """The log of every call made, with any key."""
+    late: set[str] = field(default_factory=set)
+    """Request ids of calls that are made, but not written yet."""
+    clock: float = 0.0
+    """Seconds that the gateway's clock, by which the calls are dated, is ahead of ours."""
+    clock_error: float = 0.0
+
     async def ensure_customer(self, user_id: str, email: str, plan: Plan) -> None:
         await self._reached("ensure_customer")
         self.customers.setdefault(user_id, Customer(email, plan))
@@ -58,6 +68,17 @@ class FakeBilling:
         price = self.prices.get(model)
         await self._answered("price")
         return price
+
+    async def spend(self, key_hashes: Sequence[str], since: datetime, until: datetime) -> SpendLog:
+        await self._reached("spend")
+        asked_for = [
+            call
+            for call in self.calls
+            if call.key_hash in key_hashes and since <= call.started_at <= until and call.request_id not in self.late
+        ]
+        asked_for.sort(key=lambda call: (call.started_at, call.request_id))
+        await self._answered("spend")
+        return SpendLog(tuple(asked_for), self.clock, self.clock_error)
 
     async def _reached(self, operation: str) -> None:
         if self.before is not None:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
-from server.ports import Account, EntryStatus, Forgotten
+from server.ports import Account, EntryStatus, Forgotten, ModelUsage, Standing
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, MessageStatus, Turn, TurnStatus, Usage
@@ -130,6 +130,9 @@ class MemoryDatabase:
     billing: dict[str, BillingRow] = field(default_factory=dict)
     key_hashes: dict[str, str] = field(default_factory=dict)
     """Key hash → the user who has or had it."""
+    models: dict[str, list[ModelUsage]] = field(default_factory=dict)
+    """By user, what each model did on each day, as tests put it there."""
+    standings: dict[str, Standing] = field(default_factory=dict)
 
     def sign_up(self, email: str | None = None) -> str:
         """A user of the project, as Supabase Auth would store it. Returns the id."""
@@ -147,6 +150,8 @@ class MemoryDatabase:
         self.attempts = {key: row for key, row in self.attempts.items() if row.user_id != user_id}
         self.ledger = {key: row for key, row in self.ledger.items() if row.user_id != user_id}
         self.billing.pop(user_id, None)
+        self.models.pop(user_id, None)
+        self.standings.pop(user_id, None)
 
     async def reached(self, operation: str) -> None:
         if self.before is not None:

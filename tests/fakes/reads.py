@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from server.ports import MessagePage, Principal, Profile, TokenVerifier, UsageDay, UsageSum
+from server.ports import MessagePage, ModelUsage, Principal, Profile, Standing, TokenVerifier, UsageDay, UsageSum
 from server.protocol.shapes import Message, Turn
 from tests.fakes.database import MemoryDatabase
 
@@ -38,6 +38,13 @@ class FakeReads:
 
     async def usage_days(self, principal: Principal, first: date, last: date) -> list[UsageDay]:
         return self._days(await self._owner(principal, "usage_days"), first, last)
+
+    async def usage_models(self, principal: Principal, first: date, last: date) -> list[ModelUsage]:
+        rows = self.database.models.get(await self._owner(principal, "usage_models"), [])
+        return sorted((row for row in rows if first <= row.date <= last), key=lambda row: (row.date, row.model))
+
+    async def standing(self, principal: Principal) -> Standing | None:
+        return self.database.standings.get(await self._owner(principal, "standing"))
 
     async def usage_total(self, principal: Principal) -> UsageSum:
         days = self._days(await self._owner(principal, "usage_total"), date.min, date.max)

@@ -164,17 +164,11 @@ async def cases(world: FailingWorld) -> AsyncIterator[dict[str, "asyncio.Task[No
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_usage_is_told_without_a_budget_while_litellm_cannot_say_it(
-    world: FailingWorld, ada: Resident, name: str
-) -> None:
-    async with asyncio.timeout(30):
-        while (await ada.user.get("/user/usage"))["budget"] is None:
-            await asyncio.sleep(0.3)  # until the breaker lets a call through again
-    with world.litellm.breaking(ANSWERS[name], "GET", BUDGET, mentions=ada.user.id) as broken:
+async def test_usage_is_told_whatever_litellm_answers(world: FailingWorld, ada: Resident, name: str) -> None:
+    before = await ada.user.get("/user/usage")
+    with world.litellm.breaking(ANSWERS[name], "GET", BUDGET, mentions=ada.user.id):
         usage = world.presentable(await ada.user.get("/user/usage"))
-    assert broken.played > 0
-    assert usage["budget"] is None
-    assert set(usage) >= {"total", "today", "range", "days"}
+    assert {**usage, "projection": None} == {**before, "projection": None}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -42,6 +42,8 @@ async def test_a_user_without_a_profile_has_nothing_to_read(reads: SupabaseReads
     assert await reads.profile(ann) is None
     assert await reads.usage_total(ann) == UsageSum(0, 0, Decimal(0))
     assert await reads.usage_days(ann, today, today) == []
+    assert await reads.usage_models(ann, today, today) == []
+    assert await reads.standing(ann) is None
     page = await reads.history(ann, 10, before=None, after=None)
     assert (page.data, page.has_more) == ((), False)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.api.preferences import prefers_stream, wants_async
+from server.api.preferences import prefers_csv, prefers_stream, wants_async
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,28 @@ from server.api.preferences import prefers_stream, wants_async
 )
 def test_events_unless_json_is_preferred(accept: str | None, stream: bool) -> None:
     assert prefers_stream(accept) is stream
+
+
+@pytest.mark.parametrize(
+    ("accept", "csv"),
+    [
+        (None, False),
+        ("*/*", False),
+        ("text/csv", True),
+        ("Text/CSV; charset=utf-8", True),
+        ("text/csv, */*;q=0.1", True),
+        ("text/csv, */*", True),
+        ("text/*", True),
+        ("application/json, text/csv", False),
+        ("text/csv;q=0.9, application/json;q=0.8", True),
+        ("text/csv;q=0.8, application/json;q=0.9", False),
+        ("text/csv;q=0", False),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", False),
+        ("image/png", False),
+    ],
+)
+def test_json_unless_csv_is_preferred(accept: str | None, csv: bool) -> None:
+    assert prefers_csv(accept) is csv
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A LiteLLM that gives scripted answers, with the wording of the real one, and remembers what it was asked."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,9 +29,11 @@ class Asked:
 
 @dataclass(slots=True)
 class ScriptedLiteLLM:
-    """`answers` by path: each request takes the next one (status, body); the last one stays."""
+    """`answers` by path: each request takes the next one (status, body); the last one stays. `computed`, by path,
+    are made from the query."""
 
     answers: dict[str, list[tuple[int, object]]] = field(default_factory=dict)
+    computed: dict[str, Callable[[dict[str, str]], tuple[int, object]]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
 
     def says(self, path: str, *answers: tuple[int, object]) -> None:
@@ -41,8 +43,11 @@ class ScriptedLiteLLM:
         body = await request.json() if request.can_read_body else None
         authorization = request.headers.get("Authorization")
         self.asked.append(Asked(request.method, request.path, dict(request.query), body, authorization))
-        script = self.answers[request.path]
-        status, answer = script.pop(0) if len(script) > 1 else script[0]
+        if request.path in self.computed:
+            status, answer = self.computed[request.path](dict(request.query))
+        else:
+            script = self.answers[request.path]
+            status, answer = script.pop(0) if len(script) > 1 else script[0]
         text = answer if isinstance(answer, str) else json.dumps(answer)
         return web.Response(status=status, text=text, content_type="application/json")
 

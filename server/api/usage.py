@@ -1,0 +1,172 @@
+"""What one used and what it cost: ever, today, by day and by model, against the budget; as JSON or as a table.
+
+Every figure is of our own accounts, so it is told whether or not the model gateway is there."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Final
+
+from aiohttp import web
+
+from server.api import schemas
+from server.api.answers import answer
+from server.api.models import UsageQuery
+from server.api.preferences import prefers_csv
+from server.api.projection import Projection, project
+from server.api.routes import Reply, Route
+from server.api.usage_table import usage_table
+from server.appkeys import NOW, READS
+from server.ports import ModelUsage, Principal, Standing, UsageDay, UsageSum
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import FieldError, PlatformError
+from server.protocol.shapes import Json, wire_money, wire_time
+
+_DEFAULT_DAYS: Final = 30
+_LONGEST_DAYS: Final = 366
+_NOTHING: Final = UsageSum(0, 0, Decimal(0))
+_COUNTS: Final = (
+    "model_calls",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "tokens",
+)
+
+
+async def usage(request: web.Request, principal: Principal, query: UsageQuery) -> web.Response:
+    """Messages, tokens and cost: ever, today, and in a range of days, all of them days in UTC. As `text/csv`: a row for
+    each day and model of the range."""
+    now = request.app[NOW]().astimezone(UTC)
+    today = now.date()
+    first, last = _range(query, today)
+    reads = request.app[READS]
+    if prefers_csv(request.headers.get("Accept")):
+        return usage_table(await reads.usage_models(principal, first, last), first, last)
+    total = await reads.usage_total(principal)  # alone: after an outage one call is let through, and must not be
+    async with asyncio.TaskGroup() as asked:  # cancelled because those beside it are refused
+        in_range = asked.create_task(reads.usage_days(principal, first, last))
+        in_month = asked.create_task(reads.usage_days(principal, today.replace(day=1), today))
+        by_model = asked.create_task(reads.usage_models(principal, first, last))
+        stands = asked.create_task(reads.standing(principal))
+    days, month, models, standing = in_range.result(), in_month.result(), by_model.result(), stands.result()
+    return answer(
+        {
+            "total": _spending(total),
+            "today": _spending(_sum(day for day in month if day.date == today)),
+            "range": _range_shape(first, last, days, models),
+            "models": _by_model(models),
+            "days": _by_day(days, models),
+            "budget": _budget_shape(standing),
+            "projection": _projection_shape(_projection(standing, _sum(month).cost, now)),
+            "currency": "USD",
+            "timezone": "UTC",
+        },
+        headers={"Vary": "Accept"},
+    )
+
+
+def _range(query: UsageQuery, today: date) -> tuple[date, date]:
+    """The range asked for, both days included. Raises PlatformError(invalid_request)."""
+    last = query.last or today
+    first = query.first or last - timedelta(days=_DEFAULT_DAYS - 1)
+    if first > last:
+        problem = FieldError("/from", "must not be after `to`")
+    elif (last - first).days >= _LONGEST_DAYS:
+        problem = FieldError("/from", f"must be at most {_LONGEST_DAYS} days before `to`, both included")
+    else:
+        return first, last
+    raise PlatformError(ErrorCode.INVALID_REQUEST, f"The range is not valid: {problem.detail}.", errors=(problem,))
+
+
+def _sum(days: Iterable[UsageDay]) -> UsageSum:
+    messages, tokens, cost = 0, 0, Decimal(0)
+    for day in days:
+        messages, tokens, cost = messages + day.messages, tokens + day.tokens, cost + day.cost
+    return UsageSum(messages, tokens, cost)
+
+
+def _projection(standing: Standing | None, month: Decimal, now: datetime) -> Projection | None:
+    """By the budget's period where it is known, else by the month."""
+    if standing is not None and standing.started_at is not None and standing.resets_at is not None:
+        return project(standing.spent, standing.started_at, standing.resets_at, now)
+    began = now.date().replace(day=1)
+    ends = (began + timedelta(days=31)).replace(day=1)
+    return project(month, datetime.combine(began, time(), UTC), datetime.combine(ends, time(), UTC), now)
+
+
+def _spending(spent: UsageSum) -> Json:
+    return {"messages": spent.messages, "tokens": spent.tokens, "cost": wire_money(spent.cost)}
+
+
+def _range_shape(first: date, last: date, days: Sequence[UsageDay], models: Sequence[ModelUsage]) -> Json:
+    background = sum((used.background_cost for used in models), Decimal(0))
+    return {
+        "from": first.isoformat(),
+        "to": last.isoformat(),
+        **_spending(_sum(days)),
+        "background": {"cost": wire_money(background)},
+    }
+
+
+def _by_day(days: Iterable[UsageDay], models: Sequence[ModelUsage]) -> list[Json]:
+    """A day on which only the agent's housekeeping called a model is a day with usage, too."""
+    spent = {day.date: UsageSum(day.messages, day.tokens, day.cost) for day in days}
+    used: dict[date, list[ModelUsage]] = {}
+    for row in models:
+        used.setdefault(row.date, []).append(row)
+    return [
+        {"date": day.isoformat(), **_spending(spent.get(day, _NOTHING)), "models": _by_model(used.get(day, ()))}
+        for day in sorted(spent.keys() | used.keys())
+    ]
+
+
+def _by_model(used: Sequence[ModelUsage]) -> list[Json]:
+    """Each model once, the most expensive first."""
+    rows: dict[str, list[ModelUsage]] = {}
+    for row in used:
+        rows.setdefault(row.model, []).append(row)
+    costs = {model: sum((row.cost for row in own), Decimal(0)) for model, own in rows.items()}
+    return [
+        {
+            "model": model,
+            **{name: sum(getattr(row, name) for row in rows[model]) for name in _COUNTS},
+            "cost": wire_money(costs[model]),
+        }
+        for model in sorted(costs, key=lambda model: (-costs[model], model))
+    ]
+
+
+def _budget_shape(standing: Standing | None) -> Json | None:
+    if standing is None or (standing.limit is None and standing.period is None):
+        return None
+    remaining = None if standing.limit is None else max(standing.limit - standing.spent, Decimal(0))
+    return {
+        "limit": wire_money(standing.limit),
+        "spent": wire_money(standing.spent),
+        "remaining": wire_money(remaining),
+        "period": standing.period,
+        "started_at": wire_time(standing.started_at),
+        "resets_at": wire_time(standing.resets_at),
+    }
+
+
+def _projection_shape(projection: Projection | None) -> Json | None:
+    if projection is None:
+        return None
+    return {"until": wire_time(projection.until), "cost": wire_money(projection.cost)}
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/api/v1/user/usage",
+        usage,
+        "user",
+        "What was used and what it cost",
+        {200: Reply("Sums, days, models and the budget; or the table.", schemas.UserUsage, media="text/csv")},
+        headers={"Accept": "`text/csv`: the table, as a file."},
+    ),
+)

@@ -1,0 +1,57 @@
+"""Usage as CSV (RFC 4180), a row for each UTC day and model: for spreadsheets, and safe to open in them."""
+
+import csv
+import io
+from collections.abc import Iterable
+from datetime import date
+from typing import Final
+
+from aiohttp import web
+
+from server.ports import ModelUsage
+from server.protocol.shapes import wire_money
+
+HEADER: Final = (
+    "date_utc",
+    "model",
+    "model_calls",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+    "cost_usd",
+)
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What spreadsheets take for the beginning of a formula, or strip to find one."""
+
+
+def usage_table(rows: Iterable[ModelUsage], first: date, last: date) -> web.Response:
+    """The table as a file named after the range."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(HEADER)
+    table.writerows(_cells(row) for row in rows)
+    return web.Response(
+        body=text.getvalue().encode(),
+        headers={
+            "Content-Type": "text/csv; charset=utf-8; header=present",
+            "Content-Disposition": f'attachment; filename="usage-{first.isoformat()}-to-{last.isoformat()}.csv"',
+            "Cache-Control": "no-store",
+            "Vary": "Accept",
+        },
+    )
+
+
+def _cells(row: ModelUsage) -> tuple[str | int | None, ...]:
+    return (
+        row.date.isoformat(),
+        f"'{row.model}" if row.model.startswith(_FORMULAS) else row.model,
+        row.model_calls,
+        row.prompt_tokens,
+        row.completion_tokens,
+        row.cached_tokens,
+        row.reasoning_tokens,
+        row.tokens,
+        wire_money(row.cost),
+    )

@@ -1,0 +1,45 @@
+"""Spending goes on as it began; the first minutes of a period foretell nothing."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from server.api.projection import project
+
+BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def after(elapsed: timedelta, *, spent: str = "1", length: timedelta = 30 * DAY) -> Decimal | None:
+    found = project(Decimal(spent), BEGAN, BEGAN + length, BEGAN + elapsed)
+    assert found is None or found.until == BEGAN + length
+    return None if found is None else found.cost
+
+
+@pytest.mark.parametrize(
+    ("days", "spent", "cost"),
+    [(10, "1", "3"), (15, "0.5", "1"), (30 - 1, "29", "30"), (1, "1", "30"), (10, "0", "0"), (20, "0.0000001", "0")],
+)
+def test_the_pace_goes_on_to_the_end(days: int, spent: str, cost: str) -> None:
+    assert after(days * DAY, spent=spent) == Decimal(cost)
+
+
+def test_the_first_minute_does_not_foretell_a_fortune() -> None:
+    assert after(timedelta(minutes=1)) == Decimal("30.999306")
+    assert after(timedelta(minutes=1), length=timedelta(hours=24)) == Decimal("24.983333")
+
+
+@pytest.mark.parametrize("elapsed", [timedelta(), -DAY, 30 * DAY, 31 * DAY])
+def test_nothing_is_said_of_a_period_that_has_not_begun_or_is_over(elapsed: timedelta) -> None:
+    assert after(elapsed) is None
+
+
+def test_a_period_that_ends_before_it_begins_foretells_nothing() -> None:
+    assert project(Decimal(1), BEGAN, BEGAN - DAY, BEGAN + timedelta(hours=1)) is None
+    assert project(Decimal(1), BEGAN, BEGAN, BEGAN) is None
+
+
+def test_it_has_six_digits_and_is_never_in_scientific_notation() -> None:
+    cost = after(7 * DAY, spent="0.1234567890123")
+    assert str(cost) == "0.529101"

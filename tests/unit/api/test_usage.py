@@ -1,0 +1,240 @@
+"""What was used, by day and by model, against the budget, and where it leads."""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import orjson
+import pytest
+
+from server.api import examples
+from server.api.schemas import UserUsage
+from server.ports import Standing
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from tests.fakes.database import DayRow
+from tests.unit.api.used import used
+from tests.unit.api.world import Client, World
+
+PROFILE = "/api/v1/user/profile"
+USAGE = "/api/v1/user/usage"
+
+
+def _today(world: World) -> date:
+    return world.now().astimezone(UTC).date()
+
+
+def standing(
+    world: World, *, limit: str | None = "5", spent: str = "1.5", period: str | None = "30d", day: int = 10
+) -> Standing:
+    """So many days into a period of thirty."""
+    began = world.now() - timedelta(days=day)
+    return Standing(None if limit is None else Decimal(limit), Decimal(spent), period, began, began + timedelta(30))
+
+
+async def test_usage_adds_up_what_was_said(world: World) -> None:
+    user = await world.user()
+    for word in ("one", "two"):
+        await user.say(word)
+    usage = (await user.get(USAGE)).json
+    spent = {"messages": 4, "tokens": 220, "cost": "0.004"}
+    today = _today(world)
+    assert usage["total"] == usage["today"] == spent
+    none = {"background": {"cost": "0"}}
+    assert usage["range"] == {"from": str(today - timedelta(days=29)), "to": str(today), **spent, **none}
+    assert usage["days"] == [{"date": str(today), **spent, "models": []}]
+    assert (usage["currency"], usage["timezone"]) == ("USD", "UTC")
+
+
+async def test_a_range_holds_both_its_days_and_only_days_with_usage(world: World) -> None:
+    user = await world.user()
+    for day in (1, 2, 4, 5):
+        world.database.days[user.user_id, date(2024, 2, day)] = DayRow(2, 10, Decimal("0.1"))
+    usage = (await user.get(USAGE, params={"from": "2024-02-02", "to": "2024-02-04"})).json
+    assert [day["date"] for day in usage["days"]] == ["2024-02-02", "2024-02-04"]
+    assert (usage["range"]["from"], usage["range"]["to"]) == ("2024-02-02", "2024-02-04")
+    assert (usage["range"]["messages"], usage["range"]["tokens"], usage["range"]["cost"]) == (4, 20, "0.2")
+    assert usage["total"]["messages"] == 8
+    assert usage["today"] == {"messages": 0, "tokens": 0, "cost": "0"}
+
+
+async def test_tiny_costs_are_never_written_in_scientific_notation(world: World) -> None:
+    user = await world.user()
+    world.database.days[user.user_id, _today(world)] = DayRow(2, 1, Decimal("1E-9"))
+    assert (await user.get(USAGE)).json["today"]["cost"] == "0.000000001"
+
+
+async def test_usage_of_others_is_not_mine(world: World) -> None:
+    ann, bob = await world.user(), await world.user()
+    await ann.say("hello")
+    assert (await bob.get(USAGE)).json["total"] == {"messages": 0, "tokens": 0, "cost": "0"}
+
+
+async def test_nothing_used_is_told_as_nothing(world: World) -> None:
+    usage = (await (await world.user()).get(USAGE)).json
+    assert (usage["models"], usage["days"], usage["budget"]) == ([], [], None)
+    assert usage["range"]["background"] == {"cost": "0"}
+    assert usage["projection"]["cost"] == "0.000000"
+
+
+async def test_models_add_up_over_the_range_the_most_expensive_first(world: World) -> None:
+    user = await world.user()
+    world.database.models[user.user_id] = [
+        used("2024-02-01", "outside", "9"),
+        used("2024-02-02", "gpt-4", "0.30", "0.01"),
+        used("2024-02-02", "mini", "0.00001"),
+        used("2024-02-04", "gpt-4", "0.06", "0.02"),
+        used("2024-02-05", "outside", "9"),
+    ]
+    world.database.days[user.user_id, date(2024, 2, 2)] = DayRow(2, 220, Decimal("0.30001"))
+    usage = (await user.get(USAGE, params={"from": "2024-02-02", "to": "2024-02-04"})).json
+    gpt_4 = {
+        "model": "gpt-4", "model_calls": 2, "prompt_tokens": 200, "completion_tokens": 20, "cached_tokens": 128,
+        "reasoning_tokens": 6, "tokens": 220, "cost": "0.36",
+    }  # fmt: skip
+    one = {"model_calls": 1, "prompt_tokens": 100, "completion_tokens": 10, "cached_tokens": 64, "reasoning_tokens": 3}
+    one["tokens"] = 110
+    mini = {"model": "mini", **one, "cost": "0.00001"}
+    assert usage["models"] == [gpt_4, mini]
+    assert usage["range"]["background"] == {"cost": "0.03"}
+    second, fourth = usage["days"]
+    assert second["models"] == [{"model": "gpt-4", **one, "cost": "0.30"}, mini]
+    assert (second["date"], second["messages"], second["cost"]) == ("2024-02-02", 2, "0.30001")
+    assert fourth["models"] == [{"model": "gpt-4", **one, "cost": "0.06"}]
+    assert (fourth["date"], fourth["messages"], fourth["cost"]) == ("2024-02-04", 0, "0")
+
+
+async def test_models_of_others_are_not_mine(world: World) -> None:
+    ann, bob = await world.user(), await world.user()
+    world.database.models[ann.user_id] = [used(str(_today(world)), "gpt-4", "1")]
+    world.database.standings[ann.user_id] = standing(world)
+    usage = (await bob.get(USAGE)).json
+    assert (usage["models"], usage["budget"]) == ([], None)
+
+
+async def test_the_budget_is_what_our_own_accounts_say(world: World) -> None:
+    user = await world.user()
+    world.database.standings[user.user_id] = standing(world, spent="1.2345678901")
+    world.billing.customers[user.user_id].spent = Decimal("4")
+    budget = (await user.get(USAGE)).json["budget"]
+    assert (budget["limit"], budget["spent"], budget["remaining"]) == ("5", "1.2345678901", "3.7654321099")
+    assert budget["period"] == "30d"
+    started_at, resets_at = (datetime.fromisoformat(budget[name]) for name in ("started_at", "resets_at"))
+    assert resets_at - started_at == timedelta(days=30)
+
+
+@pytest.mark.parametrize(
+    ("limit", "period", "remaining"), [("1", "30d", "0"), ("5", None, "3.5"), ("0", None, "0"), (None, "30d", None)]
+)
+async def test_what_remains_is_never_less_than_nothing(
+    world: World, limit: str | None, period: str | None, remaining: str | None
+) -> None:
+    user = await world.user()
+    world.database.standings[user.user_id] = standing(world, limit=limit, spent="1.5", period=period)
+    budget = (await user.get(USAGE)).json["budget"]
+    assert (budget["limit"], budget["period"], budget["remaining"]) == (limit, period, remaining)
+
+
+async def test_without_a_limit_and_a_period_there_is_no_budget(world: World) -> None:
+    user = await world.user()
+    world.database.standings[user.user_id] = Standing(None, Decimal("1.5"), None, None, None)
+    assert (await user.get(USAGE)).json["budget"] is None
+
+
+async def test_the_projection_is_to_the_end_of_the_budgets_period(world: World) -> None:
+    user = await world.user()
+    world.database.standings[user.user_id] = standing(world, spent="1.5", day=10)
+    usage = (await user.get(USAGE)).json
+    assert usage["projection"]["until"] == usage["budget"]["resets_at"]
+    assert abs(Decimal(usage["projection"]["cost"]) - Decimal("4.5")) < Decimal("0.001")
+
+
+async def test_without_a_period_the_projection_is_to_the_end_of_the_month_in_utc(world: World) -> None:
+    user = await world.user()
+    world.passed = datetime(2030, 2, 8, tzinfo=UTC) - datetime.now(UTC)
+    world.database.days[user.user_id, date(2030, 1, 31)] = DayRow(2, 1, Decimal(100))
+    for day in (1, 5):
+        world.database.days[user.user_id, date(2030, 2, day)] = DayRow(2, 1, Decimal("0.7"))
+    usage = (await Client(world.http, world.token(user.user_id), user.user_id).get(f"{USAGE}?from=2030-02-05")).json
+    assert usage["projection"]["until"] == "2030-03-01T00:00:00Z"
+    assert abs(Decimal(usage["projection"]["cost"]) - Decimal("5.6")) < Decimal("0.001")
+
+
+async def test_there_is_no_projection_of_a_period_that_is_over(world: World) -> None:
+    user = await world.user()
+    world.database.standings[user.user_id] = standing(world, day=31)
+    usage = (await user.get(USAGE)).json
+    assert usage["projection"] is None
+    assert usage["budget"]["spent"] == "1.5"
+
+
+async def test_usage_asks_litellm_for_nothing(world: World) -> None:
+    user = await world.user()
+
+    async def away(operation: str) -> None:
+        raise AssertionError(operation)
+
+    world.billing.before = away
+    assert (await user.get(USAGE)).status == 200
+
+
+async def test_usage_is_503_when_supabase_is_away(world: World) -> None:
+    user = await world.user()
+    await user.get(PROFILE)
+
+    async def away(_operation: str) -> None:
+        raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE, retry_after=5)
+
+    world.database.before = away
+    answer = await user.get(USAGE)
+    assert (answer.status, answer.code) == (503, "supabase_unavailable")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "from=2024-02-02&to=2024-02-01",
+        "from=2023-01-01&to=2024-02-01",
+        "from=2024-02-30",
+        "from=20240201",
+        "from=2024-W05-4",
+        "from=1706745600",
+        "from=1699920000",
+        "from=2024-02-01T00:00:00",
+        "from=%D9%A2%D9%A0%D9%A2%D9%A4-01-01",
+        "to=1999-12-31",
+        "from=",
+        "first=2024-02-01",
+        "from=2999-01-01",
+    ],
+)
+async def test_a_range_that_makes_no_sense_is_400(world: World, query: str) -> None:
+    answer = await (await world.user()).get(f"{USAGE}?{query}")
+    assert (answer.status, answer.code) == (400, "invalid_request")
+
+
+async def test_a_leap_year_fits_the_longest_range(world: World) -> None:
+    user = await world.user()
+    assert (await user.get(f"{USAGE}?from=2024-01-01&to=2024-12-31")).status == 200
+    assert (await user.get(f"{USAGE}?from=2024-01-01&to=2025-01-01")).status == 400
+
+
+async def test_only_a_last_day_means_the_thirty_days_up_to_it(world: World) -> None:
+    usage = (await (await world.user()).get(f"{USAGE}?to=2024-03-01")).json
+    assert usage["range"]["from"] == "2024-02-01"
+    assert (await (await world.user()).get(f"{USAGE}?to=2000-01-01")).status == 200
+
+
+async def test_today_is_the_day_in_utc(world: World) -> None:
+    midnight = datetime(2030, 1, 1, tzinfo=UTC)
+    world.passed = midnight + timedelta(seconds=5) - datetime.now(UTC)
+    usage = (await (await world.user()).get(USAGE)).json
+    assert usage["range"]["to"] == "2030-01-01"
+
+
+async def test_the_documented_example_is_one_of_its_answers(world: World) -> None:
+    document = (await world.visitor.get("/openapi.json")).json
+    assert document["components"]["schemas"]["UserUsage"]["examples"] == [examples.USAGE]
+    UserUsage.model_validate_json(orjson.dumps(examples.USAGE))
+    content = document["paths"][USAGE]["get"]["responses"]["200"]["content"]
+    assert set(content) == {"application/json", "text/csv"}
+    assert "UTC" in document["paths"][USAGE]["get"]["description"]
