@@ -18,7 +18,6 @@ from server.letta_adapter.client import LettaClient
 from server.letta_adapter.gateway import LettaGateway
 from server.letta_adapter.memory import LettaMemory
 from server.letta_adapter.probe import LettaProbe
-from server.litellm_adapter.billing import LiteLLMBilling
 from server.litellm_adapter.client import LiteLLMClient
 from server.litellm_adapter.probe import LiteLLMProbe
 from server.metrics import Metrics
@@ -157,7 +156,6 @@ def _offer_services(
     app[appkeys.IDENTITY] = SupabaseIdentity(supabase, app[appkeys.SETTINGS].auth_redirect_url)
     app[appkeys.READS] = SupabaseReads(supabase)
     app[appkeys.MEMORY] = LettaMemory(letta)
-    app[appkeys.BILLING] = LiteLLMBilling(litellm)
     probes: list[Probe] = [SupabaseProbe(supabase), LettaProbe(letta), LiteLLMProbe(litellm)]
     if redis is not None:
         probes.append(RedisProbe(redis))

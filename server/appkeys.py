@@ -13,7 +13,6 @@ from server.origins import Origins
 from server.ports import (
     AccountStore,
     AgentMemory,
-    BillingGateway,
     IdentityProvider,
     NewTurn,
     Principal,
@@ -57,7 +56,6 @@ READS = web.AppKey[UserReads]("reads")
 ACCOUNTS = web.AppKey[AccountStore]("accounts")
 PROVISIONER = web.AppKey("provisioner", Provisioner)
 MEMORY = web.AppKey[AgentMemory]("memory")
-BILLING = web.AppKey[BillingGateway]("billing")
 BUDGETS = web.AppKey("budgets", Budgets)
 TICKETS = web.AppKey("tickets", Tickets)
 AUTH_LIMITER = web.AppKey("auth_limiter", AddressLimiter)

@@ -71,6 +71,9 @@ class TurnError(Answer):
     message: str
     retryable: bool
     retry_after: int | None = Field(description="Seconds.")
+    spent: Money | None = Field(default=None, description="Of a budget that is used up.")
+    limit: Money | None = None
+    resets_at: datetime | None = None
 
 
 class Turn(Answer):
@@ -257,3 +260,6 @@ class Problem(Answer):
     request_id: str
     errors: list[FieldProblem]
     turn: Turn | None = Field(default=None, description="The turn that failed, where one did.")
+    spent: Money | None = Field(default=None, description="Of a budget that is used up.")
+    limit: Money | None = None
+    resets_at: datetime | None = None

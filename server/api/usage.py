@@ -17,7 +17,7 @@ from server.api.preferences import prefers_csv
 from server.api.projection import Projection, project
 from server.api.routes import Reply, Route
 from server.api.usage_table import usage_table
-from server.appkeys import NOW, READS
+from server.appkeys import BUDGETS, NOW, READS
 from server.ports import ModelUsage, Principal, Standing, UsageDay, UsageSum
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import FieldError, PlatformError
@@ -45,6 +45,7 @@ async def usage(request: web.Request, principal: Principal, query: UsageQuery) -
     reads = request.app[READS]
     if prefers_csv(request.headers.get("Accept")):
         return usage_table(await reads.usage_models(principal, first, last), first, last)
+    await request.app[BUDGETS].refresh_if_old(principal.user_id)
     total = await reads.usage_total(principal)  # alone: after an outage one call is let through, and must not be
     async with asyncio.TaskGroup() as asked:  # cancelled because those beside it are refused
         in_range = asked.create_task(reads.usage_days(principal, first, last))

@@ -64,11 +64,12 @@ class Settler:
         except PlatformError as error:
             log.warning("settlement.postponed", code=error.code)
             return False
-        return all(await asyncio.gather(*(self._settle_quietly(search) for search in due)))
+        received = self._now()
+        return all(await asyncio.gather(*(self._settle_quietly(search, received) for search in due)))
 
-    async def settle(self, search: Search) -> None:
-        """Look for one user's calls. Raises PlatformError."""
-        database_ahead = (search.now - self._now()).total_seconds()
+    async def settle(self, search: Search, received: datetime) -> None:
+        """Look for one user's calls; `received` is when the search came, by this process's clock. Raises PlatformError."""
+        database_ahead = (search.now - received).total_seconds()
         since = search.since + timedelta(seconds=self._gateway_ahead - database_ahead)
         until = self._now() + timedelta(seconds=self._gateway_ahead) + MARGIN
         spent = await self._billing.spend(search.key_hashes, since - MARGIN, until)
@@ -87,10 +88,10 @@ class Settler:
             self._tell(search.user_id, _warning(settlement.warning))
         await self._budgets.refresh_if_old(search.user_id)
 
-    async def _settle_quietly(self, search: Search) -> bool:
+    async def _settle_quietly(self, search: Search, received: datetime) -> bool:
         async with self._places:
             try:
-                await self.settle(search)
+                await self.settle(search, received)
             except PlatformError as error:
                 log.warning("settlement.postponed", user_id=search.user_id, code=error.code)
                 return False

@@ -14,7 +14,7 @@ create view public.budget_standings with (security_invoker = true) as
     b.started_at,
     case when b.budget_resets_at > now() then b.budget_resets_at end as resets_at
   from (
-    select a.*, case
+    select a.user_id, a.budget_limit, a.budget_period, a.budget_resets_at, case
       when a.budget_resets_at <= now() then a.budget_resets_at else coalesce(a.budget_started_at, '-infinity')
     end as started_at
     from public.billing_accounts a

@@ -1,10 +1,9 @@
 """What the ledger in memory means: the charge of a turn, a day's sums, and where a user's budget stands."""
 
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 
-from server.ports import BudgetWarning
+from server.ports import BudgetWarning, Standing
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import CostStatus, TurnError, TurnStatus, Usage
 from tests.fakes.database import DayRow, LedgerEntry, MemoryDatabase, TurnRow, mark
@@ -45,17 +44,7 @@ def rounded(cost: Decimal | None) -> Decimal | None:
     return None if cost is None else cost.quantize(Decimal("0.000001"), ROUND_HALF_UP)
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryStanding:
-    """Where a user stands in the current period. US dollars."""
-
-    limit: Decimal | None
-    spent: Decimal
-    started_at: datetime | None
-    resets_at: datetime | None
-
-
-def standing(database: MemoryDatabase, user_id: str) -> MemoryStanding | None:
+def standing(database: MemoryDatabase, user_id: str) -> Standing | None:
     account = database.billing.get(user_id)
     if account is None:
         return None
@@ -66,7 +55,8 @@ def standing(database: MemoryDatabase, user_id: str) -> MemoryStanding | None:
         for entry in database.ledger.values()
         if entry.user_id == user_id and entry.counted and (started_at is None or entry.started_at >= started_at)
     ]
-    return MemoryStanding(account.limit, sum(spent, Decimal(0)), started_at, None if is_over else account.resets_at)
+    resets_at = None if is_over else account.resets_at
+    return Standing(account.limit, sum(spent, Decimal(0)), account.period, started_at, resets_at)
 
 
 def over_budget(database: MemoryDatabase, user_id: str) -> TurnError | None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from server.ports import MessagePage, ModelUsage, Principal, Profile, Standing, TokenVerifier, UsageDay, UsageSum
 from server.protocol.shapes import Message, Turn
+from tests.fakes.charges import standing
 from tests.fakes.database import MemoryDatabase
 
 
@@ -44,7 +45,8 @@ class FakeReads:
         return sorted((row for row in rows if first <= row.date <= last), key=lambda row: (row.date, row.model))
 
     async def standing(self, principal: Principal) -> Standing | None:
-        return self.database.standings.get(await self._owner(principal, "standing"))
+        owner = await self._owner(principal, "standing")
+        return self.database.standings.get(owner) or standing(self.database, owner)
 
     async def usage_total(self, principal: Principal) -> UsageSum:
         days = self._days(await self._owner(principal, "usage_total"), date.min, date.max)

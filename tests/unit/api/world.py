@@ -30,6 +30,7 @@ from server.readiness import Lifecycle, Readiness
 from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub
 from server.settings import Settings
+from server.settlement.budgets import Budgets
 from server.tickets import Tickets
 from server.transports.sse import EventStreams
 from server.transports.websocket import WebSocketEndpoint
@@ -39,6 +40,7 @@ from tests.fakes.billing import FakeBilling
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.directory import FakeDirectory
 from tests.fakes.identity import LIFETIME, FakeIdentity
+from tests.fakes.ledger import FakeLedger
 from tests.fakes.memory import FakeMemory
 from tests.fakes.reads import FakeReads
 from tests.fakes.store import FakeSessionStore
@@ -159,6 +161,7 @@ class World:
     limits: Limits = field(default_factory=Limits)
     provisioner: Provisioner = field(init=False)
     hub: SessionHub = field(init=False)
+    budgets: Budgets = field(init=False)
     http: "TestClient[web.Request, web.Application]" = field(init=False)
 
     def __post_init__(self) -> None:
@@ -195,7 +198,8 @@ class World:
         workshop = Workshop(self.billing, self.directory, KeyRing(SECRET), Plan(Decimal(5), "30d"), template)
         self.provisioner = Provisioner(accounts, workshop)
         attempts = AttemptServices(store, self.gateway, self.provisioner, FlatPrice(), self.limits, now=self.now)
-        self.hub = SessionHub(attempts)
+        self.budgets = Budgets(FakeLedger(self.database), self.billing, clock=lambda: self.seconds)
+        self.hub = SessionHub(attempts, has_room=self.budgets.may_send_after_all)
         tickets = Tickets(store, SECRET, seconds=self.limits.ticket_seconds, clock=self.now)
         authenticator = Authenticator(self.identity, tickets, accounts, self.provisioner, clock=lambda: self.seconds)
         origins = Origins(self.origins, localhost_allowed=self.environment != "production")
@@ -209,7 +213,7 @@ class World:
         app[appkeys.ACCOUNTS] = accounts
         app[appkeys.PROVISIONER] = self.provisioner
         app[appkeys.MEMORY] = self.memory
-        app[appkeys.BILLING] = self.billing
+        app[appkeys.BUDGETS] = self.budgets
         app[appkeys.TICKETS] = tickets
         app[appkeys.AUTHENTICATOR] = authenticator
         app[appkeys.AUTH_LIMITER] = AddressLimiter(self.auth_per_minute, 0)

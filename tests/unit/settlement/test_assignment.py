@@ -274,7 +274,10 @@ class Story:
 
 @st.composite
 def stories(draw: st.DrawFn) -> Story:
-    attempts, calls, truth, time = [], [], {}, 0.0
+    attempts: list[SentAttempt] = []
+    calls: list[ModelCall] = []
+    truth: dict[str, str | None] = {}
+    time = 0.0
     for number in range(draw(st.integers(1, 6))):
         turn_id, sent = f"turn-{number}", time
         outcome = draw(st.sampled_from([COMPLETED, COMPLETED, CANCELLED, FAILED]))
