@@ -68,7 +68,7 @@ class Settler:
         return all(await asyncio.gather(*(self._settle_quietly(search, received) for search in due)))
 
     async def settle(self, search: Search, received: datetime) -> None:
-        """Look for one user's calls. `received`: when the search came, by this process's clock. Raises PlatformError."""
+        """Look for one user's calls. `received`: when the search came, by our clock. Raises PlatformError."""
         database_ahead = (search.now - received).total_seconds()
         since = search.since + timedelta(seconds=self._gateway_ahead - database_ahead)
         until = self._now() + timedelta(seconds=self._gateway_ahead) + MARGIN

@@ -1,0 +1,108 @@
+"""Users whose turns are settled: the stores and the gateway in memory, and a clock that tests move."""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import count
+from typing import Any
+
+from server.ports import Estimate, ModelCall, News, NewTurn, TurnEnd
+from server.protocol.shapes import Turn, TurnStatus, Usage
+from server.settlement.budgets import Budgets
+from server.settlement.settler import Settler
+from tests.fakes.billing import FakeBilling
+from tests.fakes.database import MemoryDatabase
+from tests.fakes.ledger import FakeLedger
+from tests.fakes.store import FakeSessionStore
+
+_ids = count()
+
+
+@dataclass(slots=True)
+class Office:
+    """The settler of one instance, and what it told whom."""
+
+    time: datetime = field(default_factory=lambda: datetime(2026, 11, 27, 12, tzinfo=UTC))
+    database: MemoryDatabase = field(init=False)
+    billing: FakeBilling = field(default_factory=FakeBilling)
+    ledger: FakeLedger = field(init=False)
+    store: FakeSessionStore = field(init=False)
+    budgets: Budgets = field(init=False)
+    settler: Settler = field(init=False)
+    told: list[tuple[str, News]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.database = MemoryDatabase(clock=self.now)
+        self.ledger, self.store = FakeLedger(self.database), FakeSessionStore(self.database)
+        self.budgets = Budgets(self.ledger, self.billing, clock=self._seconds)
+        self.settler = Settler(self.ledger, self.billing, self.budgets, lambda *told: self.told.append(told), self.now)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def _seconds(self) -> float:
+        return self.time.timestamp()
+
+    def wait(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+    def user(self) -> str:
+        """A user with a key, whose hash is the user's id."""
+        user_id = self.database.sign_up()
+        self.database.profile(user_id)
+        self.database.key_hashes[_key(user_id)] = user_id
+        return user_id
+
+    async def turn(self, user_id: str, *calls: ModelCall, status: TurnStatus = TurnStatus.COMPLETED) -> Turn:
+        """A turn of four seconds, in which these calls are made; a completed one is estimated at a dollar."""
+        text = f"message {next(_ids)}"
+        new = NewTurn(user_id, text, text, hashlib.sha256(text.encode()).hexdigest(), "enqueue")
+        accepted = await self.store.accept(new, "here", start=True, max_waiting=8)
+        assert accepted.lease
+        self.wait(4)
+        prompt, completion = sum(one.prompt_tokens for one in calls), sum(one.completion_tokens for one in calls)
+        usage = Usage(prompt, completion, prompt + completion, model_calls=len(calls))
+        is_done = status is TurnStatus.COMPLETED
+        end = TurnEnd(
+            accepted.turn.id,
+            1,
+            status,  # type: ignore[arg-type] # one that has ended
+            "ok",
+            usage=usage if is_done else None,
+            estimate=Estimate("gpt-4", Decimal(1)) if is_done else None,
+            sent_after=0.1,
+        )
+        self.billing.calls += calls
+        ended = await self.store.finish(accepted.lease, end)
+        await self.store.release(accepted.lease)
+        self.wait(1)
+        return ended
+
+    def call(self, user_id: str, cost: str = "0.5", **more: Any) -> ModelCall:
+        """A call that begins a second from now, when the next turn has been sent, and takes two."""
+        began = self.time + timedelta(seconds=1 + self.billing.clock)
+        made = ModelCall(
+            f"call-{next(_ids)}",
+            _key(user_id),
+            "gpt-4",
+            "success",
+            10,
+            5,
+            0,
+            0,
+            Decimal(cost),
+            None,
+            began,
+            began + timedelta(seconds=2),
+        )
+        return replace(made, **more)
+
+    async def stored(self, turn: Turn) -> Turn:
+        found = await self.store.turn(turn.user_id, turn.id)
+        assert found is not None
+        return found
+
+
+def _key(user_id: str) -> str:
+    return hashlib.sha256(user_id.encode()).hexdigest()
