@@ -148,5 +148,5 @@ def _report(found: Audit) -> list[str]:
 def _line(found: Audit, verdict: str) -> str:
     return (
         f"{found.user_id:<36}  {found.calls:>6} calls ${found.logged:f}  {found.rows:>6} rows ${found.entered:f}  "
-        f"{len(found.waiting)} estimated, {len(found.written_off)} written off, {len(found.flagged)} flagged  {verdict}"
+        f"{len(found.waiting)} waiting, {len(found.written_off)} written off, {len(found.flagged)} flagged  {verdict}"
     )

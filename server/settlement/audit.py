@@ -13,7 +13,8 @@ class Audit:
     """What was compared of one user. US dollars, unrounded.
 
     `missing`: calls of the log that the ledger lacks; `surplus`: rows without a call; `different`: of another cost or
-    count of tokens. `waiting`: estimates that the log has not confirmed yet. `flagged`: rows that say so of themselves.
+    count of tokens. `waiting`: calls and estimates of attempts that are not settled yet. `flagged`: rows that say so of
+    themselves.
     """
 
     user_id: str
@@ -31,25 +32,28 @@ class Audit:
 
     @property
     def agrees(self) -> bool:
-        """Whether ledger and log are the same, and everything derived follows. Estimates may still be waiting."""
-        return not (self.missing or self.surplus or self.different or self.deviations) and self.logged == self.entered
+        """Whether ledger and log are the same, and everything derived follows, but for what is still waiting."""
+        return not (self.missing or self.surplus or self.different or self.deviations)
 
 
 async def audit(ledger: Ledger, billing: BillingGateway, user_id: str, first: date, last: date) -> Audit:
     """Compare one user's UTC days, both included, by the gateway's clock. Raises PlatformError."""
     found = Audit(user_id)
-    spent = await billing.spend(
-        await ledger.key_hashes(user_id),
-        datetime.combine(first, time(), UTC),
-        datetime.combine(last + timedelta(days=1), time(), UTC) - timedelta(microseconds=1),
-    )
+    began = datetime.combine(first, time(), UTC)
+    ended = datetime.combine(last + timedelta(days=1), time(), UTC) - timedelta(microseconds=1)
+    search = await ledger.search(user_id, began)
+    spent = await billing.spend(await ledger.key_hashes(user_id), began, ended)
     rows = await ledger.rows(user_id, first, last)
-    _compare(found, spent.calls, rows)
+    unsettled = [attempt.sent_at for attempt in search.attempts if not attempt.is_settled]
+    clocks = timedelta(seconds=spent.clock - spent.clock_error)
+    _compare(found, spent.calls, rows, min(unsettled) + clocks if unsettled else None)
     found.deviations += await ledger.deviations(user_id)
     return found
 
 
-def _compare(found: Audit, calls: Sequence[ModelCall], rows: Sequence[LedgerRow]) -> None:
+def _compare(
+    found: Audit, calls: Sequence[ModelCall], rows: Sequence[LedgerRow], unsettled_since: datetime | None
+) -> None:
     entered = {row.request_id: row for row in rows if row.status == "settled"}
     found.calls, found.rows = len(calls), len(entered)
     found.logged = sum((call.cost for call in calls), Decimal(0))
@@ -57,7 +61,8 @@ def _compare(found: Audit, calls: Sequence[ModelCall], rows: Sequence[LedgerRow]
     for call in calls:
         row = entered.pop(call.request_id, None)
         if row is None:
-            found.missing.append(call.request_id)
+            is_waiting = unsettled_since is not None and call.started_at >= unsettled_since
+            (found.waiting if is_waiting else found.missing).append(call.request_id)
         elif _figures(row) != _figures(call):
             found.different.append(call.request_id)
     found.surplus += entered

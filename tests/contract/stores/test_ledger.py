@@ -7,9 +7,10 @@ from decimal import Decimal
 import pytest
 
 from server.ports import Entry, Findings, KnownCall, LedgerRow, Settled, Settlement, TurnCharge
+from server.protocol.codes import ErrorCode
 from server.protocol.shapes import Turn, TurnStatus, Usage
 from tests.contract.stores.calls import call, charged
-from tests.contract.stores.chat import CANCELLED, COMPLETED, FAILED, Chat
+from tests.contract.stores.chat import CANCELLED, COMPLETED, FAILED, Chat, refused
 from tests.contract.stores.worlds import Day
 
 ESTIMATE = {"usage": Usage(20, 10, 30, model_calls=2), "cost": Decimal("0.1")}
@@ -228,3 +229,12 @@ async def test_rows_are_listed_by_day_with_every_digit(chat: Chat) -> None:
 async def rows(chat: Chat) -> list[LedgerRow]:
     today = datetime.now(UTC).date()
     return await chat.world.ledger.rows(chat.user_id, today - timedelta(days=1), today)
+
+
+async def test_a_user_who_is_deleted_leaves_no_rows(chat: Chat) -> None:
+    turn = await completed(chat)
+    await chat.world.ledger.settle(chat.user_id, charged(turn, call()))
+    await chat.world.delete_user(chat.user_id)
+    assert await rows(chat) == []
+    with refused(ErrorCode.UNAUTHORIZED):
+        await chat.world.ledger.settle(chat.user_id, charged(turn, call()))
