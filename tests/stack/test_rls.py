@@ -19,10 +19,14 @@ TABLES = {
     "messages": "user_id",
     "usage_metrics": "user_id",
     "usage_totals": "user_id",
+    "ledger": "user_id",
+    "usage_by_model": "user_id",
+    "billing_accounts": "user_id",
+    "budget_standings": "user_id",
 }
 """What users may read, and the column that says whose row it is."""
 
-HIDDEN_TABLES = ("sessions", "tickets")
+HIDDEN_TABLES = ("sessions", "tickets", "attempts", "model_keys")
 HIDDEN_COLUMNS = {
     "user_profiles": (
         "litellm_key",
@@ -41,6 +45,8 @@ HIDDEN_COLUMNS = {
         "provisioning_expires_at",
     ),
     "turns": ("content_hash", "run_id", "past_run_ids", "carried_by"),
+    "ledger": ("id", "request_id", "source", "price", "flag", "recorded_at"),
+    "billing_accounts": ("look_at", "reread_at", "budget_read_at", "warned_level", "warned_period"),
 }
 
 
@@ -84,6 +90,14 @@ async def _functions(dsn: str) -> dict[str, list[str]]:
             "select proname, coalesce(proargnames, '{}') from pg_proc where pronamespace = 'public'::regnamespace"
         )
         return dict(await cursor.fetchall())
+
+
+async def test_no_table_is_forgotten_here(supabase_env: dict[str, str]) -> None:
+    async with await psycopg.AsyncConnection.connect(supabase_env["SUPABASE_DB_URL"]) as connection:
+        cursor = await connection.execute(
+            "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'v', 'm')"
+        )
+        assert {name for (name,) in await cursor.fetchall()} == {*TABLES, *HIDDEN_TABLES}
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -130,10 +144,24 @@ async def test_joining_shows_no_rows_of_others(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("who", ["ann", "nobody"])
-@pytest.mark.parametrize("table", ["user_profiles", "turns", "messages", "usage_metrics", "sessions", "tickets"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        "user_profiles",
+        "turns",
+        "messages",
+        "usage_metrics",
+        "ledger",
+        "billing_accounts",
+        "attempts",
+        "model_keys",
+        "sessions",
+        "tickets",
+    ],
+)
 async def test_nobody_writes_through_postgrest(scene: Scene, who: str, table: str) -> None:
     visitor: Visitor = getattr(scene, who)
-    whose = TABLES.get(table, "user_id" if table == "sessions" else "id")
+    whose = TABLES.get(table, "id" if table == "tickets" else "user_id")
     key = scene.ann_id if table != "tickets" else "ticket"
     change = {whose: key}
 
