@@ -1,13 +1,17 @@
 """Checks of LiteLLM: it has its database, takes our key, and lists the agents' model with a price."""
 
+from datetime import UTC, datetime, timedelta
+
 from server.doctor.findings import Check, Finding, fail, ok, warn
 from server.litellm_adapter.billing import LiteLLMBilling
 from server.litellm_adapter.client import LiteLLMClient
 from server.litellm_adapter.probe import LiteLLMProbe
-from server.ports import ModelPrice
+from server.ports import ModelPrice, SpendLog
 from server.settings import Settings
 
 SERVICE = "litellm"
+_NOBODYS_KEY = "0" * 64
+_CLOCKS_MAY_DIFFER = 5.0
 
 
 class LiteLLMChecks:
@@ -27,6 +31,7 @@ class LiteLLMChecks:
             Check(SERVICE, "master_key", self.master_key, essential=True),
             Check(SERVICE, "model", self.listed, essential=True),
             Check(SERVICE, "price", self.price),
+            Check(SERVICE, "spend_log", self.spend_log),
         ]
 
     async def alive(self) -> Finding:
@@ -54,6 +59,19 @@ class LiteLLMChecks:
 
     async def price(self) -> Finding:
         return judge_price(self._model, await self._billing.price(self._model))
+
+    async def spend_log(self) -> Finding:
+        """By a key that nobody has: whether the log can be read at all, and by what clock it is kept."""
+        now = datetime.now(UTC)
+        return judge_log(await self._billing.spend((_NOBODYS_KEY,), now - timedelta(minutes=1), now))
+
+
+def judge_log(log: SpendLog) -> Finding:
+    off = abs(log.clock) - log.clock_error
+    if off > _CLOCKS_MAY_DIFFER:
+        mend = "Let both machines set their clocks by NTP. Costs are settled all the same."
+        return warn(f"LiteLLM's clock and this machine's are {abs(log.clock):.0f} s apart", mend)
+    return ok("LiteLLM's spend log can be read, from which users are charged")
 
 
 def judge_model(model: str, *, is_demo: bool, production: bool) -> Finding:

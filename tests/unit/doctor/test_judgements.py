@@ -8,10 +8,10 @@ from pydantic import SecretStr
 
 from server.doctor.configuration import judge_secret
 from server.doctor.findings import Finding, Level
-from server.doctor.litellm import judge_model, judge_price
+from server.doctor.litellm import judge_log, judge_model, judge_price
 from server.doctor.redis import judge_version
 from server.doctor.supabase import judge_anon_key, judge_confirmation, judge_tokens
-from server.ports import ModelPrice
+from server.ports import ModelPrice, SpendLog
 from server.supabase_adapter.inspection import key_kind
 
 GPT_4 = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
@@ -51,6 +51,8 @@ def test_the_kind_of_a_key_shows_in_its_looks(key: str, kind: str) -> None:
         (judge_price("gpt-4", GPT_4), "ok"),
         (judge_price("gpt-4", None), "warn"),
         (judge_price("gpt-4", FREE), "warn"),
+        (judge_log(SpendLog((), 0.4, 1.3)), "ok"),
+        (judge_log(SpendLog((), -7.0, 1.3)), "warn"),
         (judge_anon_key("publishable", accepted=True), "ok"),
         (judge_anon_key("anon", accepted=True), "ok"),
         (judge_anon_key("anon", accepted=False), "fail"),
