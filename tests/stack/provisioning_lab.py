@@ -13,10 +13,11 @@ from server.letta_adapter.directory import LettaDirectory
 from server.letta_adapter.template import agent_template
 from server.litellm_adapter.billing import LiteLLMBilling
 from server.litellm_adapter.client import LiteLLMClient
-from server.ports import Account, AccountStore, AgentDirectory, BillingGateway, Plan
+from server.ports import Account, AccountStore, AgentDirectory, BillingGateway
 from server.protocol.codes import ErrorCode
 from server.provisioning import Provisioner, Workshop
 from server.resilience import Breaker, Guard
+from server.services import default_plan
 from server.settings import Settings
 from server.supabase_adapter.accounts import SupabaseAccountStore
 from server.supabase_adapter.client import SupabaseClient
@@ -102,7 +103,7 @@ class Lab:
             billing=cast("BillingGateway", guard(LiteLLMBilling(litellm or self.litellm))),
             directory=cast("AgentDirectory", guard(LettaDirectory(self.letta))),
             keys=self.keys,
-            plan=Plan(settings.default_budget_usd, settings.budget_period),
+            plan=default_plan(settings),
             template=agent_template(settings.agent_model, settings.model_url_for_letta, settings.context_window),
         )
         store = cast("AccountStore", guard(SupabaseAccountStore(self.supabase)))

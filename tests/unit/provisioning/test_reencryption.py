@@ -19,7 +19,7 @@ async def test_a_key_moves_to_the_new_secret_key_and_stays_the_same(world: World
     assert await reencrypt(world.store, BOTH, ANN, OWNER) == "done"
     text = world.account().encrypted_key
     assert text is not None
-    assert ONLY_NEW.open(ANN, text).get_secret_value() == world.billing.keys[ANN]
+    assert ONLY_NEW.open(ANN, text).get_secret_value() == world.billing.key_of(ANN)
     assert await reencrypt(world.store, ONLY_NEW, ANN, OWNER) == "current"
 
 

@@ -126,7 +126,7 @@ class World:
         assert account.config_hash == self.template.hash
         assert account.encrypted_key is not None
         key = self.keys.open(user_id, account.encrypted_key).get_secret_value()
-        assert self.billing.keys[user_id] == key
+        assert self.billing.key_of(user_id) == key
         assert self.billing.customers[user_id].email == account.email
         assert [org for org, name in self.directory.organizations.items() if name == user_id] == [
             account.organization_id
