@@ -44,7 +44,12 @@ class Job:
 
     def key(self, keys: KeyRing) -> SecretStr:
         """The user's own key. Raises UnreadableSecretError."""
-        return keys.open(self.user_id, _made(self.account.encrypted_key))
+        return key_of(self.account, keys)
+
+
+def key_of(account: Account, keys: KeyRing) -> SecretStr:
+    """The account's key in plain text. Raises UnreadableSecretError."""
+    return keys.open(account.user_id, _made(account.encrypted_key))
 
 
 Need = Callable[[Account, AgentTemplate], bool]
@@ -88,9 +93,13 @@ async def _choose_key(shop: Workshop, job: Job) -> AccountChange:
             return AccountChange(encrypted_key=shop.keys.reseal(job.user_id, stored))
     except UnreadableSecretError:  # nobody can use it any more: replaced here, at LiteLLM and at the agent's provider
         log.warning("key.replaced", user_id=job.user_id)
+    return fresh_key(shop, job.user_id)
+
+
+def fresh_key(shop: Workshop, user_id: str) -> AccountChange:
+    """A new value for the user's key, encrypted, and its hash. Nobody else knows it yet."""
     key = SecretStr("sk-" + secrets.token_urlsafe(32))
-    sealed = shop.keys.seal(job.user_id, key)
-    return AccountChange(encrypted_key=sealed, key_hash=fingerprint(key))
+    return AccountChange(encrypted_key=shop.keys.seal(user_id, key), key_hash=fingerprint(key))
 
 
 async def _create_customer(shop: Workshop, job: Job) -> AccountChange:

@@ -7,6 +7,7 @@ import pytest
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.protocol.shapes import wire_time
 from tests.fakes.database import DayRow
 from tests.unit.api.world import World
 
@@ -49,7 +50,11 @@ async def test_usage_adds_up_what_was_said(world: World) -> None:
     assert usage["total"] == usage["today"] == spent
     assert usage["range"] == {"from": str(today - timedelta(days=29)), "to": str(today), **spent}
     assert usage["days"] == [{"date": str(today), **spent}]
-    assert usage["budget"] == {"limit": "5", "spent": "0", "remaining": "5", "period": "30d", "resets_at": None}
+    resets_at = world.billing.customers[user.user_id].resets_at
+    assert resets_at is not None
+    assert usage["budget"] == {
+        "limit": "5", "spent": "0", "remaining": "5", "period": "30d", "resets_at": wire_time(resets_at),
+    }  # fmt: skip
     assert (usage["currency"], usage["timezone"]) == ("USD", "UTC")
 
 
