@@ -1,4 +1,4 @@
-"""A key that the model gateway refuses: what is wrong is found out, told and stored, and mended when an operator asks."""
+"""A key that the model gateway refuses: what is wrong is found out, told and stored; an operator has it mended."""
 
 import asyncio
 from collections.abc import MutableMapping
