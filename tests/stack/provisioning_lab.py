@@ -69,10 +69,11 @@ class _Mortal:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What the services hold of one user."""
+    """What the services hold of one user. `key_hashes` are those of keys that do not expire, `retired` of the rest."""
 
     account: Account
     key_hashes: list[str]
+    retired: list[str]
     organizations: list[str]
     members: list[str]
     providers: list[str]
@@ -120,7 +121,8 @@ class Lab:
         conversations = await member.conversations.list(agent_id=str(account.agent_id))
         return Holdings(
             account=account,
-            key_hashes=[key["token"] for key in user["keys"]],
+            key_hashes=[key["token"] for key in user["keys"] if not key["expires"]],
+            retired=[key["token"] for key in user["keys"] if key["expires"]],
             organizations=organizations,
             members=members,
             providers=[
@@ -141,13 +143,15 @@ class Lab:
             after = {"after": page[-1]["id"]}
         return found
 
-    async def assert_one_of_everything(self, user_id: str) -> None:
+    async def assert_one_of_everything(self, user_id: str, *, retired: int = 0) -> None:
+        """The invariant; `retired` is how many older keys are still there, expiring."""
         held = await self.holdings(user_id)
         account = held.account
         assert (account.agent_status, account.status_reason, account.intent) == ("active", None, None)
         assert account.encrypted_key is not None
         assert account.encrypted_key.startswith("v1:")
         assert held.key_hashes == [fingerprint(self.keys.open(user_id, account.encrypted_key))]
+        assert len(held.retired) == retired
         assert held.organizations == [account.organization_id]
         assert held.members == [account.member_id]
         assert held.providers == [account.provider_id]
