@@ -116,14 +116,19 @@ def _models(listed: str, agent_model: str) -> tuple[str, ...]:
 
 
 def _lines(plan: Plan, budget: Budget) -> list[str]:
-    limit = "none" if budget.limit is None else f"{budget.limit:f} USD"
+    limit = "none" if budget.limit is None else _dollars(budget.limit)
     resets_at = "never" if budget.resets_at is None else f"{budget.resets_at:%Y-%m-%d %H:%M} UTC"
     return [
         f"limit                {limit}",
-        f"spent                {budget.spent:f} USD",
+        f"spent                {_dollars(budget.spent)}",
         f"period               {budget.period or 'none'}",
         f"resets at            {resets_at}",
         f"tokens per minute    {plan.tokens_per_minute or 'unlimited'}",
         f"requests per minute  {plan.requests_per_minute or 'unlimited'}",
         f"models               {', '.join(plan.models) or 'all'}",
     ]
+
+
+def _dollars(amount: Decimal) -> str:
+    """Every digit, and no zeros after them."""
+    return f"{amount.normalize():f} USD"

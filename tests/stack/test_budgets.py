@@ -17,7 +17,6 @@ from tests.stack.chat_client import ChatUser
 from tests.stack.commands import chat_users, chat_users_fails
 from tests.stack.provisioning_lab import Lab, open_lab
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended
 
 
 @pytest.fixture
@@ -71,7 +70,8 @@ async def test_a_budget_holds_and_is_lifted_from_the_next_message_on(stack: Runn
         assert (end["turn"]["status"], end["turn"]["error"]["code"]) == ("unsent", "budget_exceeded")
         assert (await chat_users(stack, "set-budget", ada.id, "--budget", "50"))[0].split() == ["limit", "50", "USD"]
         await device.send(type="retry", id="again", turn_id=ack["turn_id"])
-        assert (await ended(ada, ack["turn_id"]))["message"]["content"] == "beyond"
+        done = await device.wait_for(lambda f: f["type"] == "turn.completed" and f["turn_id"] == ack["turn_id"])
+        assert done["turn"]["message"]["content"] == "beyond"
         await chat_users(stack, "set-budget", ada.id, "--budget", "0.000001")
         again = await device.say("ECHO beyond again")
         assert (await device.end_of(again["turn_id"]))["turn"]["status"] == "unsent"
