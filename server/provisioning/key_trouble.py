@@ -7,7 +7,8 @@ from typing import Final
 import structlog
 
 from server.keyring import UnreadableSecretError, fingerprint
-from server.ports import AccountChange, AccountStore, FencedError, KeyState
+from server.ports import Account, AccountChange, AccountStore, FencedError, KeyState
+from server.protocol.shapes import AgentStatus
 from server.provisioning.saga import CLAIM_SECONDS, Observer
 from server.provisioning.steps import Workshop, key_of
 
@@ -44,19 +45,21 @@ class KeyTrouble:
         state = await self._workshop.billing.key_state(name)
         log.warning("key.refused", user_id=user_id, state=state)
         if (reason := REASONS.get(state)) is not None and account.status_reason != reason:
-            await self._tell(user_id, account.encrypted_key, reason)
+            await self._tell(account, reason)
         return state
 
-    async def _tell(self, user_id: str, encrypted_key: str, reason: str) -> None:
-        """Under the claim, unless somebody is changing the account now or has changed its key since."""
-        claim = await self._store.claim(user_id, self._owner, CLAIM_SECONDS)
+    async def _tell(self, seen: Account, reason: str) -> None:
+        """Under the claim, unless somebody is changing the account now or has changed its key or status since. One that
+        is not active has another reason, which stays."""
+        claim = await self._store.claim(seen.user_id, self._owner, CLAIM_SECONDS)
         if claim is None:
             return
+        now = claim.account
         try:
-            if claim.account.encrypted_key == encrypted_key:
+            if now.agent_status is AgentStatus.ACTIVE and now.encrypted_key == seen.encrypted_key:
                 account = await self._store.record(claim, AccountChange(status_reason=reason))
-                self._observer(user_id, account.agent_status, account.status_reason)
+                self._observer(account.user_id, account.agent_status, account.status_reason)
         except FencedError:
-            log.info("key.reason_outdated", user_id=user_id)
+            log.info("key.reason_outdated", user_id=seen.user_id)
         finally:
             await self._store.release(claim)

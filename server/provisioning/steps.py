@@ -90,10 +90,18 @@ async def _choose_key(shop: Workshop, job: Job) -> AccountChange:
     stored = job.account.encrypted_key
     try:
         if stored is not None:
-            return AccountChange(encrypted_key=shop.keys.reseal(job.user_id, stored))
+            return moved_key(shop.keys, job.user_id, stored)
     except UnreadableSecretError:  # nobody can use it any more: replaced here, at LiteLLM and at the agent's provider
         log.warning("key.replaced", user_id=job.user_id)
     return fresh_key(shop, job.user_id)
+
+
+def moved_key(keys: KeyRing, user_id: str, stored: str) -> AccountChange:
+    """The same key under the current SECRET_KEY, with its hash; no change where it is. Raises UnreadableSecretError."""
+    moved = keys.reseal(user_id, stored)
+    if moved is None:
+        return AccountChange()
+    return AccountChange(encrypted_key=moved, key_hash=fingerprint(keys.open(user_id, moved)))
 
 
 def fresh_key(shop: Workshop, user_id: str) -> AccountChange:

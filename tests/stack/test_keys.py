@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from server.keyring import fingerprint
 from tests.stack.chat_client import ChatUser
 from tests.stack.commands import chat_users
-from tests.stack.provisioning_lab import Lab, open_lab
+from tests.stack.provisioning_lab import Executioner, Killed, Lab, open_lab
 from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended
 
@@ -70,6 +70,27 @@ async def test_a_turn_between_two_steps_never_notices_the_rotation_of_its_key(
     assert end["turn"]["usage"]["model_calls"] == 2
     await ada.say("ECHO after")
     await lab.assert_one_of_everything(ada.id, retired=1)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", ["record", "ensure_key", "ensure_provider", "block_other_keys"])
+async def test_a_rotation_that_is_killed_around_any_effect_is_finished_by_whoever_comes_next(
+    lab: Lab, ada: ChatUser, step: str, when: str
+) -> None:
+    await ada.say("ECHO before")
+    witness = Executioner(10**6, after=False)
+    await lab.process(witness).rotate_key(ada.id, "at once")
+    between = await key_of(lab, ada)
+    executioner = Executioner(witness.calls.index(step) + 1, after=when == "after")
+    dying = lab.process(executioner)
+    with pytest.raises(Killed):
+        await dying.rotate_key(ada.id, "at once")
+    await dying.aclose()
+    await lab.process().ready(ada.id, timeout=60)
+    await ada.say("ECHO after")
+    changed = (step, when) != ("record", "before")
+    assert (await key_of(lab, ada) != between) == changed
+    await lab.assert_one_of_everything(ada.id, retired=2 if changed else 1)
 
 
 async def test_a_leaked_key_is_dead_at_once_and_the_user_talks_on(

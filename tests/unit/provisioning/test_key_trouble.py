@@ -137,6 +137,13 @@ async def test_an_account_that_is_being_provisioned_is_left_to_that(world: World
     assert world.account().status_reason is None
 
 
+async def test_an_account_with_another_trouble_keeps_its_reason(world: World, process: Provisioner) -> None:
+    spoil(world, "blocked")
+    world.set_account(agent_status=AgentStatus.BLOCKED, status_reason="Asked to leave.")
+    await refused(process)
+    assert world.account().status_reason == "Asked to leave."
+
+
 async def test_a_key_that_was_rotated_meanwhile_is_not_complained_of(world: World, process: Provisioner) -> None:
     spoil(world, "blocked")
 
