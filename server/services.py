@@ -64,6 +64,17 @@ def workshop(settings: Settings, letta: LettaClient, litellm: LiteLLMClient) -> 
         billing=LiteLLMBilling(litellm),
         directory=LettaDirectory(letta),
         keys=KeyRing(settings.secret_key, settings.secret_key_previous),
-        plan=Plan(settings.default_budget_usd, settings.budget_period),
+        plan=default_plan(settings),
         template=agent_template(settings.agent_model, settings.model_url_for_letta, settings.context_window),
+    )
+
+
+def default_plan(settings: Settings) -> Plan:
+    """What a user may use from their registration on."""
+    return Plan(
+        budget=settings.default_budget_usd,
+        period=settings.budget_period,
+        tokens_per_minute=settings.default_tokens_per_minute,
+        requests_per_minute=settings.default_requests_per_minute,
+        models=settings.default_models,
     )

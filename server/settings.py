@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from server.protocol.limits import Limits
 
 MIN_SECRET_LENGTH = 32
+BUDGET_PERIOD = r"^[1-9][0-9]*(s|m|h|d|mo)$"
+"""How often a budget starts anew, as LiteLLM writes it."""
 
 
 class Settings(BaseSettings):
@@ -33,7 +35,10 @@ class Settings(BaseSettings):
     agent_model: str = "gpt-4"
     context_window: int = Field(default=32_000, ge=4_000)
     default_budget_usd: Decimal | None = Field(default=None, gt=0)
-    budget_period: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(s|m|h|d|mo)$")
+    budget_period: str | None = Field(default=None, pattern=BUDGET_PERIOD)
+    default_tokens_per_minute: int | None = Field(default=None, gt=0)
+    default_requests_per_minute: int | None = Field(default=None, gt=0)
+    default_models: Annotated[tuple[str, ...], NoDecode] = ()
 
     secret_key: SecretStr
     secret_key_previous: SecretStr | None = None
@@ -61,12 +66,23 @@ class Settings(BaseSettings):
             return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
         return value
 
+    @field_validator("default_models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        return model_names(value) if isinstance(value, str) else value
+
     @field_validator("log_level", "environment", mode="before")
     @classmethod
     def _normalise_case(cls, value: object, info: object) -> object:
         if isinstance(value, str):
             return value.upper() if getattr(info, "field_name", "") == "log_level" else value.lower()
         return value
+
+    @model_validator(mode="after")
+    def _agents_model_is_in_the_plan(self) -> Self:
+        if self.default_models and self.agent_model not in self.default_models:
+            raise ValueError(f"DEFAULT_MODELS must contain AGENT_MODEL ({self.agent_model}), or no agent could answer")
+        return self
 
     @model_validator(mode="after")
     def _strict_in_production(self) -> Self:
@@ -96,3 +112,8 @@ class Settings(BaseSettings):
     def model_url_for_letta(self) -> str:
         """LiteLLM's address as Letta reaches it, ending in /v1."""
         return f"{str(self.litellm_url_for_letta or self.litellm_base_url).rstrip('/')}/v1"
+
+
+def model_names(listed: str) -> tuple[str, ...]:
+    """The names in a list by commas."""
+    return tuple(name.strip() for name in listed.split(",") if name.strip())

@@ -13,7 +13,7 @@ _DIRECTIVE = re.compile(
     r"\b(?:"
     r"(?P<SLOW>SLOW) (?P<count>\d+) (?P<delay>\d+(?:\.\d+)?)"
     r"|(?P<ECHO>ECHO) (?P<text>[^\n]*)"
-    r"|(?P<CALL>CALL) (?P<tool>\w+) (?=\{)"
+    r"|(?P<CALL>CALL)(?: AT (?P<held>[\w-]+))? (?P<tool>\w+) (?=\{)"
     r"|(?P<GATE>GATE) (?P<gate>[\w-]+)(?: (?P<before>\d+)(?: (?P<after>\d+))?)?"
     r"|(?P<STALL>STALL) (?P<heard>\d+)"
     r"|(?P<ERR>ERR) (?P<status>[45]\d\d)(?: (?P<times>\d+))?"
@@ -105,7 +105,8 @@ def _echo(directive: Directive, _request: ChatRequest, _asked_before: int) -> li
 def _call(directive: Directive, request: ChatRequest, _asked_before: int) -> list[Step]:
     if request.tool_results:
         return _spoken(f"done: {request.tool_results[-1]}")
-    return [ToolCall(directive.values["tool"], directive.arguments)]
+    held: list[Step] = [AtGate(directive.values["held"])] if "held" in directive.values else []
+    return [*held, ToolCall(directive.values["tool"], directive.arguments)]
 
 
 def _gate(directive: Directive, _request: ChatRequest, _asked_before: int) -> list[Step]:

@@ -7,6 +7,7 @@ Only the last directive of the last user message counts, at the start of a line 
     SLOW <n> <delay>            n words (w0 w1 …), `delay` seconds before each
     ECHO <text>                 the rest of the line
     CALL <tool> <json object>   one call of the tool; then, with its result in the prompt, "done: <result>"
+    CALL AT <gate> <tool> <…>   the same, the call held at a gate: what changes there, the turn's next step meets
     REASON                      reasoning_content first, then an answer
     GATE <name> [<n> [<m>]]     n words (default 0), a wait until POST /gate/<name>, then m words (default 3)
     STALL <n>                   n words, then silence for as long as the client stays

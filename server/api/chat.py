@@ -178,6 +178,7 @@ ROUTES = (
             ErrorCode.LETTA_UNAVAILABLE,
             ErrorCode.LITELLM_UNAVAILABLE,
             ErrorCode.AGENT_UNAVAILABLE,
+            ErrorCode.KEY_REFUSED,
             ErrorCode.OVERLOADED,
             ErrorCode.DRAINING,
             ErrorCode.TURN_TIMEOUT,

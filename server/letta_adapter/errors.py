@@ -1,18 +1,32 @@
 """What Letta's failures mean to the platform. Nothing here lets Letta's own words, addresses or keys reach a user."""
 
+import math
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
 from letta_client import APIConnectionError, APIStatusError
 
-from server.protocol.codes import ErrorCode
+from server.protocol.codes import ERRORS, ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnError
 
-_BUDGET: Final = re.compile(r"""['"]type['"]: ['"]budget_exceeded['"]""")
+_QUOTED: Final = re.compile(r"Error code: (\d{3}) - ")
+"""How `detail` begins to quote the model gateway's answer, a Python dict: its HTTP status."""
+_KIND: Final = re.compile(r"""['"]type['"]: ['"](\w+)['"]""")
+_BUDGET_WORDS: Final = re.compile(
+    r"""['"]message['"]: ['"](?:Authentication Error, ?)?"""
+    r"""(?:Exceeded\w*Budget\b|Budget has been exceeded|[\w =:@.-]{0,120}\bover budget\b)"""
+)
+"""How LiteLLM's message begins in releases that gave budget errors no type of their own (400, 401 or 429)."""
+_RATE_KINDS: Final = frozenset({"throttling_error", "rate_limit_error", "rate_limit_exceeded"})
+_UPSTREAM: Final = re.compile(r"""['"]message['"]: ['"]litellm\.""")
+"""How LiteLLM's message begins where the model behind it refused, not LiteLLM itself."""
 _RETRY_AFTER: Final = re.compile(r"(?:retry.after|try again in|retry in)\D{0,4}(\d{1,5})", re.IGNORECASE)
+_RESETS_AT: Final = re.compile(r"resets at: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
+_LONGEST_WINDOW_SECONDS: Final = 300
 
 _CODES_BY_STATUS: Final = {
     404: ErrorCode.NOT_FOUND,
@@ -21,7 +35,7 @@ _CODES_BY_STATUS: Final = {
 }
 
 _BY_ERROR_TYPE: Final[dict[str, tuple[str, bool]]] = {
-    "llm_authentication": ("The language model does not accept your account's key. Please contact support.", False),
+    "llm_authentication": ("The language model does not accept this platform's access. Please contact support.", False),
     "llm_timeout": ("The language model took too long to answer.", True),
     "llm_empty_response": ("The language model gave an empty answer.", True),
 }
@@ -60,24 +74,44 @@ def busy_run(error: APIStatusError) -> str | None:
     return run_id if isinstance(run_id, str) else None
 
 
-def model_error(error_type: str | None, detail: str | None) -> TurnError:
+def model_error(error_type: str | None, detail: str | None, *, now: datetime | None = None) -> TurnError:
     """The error a run reported, from Letta's `error_type` and `detail`.
 
-    LiteLLM's budget errors have no type of their own at Letta (`llm_error`, or `internal_error` from the second step
-    on): they are known by the error body that `detail` quotes.
+    From the second step of a turn on, everything is an `internal_error` to Letta. So what the model gateway refused is
+    told by the answer that `detail` quotes: its kind, which comes after its words, its status, and only then by Letta's
+    type. `now` is the time by which the seconds until a limit ends are counted.
     """
     detail = detail or ""
-    if _BUDGET.search(detail):
+    quoted = _QUOTED.search(detail)
+    status, answer = (quoted[1], detail[quoted.end() :]) if quoted else ("", "")
+    kinds: list[str] = _KIND.findall(answer)
+    kind = kinds[-1] if kinds else ""
+    if kind == "budget_exceeded" or (kind not in _RATE_KINDS and _BUDGET_WORDS.search(answer)):
         return TurnError(ErrorCode.BUDGET_EXCEEDED, "The budget of this period is used up.", retryable=True)
-    if error_type == "llm_rate_limit":
-        seconds = _RETRY_AFTER.search(detail)
+    if error_type == "llm_rate_limit" or status == "429" or kind in _RATE_KINDS:
         return TurnError(
             ErrorCode.RATE_LIMITED,
             "The language model is busy right now. Try again shortly.",
             retryable=True,
-            retry_after=int(seconds[1]) if seconds else None,
+            retry_after=_seconds_to_wait(detail, now or datetime.now(UTC)),
         )
-    return _model_error(_BY_ERROR_TYPE.get(error_type or ""))
+    if kind.endswith("_model_access_denied"):
+        return _model_error(("Your plan does not include the language model that your agent uses.", False))
+    if (error_type == "llm_authentication" or status == "401") and not _UPSTREAM.search(answer):
+        rule = ERRORS[ErrorCode.KEY_REFUSED]
+        return TurnError(ErrorCode.KEY_REFUSED, rule.sentence, rule.retryable)
+    return _model_error(_BY_ERROR_TYPE.get("llm_authentication" if status == "401" else error_type or ""))
+
+
+def _seconds_to_wait(detail: str, now: datetime) -> int | None:
+    """The seconds that a rate limit names, or those until the moment it names: at least 1, and by no clock that is
+    hours wrong more than a limit's window."""
+    if seconds := _RETRY_AFTER.search(detail):
+        return int(seconds[1])
+    if moment := _RESETS_AT.search(detail):
+        left = (datetime.fromisoformat(f"{moment[1]}+00:00") - now).total_seconds()
+        return min(max(1, math.ceil(left)), _LONGEST_WINDOW_SECONDS)
+    return None
 
 
 def stop_error(stop_reason: str | None) -> TurnError:

@@ -1,23 +1,22 @@
-"""BillingGateway on LiteLLM: one customer and one virtual key per user, their budget, and the price of a model.
+"""BillingGateway on LiteLLM: one customer per user with its plan and its key, and the price of a model.
 
 Every write may be repeated: a customer is found again by our user id, a key by its value, which we choose."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-import structlog
 from pydantic import SecretStr
 
-from server.keyring import fingerprint
-from server.litellm_adapter.client import Answer, LiteLLMClient
+from server.litellm_adapter.client import LiteLLMClient
+from server.litellm_adapter.keys import LiteLLMKeys
+from server.litellm_adapter.plans import budget_of, plan_as_sent, plan_of
+from server.litellm_adapter.refusals import refused
 from server.litellm_adapter.spend_log import LiteLLMSpendLog
-from server.ports import Budget, ModelPrice, Plan, SpendLog
+from server.ports import Budget, KeyState, ModelPrice, Plan, SpendLog
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-
-log = structlog.get_logger(__name__)
 
 
 class LiteLLMBilling:
@@ -26,44 +25,52 @@ class LiteLLMBilling:
     def __init__(self, client: LiteLLMClient) -> None:
         self._client = client
         self._spend_log = LiteLLMSpendLog(client)
+        self._keys = LiteLLMKeys(client)
 
     async def ensure_customer(self, user_id: str, email: str, plan: Plan) -> None:
         """Create the customer unless it exists.
 
         LiteLLM allows an address once: where another customer holds it (its user was deleted and registered again),
         this one is created without. Raises PlatformError(internal_error) when LiteLLM refuses the plan."""
-        body: dict[str, object] = {"user_id": user_id, "auto_create_key": False}
-        if plan.budget is not None:
-            body |= {"max_budget": float(plan.budget), "budget_duration": plan.period}
+        limits = {name: value for name, value in plan_as_sent(plan).items() if value is not None}
+        if not plan.models:
+            del limits["models"]
+        body: dict[str, object] = {"user_id": user_id, "auto_create_key": False, **limits}
         answer = await self._client.post("/user/new", body | {"user_email": email})
         if answer.status == 409 and await self._user(user_id) is None:
             answer = await self._client.post("/user/new", body)
         if not answer.ok and answer.status != 409:
-            raise _refused("customer", answer)
+            raise refused("customer", answer)
+
+    async def set_plan(self, user_id: str, plan: Plan) -> Budget:
+        """See the port. Only what differs is sent: a period that is sent begins anew. LiteLLM would create a customer
+        that it does not know, so it is looked for first. Raises PlatformError(not_found | internal_error)."""
+        user = await self._customer(user_id)
+        before, wanted = plan_as_sent(plan_of(user)), plan_as_sent(plan)
+        change = {name: value for name, value in wanted.items() if value != before[name]}
+        if change:
+            answer = await self._client.post("/user/update", {"user_id": user_id, **change})
+            if not answer.ok:
+                raise refused("plan", answer)
+            user = await self._customer(user_id)
+        return budget_of(user)
+
+    async def plan(self, user_id: str) -> Plan:
+        """The customer's plan as it stands; beyond the port. Raises PlatformError(not_found)."""
+        return plan_of(await self._customer(user_id))
 
     async def ensure_key(self, user_id: str, key: SecretStr) -> None:
-        """Make `key` (`sk-…`) the user's only key. Raises PlatformError(internal_error) when LiteLLM refuses it."""
-        alias = f"user {user_id}"
-        body = {"key": key.get_secret_value(), "user_id": user_id, "key_alias": alias}
-        answer = await self._client.post("/key/generate", body)
-        if answer.ok or (answer.status == 400 and await self._owns(user_id, key)):
-            return
-        if answer.error.get("param") == "key_alias":  # an older key of this user whose value was lost
-            await self._client.post("/key/delete", {"key_aliases": [alias]})
-            answer = await self._client.post("/key/generate", body)
-        if not answer.ok:
-            raise _refused("key", answer)
+        await self._keys.ensure(user_id, key)
+
+    async def block_other_keys(self, user_id: str, key: SecretStr) -> None:
+        await self._keys.block_others(user_id, key)
+
+    async def key_state(self, key_hash: str) -> KeyState:
+        return await self._keys.state(key_hash)
 
     async def budget(self, user_id: str) -> Budget | None:
         user = await self._user(user_id)
-        if user is None:
-            return None
-        return Budget(
-            limit=_money(user.get("max_budget")),
-            spent=_money(user.get("spend")) or Decimal(0),
-            period=user.get("budget_duration"),
-            resets_at=_moment(user.get("budget_reset_at")),
-        )
+        return None if user is None else budget_of(user)
 
     async def price(self, model: str) -> ModelPrice | None:
         """The listed price of a model now. Where deployments differ, the first one with a price stands."""
@@ -88,7 +95,7 @@ class LiteLLMBilling:
     async def _deployments(self) -> list[Mapping[str, Any]]:
         answer = await self._client.get("/model/info")
         if not answer.ok:
-            raise _refused("price list", answer)
+            raise refused("price list", answer)
         listed = answer.body.get("data")
         if not isinstance(listed, list):  # a gateway's answer, say: that nothing is listed is another thing
             raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
@@ -99,12 +106,14 @@ class LiteLLMBilling:
         if answer.status == 404:
             return None
         if not answer.ok:
-            raise _refused("customer", answer)
+            raise refused("customer", answer)
         return answer.body.get("user_info") or None
 
-    async def _owns(self, user_id: str, key: SecretStr) -> bool:
-        answer = await self._client.get("/key/info", {"key": fingerprint(key)})
-        return answer.ok and answer.body.get("info", {}).get("user_id") == user_id
+    async def _customer(self, user_id: str) -> Mapping[str, Any]:
+        user = await self._user(user_id)
+        if user is None:
+            raise PlatformError(ErrorCode.NOT_FOUND, "The model gateway does not know this user.")
+        return user
 
 
 def find_price(deployments: Iterable[Mapping[str, Any]], model: str) -> ModelPrice | None:
@@ -122,18 +131,3 @@ def find_price(deployments: Iterable[Mapping[str, Any]], model: str) -> ModelPri
 
 def _money(value: Decimal | int | None) -> Decimal | None:
     return None if value is None else Decimal(value)
-
-
-def _moment(value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    moment = datetime.fromisoformat(value)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _refused(what: str, answer: Answer) -> PlatformError:
-    """LiteLLM's own words may hold addresses and key hashes: only their kind is kept."""
-    log.error("litellm.refused", what=what, status=answer.status, kind=answer.error.get("type"))
-    return PlatformError(
-        ErrorCode.INTERNAL_ERROR, f"The model gateway refused the {what} (HTTP {answer.status}).", retryable=False
-    )

@@ -10,9 +10,8 @@ from uuid import UUID
 import click
 
 from server.litellm_adapter.billing import LiteLLMBilling
-from server.observability import configure_logging
-from server.operations.environment import demand_settings, env_file_option
-from server.operations.running import run_command
+from server.operations.desk import quiet_settings, run
+from server.operations.environment import env_file_option
 from server.services import open_litellm, open_supabase
 from server.settings import Settings
 from server.settlement.audit import Audit, audit
@@ -86,7 +85,7 @@ def audit_ledger(
             click.echo(_line(total, "agrees" if not wrong else f"{wrong} users differ"))
             return wrong
 
-    if run_command(compare()):
+    if run(compare()):
         raise SystemExit(1)
 
 
@@ -109,7 +108,7 @@ def settle_ledger(user_id: UUID | None, everyone: bool, first: datetime | None, 
                 number += 1
             click.echo(f"{number} users settled since {days[0]}")
 
-    run_command(catch_up())
+    run(catch_up())
 
 
 def _demand(
@@ -122,9 +121,7 @@ def _demand(
     since = first.date() if first else to - timedelta(days=DEFAULT_DAYS - 1)
     if since > to:
         raise click.UsageError("--from must not be after --to.")
-    settings = demand_settings(env_file)
-    configure_logging(settings.environment, "ERROR")
-    return settings, (since, to)
+    return quiet_settings(env_file), (since, to)
 
 
 def _add(total: Audit, found: Audit) -> None:

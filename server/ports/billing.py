@@ -106,6 +106,10 @@ class BillingGateway(Protocol):
         """
         ...
 
+    async def block_other_keys(self, user_id: str, key: SecretStr) -> None:
+        """Refuse every other key of ours for this user from now on, also in the middle of a turn."""
+        ...
+
     async def key_state(self, key_hash: str) -> KeyState:
         """How a key stands, named by the SHA-256 hex of its value."""
         ...

@@ -30,6 +30,7 @@ class ErrorCode(StrEnum):
     LITELLM_UNAVAILABLE = "litellm_unavailable"
     SUPABASE_UNAVAILABLE = "supabase_unavailable"
     AGENT_UNAVAILABLE = "agent_unavailable"
+    KEY_REFUSED = "key_refused"
     EVENTS_UNAVAILABLE = "events_unavailable"
     OVERLOADED = "overloaded"
     DRAINING = "draining"
@@ -84,6 +85,9 @@ ERRORS: Final[dict[ErrorCode, ErrorRule]] = {
     ),
     ErrorCode.AGENT_UNAVAILABLE: ErrorRule(
         503, True, "Agent unavailable", "Your agent is not ready yet. Try again shortly."
+    ),
+    ErrorCode.KEY_REFUSED: ErrorRule(
+        503, False, "Key refused", "The model gateway does not accept your account's key. Please contact support."
     ),
     ErrorCode.EVENTS_UNAVAILABLE: ErrorRule(
         503, True, "Events unavailable", "This conversation is open on another server that cannot be heard right now."

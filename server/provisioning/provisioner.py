@@ -1,6 +1,7 @@
 """The platform's way to a user's agent: one run per user in this process, shared by all who wait for it.
 
-Owns the tasks of those runs and remembers the agents that are ready; the stored claim keeps other instances out."""
+Owns the tasks of those runs, and of looks at refused keys, and remembers the agents that are ready; the stored claim
+keeps other instances out."""
 
 import asyncio
 import random
@@ -18,7 +19,8 @@ from server.ports import Account, AccountStore, AgentHandle, FencedError, Provis
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
-from server.provisioning.saga import CLAIM_SECONDS, Observer, ProvisioningError, Saga
+from server.provisioning.key_trouble import KeyTrouble
+from server.provisioning.saga import CLAIM_SECONDS, Observer, ProvisioningError, Rotation, Saga
 from server.provisioning.steps import Workshop, is_complete
 
 log = structlog.get_logger(__name__)
@@ -59,10 +61,12 @@ class Provisioner:
         self._template = workshop.template
         self._saga = Saga(store, workshop, observer)
         self._owner = owner or f"provisioner-{uuid4()}"
+        self._trouble = KeyTrouble(store, workshop, observer, f"{self._owner}-keys")
         self._sleep = sleep
         self._clock = clock
         self._slots = asyncio.Semaphore(CONCURRENT_RUNS)
         self._runs: dict[str, asyncio.Task[AgentHandle]] = {}
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._agents: OrderedDict[str, _Remembered] = OrderedDict()
         self._closed = False
 
@@ -102,10 +106,20 @@ class Provisioner:
 
         Raises ProvisioningError and what `ready` raises."""
         if thorough:
-            self.forget(user_id)
-            while (ordinary := self._runs.get(user_id)) is not None:
-                await asyncio.wait((ordinary,))
+            await self._stand_by(user_id)
         return await _outcome(self._run(user_id, thorough=thorough))
+
+    async def rotate_key(self, user_id: str, rotation: Rotation) -> AgentHandle:
+        """Give the user another key, everywhere. A run that is cut off is continued by any other of this user.
+
+        Raises as `attempt`."""
+        await self._stand_by(user_id)
+        return await _outcome(self._run(user_id, thorough=True, rotation=rotation))
+
+    def key_refused(self, user_id: str) -> None:
+        """The model gateway has refused the user's key: see to it in the background, once at a time. Raises nothing."""
+        if user_id not in self._looks and not self._closed:
+            self._looks[user_id] = asyncio.create_task(self._look(user_id), name=f"key of {user_id}")
 
     def forget(self, user_id: str) -> None:
         """Look at the stored account next time: the remembered agent no longer answers."""
@@ -114,10 +128,29 @@ class Provisioner:
     async def aclose(self) -> None:
         """Stop all runs (each can be continued by any instance) and give their claims back."""
         self._closed = True
-        runs = list(self._runs.values())
-        for run in runs:
-            run.cancel()
-        await asyncio.gather(*runs, return_exceptions=True)
+        tasks = [*self._runs.values(), *self._looks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _stand_by(self, user_id: str) -> None:
+        """Until no run of this user's is under way here."""
+        self.forget(user_id)
+        while (ordinary := self._runs.get(user_id)) is not None:
+            await asyncio.wait((ordinary,))
+
+    async def _look(self, user_id: str) -> None:
+        """A key that is good at the gateway was refused because the agent carries another: it is given the right one,
+        as it is to an agent that was damaged outside."""
+        try:
+            if await self._trouble.look(user_id) == "active":
+                await self.attempt(user_id, thorough=True)
+        except PlatformError as error:
+            log.warning("key.not_looked_at", user_id=user_id, code=error.code)
+        except Exception:
+            log.exception("key.look_broke", user_id=user_id)
+        finally:
+            del self._looks[user_id]
 
     async def _insist(
         self, user_id: str, email: str | None, name: str | None, obstacles: list[PlatformError]
@@ -136,12 +169,15 @@ class Provisioner:
             await self._sleep(pause)
         raise AssertionError("unreachable: the pauses never end")
 
-    def _run(self, user_id: str, *, thorough: bool = False) -> asyncio.Task[AgentHandle]:
+    def _run(
+        self, user_id: str, *, thorough: bool = False, rotation: Rotation | None = None
+    ) -> asyncio.Task[AgentHandle]:
         run = self._runs.get(user_id)
         if run is None:
             if self._closed:
                 raise PlatformError(ErrorCode.DRAINING)
-            run = asyncio.create_task(self._provision(user_id, thorough=thorough), name=f"provisioning {user_id}")
+            work = self._provision(user_id, thorough=thorough, rotation=rotation)
+            run = asyncio.create_task(work, name=f"provisioning {user_id}")
             self._runs[user_id] = run
             run.add_done_callback(partial(self._ended, user_id))
         return run
@@ -152,7 +188,7 @@ class Provisioner:
         if error is not None and not isinstance(error, PlatformError):
             log.error("provisioning.broke", user_id=user_id, exc_info=error)
 
-    async def _provision(self, user_id: str, *, thorough: bool) -> AgentHandle:
+    async def _provision(self, user_id: str, *, thorough: bool, rotation: Rotation | None) -> AgentHandle:
         """Run the saga, or wait while another instance does; its claim expires if it died."""
         for pause in _pauses(first=0.2, longest=2.0):
             account = await self._store.get(user_id)
@@ -164,13 +200,13 @@ class Provisioner:
             async with self._slots:
                 claim = await self._store.claim(user_id, self._owner, CLAIM_SECONDS)
                 if claim is not None:
-                    return await self._work(claim, thorough=thorough)
+                    return await self._work(claim, thorough=thorough, rotation=rotation)
             await self._sleep(pause)
         raise AssertionError("unreachable: the pauses never end")
 
-    async def _work(self, claim: ProvisioningClaim, *, thorough: bool) -> AgentHandle:
+    async def _work(self, claim: ProvisioningClaim, *, thorough: bool, rotation: Rotation | None) -> AgentHandle:
         try:
-            return self._remember(await self._saga.run(claim, thorough=thorough))
+            return self._remember(await self._saga.run(claim, thorough=thorough, rotation=rotation))
         except FencedError as cause:
             raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, retry_after=1.0) from cause
         finally:

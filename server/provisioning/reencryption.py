@@ -8,6 +8,7 @@ import structlog
 
 from server.keyring import KeyRing, UnreadableSecretError
 from server.ports import AccountChange, AccountStore, FencedError
+from server.provisioning.steps import moved_key
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +25,10 @@ async def reencrypt(store: AccountStore, keys: KeyRing, user_id: str, owner: str
         return "busy"
     try:
         stored = claim.account.encrypted_key
-        moved = None if stored is None else keys.reseal(user_id, stored)
-        if moved is None:
+        moved = AccountChange() if stored is None else moved_key(keys, user_id, stored)
+        if moved == AccountChange():
             return "current"
-        await store.record(claim, AccountChange(encrypted_key=moved))
+        await store.record(claim, moved)
         log.info("key.reencrypted", user_id=user_id)
         return "done"
     except UnreadableSecretError:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 
@@ -15,7 +15,7 @@ from server.ports import Account, AccountChange, AccountStore, FencedError, Prov
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
-from server.provisioning.steps import STEPS, UNDER_REPAIR, Job, Step, Workshop
+from server.provisioning.steps import STEPS, UNDER_REPAIR, Job, Step, Workshop, fresh_key, key_of
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +26,9 @@ PULSE_SECONDS: Final = 4.0
 SAFE_SECONDS: Final = 10.0
 """A step whose claim could not be renewed for so long is stopped: no two runners ever work on one user."""
 STEP_SECONDS: Final = 45.0
+
+Rotation = Literal["gently", "at once"]
+"""What becomes of a key that is replaced: it goes on for the turns that carry it, or it is blocked."""
 
 Observer = Callable[[str, AgentStatus, str | None], None]
 """Told of each change of a user's status or its reason: user id, status, reason. Must not raise."""
@@ -47,18 +50,38 @@ class Saga:
         self._workshop = workshop
         self._observer = observer
 
-    async def run(self, claim: ProvisioningClaim, *, thorough: bool = False) -> Account:
+    async def run(
+        self, claim: ProvisioningClaim, *, thorough: bool = False, rotation: Rotation | None = None
+    ) -> Account:
         """Take every step that is needed (`thorough`: each one, even where its result is stored); return the account.
+
+        `rotation` begins with a new key. Storing it marks the account as under repair in the same moment, so that
+        whoever continues takes the key everywhere; only the blocking `at once` has to be asked for again.
 
         Raises ProvisioningError, FencedError when the claim was lost, PlatformError(supabase_unavailable)."""
         account, interrupted = claim.account, claim.account.intent
+        if rotation is not None:
+            change = replace(fresh_key(self._workshop, account.user_id), config_hash=UNDER_REPAIR)
+            account = await self._record(claim, account, change)
+            log.info("key.rotated", user_id=account.user_id)
         thorough = thorough or account.config_hash == UNDER_REPAIR
         for step in STEPS:
             if thorough or step.needed(account, self._workshop.template):
                 intent = replace(_restart(account, thorough=thorough), intent=step.name)
                 account = await self._record(claim, account, intent)
                 account = await self._take(step, claim, Job(account, thorough or step.name == interrupted))
+        if rotation == "at once":
+            await self._block_older_keys(claim, account)
         return account
+
+    async def _block_older_keys(self, claim: ProvisioningClaim, account: Account) -> None:
+        """Last, when nothing carries them any more but turns that run now."""
+        try:
+            async with asyncio.timeout(STEP_SECONDS), self._kept(claim):
+                key = key_of(account, self._workshop.keys)
+                await self._workshop.billing.block_other_keys(account.user_id, key)
+        except TimeoutError as cause:
+            raise ProvisioningError("It took too long to block the older keys.", permanent=False) from cause
 
     async def _take(self, step: Step, claim: ProvisioningClaim, job: Job) -> Account:
         account = job.account

@@ -44,7 +44,12 @@ class Job:
 
     def key(self, keys: KeyRing) -> SecretStr:
         """The user's own key. Raises UnreadableSecretError."""
-        return keys.open(self.user_id, _made(self.account.encrypted_key))
+        return key_of(self.account, keys)
+
+
+def key_of(account: Account, keys: KeyRing) -> SecretStr:
+    """The account's key in plain text. Raises UnreadableSecretError."""
+    return keys.open(account.user_id, _made(account.encrypted_key))
 
 
 Need = Callable[[Account, AgentTemplate], bool]
@@ -85,12 +90,24 @@ async def _choose_key(shop: Workshop, job: Job) -> AccountChange:
     stored = job.account.encrypted_key
     try:
         if stored is not None:
-            return AccountChange(encrypted_key=shop.keys.reseal(job.user_id, stored))
+            return moved_key(shop.keys, job.user_id, stored)
     except UnreadableSecretError:  # nobody can use it any more: replaced here, at LiteLLM and at the agent's provider
         log.warning("key.replaced", user_id=job.user_id)
+    return fresh_key(shop, job.user_id)
+
+
+def moved_key(keys: KeyRing, user_id: str, stored: str) -> AccountChange:
+    """The same key under the current SECRET_KEY, with its hash; no change where it is. Raises UnreadableSecretError."""
+    moved = keys.reseal(user_id, stored)
+    if moved is None:
+        return AccountChange()
+    return AccountChange(encrypted_key=moved, key_hash=fingerprint(keys.open(user_id, moved)))
+
+
+def fresh_key(shop: Workshop, user_id: str) -> AccountChange:
+    """A new value for the user's key, encrypted, and its hash. Nobody else knows it yet."""
     key = SecretStr("sk-" + secrets.token_urlsafe(32))
-    sealed = shop.keys.seal(job.user_id, key)
-    return AccountChange(encrypted_key=sealed, key_hash=fingerprint(key))
+    return AccountChange(encrypted_key=shop.keys.seal(user_id, key), key_hash=fingerprint(key))
 
 
 async def _create_customer(shop: Workshop, job: Job) -> AccountChange:

@@ -52,6 +52,10 @@ class Agents(Protocol):
         """Raises PlatformError(agent_unavailable | account_blocked)."""
         ...
 
+    def key_refused(self, user_id: str) -> None:
+        """Told that the model gateway has refused the user's key. Returns at once and raises nothing."""
+        ...
+
 
 class Pricing(Protocol):
     async def estimate(self, usage: Usage) -> Estimate:
@@ -286,6 +290,8 @@ class Attempt:
             error = _TIMED_OUT if self._timed_out else problem or (reply.ended and reply.ended.error) or _LOST
             if error.code is ErrorCode.BUDGET_EXCEEDED and reply.blank:
                 status = TurnStatus.UNSENT
+            if error.code is ErrorCode.KEY_REFUSED:
+                self._services.agents.key_refused(self.turn.user_id)
         return TurnEnd(
             turn_id=self.turn.id,
             attempt=self.turn.attempt,

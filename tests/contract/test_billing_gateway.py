@@ -3,18 +3,23 @@
 import secrets
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Literal
 
 import aiohttp
 import pytest
 from pydantic import SecretStr
 
+from server.keyring import fingerprint
 from server.litellm_adapter.billing import LiteLLMBilling
 from server.litellm_adapter.client import LiteLLMClient
-from server.ports import BillingGateway, Plan
+from server.ports import BillingGateway, Budget, Plan
 from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
 from server.resilience import Breaker, Guard
-from tests.fakes.billing import FakeBilling
+from tests.fakes.billing import FakeBilling, Key
 
 PLAN = Plan(Decimal("2.5"), "30d")
 
@@ -43,6 +48,40 @@ def email(user_id: str) -> str:
 
 def new_key() -> SecretStr:
     return SecretStr("sk-" + secrets.token_urlsafe(32))
+
+
+async def live_keys(billing: BillingGateway, user_id: str) -> dict[str, str]:
+    """Until when each of the user's unblocked keys works, by hash: a moment, or `for good`."""
+    if isinstance(billing, FakeBilling):
+        found = [(name, key.expires, key.blocked) for name, key in billing.keys.items() if key.user_id == user_id]
+        return {name: expires.isoformat() if expires else "for good" for name, expires, blocked in found if not blocked}
+    rows = (await _litellm(billing).get("/user/info", {"user_id": user_id})).body["keys"]
+    return {row["token"]: row["expires"] or "for good" for row in rows if not row["blocked"]}
+
+
+async def tamper(billing: BillingGateway, how: Literal["block", "delete"], key: SecretStr) -> None:
+    """What an operator of the gateway does by hand."""
+    name = fingerprint(key)
+    if not isinstance(billing, FakeBilling):
+        body: dict[str, object] = {"key": name} if how == "block" else {"keys": [name]}
+        assert (await _litellm(billing).post(f"/key/{how}", body)).ok
+    elif how == "block":
+        billing.keys[name].blocked = True
+    else:
+        del billing.keys[name]
+
+
+async def make_by_hand(billing: BillingGateway, user_id: str, key: SecretStr) -> None:
+    if isinstance(billing, FakeBilling):
+        billing.keys[fingerprint(key)] = Key(key.get_secret_value(), user_id, alias=None)
+        return
+    body = {"key": key.get_secret_value(), "user_id": user_id, "key_alias": f"laptop of {user_id}"}
+    assert (await _litellm(billing).post("/key/generate", body)).ok
+
+
+def _litellm(billing: BillingGateway) -> LiteLLMClient:
+    assert isinstance(billing, LiteLLMBilling)
+    return billing._client
 
 
 async def test_a_customer_has_the_budget_of_the_plan(billing: BillingGateway, user_id: str, email: str) -> None:
@@ -78,19 +117,109 @@ async def test_an_unknown_customer_has_no_budget(billing: BillingGateway, user_i
     assert await billing.budget(user_id) is None
 
 
+async def test_a_plan_is_changed_at_once_and_the_new_standing_told(
+    billing: BillingGateway, user_id: str, email: str
+) -> None:
+    await billing.ensure_customer(user_id, email, Plan())
+    changed = await billing.set_plan(user_id, Plan(Decimal("0.000123456789"), "1d", 900, 30, ("gpt-4",)))
+    assert (changed.limit, changed.spent, changed.period) == (Decimal("0.000123456789"), Decimal(0), "1d")
+    assert changed.resets_at is not None
+    assert await billing.budget(user_id) == changed
+
+
+async def test_a_plan_without_limits_removes_them(billing: BillingGateway, user_id: str, email: str) -> None:
+    await billing.ensure_customer(user_id, email, Plan(Decimal("2.5"), "30d", 900, 30, ("gpt-4",)))
+    assert await billing.set_plan(user_id, Plan()) == Budget(None, Decimal(0), None, None)
+
+
+async def test_a_budget_changed_in_its_period_does_not_begin_it_anew(
+    billing: BillingGateway, user_id: str, email: str
+) -> None:
+    await billing.ensure_customer(user_id, email, PLAN)
+    before = await billing.budget(user_id)
+    assert before is not None
+    changed = await billing.set_plan(user_id, replace(PLAN, budget=Decimal(7)))
+    assert (changed.limit, changed.resets_at) == (Decimal(7), before.resets_at)
+
+
+async def test_the_plan_of_an_unknown_customer_is_not_found_and_makes_none(
+    billing: BillingGateway, user_id: str
+) -> None:
+    with pytest.raises(PlatformError) as raised:
+        await billing.set_plan(user_id, PLAN)
+    assert raised.value.code is ErrorCode.NOT_FOUND
+    assert await billing.budget(user_id) is None
+
+
 async def test_ensuring_a_key_may_be_repeated(billing: BillingGateway, user_id: str, email: str) -> None:
     await billing.ensure_customer(user_id, email, PLAN)
     key = new_key()
-    await billing.ensure_key(user_id, key)
-    await billing.ensure_key(user_id, key)
+    assert await billing.key_state(fingerprint(key)) == "missing"
+    for _ in range(3):
+        await billing.ensure_key(user_id, key)
+        assert await billing.key_state(fingerprint(key)) == "active"
+    assert await live_keys(billing, user_id) == {fingerprint(key): "for good"}
 
 
-async def test_another_key_replaces_the_first(billing: BillingGateway, user_id: str, email: str) -> None:
+async def test_another_key_takes_over_while_the_first_goes_on_for_a_while(
+    billing: BillingGateway, user_id: str, email: str
+) -> None:
     await billing.ensure_customer(user_id, email, PLAN)
-    await billing.ensure_key(user_id, new_key())
-    second = new_key()
+    first, second = new_key(), new_key()
+    await billing.ensure_key(user_id, first)
     await billing.ensure_key(user_id, second)
+    assert await billing.key_state(fingerprint(first)) == "active"
+    retiring = await live_keys(billing, user_id)
+    assert retiring[fingerprint(second)] == "for good"
+    assert timedelta(minutes=8) < datetime.fromisoformat(retiring[fingerprint(first)]) - datetime.now(UTC)
+    assert datetime.fromisoformat(retiring[fingerprint(first)]) - datetime.now(UTC) < timedelta(minutes=12)
     await billing.ensure_key(user_id, second)
+    assert await live_keys(billing, user_id) == retiring, "a repetition must not let the old key live longer"
+
+
+async def test_going_back_to_a_retiring_key_keeps_it(billing: BillingGateway, user_id: str, email: str) -> None:
+    await billing.ensure_customer(user_id, email, PLAN)
+    first, second = new_key(), new_key()
+    for key in (first, second, first):
+        await billing.ensure_key(user_id, key)
+    keys = await live_keys(billing, user_id)
+    assert keys[fingerprint(first)] == "for good" != keys[fingerprint(second)]
+
+
+async def test_a_replaced_key_can_be_blocked_at_once(billing: BillingGateway, user_id: str, email: str) -> None:
+    await billing.ensure_customer(user_id, email, PLAN)
+    leaked, fresh = new_key(), new_key()
+    await billing.ensure_key(user_id, leaked)
+    await billing.ensure_key(user_id, fresh)
+    await billing.block_other_keys(user_id, fresh)
+    await billing.block_other_keys(user_id, fresh)
+    assert await billing.key_state(fingerprint(leaked)) == "blocked"
+    assert await billing.key_state(fingerprint(fresh)) == "active"
+
+
+async def test_a_blocked_key_is_unblocked_and_a_deleted_one_made_again(
+    billing: BillingGateway, user_id: str, email: str
+) -> None:
+    await billing.ensure_customer(user_id, email, PLAN)
+    key = new_key()
+    await billing.ensure_key(user_id, key)
+    await tamper(billing, "block", key)
+    assert await billing.key_state(fingerprint(key)) == "blocked"
+    await billing.ensure_key(user_id, key)
+    assert await billing.key_state(fingerprint(key)) == "active"
+    await tamper(billing, "delete", key)
+    assert await billing.key_state(fingerprint(key)) == "missing"
+    await billing.ensure_key(user_id, key)
+    assert await billing.key_state(fingerprint(key)) == "active"
+
+
+async def test_a_key_made_by_hand_is_left_alone(billing: BillingGateway, user_id: str, email: str) -> None:
+    await billing.ensure_customer(user_id, email, PLAN)
+    by_hand, ours = new_key(), new_key()
+    await make_by_hand(billing, user_id, by_hand)
+    await billing.ensure_key(user_id, ours)
+    await billing.block_other_keys(user_id, ours)
+    assert await live_keys(billing, user_id) == {fingerprint(by_hand): "for good", fingerprint(ours): "for good"}
 
 
 async def test_the_agents_model_has_a_price(billing: BillingGateway) -> None:

@@ -64,6 +64,8 @@ class FakeAccountStore:
             raise FencedError(claim.user_id)
         values: dict[str, Any] = {name: value for name, value in asdict(change).items() if value is not None}
         row.key_hash = values.pop("key_hash", row.key_hash)
+        if row.key_hash is not None:
+            self.database.key_hashes.setdefault(row.key_hash, claim.user_id)
         if row.account.agent_status in CLOSED:
             values.pop("agent_status", None)
         for text in ("intent", "status_reason"):

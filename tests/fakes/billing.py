@@ -1,16 +1,20 @@
-"""BillingGateway in memory: customers, their keys by value, and a price list that tests may change."""
+"""BillingGateway in memory: customers and plans, keys that retire and are blocked, prices that tests may change."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from pydantic import SecretStr
 
-from server.ports import Budget, ModelCall, ModelPrice, Plan, SpendLog
+from server.keyring import fingerprint
+from server.ports import Budget, KeyState, ModelCall, ModelPrice, Plan, SpendLog
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
 from tests.fakes.database import Hook
 
 GPT_4 = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
+RETIREMENT = timedelta(minutes=10)
 
 
 @dataclass(slots=True)
@@ -18,6 +22,18 @@ class Customer:
     email: str
     plan: Plan
     spent: Decimal = Decimal(0)
+    resets_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Key:
+    """`alias` is None for a key that an operator made by hand."""
+
+    value: str
+    user_id: str
+    alias: str | None
+    expires: datetime | None = None
+    blocked: bool = False
 
 
 @dataclass(slots=True)
@@ -29,9 +45,10 @@ class FakeBilling:
 
     before: Hook | None = None
     after: Hook | None = None
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     customers: dict[str, Customer] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
-    """The one key of each user, by user id."""
+    keys: dict[str, Key] = field(default_factory=dict)
+    """Every key there is, by its hash."""
     registered: list[str] = field(default_factory=list)
     """Every key value ever registered that was not registered already."""
     prices: dict[str, ModelPrice] = field(default_factory=lambda: {"gpt-4": GPT_4})
@@ -40,28 +57,68 @@ class FakeBilling:
     """The log of every call made, with any key."""
     late: set[str] = field(default_factory=set)
     """Request ids of calls that are made, but not written yet."""
-    clock: float = 0.0
+    clock_ahead: float = 0.0
     """Seconds that the gateway's clock, by which the calls are dated, is ahead of ours."""
     clock_error: float = 0.0
 
+    def key_of(self, user_id: str) -> str:
+        """The value of the one key that this user's calls can be made with for good. Raises ValueError if there is any
+        other number of them."""
+        (only,) = [key.value for key in self._ours(user_id) if key.expires is None and not key.blocked]
+        return only
+
     async def ensure_customer(self, user_id: str, email: str, plan: Plan) -> None:
         await self._reached("ensure_customer")
-        self.customers.setdefault(user_id, Customer(email, plan))
+        if user_id not in self.customers:
+            self.customers[user_id] = Customer(email, plan)
+            self._begin_period(self.customers[user_id])
         await self._answered("ensure_customer")
+
+    async def set_plan(self, user_id: str, plan: Plan) -> Budget:
+        await self._reached("set_plan")
+        customer = self.customers.get(user_id)
+        if customer is None:
+            raise PlatformError(ErrorCode.NOT_FOUND)
+        begins_anew = plan.period != customer.plan.period
+        customer.plan = plan
+        if begins_anew:
+            self._begin_period(customer)
+        await self._answered("set_plan")
+        return _standing(customer)
 
     async def ensure_key(self, user_id: str, key: SecretStr) -> None:
         await self._reached("ensure_key")
-        value = key.get_secret_value()
-        if self.keys.get(user_id) != value:
-            self.keys[user_id] = value
+        value, name = key.get_secret_value(), fingerprint(key)
+        if name not in self.keys:
+            self.keys[name] = Key(value, user_id, f"user {user_id} {name[:12]}")
             self.registered.append(value)
+        self.keys[name].blocked, self.keys[name].expires = False, None
+        for other in self._ours(user_id):
+            if other.value != value and other.expires is None:
+                other.expires = self.clock() + RETIREMENT
         await self._answered("ensure_key")
+
+    async def block_other_keys(self, user_id: str, key: SecretStr) -> None:
+        await self._reached("block_other_keys")
+        for other in self._ours(user_id):
+            other.blocked = other.blocked or other.value != key.get_secret_value()
+        await self._answered("block_other_keys")
+
+    async def key_state(self, key_hash: str) -> KeyState:
+        await self._reached("key_state")
+        key = self.keys.get(key_hash)
+        await self._answered("key_state")
+        if key is None:
+            return "missing"
+        if key.blocked:
+            return "blocked"
+        return "expired" if key.expires is not None and key.expires <= self.clock() else "active"
 
     async def budget(self, user_id: str) -> Budget | None:
         await self._reached("budget")
         customer = self.customers.get(user_id)
         await self._answered("budget")
-        return Budget(customer.plan.budget, customer.spent, customer.plan.period, None) if customer else None
+        return _standing(customer) if customer else None
 
     async def price(self, model: str) -> ModelPrice | None:
         await self._reached("price")
@@ -78,7 +135,14 @@ class FakeBilling:
         ]
         asked_for.sort(key=lambda call: (call.started_at, call.request_id))
         await self._answered("spend")
-        return SpendLog(tuple(asked_for), self.clock, self.clock_error)
+        return SpendLog(tuple(asked_for), self.clock_ahead, self.clock_error)
+
+    def _ours(self, user_id: str) -> list[Key]:
+        return [key for key in self.keys.values() if key.user_id == user_id and key.alias is not None]
+
+    def _begin_period(self, customer: Customer) -> None:
+        """LiteLLM ends periods at midnights and at first days of months; here it is enough that they end."""
+        customer.resets_at = self.clock() + timedelta(days=1) if customer.plan.period else None
 
     async def _reached(self, operation: str) -> None:
         if self.before is not None:
@@ -87,3 +151,7 @@ class FakeBilling:
     async def _answered(self, operation: str) -> None:
         if self.after is not None:
             await self.after(operation)
+
+
+def _standing(customer: Customer) -> Budget:
+    return Budget(customer.plan.budget, customer.spent, customer.plan.period, customer.resets_at)

@@ -50,7 +50,7 @@ MODELS: Final[dict[str, Model]] = {
     "502": Model(Answer(502), asked=3),
     "503": Model(Answer(503), asked=3),
     "429 with Retry-After": Model(Answer(429, _refusal("throttling_error"), JSON, 7), "rate_limited", asked=3),
-    "a key that is not known": Model(Answer(401, _refusal("auth_error"), JSON), retryable=False),
+    "a key that is not known": Model(Answer(401, _refusal("auth_error"), JSON), "key_refused", retryable=False),
     "a budget that is used up": Model(
         Answer(422, _refusal("budget_exceeded"), JSON), "budget_exceeded", status="unsent"
     ),

@@ -13,10 +13,11 @@ from server.letta_adapter.directory import LettaDirectory
 from server.letta_adapter.template import agent_template
 from server.litellm_adapter.billing import LiteLLMBilling
 from server.litellm_adapter.client import LiteLLMClient
-from server.ports import Account, AccountStore, AgentDirectory, BillingGateway, Plan
+from server.ports import Account, AccountStore, AgentDirectory, BillingGateway
 from server.protocol.codes import ErrorCode
 from server.provisioning import Provisioner, Workshop
 from server.resilience import Breaker, Guard
+from server.services import default_plan
 from server.settings import Settings
 from server.supabase_adapter.accounts import SupabaseAccountStore
 from server.supabase_adapter.client import SupabaseClient
@@ -68,10 +69,11 @@ class _Mortal:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What the services hold of one user."""
+    """What the services hold of one user. `key_hashes` are those of keys that do not expire, `retired` of the rest."""
 
     account: Account
     key_hashes: list[str]
+    retired: list[str]
     organizations: list[str]
     members: list[str]
     providers: list[str]
@@ -102,7 +104,7 @@ class Lab:
             billing=cast("BillingGateway", guard(LiteLLMBilling(litellm or self.litellm))),
             directory=cast("AgentDirectory", guard(LettaDirectory(self.letta))),
             keys=self.keys,
-            plan=Plan(settings.default_budget_usd, settings.budget_period),
+            plan=default_plan(settings),
             template=agent_template(settings.agent_model, settings.model_url_for_letta, settings.context_window),
         )
         store = cast("AccountStore", guard(SupabaseAccountStore(self.supabase)))
@@ -119,7 +121,8 @@ class Lab:
         conversations = await member.conversations.list(agent_id=str(account.agent_id))
         return Holdings(
             account=account,
-            key_hashes=[key["token"] for key in user["keys"]],
+            key_hashes=[key["token"] for key in user["keys"] if not key["expires"]],
+            retired=[key["token"] for key in user["keys"] if key["expires"]],
             organizations=organizations,
             members=members,
             providers=[
@@ -140,13 +143,15 @@ class Lab:
             after = {"after": page[-1]["id"]}
         return found
 
-    async def assert_one_of_everything(self, user_id: str) -> None:
+    async def assert_one_of_everything(self, user_id: str, *, retired: int = 0) -> None:
+        """The invariant; `retired` is how many older keys are still there, expiring."""
         held = await self.holdings(user_id)
         account = held.account
         assert (account.agent_status, account.status_reason, account.intent) == ("active", None, None)
         assert account.encrypted_key is not None
         assert account.encrypted_key.startswith("v1:")
         assert held.key_hashes == [fingerprint(self.keys.open(user_id, account.encrypted_key))]
+        assert len(held.retired) == retired
         assert held.organizations == [account.organization_id]
         assert held.members == [account.member_id]
         assert held.providers == [account.provider_id]

@@ -1,10 +1,7 @@
 """The saga on the real Supabase, LiteLLM and Letta: one of everything, whatever dies in between."""
 
 import asyncio
-import os
 import secrets
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -19,6 +16,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from server.resilience import Breaker, Guard
+from tests.stack.commands import chat_users
 from tests.stack.provisioning_lab import Executioner, Killed, Lab, open_lab
 from tests.stack.running_stack import RunningStack
 from tests.stack.supabase_users import sign_up
@@ -97,7 +95,7 @@ async def test_chat_users_repair_makes_a_deleted_agent_and_a_deleted_key_again(
 ) -> None:
     handle = await lab.process().ready(somebody.user_id, somebody.email, timeout=60)
     await lab.letta.as_member(handle.member_id).agents.delete(handle.agent_id)
-    await lab.litellm.post("/key/delete", {"key_aliases": [f"user {somebody.user_id}"]})
+    await lab.litellm.post("/key/delete", {"keys": (await lab.holdings(somebody.user_id)).key_hashes})
     assert await chat_users(stack, "repair", somebody.user_id) == [
         f"{somebody.user_id}: {(await lab.holdings(somebody.user_id)).account.agent_id}",
         "1 of 1 complete",
@@ -125,13 +123,3 @@ async def test_chat_users_reencrypt_moves_a_key_to_a_new_secret_key(
     moved_back = {"SECRET_KEY": old, "SECRET_KEY_PREVIOUS": new}
     assert await chat_users(stack, "reencrypt", somebody.user_id, **moved_back) == ["1 done"]
     await lab.assert_one_of_everything(somebody.user_id)
-
-
-async def chat_users(stack: RunningStack, *arguments: str, **env: str) -> list[str]:
-    """The output of a `chat users` command that must succeed."""
-    command = [sys.executable, "-m", "server", "users", *arguments, "--env-file", str(stack.data_dir / "stack.env")]
-    done = await asyncio.to_thread(
-        subprocess.run, command, env={**os.environ, **env}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()

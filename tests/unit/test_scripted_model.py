@@ -110,6 +110,17 @@ async def test_call_calls_the_tool_then_reports_its_result(client: Client) -> No
     assert await answer(client, "", messages=messages) == "done: noted"
 
 
+async def test_a_call_waits_at_the_gate_it_names(client: Client) -> None:
+    held = asyncio.ensure_future(ask(client, 'CALL AT three note {"text": "x"}'))
+    await client.get("/gate/three")
+    assert not held.done()
+
+    await client.post("/gate/three")
+
+    called = (await (await held).json())["choices"][0]["message"]
+    assert called["tool_calls"][0]["function"] == {"name": "note", "arguments": '{"text": "x"}'}
+
+
 async def test_a_gate_holds_the_reply_between_its_words_until_opened(client: Client) -> None:
     response = await ask(client, "GATE one 2 1", stream=True)
     assert await read_words(response, 2) == ["w0", " w1"]

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from server.ports import Entry, Findings, KnownCall, LedgerRow, Settled, Settlement, TurnCharge
+from server.ports import AccountChange, Entry, Findings, KnownCall, LedgerRow, Settled, Settlement, TurnCharge
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import Turn, TurnStatus, Usage
 from tests.contract.stores.calls import call, charged
@@ -229,6 +229,31 @@ async def test_rows_are_listed_by_day_with_every_digit(chat: Chat) -> None:
 async def rows(chat: Chat) -> list[LedgerRow]:
     today = datetime.now(UTC).date()
     return await chat.world.ledger.rows(chat.user_id, today - timedelta(days=1), today)
+
+
+async def test_calls_are_looked_for_by_every_key_the_user_has_had(chat: Chat) -> None:
+    await completed(chat)
+    claim = await chat.world.accounts.claim(chat.user_id, "tests", 30)
+    assert claim is not None
+    old, new = f"old-{chat.user_id}", f"new-{chat.user_id}"
+    for key_hash in (old, new):
+        await chat.world.accounts.record(claim, AccountChange(encrypted_key=f"v1:{key_hash}", key_hash=key_hash))
+
+    search = await chat.world.ledger.search(chat.user_id, datetime.now(UTC))
+
+    assert set(search.key_hashes) == {old, new}
+    assert await chat.world.ledger.key_hashes(chat.user_id) == [old, new]
+
+
+async def test_a_key_of_another_user_is_never_taken_over(chat: Chat) -> None:
+    thief = await chat.world.sign_up()
+    for user_id in (chat.user_id, thief):
+        await chat.world.accounts.ensure(user_id, "ann@example.com", None)
+        claim = await chat.world.accounts.claim(user_id, "tests", 30)
+        assert claim is not None
+        await chat.world.accounts.record(claim, AccountChange(encrypted_key=f"v1:{user_id}", key_hash=chat.user_id))
+    assert await chat.world.ledger.key_hashes(chat.user_id) == [chat.user_id]
+    assert await chat.world.ledger.key_hashes(thief) == []
 
 
 async def test_a_user_who_is_deleted_leaves_no_rows(chat: Chat) -> None:

@@ -1,5 +1,7 @@
 """What a user is told of a failure: the code, and never the vendor's words."""
 
+from datetime import UTC, datetime, timedelta
+
 import httpx
 import pytest
 from letta_client import APIStatusError
@@ -23,22 +25,118 @@ def test_no_detail_reaches_the_user(error_type: str | None) -> None:
         assert secret not in message
 
 
+def quoted(status: int, message: str, kind: str) -> str:
+    """Letta's `detail` around an answer of LiteLLM's."""
+    answer = {"error": {"message": message, "type": kind, "param": None, "code": str(status)}}
+    return f"INVALID_ARGUMENT: Invalid request content for OpenAI: Error code: {status} - {answer} [BYOK]"
+
+
+LIMITED = (
+    "Rate limit exceeded for user: ann. Limit type: tokens. Current limit: 1, Remaining: 0. "
+    "Limit resets at: 2026-11-26 07:32:27 UTC"
+)
+NOW = datetime(2026, 11, 26, 7, 31, 45, 500_000, tzinfo=UTC)
+
+
 def test_a_rate_limit_passes_on_when_to_try_again() -> None:
     assert model_error("llm_rate_limit", "Rate limited. Please retry after 17 seconds").retry_after == 17
     assert model_error("llm_rate_limit", "'retry-after': '3'").retry_after == 3
     assert model_error("llm_rate_limit", "Rate limited").retry_after is None
 
 
-def test_a_budget_error_is_known_by_its_type_alone() -> None:
-    detail = "Error code: 400 - {'error': {'message': '…', 'type': 'budget_exceeded', 'code': '400'}}"
-    assert model_error("llm_error", detail).code is ErrorCode.BUDGET_EXCEEDED
-    assert model_error("internal_error", detail).code is ErrorCode.BUDGET_EXCEEDED
-    assert model_error("llm_error", "the user wrote: budget_exceeded").code is ErrorCode.MODEL_ERROR
+def test_the_moment_a_limit_ends_becomes_the_seconds_until_then() -> None:
+    detail = quoted(429, LIMITED, "throttling_error")
+    assert model_error("llm_rate_limit", detail, now=NOW).retry_after == 42
+    assert model_error("llm_rate_limit", detail, now=NOW + timedelta(hours=3)).retry_after == 1
+    assert model_error("llm_rate_limit", detail, now=NOW - timedelta(hours=3)).retry_after == 300
 
 
-def test_a_refused_key_is_not_worth_a_retry() -> None:
-    error = model_error("llm_authentication", "Key is blocked")
+@pytest.mark.parametrize("error_type", ["llm_rate_limit", "internal_error"])
+@pytest.mark.parametrize("kind", ["throttling_error", "None", "rate_limit_error"])
+def test_a_rate_limit_is_known_at_every_step(error_type: str, kind: str) -> None:
+    error = model_error(error_type, quoted(429, LIMITED, kind), now=NOW)
+    assert (error.code, error.retryable, error.retry_after) == (ErrorCode.RATE_LIMITED, True, 42)
+
+
+@pytest.mark.parametrize("error_type", ["llm_error", "internal_error", "llm_rate_limit"])
+@pytest.mark.parametrize("status", [400, 422, 429])
+def test_a_budget_error_is_known_by_its_kind_whatever_its_status(error_type: str, status: int) -> None:
+    assert model_error(error_type, quoted(status, "…", "budget_exceeded")).code is ErrorCode.BUDGET_EXCEEDED
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Budget has been exceeded! Current cost: 0.02, Max budget: 0.01",
+        "ExceededBudget: User=ann over budget. Spend=0.02235, Budget=1e-05",
+        "Authentication Error, ExceededTokenBudget: Current spend for token: 1.0; Max Budget for Token: 0.5",
+        "Authentication Error, ExceededBudget: User ann has exceeded their budget.",
+        "User=ann over budget. Spend=2, Budget=1",
+    ],
+)
+@pytest.mark.parametrize(
+    ("status", "kind", "error_type"),
+    [
+        (400, "budget_error", "llm_error"),
+        (401, "auth_error", "llm_authentication"),
+        (429, "None", "llm_rate_limit"),
+        (400, "auth_error", "internal_error"),
+    ],
+)
+def test_a_budget_error_of_an_older_release_is_known_by_its_words(
+    words: str, status: int, kind: str, error_type: str
+) -> None:
+    assert model_error(error_type, quoted(status, words, kind)).code is ErrorCode.BUDGET_EXCEEDED
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        "the user wrote: budget_exceeded",
+        "the user wrote: Budget has been exceeded",
+        quoted(400, "I cannot say 'Budget has been exceeded'", "invalid_request_error"),
+        quoted(400, "about {'type': 'budget_exceeded'}, which you quote", "invalid_request_error"),
+    ],
+)
+def test_talk_about_budgets_is_no_budget_error(detail: str) -> None:
+    assert model_error("llm_error", detail).code is ErrorCode.MODEL_ERROR
+
+
+def test_a_rate_limit_is_never_taken_for_a_budget() -> None:
+    limited = quoted(429, "Budget has been exceeded for this minute. Limit resets soon", "throttling_error")
+    assert model_error("llm_rate_limit", limited).code is ErrorCode.RATE_LIMITED
+    provider = quoted(429, "No deployments available - crossed budget of the provider", "None")
+    assert model_error("llm_rate_limit", provider).code is ErrorCode.RATE_LIMITED
+
+
+@pytest.mark.parametrize("error_type", ["llm_authentication", "internal_error"])
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("Authentication Error, Key is blocked. Update via `/key/unblock` if you're an admin.", "auth_error"),
+        ("Authentication Error, Invalid proxy server token passed. Received API Key = sk-...", "token_not_found_in_db"),
+        ("Authentication Error - Expired Key. Key Expiry time 2026-11-26", "expired_key"),
+    ],
+)
+def test_a_refused_key_has_a_code_of_its_own_and_is_not_worth_a_retry(error_type: str, message: str, kind: str) -> None:
+    error = model_error(error_type, quoted(401, message, kind))
+    assert (error.code, error.retryable) == (ErrorCode.KEY_REFUSED, False)
+    assert "sk-" not in error.message
+
+
+def test_the_gateways_own_access_that_a_model_refuses_is_not_the_users_key() -> None:
+    upstream = quoted(401, "litellm.AuthenticationError: OpenAIException - Incorrect API key provided", "None")
+    for error_type in ("llm_authentication", "internal_error"):
+        error = model_error(error_type, upstream)
+        assert (error.code, error.retryable) == (ErrorCode.MODEL_ERROR, False)
+
+
+@pytest.mark.parametrize("kind", ["key_model_access_denied", "user_model_access_denied"])
+@pytest.mark.parametrize("error_type", ["llm_error", "internal_error"])
+def test_a_model_outside_the_plan_is_said_plainly(error_type: str, kind: str) -> None:
+    error = model_error(error_type, quoted(403, "The requested model 'gpt-4' is not available", kind))
     assert (error.code, error.retryable) == (ErrorCode.MODEL_ERROR, False)
+    assert error.message == "Your plan does not include the language model that your agent uses."
 
 
 def test_a_failed_run_without_a_report_still_has_an_error() -> None:

@@ -1,6 +1,7 @@
-"""Customers, keys, budgets and prices, by what LiteLLM 1.106 answers; each answer here is worded as the real one."""
+"""Customers, plans, budgets and prices, by what LiteLLM 1.106 answers; each answer here is worded as the real one."""
 
 from collections.abc import MutableMapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -9,7 +10,6 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from server.keyring import fingerprint
 from server.litellm_adapter.billing import LiteLLMBilling
 from server.ports import Budget, ModelPrice, Plan
 from server.protocol.codes import ErrorCode
@@ -21,8 +21,6 @@ UNLIMITED = Plan(None, None)
 ID_EXISTS = (409, error("{'error': 'User with id ann already exists'}"))
 EMAIL_EXISTS = (409, error("{'error': 'User with email ann@example.com already exists'}"))
 NO_SUCH_USER = (404, error("User ann not found"))
-ALIAS_EXISTS = (400, error("Key with alias 'user ann' already exists.", "key_alias", "bad_request_error"))
-NO_SUCH_KEY = (404, error("Key not found in database", "key", "not_found_error"))
 ANN = {"user_id": "ann", "user_info": {"user_id": "ann", "max_budget": None, "spend": 0.0}}
 
 
@@ -69,36 +67,75 @@ async def test_a_refused_plan_is_an_error_that_does_not_pass(service: ScriptedLi
     assert "budget_duration" not in raised.value.message
 
 
-async def test_the_key_is_ours_named_after_the_user(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
-    service.says("/key/generate", (200, {}))
-    await billing.ensure_key("ann", KEY)
-    assert service.asked[0].body == {"key": KEY.get_secret_value(), "user_id": "ann", "key_alias": "user ann"}
+FULL = Plan(Decimal("2.5"), "30d", 9000, 20, ("gpt-4", "mini"))
+ROW = {"user_id": "ann", "max_budget": 2.5, "budget_duration": "30d", "tpm_limit": 9000, "rpm_limit": 20,
+       "models": ["gpt-4", "mini"], "spend": 0.5, "budget_reset_at": "2026-12-01T00:00:00Z"}  # fmt: skip
 
 
-async def test_registering_the_same_key_again_changes_nothing(
+async def test_a_customer_is_created_with_every_limit_of_the_plan(
     service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
-    service.says("/key/generate", ALIAS_EXISTS)
-    service.says("/key/info", (200, {"key": fingerprint(KEY), "info": {"user_id": "ann"}}))
-    await billing.ensure_key("ann", KEY)
-    assert [asked.path for asked in service.asked] == ["/key/generate", "/key/info"]
-    assert service.asked[1].query == {"key": fingerprint(KEY)}
+    service.says("/user/new", (200, {"user_id": "ann"}))
+    await billing.ensure_customer("ann", "ann@example.com", FULL)
+    assert service.asked[0].body == {
+        "user_id": "ann", "auto_create_key": False, "user_email": "ann@example.com", "max_budget": 2.5,
+        "budget_duration": "30d", "tpm_limit": 9000, "rpm_limit": 20, "models": ["gpt-4", "mini"],
+    }  # fmt: skip
 
 
-async def test_an_older_key_whose_value_was_lost_is_replaced(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
-    service.says("/key/generate", ALIAS_EXISTS, (200, {}))
-    service.says("/key/info", NO_SUCH_KEY)
-    service.says("/key/delete", (200, {"deleted_keys": ["user ann"]}))
-    await billing.ensure_key("ann", KEY)
-    assert [asked.path for asked in service.asked] == ["/key/generate", "/key/info", "/key/delete", "/key/generate"]
-    assert service.asked[2].body == {"key_aliases": ["user ann"]}
+async def test_only_what_changes_of_a_plan_is_sent(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+    service.says("/user/info", (200, {"user_info": ROW}), (200, {"user_info": ROW | {"max_budget": 7.25}}))
+    service.says("/user/update", (200, {}))
+    budget = await billing.set_plan("ann", replace(FULL, budget=Decimal("7.25")))
+    assert [asked.body for asked in service.asked if asked.method == "POST"] == [{"user_id": "ann", "max_budget": 7.25}]
+    assert budget == Budget(Decimal("7.25"), Decimal("0.5"), "30d", datetime(2026, 12, 1, tzinfo=UTC))
 
 
-async def test_a_refused_key_is_an_error_that_does_not_pass(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
-    service.says("/key/generate", (400, error("Invalid key format.")))
-    service.says("/key/info", NO_SUCH_KEY)
+async def test_a_plan_that_stands_already_is_not_sent(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+    service.says("/user/info", (200, {"user_info": ROW}))
+    assert (await billing.set_plan("ann", FULL)).limit == Decimal("2.5")
+    assert [asked.path for asked in service.asked] == ["/user/info"]
+
+
+async def test_limits_are_removed_by_null_and_models_by_the_name_of_all(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    service.says("/user/info", (200, {"user_info": ROW}))
+    service.says("/user/update", (200, {}))
+    await billing.set_plan("ann", Plan())
+    assert service.asked[1].body == {
+        "user_id": "ann", "max_budget": None, "budget_duration": None, "tpm_limit": None, "rpm_limit": None,
+        "models": ["all-proxy-models"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("models", [[], None, ["all-proxy-models"]])
+async def test_a_plan_is_read_as_it_is_written(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling, models: list[str] | None
+) -> None:
+    service.says("/user/info", (200, {"user_info": ROW}), (200, {"user_info": ROW | {"models": models}}))
+    assert await billing.plan("ann") == FULL
+    assert await billing.plan("ann") == replace(FULL, models=())
+
+
+async def test_no_customer_is_made_by_changing_the_plan_of_an_unknown_one(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    service.says("/user/info", NO_SUCH_USER)
+    for call in (billing.set_plan("ann", FULL), billing.plan("ann")):
+        with pytest.raises(PlatformError) as raised:
+            await call
+        assert raised.value.code is ErrorCode.NOT_FOUND
+    assert {asked.path for asked in service.asked} == {"/user/info"}
+
+
+async def test_a_refused_change_of_plan_is_an_error_that_does_not_pass(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    service.says("/user/info", (200, {"user_info": ROW}))
+    service.says("/user/update", (400, error("budget_duration is invalid")))
     with pytest.raises(PlatformError) as raised:
-        await billing.ensure_key("ann", KEY)
+        await billing.set_plan("ann", Plan())
     assert (raised.value.code, raised.value.retryable) == (ErrorCode.INTERNAL_ERROR, False)
 
 
@@ -153,7 +190,7 @@ async def test_no_key_and_no_address_reaches_a_url_or_the_log(
 ) -> None:
     service.says("/user/new", (400, error("User ann@example.com is not allowed")))
     service.says("/key/generate", (400, error(f"bad key {KEY.get_secret_value()}")))
-    service.says("/key/info", NO_SUCH_KEY)
+    service.says("/user/info", NO_SUCH_USER)
     events: list[MutableMapping[str, Any]]
     with capture_logs() as events:
         for call in (billing.ensure_customer("ann", "ann@example.com", UNLIMITED), billing.ensure_key("ann", KEY)):

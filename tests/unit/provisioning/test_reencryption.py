@@ -19,8 +19,16 @@ async def test_a_key_moves_to_the_new_secret_key_and_stays_the_same(world: World
     assert await reencrypt(world.store, BOTH, ANN, OWNER) == "done"
     text = world.account().encrypted_key
     assert text is not None
-    assert ONLY_NEW.open(ANN, text).get_secret_value() == world.billing.keys[ANN]
+    assert ONLY_NEW.open(ANN, text).get_secret_value() == world.billing.key_of(ANN)
     assert await reencrypt(world.store, ONLY_NEW, ANN, OWNER) == "current"
+
+
+async def test_a_key_that_moves_is_stored_with_its_hash(world: World) -> None:
+    """Accounts of earlier versions may lack it."""
+    await world.process().ready(ANN, "ann@example.com")
+    name, world.database.profiles[ANN].key_hash = world.key_hash(), None
+    await reencrypt(world.store, BOTH, ANN, OWNER)
+    assert world.key_hash() == name
 
 
 async def test_the_agent_stays_as_it_is(world: World) -> None:

@@ -84,7 +84,7 @@ async def test_the_key_is_stored_encrypted_before_litellm_learns_it(world: World
     (text,) = stored
     assert text is not None
     assert text.startswith("v1:")
-    assert world.keys.open(ANN, text).get_secret_value() == world.billing.keys[ANN]
+    assert world.keys.open(ANN, text).get_secret_value() == world.billing.key_of(ANN)
 
 
 @pytest.mark.parametrize(("nth", "when"), POINTS)
@@ -271,15 +271,15 @@ async def test_a_letta_that_lost_everything_is_filled_again_by_a_thorough_run(wo
 
 async def test_a_key_nobody_can_read_fails_plainly_and_is_replaced_by_a_thorough_run(world: World) -> None:
     await world.process().ready(ANN, EMAIL)
-    old_key = world.billing.keys[ANN]
+    old_key = world.billing.key_of(ANN)
     world.keys, world.template = KeyRing(SecretStr("another secret key, the old one was lost")), OTHER_TEMPLATE
     with pytest.raises(PlatformError):
         await world.process().attempt(ANN)
     assert world.account().agent_status is AgentStatus.FAILED
-    assert world.billing.keys[ANN] == old_key
+    assert world.billing.key_of(ANN) == old_key
     await world.process().attempt(ANN, thorough=True)
     world.assert_one_of_everything()
-    assert world.billing.keys[ANN] != old_key
+    assert world.billing.key_of(ANN) != old_key
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -313,7 +313,7 @@ async def test_neither_keys_nor_addresses_appear_in_the_log(
         "activation",
     ]  # fmt: skip
     assert {(event["user_id"], event["outcome"]) for event in steps} == {(ANN, "done")}
-    assert world.billing.keys[ANN] not in str(logged)
+    assert world.billing.key_of(ANN) not in str(logged)
     assert EMAIL not in str(logged)
 
 
@@ -323,6 +323,6 @@ async def test_two_users_get_keys_and_agents_of_their_own(world: World) -> None:
     assert {ann.member_id, ann.agent_id, ann.conversation_id}.isdisjoint(
         {bob.member_id, bob.agent_id, bob.conversation_id}
     )
-    assert world.billing.keys[ANN] != world.billing.keys[BOB]
+    assert world.billing.key_of(ANN) != world.billing.key_of(BOB)
     world.assert_one_of_everything(ANN)
     world.assert_one_of_everything(BOB)

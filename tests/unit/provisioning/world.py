@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from pydantic import SecretStr
 
-from server.keyring import KeyRing
+from server.keyring import KeyRing, fingerprint
 from server.ports import Account, AgentTemplate, Plan
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -52,7 +52,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.database = MemoryDatabase(clock=lambda: self.now, users={ANN: "ann@example.com", BOB: "bob@example.com"})
-        self.billing, self.directory = FakeBilling(), FakeDirectory()
+        self.billing, self.directory = FakeBilling(clock=lambda: self.now), FakeDirectory()
         self.intercept()
 
     @property
@@ -68,6 +68,12 @@ class World:
 
     def account(self, user_id: str = ANN) -> Account:
         return self.database.profiles[user_id].account
+
+    def key_hash(self, user_id: str = ANN) -> str:
+        """The stored hash of the user's key."""
+        found = self.database.profiles[user_id].key_hash
+        assert found is not None
+        return found
 
     def set_account(self, user_id: str = ANN, **changes: object) -> None:
         row = self.database.profiles[user_id]
@@ -126,7 +132,8 @@ class World:
         assert account.config_hash == self.template.hash
         assert account.encrypted_key is not None
         key = self.keys.open(user_id, account.encrypted_key).get_secret_value()
-        assert self.billing.keys[user_id] == key
+        assert self.billing.key_of(user_id) == key
+        assert self.key_hash(user_id) == fingerprint(SecretStr(key))
         assert self.billing.customers[user_id].email == account.email
         assert [org for org, name in self.directory.organizations.items() if name == user_id] == [
             account.organization_id

@@ -65,6 +65,21 @@ async def test_a_model_error_fails_the_turn_as_the_agent_tells_it() -> None:
 
 
 @virtual_time
+async def test_a_refused_key_fails_the_turn_and_is_reported_where_keys_are_mended() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        refused = TurnError(ErrorCode.KEY_REFUSED, "Your key is not accepted.", retryable=False)
+        world.gateway.plan(Reply(words=("Let me ",), usage=None, error=refused))
+        turn = (await process.send(user, "hello")).turn
+        assert await _failure(device, turn.id) == (ErrorCode.KEY_REFUSED, False)
+        assert world.agents.refused_keys == [user]
+        again = (await process.send(user, "hello again")).turn
+        assert (await device.until_end(again.id))["type"] == "turn.completed"
+        assert world.agents.refused_keys == [user]
+
+
+@virtual_time
 async def test_a_turn_over_budget_is_stored_unsent_at_no_charge_and_can_be_retried() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()

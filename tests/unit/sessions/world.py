@@ -142,11 +142,13 @@ class ProcessGateway:
 
 
 class Agents:
-    """Every user's agent is there at once, or after `delay` seconds, or refused with `refusal`."""
+    """Every user's agent is there at once, or after `delay` seconds, or refused with `refusal`. `refused_keys` are the
+    users whose keys were said to be refused, in order."""
 
     def __init__(self) -> None:
         self.delay = 0.0
         self.refusal: Exception | None = None
+        self.refused_keys: list[str] = []
 
     async def ready(self, user_id: str, *, timeout: float) -> AgentHandle:
         if self.delay > timeout:
@@ -157,6 +159,9 @@ class Agents:
         if self.refusal is not None:
             raise self.refusal
         return agent_of(user_id)
+
+    def key_refused(self, user_id: str) -> None:
+        self.refused_keys.append(user_id)
 
 
 class Prices:

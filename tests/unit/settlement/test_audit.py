@@ -46,7 +46,7 @@ async def test_a_row_of_no_call_is_a_surplus() -> None:
 async def test_another_cost_or_another_count_is_different() -> None:
     for change in ({"cost": Decimal("0.10000000000000001")}, {"completion_tokens": 6}, {"cached_tokens": 1}):
         office, ann = await settled("0.1")
-        office.billing.calls = [replace(office.billing.calls[0], **change)]  # type: ignore[arg-type]
+        office.billing.calls = [replace(office.billing.calls[0], **change)]
         found = await audited(office, ann)
         assert (found.agrees, len(found.different)) == (False, 1), change
 

@@ -134,7 +134,7 @@ async def test_calls_of_other_users_are_never_charged() -> None:
 async def test_a_gateway_whose_clock_is_an_hour_wrong_is_understood() -> None:
     for ahead in (-3600.0, 3600.0):
         office = Office()
-        office.billing.clock, office.billing.clock_error = ahead, 0.5
+        office.billing.clock_ahead, office.billing.clock_error = ahead, 0.5
         ann = office.user()
         turns = [await office.turn(ann, office.call(ann, cost)) for cost in ("0.1", "0.2", "0.3")]
         for _ in range(2):  # the first look tells how wrong it is

@@ -81,7 +81,7 @@ class Office:
 
     def call(self, user_id: str, cost: str = "0.5", **more: Any) -> ModelCall:
         """A call that begins a second from now, when the next turn has been sent, and takes two."""
-        began = self.time + timedelta(seconds=1 + self.billing.clock)
+        began = self.time + timedelta(seconds=1 + self.billing.clock_ahead)
         made = ModelCall(
             f"call-{next(_ids)}",
             _key(user_id),

@@ -1,0 +1,104 @@
+"""Users' keys at LiteLLM: the one of our making that a user's calls are made with, and those it has replaced.
+
+Ours are known by their alias, `user <id> <part of the fingerprint>` (`user <id>` alone in earlier versions); keys that
+LiteLLM's operators made for a user by hand are never touched."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+from pydantic import SecretStr
+
+from server.keyring import fingerprint
+from server.litellm_adapter.client import Answer, LiteLLMClient
+from server.litellm_adapter.plans import moment
+from server.litellm_adapter.refusals import refused
+from server.ports import KeyState
+
+log = structlog.get_logger(__name__)
+
+RETIREMENT: Final = "10m"
+"""How long a replaced key goes on: longer than any turn, whose steps may all carry the key it began with."""
+_STATES: Final[dict[str, KeyState]] = {
+    "active": "active", "expired": "expired", "revoked": "blocked", "deleted": "missing",
+}  # fmt: skip
+
+Key = Mapping[str, Any]
+
+
+class LiteLLMKeys:
+    """The keys part of `BillingGateway`. All methods raise PlatformError(litellm_unavailable), or (internal_error)
+    where LiteLLM refuses."""
+
+    def __init__(self, client: LiteLLMClient) -> None:
+        self._client = client
+
+    async def ensure(self, user_id: str, key: SecretStr) -> None:
+        """See `BillingGateway.ensure_key`. The new key is made before the older ones retire: a crash in between leaves
+        one that works, and repeating this finishes it."""
+        name = fingerprint(key)
+        ours = await self._ours(user_id)
+        if name not in ours:
+            await self._generate(user_id, key)
+        elif ours[name].get("blocked"):
+            await self._change("/key/unblock", {"key": name})
+            log.info("key.unblocked", user_id=user_id)
+        if name in ours and ours[name].get("expires"):
+            await self._change("/key/update", {"key": name, "duration": None})
+        for older, row in ours.items():
+            if older != name and not row.get("expires"):
+                await self._change("/key/update", {"key": older, "duration": RETIREMENT})
+                log.info("key.retired", user_id=user_id)
+
+    async def block_others(self, user_id: str, key: SecretStr) -> None:
+        """See `BillingGateway.block_other_keys`."""
+        for other, row in (await self._ours(user_id)).items():
+            if other != fingerprint(key) and not row.get("blocked"):
+                await self._change("/key/block", {"key": other})
+                log.info("key.blocked", user_id=user_id)
+
+    async def state(self, key_hash: str) -> KeyState:
+        """See `BillingGateway.key_state`. A deleted key is still told of by LiteLLM, as deleted."""
+        answer = await self._client.get("/key/info", {"key": key_hash})
+        if answer.status == 404:
+            return "missing"
+        if not answer.ok:
+            raise refused("key", answer)
+        row = answer.body.get("info") or {}
+        return _STATES.get(row.get("status") or "") or _state_of(row)
+
+    async def _ours(self, user_id: str) -> dict[str, Key]:
+        """The user's keys of our making, by hash."""
+        answer = await self._client.get("/user/info", {"user_id": user_id})
+        if not answer.ok and answer.status != 404:
+            raise refused("customer", answer)
+        rows = (answer.body.get("keys") or []) if answer.ok else []
+        return {str(row["token"]): row for row in rows if _is_ours(user_id, row.get("key_alias"))}
+
+    async def _generate(self, user_id: str, key: SecretStr) -> None:
+        """Register the value. One that is registered already, by a call whose answer was lost, is not made twice."""
+        alias = f"user {user_id} {fingerprint(key)[:12]}"
+        body = {"key": key.get_secret_value(), "user_id": user_id, "key_alias": alias}
+        answer = await self._client.post("/key/generate", body)
+        if not answer.ok and fingerprint(key) not in await self._ours(user_id):
+            raise refused("key", answer)
+
+    async def _change(self, path: str, body: Mapping[str, object]) -> Answer:
+        """Change a key; one that was deleted meanwhile needs no change."""
+        answer = await self._client.post(path, body)
+        if not answer.ok and answer.status != 404:
+            raise refused("key", answer)
+        return answer
+
+
+def _is_ours(user_id: str, alias: str | None) -> bool:
+    return alias == f"user {user_id}" or (alias or "").startswith(f"user {user_id} ")
+
+
+def _state_of(row: Key) -> KeyState:
+    """For releases that do not say it themselves."""
+    expires = moment(row.get("expires"))
+    if row.get("blocked"):
+        return "blocked"
+    return "expired" if expires is not None and expires <= datetime.now(UTC) else "active"

@@ -1,0 +1,65 @@
+"""What a user is told when the model gateway refuses their key: asks the gateway how the key stands, and stores it.
+
+Mends nothing itself: whoever blocked or deleted the key may have meant it. `chat users repair` does."""
+
+from typing import Final
+
+import structlog
+
+from server.keyring import UnreadableSecretError, fingerprint
+from server.ports import Account, AccountChange, AccountStore, FencedError, KeyState
+from server.protocol.shapes import AgentStatus
+from server.provisioning.saga import CLAIM_SECONDS, Observer
+from server.provisioning.steps import Workshop, key_of
+
+log = structlog.get_logger(__name__)
+
+REASONS: Final[dict[KeyState, str]] = {
+    "blocked": "The model gateway has blocked this user's key. This needs an operator.",
+    "missing": "The model gateway no longer knows this user's key. This needs an operator.",
+    "expired": "This user's key has expired at the model gateway. This needs an operator.",
+}
+
+
+class KeyTrouble:
+    """Looks at a refused key. `owner` names this instance in claims, apart from its provisioning."""
+
+    def __init__(self, store: AccountStore, workshop: Workshop, observer: Observer, owner: str) -> None:
+        self._store = store
+        self._workshop = workshop
+        self._observer = observer
+        self._owner = owner
+
+    async def look(self, user_id: str) -> KeyState | None:
+        """How the user's key stands at the gateway; what is wrong with it is stored with the account and announced.
+
+        None: nothing can be said. Raises PlatformError where a service is away."""
+        account = await self._store.get(user_id)
+        if account is None or account.encrypted_key is None:
+            return None
+        try:
+            name = fingerprint(key_of(account, self._workshop.keys))
+        except UnreadableSecretError:
+            log.warning("key.unreadable", user_id=user_id)
+            return None
+        state = await self._workshop.billing.key_state(name)
+        log.warning("key.refused", user_id=user_id, state=state)
+        if (reason := REASONS.get(state)) is not None and account.status_reason != reason:
+            await self._tell(account, reason)
+        return state
+
+    async def _tell(self, seen: Account, reason: str) -> None:
+        """Under the claim, unless somebody is changing the account now or has changed its key or status since. One that
+        is not active has another reason, which stays."""
+        claim = await self._store.claim(seen.user_id, self._owner, CLAIM_SECONDS)
+        if claim is None:
+            return
+        now = claim.account
+        try:
+            if now.agent_status is AgentStatus.ACTIVE and now.encrypted_key == seen.encrypted_key:
+                account = await self._store.record(claim, AccountChange(status_reason=reason))
+                self._observer(account.user_id, account.agent_status, account.status_reason)
+        except FencedError:
+            log.info("key.reason_outdated", user_id=seen.user_id)
+        finally:
+            await self._store.release(claim)

@@ -1,0 +1,185 @@
+"""Users' keys while users talk: rotated without a reply noticing, and told of when the gateway refuses one."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from server.keyring import fingerprint
+from tests.stack.chat_client import ChatUser
+from tests.stack.commands import chat_users
+from tests.stack.provisioning_lab import Executioner, Killed, Lab, open_lab
+from tests.stack.running_stack import RunningStack
+from tests.stack.waiting import ended
+
+REMEMBER = 'memory_insert {"label": "human", "new_string": "Sails", "insert_line": -1}'
+REASONS = {
+    "block": "The model gateway has blocked this user's key. This needs an operator.",
+    "delete": "The model gateway no longer knows this user's key. This needs an operator.",
+}
+
+
+@pytest.fixture
+async def lab(stack_env: dict[str, str]) -> AsyncIterator[Lab]:
+    async with open_lab(stack_env) as lab:
+        yield lab
+
+
+@pytest.fixture
+def gate() -> str:
+    return uuid.uuid4().hex
+
+
+async def key_of(lab: Lab, user: ChatUser) -> str:
+    """The user's key in plain text, as only the server and Letta know it."""
+    account = (await lab.holdings(user.id)).account
+    assert account.encrypted_key is not None
+    return lab.keys.open(user.id, account.encrypted_key).get_secret_value()
+
+
+async def spoil(lab: Lab, user: ChatUser, how: str) -> None:
+    """What an operator of LiteLLM does to the user's key by hand."""
+    (name,) = (await lab.holdings(user.id)).key_hashes
+    body: dict[str, object] = {"key": name} if how == "block" else {"keys": [name]}
+    assert (await lab.litellm.post(f"/key/{how}", body)).ok
+
+
+async def reason_of(user: ChatUser) -> Any:
+    return (await user.get("/agent/status"))["reason"]
+
+
+async def test_a_turn_between_two_steps_never_notices_the_rotation_of_its_key(
+    lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
+) -> None:
+    await ada.say("ECHO before")
+    old = await key_of(lab, ada)
+    async with ada.connect() as device:
+        ack = await device.say(f"CALL AT {gate} {REMEMBER}")
+        await stack.at_gate(http, gate)
+        assert await chat_users(stack, "rotate-key", ada.id) == [
+            f"{ada.id} has a new key. The old one ends in ten minutes."
+        ]
+        assert await key_of(lab, ada) != old
+        await stack.open_gate(http, gate)
+        end = await device.end_of(ack["turn_id"])
+    assert end["type"] == "turn.completed"
+    assert end["turn"]["usage"]["model_calls"] == 2
+    await ada.say("ECHO after")
+    await lab.assert_one_of_everything(ada.id, retired=1)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", ["record", "ensure_key", "ensure_provider", "block_other_keys"])
+async def test_a_rotation_that_is_killed_around_any_effect_is_finished_by_whoever_comes_next(
+    lab: Lab, ada: ChatUser, step: str, when: str
+) -> None:
+    await ada.say("ECHO before")
+    witness = Executioner(10**6, after=False)
+    await lab.process(witness).rotate_key(ada.id, "at once")
+    between = await key_of(lab, ada)
+    executioner = Executioner(witness.calls.index(step) + 1, after=when == "after")
+    dying = lab.process(executioner)
+    with pytest.raises(Killed):
+        await dying.rotate_key(ada.id, "at once")
+    await dying.aclose()
+    await lab.process().ready(ada.id, timeout=60)
+    await ada.say("ECHO after")
+    changed = (step, when) != ("record", "before")
+    assert (await key_of(lab, ada) != between) == changed
+    await lab.assert_one_of_everything(ada.id, retired=2 if changed else 1)
+
+
+async def test_a_leaked_key_is_dead_at_once_and_the_user_talks_on(
+    lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
+) -> None:
+    await ada.say("ECHO before")
+    leaked = await key_of(lab, ada)
+    assert await chat_users(stack, "rotate-key", ada.id, "--now") == [
+        f"{ada.id} has a new key. The old one is blocked."
+    ]
+    assert await _status_with(lab, http, leaked) == 401
+    await ada.say("ECHO after")
+    await lab.assert_one_of_everything(ada.id, retired=1)
+
+
+async def _status_with(lab: Lab, http: aiohttp.ClientSession, key: str) -> int:
+    """The HTTP status of a model call with this key."""
+    url = f"{str(lab.settings.litellm_base_url).rstrip('/')}/v1/chat/completions"
+    body = {"model": "gpt-4", "messages": [{"role": "user", "content": "ECHO stolen"}]}
+    async with http.post(url, json=body, headers={"Authorization": f"Bearer {key}"}) as response:
+        return response.status
+
+
+@pytest.mark.parametrize("how", ["block", "delete"])
+async def test_a_refused_key_is_told_by_its_own_code_and_mended_by_a_repair(
+    lab: Lab, stack: RunningStack, ada: ChatUser, how: str
+) -> None:
+    await ada.say("ECHO before")
+    key = await key_of(lab, ada)
+    await spoil(lab, ada, how)
+    async with ada.connect() as device:
+        ack = await device.say("ECHO refused")
+        end = await device.end_of(ack["turn_id"])
+        error = end["turn"]["error"]
+        assert (end["type"], error["code"], error["retryable"]) == ("turn.failed", "key_refused", False)
+        told = await device.wait_for(lambda frame: frame["type"] == "agent.status")
+        assert (told["status"], told["reason"]) == ("active", REASONS[how])
+        assert await reason_of(ada) == REASONS[how]
+        listed = await chat_users(stack, "list", "--limit", "1000")
+        assert f"{ada.id}  active        {ada.email}  {REASONS[how]}" in listed
+        assert (await chat_users(stack, "repair", ada.id))[-1] == "1 of 1 complete"
+        assert await reason_of(ada) is None
+        await device.send(type="retry", id="again", turn_id=ack["turn_id"])
+        done = await device.wait_for(lambda f: f["type"] == "turn.completed" and f["turn_id"] == ack["turn_id"])
+        assert done["turn"]["message"]["content"] == "refused"
+        frames = str(device.frames)
+    assert await key_of(lab, ada) == key
+    await lab.assert_one_of_everything(ada.id)
+    log = (stack.data_dir / "logs" / "server.log").read_text(encoding="utf-8")
+    assert "key.refused" in log
+    for shown in (frames, str(listed), log):
+        assert key not in shown
+        assert fingerprint(SecretStr(key)) not in shown
+
+
+async def test_over_rest_a_refused_key_is_a_503_that_names_no_vendor(lab: Lab, ada: ChatUser) -> None:
+    await ada.say("ECHO before")
+    await spoil(lab, ada, "block")
+    status, problem = await ada.call("POST", "/chat/message", {"content": "ECHO refused", "stream": False})
+    assert (status, problem["code"], problem["retryable"]) == (503, "key_refused", False)
+    assert problem["detail"] == "The model gateway does not accept your account's key. Please contact support."
+
+
+async def test_a_key_blocked_between_two_steps_is_told_as_such(
+    lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
+) -> None:
+    await ada.say("ECHO before")
+    async with ada.connect() as device:
+        ack = await device.say(f"CALL AT {gate} {REMEMBER}")
+        await stack.at_gate(http, gate)
+        await spoil(lab, ada, "block")
+        await stack.open_gate(http, gate)
+        assert (await device.end_of(ack["turn_id"]))["turn"]["error"]["code"] == "key_refused"
+        await device.wait_for(lambda frame: frame["type"] == "agent.status")
+    assert await reason_of(ada) == REASONS["block"]
+
+
+async def test_an_agent_with_another_key_than_its_users_is_mended_by_itself(lab: Lab, ada: ChatUser) -> None:
+    """As after restoring Letta's database to a day before the last rotation."""
+    await ada.say("ECHO before")
+    account = (await lab.holdings(ada.id)).account
+    member = lab.letta.as_member(str(account.member_id))
+    await member.patch(f"/v1/providers/{account.provider_id}", cast_to=object, body={"api_key": "sk-of-yesterday"})
+    status, problem = await ada.call("POST", "/chat/message", {"content": "ECHO one", "stream": False})
+    assert (status, problem["code"]) == (503, "key_refused")
+    async with asyncio.timeout(60):
+        while True:
+            _, turn = await ada.call("POST", "/chat/message", {"content": "ECHO two", "stream": False})
+            if turn.get("code") != "key_refused":
+                break
+    assert (await ended(ada, turn["id"]))["message"]["content"] == "two"
+    assert await reason_of(ada) is None

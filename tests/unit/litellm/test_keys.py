@@ -1,0 +1,168 @@
+"""Users' keys, by what LiteLLM 1.106 answers: made, retired, unblocked, and those of others left alone."""
+
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from server.keyring import fingerprint
+from server.litellm_adapter.billing import LiteLLMBilling
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from tests.unit.litellm.scripted import ScriptedLiteLLM, error
+
+KEY = SecretStr("sk-a-value-of-our-own")
+NAME = fingerprint(KEY)
+ALIAS = f"user ann {NAME[:12]}"
+ALIAS_EXISTS = (400, error(f"Key with alias '{ALIAS}' already exists.", "key_alias", "bad_request_error"))
+NO_SUCH_KEY = (404, error("Key not found.", "key", "not_found_error"))
+LATER = "2026-11-26T07:34:44.519000+00:00"
+
+
+def row(token: str, alias: str | None, **fields: Any) -> dict[str, Any]:
+    return {"token": token, "key_alias": alias, "expires": None, "blocked": None, **fields}
+
+
+def user(*keys: dict[str, Any]) -> tuple[int, object]:
+    return 200, {"user_id": "ann", "user_info": {"user_id": "ann"}, "keys": list(keys)}
+
+
+def asked(service: ScriptedLiteLLM) -> list[tuple[str, Any]]:
+    """What LiteLLM was told, in order."""
+    return [(one.path, one.body) for one in service.asked if one.method == "POST"]
+
+
+async def test_the_key_is_ours_named_after_the_user_and_itself(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    service.says("/user/info", user())
+    service.says("/key/generate", (200, {}))
+    await billing.ensure_key("ann", KEY)
+    assert asked(service) == [("/key/generate", {"key": KEY.get_secret_value(), "user_id": "ann", "key_alias": ALIAS})]
+
+
+async def test_registering_the_same_key_again_changes_nothing(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    service.says("/user/info", user(row(NAME, ALIAS)))
+    await billing.ensure_key("ann", KEY)
+    assert asked(service) == []
+
+
+async def test_a_key_of_an_earlier_version_is_ours_too(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+    service.says("/user/info", user(row(NAME, "user ann")))
+    await billing.ensure_key("ann", KEY)
+    assert asked(service) == []
+
+
+async def test_a_key_that_was_registered_meanwhile_is_no_refusal(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    service.says("/user/info", user(), user(row(NAME, ALIAS)))
+    service.says("/key/generate", ALIAS_EXISTS)
+    await billing.ensure_key("ann", KEY)
+    assert len(asked(service)) == 1
+
+
+async def test_an_older_key_goes_on_for_ten_minutes(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+    service.says("/user/info", user(row("old", "user ann"), row("older", "user ann 0123456789ab")))
+    service.says("/key/generate", (200, {}))
+    service.says("/key/update", (200, {}))
+    await billing.ensure_key("ann", KEY)
+    assert asked(service)[1:] == [
+        ("/key/update", {"key": "old", "duration": "10m"}),
+        ("/key/update", {"key": "older", "duration": "10m"}),
+    ]
+
+
+async def test_a_key_that_retires_already_is_given_no_more_time(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    service.says("/user/info", user(row(NAME, ALIAS), row("old", "user ann", expires=LATER)))
+    await billing.ensure_key("ann", KEY)
+    assert asked(service) == []
+
+
+async def test_keys_made_by_hand_and_those_of_others_are_left_alone(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    others = (row("by-hand", "ann's laptop"), row("nameless", None), row("annie", "user annie 0123456789ab"))
+    service.says("/user/info", user(row(NAME, ALIAS), *others))
+    await billing.ensure_key("ann", KEY)
+    await billing.block_other_keys("ann", KEY)
+    assert asked(service) == []
+
+
+async def test_a_blocked_key_is_unblocked(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+    service.says("/user/info", user(row(NAME, ALIAS, blocked=True)))
+    service.says("/key/unblock", (200, {}))
+    await billing.ensure_key("ann", KEY)
+    assert asked(service) == [("/key/unblock", {"key": NAME})]
+
+
+async def test_the_key_in_use_is_kept_from_expiring(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+    service.says("/user/info", user(row(NAME, ALIAS, expires=LATER)))
+    service.says("/key/update", (200, {}))
+    await billing.ensure_key("ann", KEY)
+    assert asked(service) == [("/key/update", {"key": NAME, "duration": None})]
+
+
+async def test_an_older_key_that_was_deleted_meanwhile_needs_no_retirement(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    service.says("/user/info", user(row(NAME, ALIAS), row("old", "user ann")))
+    service.says("/key/update", NO_SUCH_KEY)
+    await billing.ensure_key("ann", KEY)
+
+
+async def test_a_leaked_key_is_blocked_whether_or_not_it_retires(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    olds = (row("old", "user ann", expires=LATER), row("older", "user ann 0123456789ab", blocked=True))
+    service.says("/user/info", user(row(NAME, ALIAS), *olds))
+    service.says("/key/block", (200, {}))
+    await billing.block_other_keys("ann", KEY)
+    assert asked(service) == [("/key/block", {"key": "old"})]
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        ((200, {"info": {"status": "active", "expires": LATER}}), "active"),
+        ((200, {"info": {"status": "revoked", "blocked": True}}), "blocked"),
+        ((200, {"info": {"status": "expired", "expires": LATER}}), "expired"),
+        ((200, {"info": {"status": "deleted", "blocked": False}}), "missing"),
+        (NO_SUCH_KEY, "missing"),
+        ((200, {"info": {"blocked": None, "expires": None}}), "active"),
+        ((200, {"info": {"blocked": True, "expires": "2020-01-01T00:00:00Z"}}), "blocked"),
+        ((200, {"info": {"blocked": False, "expires": "2020-01-01T00:00:00"}}), "expired"),
+        ((200, {"info": {"blocked": False, "expires": "2999-01-01T00:00:00Z"}}), "active"),
+    ],
+)
+async def test_how_a_key_stands_is_told_by_its_hash(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling, answer: tuple[int, object], state: str
+) -> None:
+    service.says("/key/info", answer)
+    assert await billing.key_state(NAME) == state
+    assert service.asked[0].query == {"key": NAME}
+
+
+@pytest.mark.parametrize("path", ["/user/info", "/key/generate", "/key/update"])
+async def test_a_refusal_is_an_error_that_does_not_pass(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling, path: str
+) -> None:
+    service.says("/user/info", user(row("old", "user ann")))
+    service.says("/key/generate", (200, {}))
+    service.says("/key/update", (200, {}))
+    service.says(path, (400, error("Invalid key format.")))
+    with pytest.raises(PlatformError) as raised:
+        await billing.ensure_key("ann", KEY)
+    assert (raised.value.code, raised.value.retryable) == (ErrorCode.INTERNAL_ERROR, False)
+
+
+async def test_a_key_whose_state_is_refused_is_not_called_missing(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    service.says("/key/info", (400, error("bad")))
+    with pytest.raises(PlatformError):
+        await billing.key_state(NAME)

@@ -1,0 +1,179 @@
+"""A key that the model gateway refuses: what is wrong is found out, told and stored; an operator has it mended."""
+
+import asyncio
+from collections.abc import MutableMapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from server.keyring import KeyRing
+from server.protocol.codes import ErrorCode
+from server.protocol.shapes import AgentStatus
+from server.provisioning import Provisioner
+from server.provisioning.key_trouble import REASONS
+from tests.unit.provisioning.world import ANN, Event, World, unavailable
+
+EMAIL = "ann@example.com"
+
+
+@pytest.fixture
+async def process(world: World) -> Provisioner:
+    process = world.process()
+    await process.ready(ANN, EMAIL)
+    world.events.clear()
+    return process
+
+
+def spoil(world: World, how: str) -> None:
+    key = world.billing.keys[world.key_hash()]
+    if how == "blocked":
+        key.blocked = True
+    elif how == "expired":
+        key.expires = world.now - timedelta(seconds=1)
+    else:
+        del world.billing.keys[world.key_hash()]
+
+
+async def refused(process: Provisioner) -> None:
+    """Report a refused key, and wait until it was seen to."""
+    before = asyncio.all_tasks()
+    process.key_refused(ANN)
+    await asyncio.gather(*(asyncio.all_tasks() - before))
+
+
+@pytest.mark.parametrize("how", ["blocked", "missing", "expired"])
+async def test_what_is_wrong_with_the_key_is_stored_and_announced(world: World, process: Provisioner, how: str) -> None:
+    spoil(world, how)
+    await refused(process)
+    reason = {str(state): text for state, text in REASONS.items()}[how]
+    assert (world.account().agent_status, world.account().status_reason) == (AgentStatus.ACTIVE, reason)
+    assert world.events == [Event(ANN, AgentStatus.ACTIVE, reason)]
+
+
+async def test_it_is_announced_once_however_often_the_key_is_refused(world: World, process: Provisioner) -> None:
+    spoil(world, "blocked")
+    await refused(process)
+    await refused(process)
+    assert len(world.events) == 1
+
+
+async def test_it_is_warned_of_without_the_key(
+    world: World, process: Provisioner, logged: list[MutableMapping[str, Any]]
+) -> None:
+    spoil(world, "blocked")
+    await refused(process)
+    (warning,) = [event for event in logged if event["event"] == "key.refused"]
+    assert (warning["user_id"], warning["state"], warning["log_level"]) == (ANN, "blocked", "warning")
+    assert world.billing.registered[0] not in str(logged)
+
+
+@pytest.mark.parametrize("how", ["blocked", "missing", "expired"])
+async def test_only_a_repair_mends_the_key_and_clears_the_reason(world: World, process: Provisioner, how: str) -> None:
+    spoil(world, how)
+    await refused(process)
+    await process.ready(ANN)
+    assert world.account().status_reason is not None
+    await world.process().attempt(ANN, thorough=True)
+    world.assert_one_of_everything()
+    assert world.billing.registered[-1] == world.billing.registered[0]
+    assert world.events[-1] == Event(ANN, AgentStatus.ACTIVE, None)
+
+
+async def test_a_rotation_mends_it_too(world: World, process: Provisioner) -> None:
+    spoil(world, "blocked")
+    await refused(process)
+    await world.process().rotate_key(ANN, "gently")
+    world.assert_one_of_everything()
+
+
+async def test_an_agent_that_carries_another_key_than_the_users_is_given_the_right_one(
+    world: World, process: Provisioner
+) -> None:
+    (member,) = world.directory.members.values()
+    member.key = "sk-of-an-old-backup"
+    await refused(process)
+    world.assert_one_of_everything()
+
+
+async def test_nobody_waits_for_the_look_and_refusals_meanwhile_share_it(world: World, process: Provisioner) -> None:
+    spoil(world, "blocked")
+    world.calls.clear()
+    for _ in range(5):
+        process.key_refused(ANN)
+    assert world.calls == []
+    await refused(process)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert world.calls.count("key_state") == 1
+
+
+@pytest.mark.parametrize("operation", ["get", "key_state", "claim_provisioning", "record"])
+async def test_a_service_that_is_away_leaves_it_for_the_next_refusal(
+    world: World, process: Provisioner, operation: str
+) -> None:
+    spoil(world, "blocked")
+    world.fail(operation, unavailable(ErrorCode.SUPABASE_UNAVAILABLE))
+    await refused(process)
+    assert world.account().status_reason is None
+    world.intercept()
+    await refused(process)
+    assert world.account().status_reason == REASONS["blocked"]
+
+
+async def test_a_key_that_cannot_be_read_is_not_judged(world: World) -> None:
+    await world.process().ready(ANN, EMAIL)
+    world.keys = KeyRing(SecretStr("another secret key, the old one was lost"))
+    await refused(world.process())
+    assert world.account().status_reason is None
+
+
+async def test_an_account_that_is_being_provisioned_is_left_to_that(world: World, process: Provisioner) -> None:
+    spoil(world, "blocked")
+    claim = await world.store.claim(ANN, "another instance", 60)
+    assert claim is not None
+    await refused(process)
+    assert world.account().status_reason is None
+
+
+async def test_an_account_with_another_trouble_keeps_its_reason(world: World, process: Provisioner) -> None:
+    spoil(world, "blocked")
+    world.set_account(agent_status=AgentStatus.BLOCKED, status_reason="Asked to leave.")
+    await refused(process)
+    assert world.account().status_reason == "Asked to leave."
+
+
+async def test_a_key_that_was_rotated_meanwhile_is_not_complained_of(world: World, process: Provisioner) -> None:
+    spoil(world, "blocked")
+
+    async def rotate(operation: str) -> None:
+        if operation == "key_state":
+            world.intercept()
+            await world.process().rotate_key(ANN, "gently")
+
+    world.intercept(after=rotate)
+    await refused(process)
+    world.assert_one_of_everything()
+
+
+async def test_an_unknown_user_and_a_closed_server_are_no_trouble(world: World, process: Provisioner) -> None:
+    await process.aclose()
+    process.key_refused(ANN)
+    await refused(world.process())
+    stranger = world.process()
+    before = asyncio.all_tasks()
+    stranger.key_refused("nobody")
+    await asyncio.gather(*(asyncio.all_tasks() - before))
+
+
+async def test_shutdown_stops_a_look(world: World, process: Provisioner) -> None:
+    async def never(operation: str) -> None:
+        if operation == "key_state":
+            await asyncio.Event().wait()
+
+    world.intercept(never)
+    process.key_refused(ANN)
+    await asyncio.sleep(0)
+    await process.aclose()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == f"key of {ANN}"]
