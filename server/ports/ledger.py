@@ -165,7 +165,7 @@ class Ledger(Protocol):
         ...
 
     async def settle(self, user_id: str, findings: Findings) -> Settlement:
-        """Enter what was found. A call that is there already keeps its turn; one of another user's is not touched."""
+        """Enter what was found. A call that is there already keeps its turn, if any; one of another user's is left alone."""
         ...
 
     async def remember_budget(self, user_id: str, budget: Budget) -> bool:

@@ -77,6 +77,7 @@ class _Assignment:
         self._settled: list[Settled] = []
         self._new: dict[Key | None, list[ModelCall]] = defaultdict(list)
         self._logged: dict[Key | None, list[ModelCall]] = defaultdict(list)
+        self._loose: list[ModelCall] = []  # taken for housekeeping before
         for call in sorted(calls, key=lambda call: (call.started_at, call.request_id)):
             if clock.began(call) < search.since:
                 continue  # of attempts that are not looked for now
@@ -85,11 +86,17 @@ class _Assignment:
             self._logged[key].append(call)
             if (known := search.known.get(call.request_id)) is None:
                 self._new[key].append(call)
-            elif known.cost != call.cost:
+                continue
+            if known.turn_id is None and call.outcome == "success":
+                self._loose.append(call)
+            if known.cost != call.cost:
                 self._entries.append(Entry(call, known.turn_id, known.attempt))
 
     def findings(self) -> Findings:
         ended = [(attempt, attempt.ended_at) for attempt in self._search.attempts if attempt.ended_at is not None]
+        for attempt in self._search.attempts:
+            if attempt.ended_at is None:
+                self._put_aside([*self._new[attempt.key], *self._possible(attempt)])
         for attempt, ended_at in ended:  # first whatever can be known by its tokens, and what that may still be
             if attempt.outcome is TurnStatus.COMPLETED and attempt.usage is not None and not attempt.is_settled:
                 self._match(attempt, attempt.usage, ended_at)
@@ -112,7 +119,7 @@ class _Assignment:
     def _match(self, attempt: SentAttempt, usage: Usage, ended_at: datetime) -> None:
         waited = self._search.now - ended_at
         made, possible = self._made(attempt), self._possible(attempt)
-        own = _adding_up(made, usage) or _adding_up([*made, *possible], usage)
+        own = _adding_up(made, usage) or _adding_up([*made, *possible, *self._taken_loosely(attempt)], usage)
         if own is not None:
             for call in own:
                 self._enter(call, attempt)
@@ -132,16 +139,20 @@ class _Assignment:
 
     def _possible(self, attempt: SentAttempt) -> list[ModelCall]:
         """Calls of the neighbours that the clocks cannot tell from this attempt's."""
-        place = self._search.attempts.index(attempt)
-        following = self._search.attempts[place + 1].sent_at if place + 1 < len(self._search.attempts) else None
         return [
             call
             for key, calls in self._new.items()
             for call in calls
-            if key != attempt.key and call.outcome == "success" and self._may_be(call, attempt, following)
+            if key != attempt.key and call.outcome == "success" and self._may_be(call, attempt)
         ]
 
-    def _may_be(self, call: ModelCall, attempt: SentAttempt, following: datetime | None) -> bool:
+    def _taken_loosely(self, attempt: SentAttempt) -> list[ModelCall]:
+        """Calls that were taken for housekeeping while this attempt, whose they may be, was not known to have ended."""
+        return [call for call in self._loose if self._may_be(call, attempt)]
+
+    def _may_be(self, call: ModelCall, attempt: SentAttempt) -> bool:
+        place = self._search.attempts.index(attempt)
+        following = self._search.attempts[place + 1].sent_at if place + 1 < len(self._search.attempts) else None
         began, error = self._clock.began(call), self._clock.error
         return attempt.sent_at - error <= began and (following is None or began <= following + error)
 

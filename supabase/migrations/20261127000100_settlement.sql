@@ -158,8 +158,8 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- Enter LiteLLM's calls, given as the text of {calls: […], settled: [{turn_id, attempt, flag, written_off}]}. A call that
--- is there already keeps its turn; whatever else LiteLLM says of it now is taken over. A call of another user's is never
--- touched. Where an attempt is settled, its calls replace its estimate; an estimate without them is written off.
+-- is there already keeps its turn, if it has one; whatever else LiteLLM says of it now is taken over. A call of another
+-- user's is never touched. Where an attempt is settled, its calls replace its estimate; an estimate without them is written off.
 create function public.settle_usage(p_user_id uuid, p_found text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -206,15 +206,17 @@ begin
       started_at timestamptz, ended_at timestamptz, flag text
     )
   on conflict (request_id) do update set
+    turn_id = coalesce(l.turn_id, excluded.turn_id),
+    attempt = coalesce(l.attempt, excluded.attempt),
     outcome = excluded.outcome, model = excluded.model, prompt_tokens = excluded.prompt_tokens,
     completion_tokens = excluded.completion_tokens, cached_tokens = excluded.cached_tokens,
     reasoning_tokens = excluded.reasoning_tokens, price = excluded.price, cost = excluded.cost,
     started_at = excluded.started_at, ended_at = excluded.ended_at
   where l.user_id = excluded.user_id and (
-    l.outcome, l.model, l.prompt_tokens, l.completion_tokens, l.cached_tokens, l.reasoning_tokens, l.price, l.cost,
+    coalesce(l.turn_id, excluded.turn_id), l.outcome, l.model, l.prompt_tokens, l.completion_tokens, l.cached_tokens, l.reasoning_tokens, l.price, l.cost,
     l.started_at, l.ended_at
   ) is distinct from (
-    excluded.outcome, excluded.model, excluded.prompt_tokens, excluded.completion_tokens, excluded.cached_tokens,
+    l.turn_id, excluded.outcome, excluded.model, excluded.prompt_tokens, excluded.completion_tokens, excluded.cached_tokens,
     excluded.reasoning_tokens, excluded.price, excluded.cost, excluded.started_at, excluded.ended_at
   );
 

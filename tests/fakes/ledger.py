@@ -117,7 +117,8 @@ class FakeLedger:
         for entry in findings.entries:
             known = self.database.ledger.get(entry.call.request_id)
             if known is None or known.user_id == user_id:
-                where = (known.turn_id, known.attempt) if known else (entry.turn_id, entry.attempt)
+                has_turn = known is not None and known.turn_id is not None
+                where = (known.turn_id, known.attempt) if known and has_turn else (entry.turn_id, entry.attempt)
                 flag = known.flag if known else entry.flag
                 self.database.ledger[entry.call.request_id] = _entry(user_id, *where, entry.call, flag)
         for row in self.database.of_user(user_id):

@@ -134,6 +134,19 @@ async def test_housekeeping_counts_for_the_user_and_for_no_turn(chat: Chat) -> N
     assert await chat.world.today(chat.user_id) == Day(2, 107, Decimal("0.76"))
 
 
+async def test_what_was_taken_for_housekeeping_can_still_find_its_turn(chat: Chat) -> None:
+    turn, made = await completed(chat), call("0.06", 20, 10)
+    await chat.world.ledger.settle(chat.user_id, Findings((Entry(made, None, None),)))
+    await chat.world.ledger.settle(chat.user_id, charged(turn, made))
+    after = await stored(chat, turn)
+    assert (after.cost, after.cost_status, after.usage) == (
+        Decimal("0.06"),
+        "settled",
+        Usage(20, 10, 30, model_calls=1),
+    )
+    assert await chat.world.today(chat.user_id) == Day(2, 30, Decimal("0.06"))
+
+
 async def test_an_estimate_that_is_never_confirmed_is_written_off(chat: Chat) -> None:
     turn = await completed(chat)
     await chat.world.ledger.settle(chat.user_id, Findings((), (Settled(turn.id, 1, "missing", written_off=True),)))

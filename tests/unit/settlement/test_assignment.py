@@ -219,6 +219,13 @@ def test_a_known_call_is_entered_again_only_where_its_cost_has_changed_and_keeps
     assert found([done], [same, changed], known=known) == Findings((Entry(changed, None, None),))
 
 
+def test_what_was_taken_for_housekeeping_is_given_to_the_turn_that_it_completes() -> None:
+    own = call(2.5, 3)
+    known = {own.request_id: KnownCall(None, None, own.cost)}
+    attempts = [attempt("a", 0, 1.5, COMPLETED, call(0.5, 1), is_settled=True), attempt("b", 2, 3.5, COMPLETED, own)]
+    assert found(attempts, [own], known=known) == Findings((Entry(own, "b", 1),), (Settled("b", 1),))
+
+
 def test_a_call_that_used_tokens_at_a_price_and_cost_nothing_is_flagged() -> None:
     price = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
     free = call(0.5, 1, cost="0", price=price)
@@ -250,6 +257,12 @@ def test_a_call_between_two_broken_turns_that_the_clocks_cannot_tell_is_flagged(
     attempts = [attempt("a", 0, 1.9, CANCELLED), attempt("b", 2, 9, CANCELLED)]
     [entry] = found(attempts, [one], ahead=5, error=1).entries
     assert (entry.turn_id, entry.flag) == ("b", AMBIGUOUS)
+
+
+def test_what_a_turn_that_still_runs_may_have_called_is_not_given_away() -> None:
+    own = call(6.9, 7.5)
+    attempts = [attempt("a", 0, 1.9, COMPLETED, call(0.5, 1), is_settled=True), attempt("b", 2, None, None)]
+    assert found(attempts, [own], ahead=5, error=1) == Findings()
 
 
 def test_what_another_turn_may_still_be_waiting_for_is_not_given_away() -> None:
