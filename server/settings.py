@@ -10,8 +10,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from server.protocol.limits import Limits
 
 MIN_SECRET_LENGTH = 32
-BUDGET_PERIOD = r"^[1-9][0-9]*(s|m|h|d|mo)$"
-"""How often a budget starts anew, as LiteLLM writes it."""
+BUDGET_PERIOD = r"^([1-9][0-9]*[smhd]|1mo)$"
+"""How often a budget starts anew, as LiteLLM writes it. It refuses other numbers of months."""
 
 
 class Settings(BaseSettings):

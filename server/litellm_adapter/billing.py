@@ -43,8 +43,8 @@ class LiteLLMBilling:
             raise refused("customer", answer)
 
     async def set_plan(self, user_id: str, plan: Plan) -> Budget:
-        """See the port. Only what differs is sent: a period that is sent begins anew. LiteLLM would create a customer
-        that it does not know, so it is looked for first. Raises PlatformError(not_found | internal_error)."""
+        """See the port. Only what differs is sent: a period that is sent ends anew. The customer is looked for first,
+        since LiteLLM would create one that it does not know. Raises PlatformError(not_found | internal_error)."""
         user = await self._customer(user_id)
         before, wanted = plan_as_sent(plan_of(user)), plan_as_sent(plan)
         change = {name: value for name, value in wanted.items() if value != before[name]}

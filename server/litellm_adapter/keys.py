@@ -19,7 +19,8 @@ from server.ports import KeyState
 log = structlog.get_logger(__name__)
 
 RETIREMENT: Final = "10m"
-"""How long a replaced key goes on: longer than any turn, whose steps may all carry the key it began with."""
+"""How long a replaced key goes on: longer than any turn. A step that has just begun at Letta, or repeats its call, has
+it still; the next step takes the key anew (measured)."""
 _STATES: Final[dict[str, KeyState]] = {
     "active": "active", "expired": "expired", "revoked": "blocked", "deleted": "missing",
 }  # fmt: skip

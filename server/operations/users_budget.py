@@ -42,7 +42,7 @@ def _money(_context: click.Context, _option: click.Parameter, value: str | None)
 def _period(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
     """How often the budget starts anew, or NONE. Raises click.BadParameter."""
     if value is not None and value != NONE and not re.fullmatch(BUDGET_PERIOD, value):
-        raise click.BadParameter(f"{value} is no period: a number and s, m, h, d or mo (30d, 1mo), or {NONE}.")
+        raise click.BadParameter(f"{value} is no period: 1mo, or a number and s, m, h or d (30d), or {NONE}.")
     return value
 
 
@@ -72,7 +72,7 @@ def set_budget(
 ) -> None:
     """Change what USER_ID may use: only what is given, from the next model call on.
 
-    A changed budget leaves the period and what was spent in it; a changed period begins now."""
+    What was spent in the period stays counted, also when the period is another one."""
     if budget is not None and unlimited:
         raise click.UsageError("Give either --budget or --unlimited.")
     given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}

@@ -22,8 +22,8 @@ PAGE = 200
 def rotate_key(user_id: UUID, at_once: bool, env_file: Path | None) -> None:
     """Give USER_ID a new key at LiteLLM and Letta.
 
-    The old one goes on for ten minutes, so that no reply is cut off. With --now it is blocked at once, and a reply that
-    is being written may fail; should the command itself fail, run it again."""
+    The old one goes on for ten minutes, so that no reply is cut off. With --now it is blocked as soon as the new one is
+    in use, and a reply that calls its model in that moment may fail; should the command itself fail, run it again."""
     settings = quiet_settings(env_file)
 
     async def rotate() -> None:

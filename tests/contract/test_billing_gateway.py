@@ -1,5 +1,6 @@
 """What the core may rely on in a BillingGateway, shown on the fake and on a real LiteLLM."""
 
+import re
 import secrets
 import uuid
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from server.ports import BillingGateway, Budget, Plan
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.resilience import Breaker, Guard
+from server.settings import BUDGET_PERIOD
 from tests.fakes.billing import FakeBilling, Key
 
 PLAN = Plan(Decimal("2.5"), "30d")
@@ -140,6 +142,15 @@ async def test_a_budget_changed_in_its_period_does_not_begin_it_anew(
     assert before is not None
     changed = await billing.set_plan(user_id, replace(PLAN, budget=Decimal(7)))
     assert (changed.limit, changed.resets_at) == (Decimal(7), before.resets_at)
+
+
+@pytest.mark.parametrize("period", ["10m", "5h", "1d", "90d", "1mo"])
+async def test_every_kind_of_period_that_may_be_set_is_taken(
+    billing: BillingGateway, user_id: str, email: str, period: str
+) -> None:
+    assert re.fullmatch(BUDGET_PERIOD, period)
+    await billing.ensure_customer(user_id, email, Plan(Decimal(1), "30d"))
+    assert (await billing.set_plan(user_id, Plan(Decimal(1), period))).period == period
 
 
 async def test_the_plan_of_an_unknown_customer_is_not_found_and_makes_none(

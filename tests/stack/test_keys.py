@@ -52,17 +52,18 @@ async def reason_of(user: ChatUser) -> Any:
     return (await user.get("/agent/status"))["reason"]
 
 
+@pytest.mark.parametrize(
+    ("option", "outcome"), [((), "The old one ends in ten minutes."), (("--now",), "The old one is blocked.")]
+)
 async def test_a_turn_between_two_steps_never_notices_the_rotation_of_its_key(
-    lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
+    lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str, option: Any, outcome: str
 ) -> None:
     await ada.say("ECHO before")
     old = await key_of(lab, ada)
     async with ada.connect() as device:
         ack = await device.say(f"CALL AT {gate} {REMEMBER}")
         await stack.at_gate(http, gate)
-        assert await chat_users(stack, "rotate-key", ada.id) == [
-            f"{ada.id} has a new key. The old one ends in ten minutes."
-        ]
+        assert await chat_users(stack, "rotate-key", ada.id, *option) == [f"{ada.id} has a new key. {outcome}"]
         assert await key_of(lab, ada) != old
         await stack.open_gate(http, gate)
         end = await device.end_of(ack["turn_id"])

@@ -60,7 +60,7 @@ def test_a_limit_is_more_than_nothing(name: str, value: str) -> None:
     assert problem.startswith(name.upper())
 
 
-@pytest.mark.parametrize("value", ["1y", "0d", "monthly"])
+@pytest.mark.parametrize("value", ["1y", "0d", "monthly", "2mo"])
 def test_a_period_is_one_that_litellm_knows(value: str) -> None:
     (problem,) = problems(budget_period=value)
     assert problem.startswith("BUDGET_PERIOD")
