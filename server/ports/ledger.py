@@ -165,7 +165,7 @@ class Ledger(Protocol):
         ...
 
     async def settle(self, user_id: str, findings: Findings) -> Settlement:
-        """Enter what was found. A call that is there already keeps its turn, if any; one of another user's is left alone."""
+        """Enter what was found. A call that is there keeps its turn, if any; one of another user is left alone."""
         ...
 
     async def remember_budget(self, user_id: str, budget: Budget) -> bool:
