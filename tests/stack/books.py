@@ -26,6 +26,7 @@ _QUERIES: Final = {
     "attempts": "select * from public.attempts where user_id = %s order by started_at",
     "turns": "select * from public.turns where user_id = %s order by number",
     "messages": "select * from public.messages where user_id = %s order by position",
+    "keys": "select key_hash from public.model_keys where user_id = %s",
     "days": "select * from public.usage_metrics where user_id = %s order by date",
 }
 
@@ -35,6 +36,7 @@ class Call:
     """A row of LiteLLM's log. `cost` in US dollars, every digit of it."""
 
     request_id: str
+    key_hash: str
     status: str
     model: str
     cost: Decimal
@@ -58,6 +60,7 @@ class Call:
         usage = row["metadata"].get("usage_object") or {}
         return cls(
             request_id=row["request_id"],
+            key_hash=row["api_key"],
             status=row["status"],
             model=row["model_group"] or row["model"],
             cost=Decimal(row["spend"]),
@@ -79,6 +82,7 @@ class Book:
     turns: list[Json] = field(default_factory=list)
     messages: list[Json] = field(default_factory=list)
     days: list[Json] = field(default_factory=list)
+    keys: list[Json] = field(default_factory=list)
     usage: Json = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
@@ -171,10 +175,14 @@ class Bookkeeper:
 
 
 def _compare_entries(book: Book) -> list[str]:
-    """Call by call: the ledger is LiteLLM's log."""
+    """Call by call: the ledger is LiteLLM's log, and that of the user's own keys."""
     entered = {entry["request_id"]: entry for entry in book.entries if entry["source"] == "litellm"}
     wrong = [f"call {lost} is not in the ledger" for lost in book.calls.keys() - entered.keys()]
     wrong += [f"ledger row {extra} is of no logged call" for extra in entered.keys() - book.calls.keys()]
+    keys = {key["key_hash"] for key in book.keys}
+    wrong += [
+        f"call {call.request_id} was made with another key" for call in book.calls.values() if call.key_hash not in keys
+    ]
     for request_id in book.calls.keys() & entered.keys():
         call, entry = book.calls[request_id], entered[request_id]
         names = ("model", "cost", *TOKENS)
