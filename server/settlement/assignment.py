@@ -77,6 +77,7 @@ class _Assignment:
         self._settled: list[Settled] = []
         self._new: dict[Key | None, list[ModelCall]] = defaultdict(list)
         self._logged: dict[Key | None, list[ModelCall]] = defaultdict(list)
+        self._entered: dict[Key | None, list[ModelCall]] = defaultdict(list)
         for call in sorted(calls, key=lambda call: (call.started_at, call.request_id)):
             if clock.began(call) < search.since:
                 continue  # of attempts that are not looked for now
@@ -85,13 +86,20 @@ class _Assignment:
             self._logged[key].append(call)
             if (known := search.known.get(call.request_id)) is None:
                 self._new[key].append(call)
-            elif known.cost != call.cost:
+                continue
+            if known.turn_id is not None and known.attempt is not None:
+                self._entered[known.turn_id, known.attempt].append(call)
+            if known.cost != call.cost:
                 self._entries.append(Entry(call, known.turn_id, known.attempt))
 
     def findings(self) -> Findings:
         ended = [(attempt, attempt.ended_at) for attempt in self._search.attempts if attempt.ended_at is not None]
         for attempt, ended_at in ended:  # first whatever can be known by its tokens, and what that may still be
-            if attempt.outcome is TurnStatus.COMPLETED and attempt.usage is not None and not attempt.is_settled:
+            if attempt.outcome is not TurnStatus.COMPLETED or attempt.usage is None:
+                continue
+            if attempt.is_settled:
+                self._restore(attempt, attempt.usage)
+            else:
                 self._match(attempt, attempt.usage, ended_at)
         for attempt, ended_at in ended:
             if attempt.outcome is TurnStatus.COMPLETED and attempt.usage is not None:
@@ -112,7 +120,7 @@ class _Assignment:
     def _match(self, attempt: SentAttempt, usage: Usage, ended_at: datetime) -> None:
         waited = self._search.now - ended_at
         made, possible = self._made(attempt), self._possible(attempt)
-        own = _adding_up(made, usage) or _adding_up([*made, *possible], usage)
+        own = _adding_up(made, usage, ()) or _adding_up([*made, *possible], usage, ())
         if own is not None:
             for call in own:
                 self._enter(call, attempt)
@@ -126,6 +134,14 @@ class _Assignment:
             self._put_aside(made)
         else:  # nothing is entered beside the estimate that stands for it
             self._put_aside([*self._new[attempt.key], *possible])
+
+    def _restore(self, attempt: SentAttempt, usage: Usage) -> None:
+        """A row that the ledger has lost is known by the tokens that are missing at its attempt."""
+        entered = [call for call in self._entered[attempt.key] if call.outcome == "success"]
+        lost = _adding_up(self._made(attempt), usage, entered)
+        for call in lost or ():
+            self._enter(call, attempt)
+        self._put_aside(lost or ())
 
     def _made(self, attempt: SentAttempt) -> list[ModelCall]:
         return [call for call in self._new[attempt.key] if call.outcome == "success"]
@@ -186,15 +202,15 @@ class _Assignment:
         self._settled.append(Settled(attempt.turn_id, attempt.attempt, flag, written_off))
 
 
-def _adding_up(calls: Sequence[ModelCall], usage: Usage) -> tuple[ModelCall, ...] | None:
-    """As many of the calls as were reported, with the reported sums of tokens."""
-    number = usage.model_calls
+def _adding_up(calls: Sequence[ModelCall], usage: Usage, entered: Sequence[ModelCall]) -> tuple[ModelCall, ...] | None:
+    """As many of the calls as were reported, with the reported sums of tokens, those that are entered included."""
+    number = usage.model_calls - len(entered)
     if not 0 < number <= len(calls) or comb(len(calls), number) > _MOST_CHOICES:
         return None
     for chosen in combinations(calls, number):
         if (
-            sum(call.prompt_tokens for call in chosen) == usage.prompt_tokens
-            and sum(call.completion_tokens for call in chosen) == usage.completion_tokens
+            sum(call.prompt_tokens for call in (*chosen, *entered)) == usage.prompt_tokens
+            and sum(call.completion_tokens for call in (*chosen, *entered)) == usage.completion_tokens
         ):
             return chosen
     return None

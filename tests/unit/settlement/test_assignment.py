@@ -219,6 +219,17 @@ def test_a_known_call_is_entered_again_only_where_its_cost_has_changed_and_keeps
     assert found([done], [same, changed], known=known) == Findings((Entry(changed, None, None),))
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_row_that_the_ledger_has_lost_comes_back_at_its_turn(lost: int) -> None:
+    steps, summary = [call(0.5, 1, 100, 10), call(1.2, 2, 150, 20)], call(2.1, 2.5, 900, 50)
+    kept = steps[1 - lost]
+    known = {kept.request_id: KnownCall("t", 1, kept.cost)}
+    done = attempt("t", 0, 3, COMPLETED, *steps, is_settled=True)
+    findings = found([done], [*steps, summary], known=known)
+    assert owners(findings) == {steps[lost].request_id: "t", summary.request_id: None}
+    assert findings.settled == ()
+
+
 def test_a_call_that_used_tokens_at_a_price_and_cost_nothing_is_flagged() -> None:
     price = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
     free = call(0.5, 1, cost="0", price=price)
