@@ -37,14 +37,15 @@ NAMES: Final = (
 
 @dataclass(slots=True)
 class Account:
-    """The figures of one user. US dollars, unrounded. `silent`: turns that were cut off before the model was asked,
-    which are settled when no call can be on its way any more."""
+    """The figures of one user. US dollars, unrounded. `unasked`: cancelled turns that are open because nothing was
+    logged of them; `open`: others that are, though it was."""
 
     counts: Counter[str]
     costs: dict[str, Decimal]
     request_ids: set[str]
     settled_after: list[float]
-    silent: int
+    unasked: int
+    open: int
     wrong: list[str] = field(default_factory=list)
 
 
@@ -57,21 +58,33 @@ class Reckoning:
         self._keeper = Bookkeeper(stack.env, http)
 
     async def of(self, talker: Talker) -> Account:
-        """Everything there is to count of one user, and everything that does not agree."""
+        """Everything there is to count of one user, and everything that does not agree once it has had time to.
+
+        A turn that was cancelled may stay open for minutes: a call that nobody knows of might still be on its way."""
         asked = {turn_id: await self._asked(content) for turn_id, content in talker.said.items()}
-        silent = {turn_id for turn_id, times in asked.items() if not times}
-        book = await self._keeper.settled(talker.user, silent, PATIENCE)
-        asked = {turn_id: await self._asked(content) for turn_id, content in talker.said.items()}
+        until = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            book = await self._keeper.settled(talker.user, await self._cancelled(talker), PATIENCE)
+            unlike = [turn_id for turn_id, times in asked.items() if _calls_of(book, turn_id) != times]
+            if not unlike or asyncio.get_running_loop().time() > until:
+                break
+            await asyncio.sleep(0.5)
+            asked |= {turn_id: await self._asked(talker.said[turn_id]) for turn_id in unlike}
         account = _account(book, asked)
         account.wrong += book.wrong
         account.wrong += [f"turn {turn_id} is lost" for turn_id in talker.said.keys() - _ids(book.turns)]
         account.wrong += [f"turn {turn_id} is nobody's" for turn_id in _ids(book.turns) - talker.said.keys()]
-        for turn_id, times in asked.items():
-            if (rows := sum(call.total_tokens > 0 for call in book.of_turn(turn_id))) != times:
-                account.wrong.append(f"turn {turn_id} asked the model {times} times and has {rows} calls")
+        account.wrong += [
+            f"turn {turn_id} asked the model {asked[turn_id]} times and has {_calls_of(book, turn_id)} calls"
+            for turn_id in unlike
+        ]
         told = [self._told(device, book, turn_id) for device in talker.devices for turn_id in talker.said]
         account.wrong += [wrong for wrong in await asyncio.gather(*told) if wrong is not None]
         return account
+
+    async def _cancelled(self, talker: Talker) -> list[str]:
+        book = await self._keeper.read(talker.user)
+        return [str(turn["id"]) for turn in book.turns if turn["status"] == "cancelled"]
 
     async def _asked(self, content: str) -> int:
         """How often the model was asked with this message at the end: a summary only quotes it."""
@@ -90,6 +103,11 @@ class Reckoning:
         return f"a device was not told that turn {turn_id} cost ${turn['cost']}"
 
 
+def _calls_of(book: Book, turn_id: str) -> int:
+    """How many calls that reached the model are logged at a turn."""
+    return sum(call.total_tokens > 0 for call in book.of_turn(turn_id))
+
+
 def _tells(frame: Json, turn: Json) -> bool:
     return bool(
         frame["type"] == "usage.settled"
@@ -105,6 +123,8 @@ def _ids(rows: Sequence[Json]) -> set[str]:
 
 def _account(book: Book, asked: dict[str, int]) -> Account:
     entered = [entry for entry in book.entries if entry["source"] == "litellm"]
+    waiting = {turn_id for turn_id, _ in book.waiting}
+    opened = {turn_id for turn_id in waiting if book.of_turn(turn_id)}
     background = sum((call.cost for call in book.of_turn(None)), Decimal(0))
     return Account(
         counts=Counter(
@@ -132,7 +152,8 @@ def _account(book: Book, asked: dict[str, int]) -> Account:
             for attempt in book.attempts
             if attempt["settled_at"] is not None and attempt["sent_at"] is not None
         ],
-        silent=len({turn_id for turn_id, _ in book.waiting}),
+        unasked=len(waiting) - len(opened),
+        open=len(opened),
     )
 
 
@@ -161,7 +182,8 @@ def table(accounts: Sequence[Account]) -> str:
     text += [f"{name:>22}  ${cost:f}" for name, cost in _costs(accounts).items()]
     waits = [seconds for account in accounts for seconds in account.settled_after]
     text.append(f"settled after {median(waits):.1f} s (median), {max(waits):.1f} s (longest)")
-    text.append(f"{sum(account.silent for account in accounts)} cut off before the model was asked, and open still")
+    unasked, opened = sum(account.unasked for account in accounts), sum(account.open for account in accounts)
+    text.append(f"{unasked + opened} cancelled turns are open still, of {unasked} of them the model was not asked")
     return "\n".join(text)
 
 
