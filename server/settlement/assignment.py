@@ -78,6 +78,7 @@ class _Assignment:
         self._new: dict[Key | None, list[ModelCall]] = defaultdict(list)
         self._logged: dict[Key | None, list[ModelCall]] = defaultdict(list)
         self._loose: list[ModelCall] = []  # taken for housekeeping before
+        self._entered: dict[Key | None, list[ModelCall]] = defaultdict(list)
         for call in sorted(calls, key=lambda call: (call.started_at, call.request_id)):
             if clock.began(call) < search.since:
                 continue  # of attempts that are not looked for now
@@ -89,6 +90,8 @@ class _Assignment:
                 continue
             if known.turn_id is None and call.outcome == "success":
                 self._loose.append(call)
+            if known.turn_id is not None and known.attempt is not None:
+                self._entered[known.turn_id, known.attempt].append(call)
             if known.cost != call.cost:
                 self._entries.append(Entry(call, known.turn_id, known.attempt))
 
@@ -98,7 +101,11 @@ class _Assignment:
             if attempt.ended_at is None:
                 self._put_aside([*self._new[attempt.key], *self._possible(attempt)])
         for attempt, ended_at in ended:  # first whatever can be known by its tokens, and what that may still be
-            if attempt.outcome is TurnStatus.COMPLETED and attempt.usage is not None and not attempt.is_settled:
+            if attempt.outcome is not TurnStatus.COMPLETED or attempt.usage is None:
+                continue
+            if attempt.is_settled:
+                self._restore(attempt, attempt.usage)
+            else:
                 self._match(attempt, attempt.usage, ended_at)
         for attempt, ended_at in ended:
             if attempt.outcome is TurnStatus.COMPLETED and attempt.usage is not None:
@@ -133,6 +140,14 @@ class _Assignment:
             self._put_aside(made)
         else:  # nothing is entered beside the estimate that stands for it
             self._put_aside([*self._new[attempt.key], *possible])
+
+    def _restore(self, attempt: SentAttempt, usage: Usage) -> None:
+        """A row that the ledger has lost is known by the tokens that are missing at its attempt."""
+        entered = [call for call in self._entered[attempt.key] if call.outcome == "success"]
+        lost = _adding_up([*self._made(attempt), *self._taken_loosely(attempt)], usage, entered)
+        for call in lost or ():
+            self._enter(call, attempt)
+        self._put_aside(lost or ())
 
     def _made(self, attempt: SentAttempt) -> list[ModelCall]:
         return [call for call in self._new[attempt.key] if call.outcome == "success"]
@@ -190,22 +205,24 @@ class _Assignment:
         self._entries.append(Entry(call, turn_id, number, FREE if _is_free(call) else flag))
 
     def _put_aside(self, taken: Sequence[ModelCall]) -> None:
-        for calls in (*self._new.values(), *self._logged.values()):
+        for calls in (*self._new.values(), *self._logged.values(), self._loose):
             calls[:] = [call for call in calls if call not in taken]
 
     def _settle(self, attempt: SentAttempt, flag: str | None = None, *, written_off: bool = False) -> None:
         self._settled.append(Settled(attempt.turn_id, attempt.attempt, flag, written_off))
 
 
-def _adding_up(calls: Sequence[ModelCall], usage: Usage) -> tuple[ModelCall, ...] | None:
-    """As many of the calls as were reported, with the reported sums of tokens."""
-    number = usage.model_calls
+def _adding_up(
+    calls: Sequence[ModelCall], usage: Usage, entered: Sequence[ModelCall] = ()
+) -> tuple[ModelCall, ...] | None:
+    """As many of the calls as were reported, with the reported sums of tokens, those that are entered included."""
+    number = usage.model_calls - len(entered)
     if not 0 < number <= len(calls) or comb(len(calls), number) > _MOST_CHOICES:
         return None
     for chosen in combinations(calls, number):
         if (
-            sum(call.prompt_tokens for call in chosen) == usage.prompt_tokens
-            and sum(call.completion_tokens for call in chosen) == usage.completion_tokens
+            sum(call.prompt_tokens for call in (*chosen, *entered)) == usage.prompt_tokens
+            and sum(call.completion_tokens for call in (*chosen, *entered)) == usage.completion_tokens
         ):
             return chosen
     return None

@@ -70,13 +70,15 @@ language sql stable set search_path = '' as $$
 $$;
 
 -- When to look again if this look brings nothing new: soon while the last attempt has only just ended, more and more
--- seldom while its calls do not come, hourly as long as late ones may, and then no more.
+-- seldom while its calls do not come, once when whatever the agent did at its end is logged, hourly as long as late ones
+-- may come, and then no more.
 create function private.next_look(p_user_id uuid) returns timestamptz
 language sql volatile set search_path = '' as $$
   select case
     when bool_or(private.is_awaited(a)) then now() + least(greatest(
       (now() - max(a.ended_at) filter (where private.is_awaited(a))) / 3, interval '1 second'
     ), interval '5 minutes')
+    when max(a.ended_at) > now() - interval '20 seconds' then max(a.ended_at) + interval '20 seconds'
     when max(a.ended_at) > now() - interval '25 hours' then now() + interval '1 hour'
   end
   from public.attempts a where a.user_id = p_user_id
@@ -134,8 +136,11 @@ begin
     for update skip locked
   loop
     select min(a.started_at) into v_since
-      from public.attempts a where a.user_id = v_user_id and private.is_awaited(a)
-        and (a.settled_at is null or a.started_at > clock_timestamp() - interval '2 days');
+      from public.attempts a where a.user_id = v_user_id and (
+        (private.is_awaited(a) and (a.settled_at is null or a.started_at > clock_timestamp() - interval '2 days'))
+        -- Settled by its own calls; a summary that the agent made at its end may have been logged after them.
+        or a.ended_at between clock_timestamp() - interval '1 minute' and clock_timestamp() - interval '15 seconds'
+      );
     if v_reread then
       v_since := least(v_since, clock_timestamp() - interval '24 hours');
     end if;

@@ -11,7 +11,7 @@ create view public.budget_standings with (security_invoker = true) as
       where l.user_id = b.user_id and l.counted and l.started_at >= b.started_at
     ), 0)::text as spent,
     b.budget_period as period,
-    b.started_at,
+    nullif(b.started_at, '-infinity') as started_at, -- LiteLLM has not told yet
     case when b.budget_resets_at > now() then b.budget_resets_at end as resets_at
   from (
     select a.user_id, a.budget_limit, a.budget_period, a.budget_resets_at, case

@@ -25,6 +25,7 @@ from tests.fakes.database import AttemptRow, BillingRow, LedgerEntry, MemoryData
 
 T = TypeVar("T")
 HOUR, BROKEN_OFF = timedelta(hours=1), timedelta(minutes=12)
+AT_THE_END, ALL_LOGGED, LONG_AGO = timedelta(seconds=15), timedelta(seconds=20), timedelta(minutes=1)
 PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -49,10 +50,11 @@ class FakeLedger:
         for look_at, user_id in sorted(accounts)[:limit]:
             if look_at > now:
                 break
-            awaited = [row for row in self._attempts(user_id).values() if self._is_awaited(row)]
-            self.database.billing[user_id].look_at = self._next_look(awaited)
-            if awaited:
-                found.append(self._search(user_id, min(row.started_at for row in awaited)))
+            attempts = self._attempts(user_id).values()
+            awaited = [row for row in attempts if self._is_awaited(row)]
+            self.database.billing[user_id].look_at = self._next_look(awaited, [row.ended_at for row in attempts])
+            if wanted := awaited + [row for row in attempts if self._may_have_been_summarised(row)]:
+                found.append(self._search(user_id, min(row.started_at for row in wanted)))
         return found
 
     def _attempts(self, user_id: str) -> dict[tuple[str, int], AttemptRow]:
@@ -65,10 +67,15 @@ class FakeLedger:
         broken_off = row.outcome is not TurnStatus.COMPLETED and row.sent_at is not None
         return row.settled_at is None or (broken_off and is_recent)
 
-    def _next_look(self, awaited: list[AttemptRow]) -> datetime:
+    def _may_have_been_summarised(self, row: AttemptRow) -> bool:
+        now = self.database.clock()
+        return row.ended_at is not None and now - LONG_AGO <= row.ended_at <= now - AT_THE_END
+
+    def _next_look(self, awaited: list[AttemptRow], ends: list[datetime | None]) -> datetime:
         now = self.database.clock()
         if not awaited:
-            return now + HOUR
+            last = max((end for end in ends if end is not None), default=now - HOUR)
+            return last + ALL_LOGGED if last > now - ALL_LOGGED else now + HOUR
         age = now - max(row.ended_at for row in awaited if row.ended_at is not None)
         return now + min(max(age / 3, timedelta(seconds=1)), timedelta(minutes=5))
 

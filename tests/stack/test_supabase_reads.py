@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from pydantic import SecretStr
 
-from server.ports import NewTurn, Principal, UsageDay, UsageSum
+from server.ports import NewTurn, Principal, Standing, UsageDay, UsageSum
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, TurnStatus
@@ -121,6 +121,13 @@ async def test_usage_keeps_every_digit(client: SupabaseClient, reads: SupabaseRe
     assert await reads.usage_total(ann) == UsageSum(4, 14, 2 * cost)
     assert await reads.usage_days(ann, today, today) == [UsageDay(today, 4, 14, 2 * cost)]
     assert await reads.usage_days(ann, today - timedelta(days=9), today - timedelta(days=1)) == []
+
+
+async def test_where_a_user_stands_is_told_before_the_gateway_was_asked_for_the_budget(
+    client: SupabaseClient, reads: SupabaseReads, ann: Principal
+) -> None:
+    await converse(client, ann.user_id, "1", cost=Decimal("0.25"))
+    assert await reads.standing(ann) == Standing(None, Decimal("0.25"), None, None, None)
 
 
 async def test_a_forged_token_is_unauthorized(reads: SupabaseReads, ann: Principal) -> None:

@@ -205,6 +205,21 @@ async def test_a_user_is_due_once_an_attempt_has_ended_and_then_left_alone_for_a
     assert search.since <= attempt.sent_at
 
 
+async def test_a_settled_turn_is_looked_at_once_more_for_what_the_agent_did_at_its_end(chat: Chat) -> None:
+    turn = await completed(chat)
+    await chat.world.make_due(chat.user_id)
+    [search] = await chat.world.ledger.due(10)
+    await chat.world.ledger.settle(chat.user_id, charged(turn, call(), call()))
+    looks = []
+    for seconds in (2, 19, 30):
+        await chat.world.let_pass(chat.user_id, seconds)
+        looks.append(await chat.world.ledger.due(10))
+
+    assert [len(found) for found in looks] == [0, 1, 0]
+    assert [(one.turn_id, one.is_settled) for one in looks[1][0].attempts] == [(turn.id, True)]
+    assert looks[1][0].since <= looks[1][0].attempts[0].sent_at <= search.now
+
+
 async def test_a_search_knows_what_is_entered_already(chat: Chat) -> None:
     turn = await completed(chat)
     made, other = call("0.06"), call("0.03")

@@ -59,6 +59,10 @@ class World(Protocol):
         """As if it were time to look for the user's calls, and for nobody else's."""
         ...
 
+    async def let_pass(self, user_id: str, seconds: float) -> None:
+        """As if the user's attempts had been made so much earlier."""
+        ...
+
     async def end_period(self, user_id: str) -> None:
         """As if the reset time of the user's budget had come a moment ago."""
         ...
@@ -107,6 +111,9 @@ class MemoryWorld:
         for account in self.database.billing.values():
             account.look_at = None
         self.database.billing[user_id].look_at = self.now
+
+    async def let_pass(self, user_id: str, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
 
     async def end_period(self, user_id: str) -> None:
         self.now += timedelta(seconds=1)
@@ -182,6 +189,17 @@ class SupabaseWorld:
     async def make_due(self, user_id: str) -> None:
         await self.database.execute("update public.billing_accounts set look_at = null")
         await self.database.execute("update public.billing_accounts set look_at = now() where user_id = %s", [user_id])
+
+    async def let_pass(self, user_id: str, seconds: float) -> None:
+        earlier = timedelta(seconds=seconds)
+        await self.database.execute(
+            "update public.attempts set started_at = started_at - %(earlier)s, sent_at = sent_at - %(earlier)s,"
+            " ended_at = ended_at - %(earlier)s where user_id = %(user_id)s",
+            {"earlier": earlier, "user_id": user_id},
+        )
+        await self.database.execute(
+            "update public.billing_accounts set look_at = look_at - %s where user_id = %s", [earlier, user_id]
+        )
 
     async def end_period(self, user_id: str) -> None:
         await self.database.execute(

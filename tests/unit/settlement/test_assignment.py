@@ -226,6 +226,17 @@ def test_what_was_taken_for_housekeeping_is_given_to_the_turn_that_it_completes(
     assert found(attempts, [own], known=known) == Findings((Entry(own, "b", 1),), (Settled("b", 1),))
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_row_that_the_ledger_has_lost_comes_back_at_its_turn(lost: int) -> None:
+    steps, summary = [call(0.5, 1, 100, 10), call(1.2, 2, 150, 20)], call(2.1, 2.5, 900, 50)
+    kept = steps[1 - lost]
+    known = {kept.request_id: KnownCall("t", 1, kept.cost)}
+    done = attempt("t", 0, 3, COMPLETED, *steps, is_settled=True)
+    findings = found([done], [*steps, summary], known=known)
+    assert owners(findings) == {steps[lost].request_id: "t", summary.request_id: None}
+    assert findings.settled == ()
+
+
 def test_a_call_that_used_tokens_at_a_price_and_cost_nothing_is_flagged() -> None:
     price = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
     free = call(0.5, 1, cost="0", price=price)

@@ -1,0 +1,43 @@
+"""A whole evening: users register, talk side by side, and are reckoned with."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import aiohttp
+
+from tests.billing.reckoning import Account, Reckoning
+from tests.billing.talk import Talker
+from tests.stack.chat_client import register
+from tests.stack.running_stack import RunningStack
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`turns` by all users together, or a few more. The same seed gives the same messages and pauses."""
+
+    turns: int
+    users: int
+    seed: int
+
+
+async def spend(
+    plan: Plan, stack: RunningStack, http: aiohttp.ClientSession, tell: Callable[[str], None] = lambda _: None
+) -> list[Account]:
+    """The accounts of all users, in order."""
+    async with AsyncExitStack() as connected:
+        talkers = []
+        for number in range(plan.users):
+            user = await register(http, stack.url, f"Payer {number}")
+            devices = [await connected.enter_async_context(user.connect()) for _ in range(2)]
+            chance = random.Random(f"{plan.seed} {number}")
+            talkers.append(Talker(user, (devices[0], devices[1]), chance))
+        each, more = divmod(plan.turns, plan.users)
+        await asyncio.gather(
+            *(talker.talk(each + (number < more)) for number, talker in enumerate(talkers)),
+        )
+        tell("all turns have ended")
+        reckoning = Reckoning(stack, http)
+        return list(await asyncio.gather(*(reckoning.of(talker) for talker in talkers)))

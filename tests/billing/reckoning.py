@@ -1,0 +1,191 @@
+"""What became of the money: each user's book, how often the model was really asked, what the devices were told; and the
+table of it all."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from statistics import median
+from typing import Any, Final
+
+import aiohttp
+
+from tests.billing.talk import Talker
+from tests.stack.books import Book, Bookkeeper
+from tests.stack.chat_client import Device
+from tests.stack.running_stack import RunningStack
+
+Json = dict[str, Any]
+PATIENCE: Final = 120.0
+TOLD_SECONDS: Final = 10.0
+LOGGED: Final = "by LiteLLM's log"
+NAMES: Final = (
+    "turns",
+    "completed",
+    "failed",
+    "cancelled",
+    "attempts",
+    "asked",
+    "ledger",
+    "LiteLLM",
+    "tokens",
+    "flagged",
+)
+
+
+@dataclass(slots=True)
+class Account:
+    """The figures of one user. US dollars, unrounded. `unasked`: cancelled turns that are open because nothing was
+    logged of them; `open`: others that are, though it was."""
+
+    counts: Counter[str]
+    costs: dict[str, Decimal]
+    request_ids: set[str]
+    settled_after: list[float]
+    unasked: int
+    open: int
+    wrong: list[str] = field(default_factory=list)
+
+
+class Reckoning:
+    """Use after the talking, while devices are connected."""
+
+    def __init__(self, stack: RunningStack, http: aiohttp.ClientSession) -> None:
+        self._stack = stack
+        self._http = http
+        self._keeper = Bookkeeper(stack.env, http)
+
+    async def of(self, talker: Talker) -> Account:
+        """Everything there is to count of one user, and everything that does not agree once it has had time to.
+
+        A turn that was cancelled may stay open for minutes: a call that nobody knows of might still be on its way."""
+        asked = {turn_id: await self._asked(content) for turn_id, content in talker.said.items()}
+        until = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            book = await self._keeper.settled(talker.user, await self._cancelled(talker), PATIENCE)
+            unlike = [turn_id for turn_id, times in asked.items() if _calls_of(book, turn_id) != times]
+            if not unlike or asyncio.get_running_loop().time() > until:
+                break
+            await asyncio.sleep(0.5)
+            asked |= {turn_id: await self._asked(talker.said[turn_id]) for turn_id in unlike}
+        account = _account(book, asked)
+        account.wrong += book.wrong
+        account.wrong += [f"turn {turn_id} is lost" for turn_id in talker.said.keys() - _ids(book.turns)]
+        account.wrong += [f"turn {turn_id} is nobody's" for turn_id in _ids(book.turns) - talker.said.keys()]
+        account.wrong += [
+            f"turn {turn_id} asked the model {asked[turn_id]} times and has {_calls_of(book, turn_id)} calls"
+            for turn_id in unlike
+        ]
+        told = [self._told(device, book, turn_id) for device in talker.devices for turn_id in talker.said]
+        account.wrong += [wrong for wrong in await asyncio.gather(*told) if wrong is not None]
+        return account
+
+    async def _cancelled(self, talker: Talker) -> list[str]:
+        book = await self._keeper.read(talker.user)
+        return [str(turn["id"]) for turn in book.turns if turn["status"] == "cancelled"]
+
+    async def _asked(self, content: str) -> int:
+        """How often the model was asked with this message at the end: a summary only quotes it."""
+        seen = await self._stack.model_log(self._http, content.split(maxsplit=1)[0])
+        return sum(request["text"].endswith(content) for request in seen)
+
+    async def _told(self, device: Device, book: Book, turn_id: str) -> str | None:
+        """Whether a device was told the final figures of a turn."""
+        turn = book.turn(turn_id)
+        if turn["cost_status"] != "settled" or not book.of_turn(turn_id):
+            return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TOLD_SECONDS):
+                await device.wait_for(lambda frame: _tells(frame, turn))
+                return None
+        return f"a device was not told that turn {turn_id} cost ${turn['cost']}"
+
+
+def _calls_of(book: Book, turn_id: str) -> int:
+    """How many calls that reached the model are logged at a turn."""
+    return sum(call.total_tokens > 0 for call in book.of_turn(turn_id))
+
+
+def _tells(frame: Json, turn: Json) -> bool:
+    return bool(
+        frame["type"] == "usage.settled"
+        and frame["turn_id"] == str(turn["id"])
+        and frame["cost"] is not None
+        and (Decimal(frame["cost"]), frame["usage"]) == (turn["cost"], turn["usage"])
+    )
+
+
+def _ids(rows: Sequence[Json]) -> set[str]:
+    return {str(row["id"]) for row in rows}
+
+
+def _account(book: Book, asked: dict[str, int]) -> Account:
+    entered = [entry for entry in book.entries if entry["source"] == "litellm"]
+    waiting = {turn_id for turn_id, _ in book.waiting}
+    opened = {turn_id for turn_id in waiting if book.of_turn(turn_id)}
+    background = sum((call.cost for call in book.of_turn(None)), Decimal(0))
+    return Account(
+        counts=Counter(
+            {
+                "turns": len(book.turns),
+                **Counter(turn["status"] for turn in book.turns),
+                "attempts": len(book.attempts),
+                "asked": sum(asked.values()),
+                "ledger": len(entered),
+                "LiteLLM": len(book.calls),
+                "tokens": sum(call.total_tokens for call in book.calls.values() if call.counts),
+                "flagged": len(book.flagged),
+            }
+        ),
+        costs={
+            LOGGED: sum((call.cost for call in book.calls.values()), Decimal(0)),
+            "by the ledger": sum((entry["cost"] for entry in entered), Decimal(0)),
+            "by the usage page": Decimal(book.usage["total"]["cost"]),
+            "turns and background": sum((turn["cost"] or Decimal(0) for turn in book.turns), background),
+            "background alone": background,
+        },
+        request_ids=set(book.calls),
+        settled_after=[
+            (attempt["settled_at"] - attempt["ended_at"]).total_seconds()
+            for attempt in book.attempts
+            if attempt["settled_at"] is not None and attempt["sent_at"] is not None
+        ],
+        unasked=len(waiting) - len(opened),
+        open=len(opened),
+    )
+
+
+def disagreements(accounts: Sequence[Account]) -> list[str]:
+    """What is wrong with any user's figures, and with all together."""
+    wrong = [f"user {number}: {what}" for number, account in enumerate(accounts) for what in account.wrong]
+    shared = [one for one, times in Counter(one for a in accounts for one in a.request_ids).items() if times > 1]
+    wrong += [f"call {request_id} is of several users" for request_id in shared]
+    sums = _costs(accounts)
+    if len({cost for name, cost in sums.items() if name != "background alone"}) > 1:
+        wrong.append(f"all together: {sums}")
+    return wrong
+
+
+def table(accounts: Sequence[Account]) -> str:
+    """The counts, a line per user and their sum; what all cost, as each source says; and how long settling took."""
+    total = sum((account.counts for account in accounts), Counter[str]())
+    lines = [["user", *NAMES, "cost"]]
+    for name, counts, costs in [
+        *((str(number), account.counts, account.costs) for number, account in enumerate(accounts)),
+        ("all", total, _costs(accounts)),
+    ]:
+        lines.append([name, *(str(counts[one]) for one in NAMES), f"{costs[LOGGED]:f}"])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    text += [f"{name:>22}  ${cost:f}" for name, cost in _costs(accounts).items()]
+    waits = [seconds for account in accounts for seconds in account.settled_after]
+    text.append(f"settled after {median(waits):.1f} s (median), {max(waits):.1f} s (longest)")
+    unasked, opened = sum(account.unasked for account in accounts), sum(account.open for account in accounts)
+    text.append(f"{unasked + opened} cancelled turns are open still, of {unasked} of them the model was not asked")
+    return "\n".join(text)
+
+
+def _costs(accounts: Sequence[Account]) -> dict[str, Decimal]:
+    return {name: sum((account.costs[name] for account in accounts), Decimal(0)) for name in accounts[0].costs}

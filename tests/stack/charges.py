@@ -1,0 +1,189 @@
+"""What users do that is charged in its own way, each as a short scene on the real platform: done with a user's device,
+ended, and left to be settled."""
+
+import asyncio
+import uuid
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final
+
+import aiohttp
+
+from tests.stack.books import Book, Bookkeeper, Call
+from tests.stack.chat_client import PATIENCE, ChatUser, Device
+from tests.stack.running_stack import RunningStack
+
+Json = dict[str, Any]
+REMEMBER: Final = 'CALL memory_insert {"label": "human", "new_string": "Sails", "insert_line": -1}'
+LONG: Final = "7 " * 14_000
+"""So many tokens; two of it fill half of an agent's context."""
+LONG_MESSAGES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """A turn as the database has it, with LiteLLM's rows at it and how often the model was asked for it."""
+
+    turn: Json
+    calls: list[Call]
+    asked: int
+    told: list[Json]
+    """The turn's `usage.settled` events."""
+
+    @property
+    def cost(self) -> Decimal | None:
+        return None if self.turn["cost"] is None else Decimal(self.turn["cost"])
+
+    @property
+    def statuses(self) -> list[str]:
+        return [call.status for call in self.calls]
+
+
+@dataclass(slots=True)
+class Scene:
+    """One user with one device. `turns` by name; `unsettled` are those that nobody can settle for minutes."""
+
+    stack: RunningStack
+    http: aiohttp.ClientSession
+    user: ChatUser
+    device: Device
+    turns: dict[str, str] = field(default_factory=dict)
+    contents: dict[str, str] = field(default_factory=dict)
+    unsettled: set[str] = field(default_factory=set)
+
+    @property
+    def keeper(self) -> Bookkeeper:
+        return Bookkeeper(self.stack.env, self.http)
+
+    async def send(self, name: str, directive: str, **fields: Any) -> str:
+        """Send a message and remember its turn by this name."""
+        self.contents[name] = f"{uuid.uuid4().hex} {directive}"
+        ack = await self.device.say(self.contents[name], **fields)
+        assert ack["type"] == "ack", ack
+        self.turns[name] = ack["turn_id"]
+        return self.turns[name]
+
+    async def say(self, name: str, directive: str, **fields: Any) -> Json:
+        """Send a message and return its turn when it has ended."""
+        turn: Json = (await self.device.end_of(await self.send(name, directive, **fields)))["turn"]
+        return turn
+
+    async def cancel(self, turn_id: str) -> None:
+        """Stop a turn, and see it end."""
+        frame_id = uuid.uuid4().hex
+        await self.device.send(type="cancel", id=frame_id, turn_id=turn_id)
+        assert (answer := await self.device.answer_to(frame_id))["type"] == "ack", answer
+        await self.device.end_of(turn_id)
+
+    async def retry(self, turn_id: str, attempt: int) -> Json:
+        """Try a turn again; returns it as it ends."""
+        frame_id = uuid.uuid4().hex
+        await self.device.send(type="retry", id=frame_id, turn_id=turn_id)
+        assert (answer := await self.device.answer_to(frame_id))["type"] == "ack", answer
+        end = await self.device.wait_for(
+            lambda f: f["type"] == "turn.completed" and (f["turn_id"], f["attempt"]) == (turn_id, attempt)
+        )
+        turn: Json = end["turn"]
+        return turn
+
+    async def limit(self, **limits: float | None) -> None:
+        """Change what LiteLLM lets the user use, from the next call on."""
+        headers = {"Authorization": f"Bearer {self.stack.env['LITELLM_MASTER_KEY']}"}
+        url = f"{self.stack.env['LITELLM_BASE_URL'].rstrip('/')}/user/update"
+        async with self.http.post(url, json={"user_id": self.user.id, **limits}, headers=headers) as response:
+            assert response.status == 200, await response.text()
+
+    async def charged(self, name: str, book: Book) -> Charged:
+        """What the turn of this name was charged."""
+        turn_id = self.turns[name]
+        told = [event for event in self.device.events_of(turn_id) if event["type"] == "usage.settled"]
+        seen = await self.stack.model_log(self.http, self.contents[name].split()[0])
+        asked = sum(request["text"].endswith(self.contents[name]) for request in seen)
+        return Charged(book.turn(turn_id), book.of_turn(turn_id), asked, told)
+
+
+async def answers(scene: Scene) -> None:
+    """Plain answers, tools, thinking, and an error of the model that the agent gets over."""
+    provisioning = await scene.send("before the model", "ECHO never asked")
+    await scene.cancel(provisioning)
+    await scene.say("done", "ECHO one")
+    await scene.say("done again", "ECHO two")
+    await scene.say("tools", REMEMBER)
+    await scene.say("thinking", "REASON")
+    await scene.say("recovered", "ERR 500 1")
+    client_message_id = str(uuid.uuid4())
+    await scene.say("sent twice", "ECHO once", client_message_id=client_message_id)
+    again = await scene.device.say(scene.contents["sent twice"], client_message_id=client_message_id)
+    assert again["turn_id"] == scene.turns["sent twice"]
+
+
+async def cancellations(scene: Scene) -> None:
+    """Replies that are stopped before their first word, in their middle and while they wait."""
+    gate = uuid.uuid4().hex
+    early = await scene.send("early", f"GATE {gate} 0 9")
+    await scene.stack.at_gate(scene.http, gate)
+    await scene.cancel(early)
+    middle = await scene.send("in mid-reply", f"GATE {gate}-2 3 6")
+    await scene.device.wait_for(lambda _: scene.device.text_of(middle).split() == ["w0", "w1", "w2"])
+    waiting = await scene.send("waiting", "ECHO never said")
+    await scene.cancel(waiting)
+    await scene.cancel(middle)
+    running = await scene.send("interrupted", f"GATE {gate}-3 1 7")
+    await scene.stack.at_gate(scene.http, f"{gate}-3")
+    await scene.say("interrupting", "ECHO now", on_busy="interrupt")
+    await scene.device.end_of(running)
+    for name in (gate, f"{gate}-2", f"{gate}-3"):
+        await scene.stack.open_gate(scene.http, name)
+
+
+async def failures(scene: Scene) -> None:
+    """Errors of the model that end a turn, and a reply that is broken off."""
+    await scene.say("server error", "ERR 500")
+    await scene.say("bad request", "ERR 400")
+    await scene.say("model too busy", "ERR 429")
+    await scene.say("broken off", "DROP")
+    failed = await scene.say("tried again", "ERR 400 1")
+    await scene.retry(failed["id"], 2)
+
+
+async def budgets(scene: Scene) -> None:
+    """A budget that is used up in the middle of a turn, a second attempt with a larger one, and one of nothing."""
+    await scene.say("within", "ECHO within")
+    spent = sum(call.cost for call in (await scene.keeper.settled(scene.user)).calls.values())
+    await scene.limit(max_budget=float(spent) + 0.0001)
+    broken = await scene.say("out of budget", REMEMBER)
+    await scene.limit(max_budget=1000)
+    if broken["status"] == "failed":
+        await scene.retry(broken["id"], 2)
+    await scene.keeper.settled(scene.user)
+    await scene.limit(max_budget=0.000001)
+    await scene.say("no budget", "ECHO too late")
+
+
+async def silences(scene: Scene) -> None:
+    """Calls of which nothing is logged for minutes: a model that hangs, a limit that the agent waits out."""
+    await scene.say("before", "ECHO before")
+    hanging = await scene.send("hanging", "HANG")
+    await _until_asked(scene, "hanging")
+    await scene.cancel(hanging)
+    scene.unsettled.add(hanging)
+    await scene.limit(rpm_limit=1)
+    await scene.say("at the limit", "ECHO at the limit")
+    limited = await scene.send("over the limit", "ECHO over the limit")
+    async with asyncio.timeout(PATIENCE):
+        while not any(call.status == "failure" for call in await scene.keeper.logged(scene.user.id)):
+            await asyncio.sleep(0.2)
+    await scene.cancel(limited)
+    scene.unsettled.add(limited)
+
+
+async def _until_asked(scene: Scene, name: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await scene.stack.model_log(scene.http, scene.contents[name].split()[0]):
+            await asyncio.sleep(0.1)
+
+
+async def summaries(scene: Scene) -> None:
+    """Long messages, until the agent has summarised the conversation."""
+    for number in range(LONG_MESSAGES):
+        await scene.say(f"long {number}", f"{LONG}\nECHO {number}")

@@ -1,0 +1,142 @@
+"""`chat billing` on the real services: it finds what was tampered with, call by call, and puts it right."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import psycopg
+import pytest
+
+from tests.stack.books import Book, Bookkeeper
+from tests.stack.charges import REMEMBER
+from tests.stack.chat_client import ChatUser, register
+from tests.stack.running_stack import RunningStack
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """A user with settled turns, and an operator who can change their rows and run commands."""
+
+    stack: RunningStack
+    user: ChatUser
+    keeper: Bookkeeper
+
+    async def book(self) -> Book:
+        return await self.keeper.read(self.user)
+
+    async def change(self, statement: str, *values: Any) -> None:
+        async with await psycopg.AsyncConnection.connect(self.stack.env["SUPABASE_DB_URL"]) as connection:
+            await connection.execute(statement.encode(), values)
+
+    async def command(self, *arguments: str) -> tuple[int, str]:
+        """(exit code, output) of `chat billing …`."""
+        env_file = str(self.stack.data_dir / "stack.env")
+        command = [sys.executable, "-m", "server", "billing", *arguments, "--env-file", env_file]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False)
+        return done.returncode, done.stdout.decode() + done.stderr.decode()
+
+    async def audit(self) -> tuple[int, str]:
+        return await self.command("audit", self.user.id)
+
+    async def settle(self) -> None:
+        code, output = await self.command("settle", self.user.id)
+        assert (code, output.split(" since ")[0]) == (0, "1 users settled")
+
+
+@pytest.fixture(scope="module")
+async def settled_payer(stack: RunningStack) -> AsyncIterator[Payer]:
+    async with aiohttp.ClientSession() as http:
+        user = await register(http, stack.url)
+        for text in ("ECHO one", REMEMBER, "ECHO three"):
+            await user.say(text)
+        yield Payer(stack, user, Bookkeeper(stack.env, http))
+
+
+@pytest.fixture
+async def payer(settled_payer: Payer) -> Payer:
+    """The same user in every test: each leaves the books as it found them, which agree. No server looks after them."""
+    assert (await settled_payer.keeper.settled(settled_payer.user)).wrong == []
+    await settled_payer.change(
+        "update public.billing_accounts set look_at = null where user_id = %s", settled_payer.user.id
+    )
+    return settled_payer
+
+
+async def test_books_that_agree_are_said_to_agree(payer: Payer) -> None:
+    book = await payer.book()
+    code, output = await payer.audit()
+    cost = f"${sum(call.cost for call in book.calls.values()):f}"
+    [line, total] = output.splitlines()
+    assert code == 0, output
+    assert line.split() == [
+        payer.user.id, "4", "calls", cost, "4", "rows", cost, "0", "estimated,", "0", "written", "off,", "0", "flagged",
+        "agrees",
+    ]  # fmt: skip
+    assert total.split()[1:] == line.split()[1:]
+
+
+async def test_everyones_books_are_compared_and_any_that_differ_are_told(payer: Payer) -> None:
+    code, output = await payer.command("audit", "--all")
+    [own] = [line for line in output.splitlines() if line.startswith(payer.user.id)]
+    assert own.endswith(" agrees")
+    assert code == any(line.endswith(" DIFFERS") for line in output.splitlines()), output
+
+
+async def test_a_changed_row_changes_all_that_is_derived_is_found_and_put_right(payer: Payer) -> None:
+    before = await payer.book()
+    [call] = before.of_turn(turn_id := str(before.turns[0]["id"]))
+    await payer.change("update public.ledger set cost = cost + 1 where request_id = %s", call.request_id)
+
+    turn = await payer.user.get(f"/chat/turns/{turn_id}")
+    usage = await payer.user.get("/user/usage")
+    assert (Decimal(turn["cost"]), Decimal(turn["message"]["cost"])) == (call.cost + 1, round(call.cost + 1, 6))
+    assert Decimal(usage["total"]["cost"]) == Decimal(before.usage["total"]["cost"]) + 1
+    assert Decimal(usage["today"]["cost"]) == Decimal(before.usage["today"]["cost"]) + 1
+    code, output = await payer.audit()
+    assert code == 1
+    assert output.splitlines()[0].endswith(" DIFFERS")
+    assert output.splitlines()[1:-1] == [f"  different: {call.request_id}"]
+
+    await payer.settle()
+    assert (await payer.audit())[0] == 0
+    assert (await payer.book()).wrong == []
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["of one call", "of two calls"])
+async def test_a_deleted_row_is_missed_and_comes_back_at_its_turn(payer: Payer, number: int) -> None:
+    before = await payer.book()
+    calls = before.of_turn(turn_id := str(before.turns[number]["id"]))
+    await payer.change("delete from public.ledger where request_id = %s", calls[0].request_id)
+
+    turn = await payer.user.get(f"/chat/turns/{turn_id}")
+    assert Decimal(turn["cost"]) == sum(call.cost for call in calls[1:])
+    code, output = await payer.audit()
+    assert (code, output.splitlines()[1:-1]) == (1, [f"  missing: {calls[0].request_id}"])
+
+    await payer.settle()
+    after = await payer.book()
+    assert (after.wrong, after.of_turn(turn_id)) == ([], calls)
+    assert (await payer.audit())[0] == 0
+
+
+async def test_a_row_that_litellm_does_not_have_is_named_and_never_taken_away_unasked(payer: Payer) -> None:
+    before = await payer.book()
+    turn = before.turns[0]
+    await payer.change(
+        "insert into public.ledger (user_id, turn_id, attempt, request_id, status, source, outcome, model, cost,"
+        " started_at) values (%s, %s, 1, %s, 'settled', 'litellm', 'success', 'gpt-4', 0.5, now())",
+        payer.user.id, turn["id"], surplus := f"invented-{turn['id']}",
+    )  # fmt: skip
+    assert (await payer.book()).turn(str(turn["id"]))["cost"] == turn["cost"] + Decimal("0.5")
+    await payer.settle()
+    code, output = await payer.audit()
+    assert (code, output.splitlines()[1:-1]) == (1, [f"  surplus: {surplus}"])
+
+    await payer.change("delete from public.ledger where request_id = %s", surplus)
+    assert (await payer.audit())[0] == 0
+    assert (await payer.book()).wrong == []

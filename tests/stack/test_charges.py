@@ -1,0 +1,254 @@
+"""What every outcome of a turn is charged, on the real services: by LiteLLM's log, our books, and what users are told.
+
+The scenes are played once, each by a user of its own, all at the same time; each test looks at one turn of them. That
+the user's whole book agrees, to the last digit, is part of every one of them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import combinations
+from typing import Final
+
+import aiohttp
+import pytest
+
+from tests.stack.books import Book, Call
+from tests.stack.charges import (
+    LONG_MESSAGES,
+    Charged,
+    Scene,
+    answers,
+    budgets,
+    cancellations,
+    failures,
+    silences,
+    summaries,
+)
+from tests.stack.chat_client import register
+from tests.stack.running_stack import RunningStack
+
+Play = Callable[[Scene], Awaitable[None]]
+SCENES: Final[tuple[Play, ...]] = (answers, cancellations, failures, budgets, silences, summaries)
+PROMPT, CACHED, COMPLETION = Decimal("0.00003"), Decimal("0.000015"), Decimal("0.00006")
+FLOATS_ROUND: Final = Decimal("1e-12")
+"""LiteLLM multiplies binary floats."""
+NOTHING: Final = Decimal(0)
+
+
+@dataclass(slots=True)
+class Played:
+    """A scene that is over and settled."""
+
+    user_id: str
+    book: Book
+    charges: dict[str, Charged]
+
+
+@dataclass(slots=True)
+class Evening:
+    """All scenes; one that went wrong fails the tests that look at it, and no others."""
+
+    played: dict[Play, Played | BaseException] = field(default_factory=dict)
+
+    def scene(self, play: Play) -> Played:
+        played = self.played[play]
+        if isinstance(played, BaseException):
+            raise played
+        assert played.book.wrong == []
+        return played
+
+    def charged(self, play: Play, name: str) -> Charged:
+        return self.scene(play).charges[name]
+
+
+@pytest.fixture(scope="module")
+async def evening(stack: RunningStack) -> Evening:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=180)) as http:
+        played = await asyncio.gather(*(_play(stack, http, play) for play in SCENES), return_exceptions=True)
+    return Evening(dict(zip(SCENES, played, strict=True)))
+
+
+async def _play(stack: RunningStack, http: aiohttp.ClientSession, play: Play) -> Played:
+    user = await register(http, stack.url)
+    async with user.connect() as device:
+        scene = Scene(stack, http, user, device)
+        await play(scene)
+        book = await scene.keeper.settled(user, scene.unsettled)
+        return Played(user.id, book, {name: await scene.charged(name, book) for name in scene.turns})
+
+
+# -- answered ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_is_charged_its_one_call_and_its_user_is_told(evening: Evening) -> None:
+    done = evening.charged(answers, "done")
+    assert (done.turn["status"], done.statuses, done.asked) == ("completed", ["success"], 1)
+    assert done.cost == done.calls[0].cost > 0
+    assert [(Decimal(told["cost"]), told["cost_status"]) for told in done.told] == [(done.cost, "settled")]
+    assert done.told[0]["usage"] == done.turn["usage"]
+
+
+def test_a_turn_that_uses_a_tool_is_charged_both_its_calls(evening: Evening) -> None:
+    tools = evening.charged(answers, "tools")
+    assert (tools.turn["status"], tools.statuses, tools.asked) == ("completed", ["success"] * 2, 2)
+    assert all(call.cost > 0 for call in tools.calls)
+    assert tools.turn["usage"]["model_calls"] == 2
+
+
+def test_cached_and_thought_tokens_are_counted_and_charged_at_their_prices(evening: Evening) -> None:
+    [cached], [thought] = evening.charged(answers, "done again").calls, evening.charged(answers, "thinking").calls
+    assert cached.cached_tokens > 0
+    assert thought.reasoning_tokens > 0
+    for call in (cached, thought):
+        assert abs(call.cost - _at_list_price(call)) < FLOATS_ROUND
+        assert call.cost < (call.prompt_tokens * PROMPT) + call.completion_tokens * COMPLETION
+
+
+def _at_list_price(call: Call) -> Decimal:
+    whole = call.prompt_tokens - call.cached_tokens
+    return whole * PROMPT + call.cached_tokens * CACHED + call.completion_tokens * COMPLETION
+
+
+def test_an_error_that_the_agent_gets_over_is_listed_and_costs_nothing(evening: Evening) -> None:
+    recovered = evening.charged(answers, "recovered")
+    assert (recovered.turn["status"], recovered.statuses) == ("completed", ["failure", "success"])
+    assert (recovered.calls[0].cost, recovered.cost) == (NOTHING, recovered.calls[1].cost)
+    assert recovered.turn["usage"]["model_calls"] == 1
+
+
+def test_a_message_that_is_sent_twice_is_charged_once(evening: Evening) -> None:
+    once = evening.charged(answers, "sent twice")
+    assert (once.statuses, once.asked) == (["success"], 1)
+
+
+# -- cancelled ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_that_is_cancelled_before_the_agent_was_asked_costs_nothing(evening: Evening) -> None:
+    unasked = evening.charged(answers, "before the model")
+    assert (unasked.turn["status"], unasked.cost, unasked.turn["cost_status"]) == ("cancelled", NOTHING, "settled")
+    assert (unasked.calls, unasked.asked) == ([], 0)
+
+
+@pytest.mark.parametrize(("name", "words"), [("early", 9), ("in mid-reply", 9), ("interrupted", 8)])
+def test_a_turn_that_is_stopped_is_charged_the_reply_that_the_model_finished(
+    evening: Evening, name: str, words: int
+) -> None:
+    stopped = evening.charged(cancellations, name)
+    assert (stopped.turn["status"], stopped.turn["cost_status"]) == ("cancelled", "settled")
+    assert (stopped.statuses, stopped.asked) == (["success"], 1)
+    assert stopped.cost == stopped.calls[0].cost > 0
+    assert stopped.calls[0].completion_tokens == 2 * words
+
+
+def test_a_turn_that_is_cancelled_while_it_waits_is_charged_nothing_at_all(evening: Evening) -> None:
+    waiting = evening.charged(cancellations, "waiting")
+    assert (waiting.turn["status"], waiting.cost, waiting.turn["cost_status"]) == ("cancelled", None, None)
+    assert (waiting.calls, waiting.asked, waiting.told) == ([], 0, [])
+
+
+def test_the_message_that_interrupts_is_charged_its_own_call_alone(evening: Evening) -> None:
+    urgent = evening.charged(cancellations, "interrupting")
+    assert (urgent.turn["status"], urgent.statuses, urgent.asked) == ("completed", ["success"], 1)
+    assert urgent.calls[0].completion_tokens == 1
+
+
+def test_a_call_of_which_nothing_is_logged_yet_stays_open_while_all_else_agrees(evening: Evening) -> None:
+    hanging = evening.charged(silences, "hanging")
+    assert (hanging.turn["status"], hanging.cost, hanging.turn["cost_status"]) == ("cancelled", None, "estimated")
+    assert (hanging.calls, hanging.asked) == ([], 1)
+
+
+# -- failed ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "calls"),
+    [("server error", "model_error", 3), ("bad request", "model_error", 1), ("model too busy", "rate_limited", 3)],
+)
+def test_a_turn_that_the_model_refuses_costs_nothing(evening: Evening, name: str, code: str, calls: int) -> None:
+    failed = evening.charged(failures, name)
+    assert (failed.turn["status"], failed.turn["error"]["code"]) == ("failed", code)
+    assert (failed.statuses, failed.asked) == (["failure"] * calls, calls)
+    assert (failed.cost, failed.turn["cost_status"], failed.turn["usage"]) == (NOTHING, "settled", None)
+
+
+def test_a_reply_that_the_model_breaks_off_is_charged_what_it_had_said(evening: Evening) -> None:
+    broken = evening.charged(failures, "broken off")
+    assert (broken.turn["status"], broken.statuses) == ("failed", ["failure"])
+    assert broken.cost == broken.calls[0].cost > 0
+    assert abs(broken.cost - _at_list_price(broken.calls[0])) < FLOATS_ROUND
+    assert broken.turn["usage"]["completion_tokens"] == 6
+
+
+def test_a_second_attempt_at_a_refused_turn_is_all_that_is_charged(evening: Evening) -> None:
+    again = evening.charged(failures, "tried again")
+    assert (again.turn["status"], again.turn["attempt"], again.statuses) == ("completed", 2, ["failure", "success"])
+    assert again.cost == again.calls[1].cost > 0
+
+
+def test_a_message_beyond_the_budget_is_not_sent_and_costs_nothing(evening: Evening) -> None:
+    unsent = evening.charged(budgets, "no budget")
+    assert (unsent.turn["status"], unsent.turn["error"]["code"]) == ("unsent", "budget_exceeded")
+    assert (unsent.asked, unsent.cost) == (0, NOTHING)
+    assert all((call.status, call.cost, call.total_tokens) == ("failure", NOTHING, 0) for call in unsent.calls)
+
+
+def test_a_budget_that_ends_in_mid_turn_leaves_its_first_step_charged_and_a_retry_adds_up(evening: Evening) -> None:
+    twice = evening.charged(budgets, "out of budget")
+    book = evening.scene(budgets).book
+    assert (twice.turn["status"], twice.turn["attempt"], twice.asked) == ("completed", 2, 3)
+    assert twice.statuses == ["success", "failure", "success", "success"]
+    assert twice.cost == sum(call.cost for call in twice.calls)
+    assert [call.cost > 0 for call in twice.calls] == [True, False, True, True]
+    outcomes = [one["outcome"] for one in book.attempts if one["turn_id"] == twice.turn["id"]]
+    assert outcomes == ["failed", "completed"]
+    assert [m["role"] for m in book.messages if m["turn_id"] == twice.turn["id"]] == ["user", "assistant"]
+
+
+def test_a_call_that_a_limit_holds_back_is_listed_at_its_turn_and_costs_nothing(evening: Evening) -> None:
+    limited = evening.charged(silences, "over the limit")
+    assert (limited.turn["status"], limited.statuses, limited.asked) == ("cancelled", ["failure"], 0)
+    assert (limited.calls[0].cost, limited.cost) == (NOTHING, None)
+    assert evening.charged(silences, "at the limit").statuses == ["success"]
+
+
+# -- the whole ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_agent_summarises_is_its_users_and_no_turns(evening: Evening) -> None:
+    played = evening.scene(summaries)
+    background = played.book.of_turn(None)
+    assert len(background) >= 1
+    assert Decimal(played.book.usage["range"]["background"]["cost"]) == sum(call.cost for call in background) > 0
+    for number in range(LONG_MESSAGES):
+        long = played.charges[f"long {number}"]
+        assert (long.turn["status"], long.statuses, long.asked) == ("completed", ["success"], 1)
+        assert long.turn["usage"]["prompt_tokens"] == long.calls[0].prompt_tokens
+
+
+def test_users_who_talk_at_the_same_time_are_charged_their_own_calls_alone(evening: Evening) -> None:
+    books = [evening.scene(play).book for play in SCENES]
+    for one, other in combinations(books, 2):
+        assert not one.calls.keys() & other.calls.keys()
+    for play in SCENES:
+        for charged in evening.scene(play).charges.values():
+            if charged.turn["cost_status"] != "estimated":
+                assert charged.asked == sum(call.total_tokens > 0 for call in charged.calls)
+
+
+def test_everything_that_is_settled_is_told_with_its_final_figures(evening: Evening) -> None:
+    for play in SCENES:
+        for name, charged in evening.scene(play).charges.items():
+            if charged.cost is None or not charged.calls:
+                continue
+            assert charged.told, name
+            assert Decimal(charged.told[-1]["cost"]) == charged.cost, name
+            assert charged.told[-1]["usage"] == charged.turn["usage"], name
+
+
+def test_nothing_needs_a_flag(evening: Evening) -> None:
+    assert [evening.scene(play).book.flagged for play in SCENES] == [[]] * len(SCENES)
