@@ -74,7 +74,7 @@ async def test_books_that_agree_are_said_to_agree(payer: Payer) -> None:
     [line, total] = output.splitlines()
     assert code == 0, output
     assert line.split() == [
-        payer.user.id, "4", "calls", cost, "4", "rows", cost, "0", "estimated,", "0", "written", "off,", "0", "flagged",
+        payer.user.id, "4", "calls", cost, "4", "rows", cost, "0", "waiting,", "0", "written", "off,", "0", "flagged",
         "agrees",
     ]  # fmt: skip
     assert total.split()[1:] == line.split()[1:]
