@@ -24,7 +24,8 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class SentAttempt:
-    """An attempt whose model calls are looked for. Times are by the database's clock; `ended_at` is None while it runs.
+    """An attempt whose model calls are looked for. Times are by the database's clock; `ended_at` is None while it runs,
+    `stopped_at` where nobody asked for its end.
 
     `usage` is what the agent's service reported of it: of completed ones the sum over its calls.
     """
@@ -36,6 +37,7 @@ class SentAttempt:
     outcome: TurnStatus | None
     usage: Usage | None
     is_settled: bool
+    stopped_at: datetime | None = None
 
     @property
     def key(self) -> tuple[str, int]:

@@ -18,6 +18,8 @@ from server.protocol.shapes import TurnStatus, Usage
 
 QUIET: Final = timedelta(minutes=10)
 """After so long, calls that do not add up to what was reported never will. Logs are some seconds late, or minutes."""
+ALL_LOGGED: Final = timedelta(seconds=30)
+"""After so long, all calls of a run that ended by itself are logged: LiteLLM writes every 10 to 15 s by default."""
 LONGEST_CALL: Final = timedelta(seconds=660)
 """A call goes on after its turn was cancelled, and is logged when it has ended: LiteLLM gives up after 600 s."""
 CONFIRMED_WITHIN: Final = timedelta(hours=24)
@@ -192,11 +194,14 @@ class _Assignment:
         return before.ended_at is None or self._clock.began(call) - self._clock.error <= before.ended_at
 
     def _is_over(self, attempt: SentAttempt, ended_at: datetime) -> bool:
-        """Whether no call of it can be missing: the last one is logged, or would be by now."""
-        slack = _AT_THE_END if attempt.outcome is TurnStatus.CANCELLED else _SOON_AFTER
-        last = ended_at - slack - self._clock.error
-        logged = any(self._clock.ended(call) >= last for call in self._logged[attempt.key])
-        return logged or self._search.now - ended_at > LONGEST_CALL
+        """Whether no call of it can be missing: the last one is logged, or would be by now. One that ended after the
+        attempt was asked to stop was the last; a run that failed by itself ended with its last."""
+        if attempt.outcome is TurnStatus.CANCELLED:
+            last, patience = (attempt.stopped_at or ended_at) - _AT_THE_END, LONGEST_CALL
+        else:
+            last, patience = ended_at - _SOON_AFTER, ALL_LOGGED
+        logged = any(self._clock.ended(call) >= last - self._clock.error for call in self._logged[attempt.key])
+        return logged or self._search.now - ended_at > patience
 
     # -- entering ----------------------------------------------------------------------------------------------------
 

@@ -115,6 +115,7 @@ def _attempt_of(row: Row) -> SentAttempt:
         outcome=None if outcome is None else TurnStatus(outcome),
         usage=None if usage is None else Usage(**usage),
         is_settled=row["is_settled"],
+        stopped_at=time_or_none(row["stopped_at"]),
     )
 
 

@@ -8,6 +8,7 @@ create table public.attempts (
   user_id uuid not null references public.user_profiles (id) on delete cascade,
   started_at timestamptz not null,
   sent_at timestamptz, -- to the agent, for the last time; null: never
+  stopped_at timestamptz, -- when it was asked to stop: a call that ended later was its last
   ended_at timestamptz,
   outcome text check (outcome in ('completed', 'failed', 'cancelled', 'unsent')),
   run_id text,
@@ -186,6 +187,7 @@ declare
 begin
   update public.attempts set
     sent_at = started_at + make_interval(secs => (p_end ->> 'sent_after')::double precision),
+    stopped_at = p_turn.cancel_requested_at,
     ended_at = clock_timestamp(),
     outcome = p_end ->> 'status',
     run_id = p_turn.run_id,

@@ -98,7 +98,7 @@ language sql stable set search_path = '' as $$
     'attempts', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'turn_id', a.turn_id, 'attempt', a.attempt, 'sent_at', coalesce(a.sent_at, a.started_at),
-        'ended_at', a.ended_at, 'outcome', a.outcome, 'usage', a.usage, 'is_settled', a.settled_at is not null
+        'stopped_at', a.stopped_at, 'ended_at', a.ended_at, 'outcome', a.outcome, 'usage', a.usage, 'is_settled', a.settled_at is not null
       ) order by a.started_at), '[]')
       from public.attempts a
       where a.user_id = p_user_id

@@ -65,6 +65,7 @@ class AttemptRow:
     usage: Usage | None = None
     settled_at: datetime | None = None
     flag: str | None = None
+    stopped_at: datetime | None = None
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ def _note(database: MemoryDatabase, row: TurnRow, end: TurnEnd) -> None:
     attempt = database.attempts.get((turn.id, turn.attempt))
     if attempt is not None:
         attempt.ended_at, attempt.outcome, attempt.usage = now, end.status, end.usage
+        attempt.stopped_at = turn.cancel_requested_at
         if end.sent_after is None:
             attempt.settled_at = now
         else:

@@ -99,6 +99,7 @@ class FakeLedger:
                     row.outcome,
                     row.usage,
                     row.settled_at is not None,
+                    row.stopped_at,
                 )
                 for (turn_id, attempt), row in rows
                 if row.started_at >= first and not (row.ended_at is not None and row.sent_at is None)

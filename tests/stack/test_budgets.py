@@ -42,8 +42,13 @@ class Talker:
             return response.status, await response.json()
 
     async def refusal(self) -> TurnError:
-        """What a turn would fail with: the answer, quoted as the client that Letta uses quotes it."""
-        status, answer = await self.ask()
+        """What a turn would fail with: the answer, quoted as the client that Letta uses quotes it.
+
+        Limits are counted by whole minutes: the first call of a new one may still pass."""
+        for _ in range(3):
+            status, answer = await self.ask()
+            if status >= 400:
+                break
         assert status >= 400, answer
         return model_error("internal_error", f"X: Y: Error code: {status} - {answer} [BYOK]")
 

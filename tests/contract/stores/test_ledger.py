@@ -220,6 +220,15 @@ async def test_a_settled_turn_is_looked_at_once_more_for_what_the_agent_did_at_i
     assert looks[1][0].since <= looks[1][0].attempts[0].sent_at <= search.now
 
 
+async def test_a_search_tells_when_an_attempt_was_asked_to_stop(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    asked = await chat.store.request_cancel(chat.user_id, turn.id)
+    await chat.end(lease, turn, CANCELLED)
+    search = await chat.world.ledger.search(chat.user_id, turn.created_at - timedelta(hours=1))
+    assert [attempt.stopped_at for attempt in search.attempts] == [asked.cancel_requested_at]
+    assert asked.cancel_requested_at is not None
+
+
 async def test_a_search_knows_what_is_entered_already(chat: Chat) -> None:
     turn = await completed(chat)
     made, other = call("0.06"), call("0.03")

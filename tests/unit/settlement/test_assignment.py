@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from server.ports import Entry, Findings, KnownCall, ModelCall, ModelPrice, Search, SentAttempt, Settled, SpendLog
 from server.protocol.shapes import TurnStatus, Usage
 from server.settlement.assignment import (
+    ALL_LOGGED,
     AMBIGUOUS,
     CONFIRMED_WITHIN,
     FREE,
@@ -171,6 +172,12 @@ def test_a_cancelled_turn_without_calls_is_settled_when_no_call_can_go_on() -> N
     assert found([one], [], now=3 + limit) == Findings((), (Settled("t", 1),))
 
 
+def test_a_call_that_ended_after_the_turn_was_asked_to_stop_was_its_last() -> None:
+    last = call(0.5, 2.2)
+    slow = attempt("t", 0, 6, CANCELLED, stopped_at=at(2))  # the agent took its time to stop
+    assert found([slow], [last]) == Findings((Entry(last, "t", 1),), (Settled("t", 1),))
+
+
 def test_an_earlier_step_does_not_settle_a_turn_that_was_cancelled_in_a_later_one() -> None:
     first = call(0.5, 1)
     findings = found([attempt("t", 0, 4, CANCELLED)], [first])
@@ -181,6 +188,13 @@ def test_a_turn_that_failed_is_settled_with_its_last_call() -> None:
     calls = [call(start, start + 0.1, 633, 0, "0", outcome="failure") for start in (0.5, 1, 2)]
     findings = found([attempt("t", 0, 2.3, FAILED)], calls)
     assert findings == Findings(tuple(Entry(one, "t", 1) for one in calls), (Settled("t", 1),))
+
+
+def test_a_turn_that_failed_without_a_call_is_settled_once_one_would_be_logged() -> None:
+    early = call(0.5, 1, 633, 0, "0", outcome="failure")
+    one = attempt("t", 0, 12, FAILED)
+    assert found([one], [early], now=12 + ALL_LOGGED.total_seconds()).settled == ()
+    assert found([one], [early], now=13 + ALL_LOGGED.total_seconds()).settled == (Settled("t", 1),)
 
 
 def test_all_calls_of_a_failed_turn_are_its_own_housekeeping_too() -> None:
