@@ -25,7 +25,7 @@ class Estimate:
 @dataclass(frozen=True, slots=True)
 class SentAttempt:
     """An attempt whose model calls are looked for. Times are by the database's clock; `ended_at` is None while it runs,
-    `stopped_at` where nobody asked for its end.
+    `stopped_at` where it was not made to stop.
 
     `usage` is what the agent's service reported of it: of completed ones the sum over its calls.
     """

@@ -195,9 +195,9 @@ class _Assignment:
 
     def _is_over(self, attempt: SentAttempt, ended_at: datetime) -> bool:
         """Whether no call of it can be missing: the last one is logged, or would be by now. One that ended after the
-        attempt was asked to stop was the last; a run that failed by itself ended with its last."""
-        if attempt.outcome is TurnStatus.CANCELLED:
-            last, patience = (attempt.stopped_at or ended_at) - _AT_THE_END, LONGEST_CALL
+        attempt was made to stop was the last; a run that failed by itself ended with its last."""
+        if attempt.stopped_at is not None:
+            last, patience = attempt.stopped_at - _AT_THE_END, LONGEST_CALL
         else:
             last, patience = ended_at - _SOON_AFTER, ALL_LOGGED
         logged = any(self._clock.ended(call) >= last - self._clock.error for call in self._logged[attempt.key])

@@ -8,7 +8,7 @@ create table public.attempts (
   user_id uuid not null references public.user_profiles (id) on delete cascade,
   started_at timestamptz not null,
   sent_at timestamptz, -- to the agent, for the last time; null: never
-  stopped_at timestamptz, -- when it was asked to stop: a call that ended later was its last
+  stopped_at timestamptz, -- when it was made to stop: a call that ended later was its last, and may end much later
   ended_at timestamptz,
   outcome text check (outcome in ('completed', 'failed', 'cancelled', 'unsent')),
   run_id text,
@@ -187,7 +187,10 @@ declare
 begin
   update public.attempts set
     sent_at = started_at + make_interval(secs => (p_end ->> 'sent_after')::double precision),
-    stopped_at = p_turn.cancel_requested_at,
+    stopped_at = case
+      when p_turn.cancel_requested_at is not null then p_turn.cancel_requested_at
+      when p_end -> 'error' ->> 'code' in ('turn_timeout', 'letta_unavailable') then clock_timestamp()
+    end,
     ended_at = clock_timestamp(),
     outcome = p_end ->> 'status',
     run_id = p_turn.run_id,

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from server.ports import TurnEnd
 from server.protocol.codes import ErrorCode
-from server.protocol.shapes import Message, MessageStatus, TurnStatus
+from server.protocol.shapes import Message, MessageStatus, TurnError, TurnStatus
 from tests.fakes.charges import budget_error, derive_days, derive_turn
 from tests.fakes.database import BillingRow, LedgerEntry, MemoryDatabase, TurnRow, mark
 
@@ -21,18 +21,19 @@ def end_attempt(database: MemoryDatabase, row: TurnRow, end: TurnEnd) -> None:
     else:
         _reply(database, row, end)
     row.turn = replace(row.turn, status=end.status, error=error, finished_at=database.clock())
-    _note(database, row, end)
+    _note(database, row, end, error)
     if end.status is TurnStatus.COMPLETED:
         _carry(database, row, end.carried)
 
 
-def _note(database: MemoryDatabase, row: TurnRow, end: TurnEnd) -> None:
+def _note(database: MemoryDatabase, row: TurnRow, end: TurnEnd, error: TurnError | None) -> None:
     """Note how the attempt ended, and what it is estimated to have cost."""
     turn, now = row.turn, database.clock()
     attempt = database.attempts.get((turn.id, turn.attempt))
     if attempt is not None:
         attempt.ended_at, attempt.outcome, attempt.usage = now, end.status, end.usage
-        attempt.stopped_at = turn.cancel_requested_at
+        gave_up = error is not None and error.code in (ErrorCode.TURN_TIMEOUT, ErrorCode.LETTA_UNAVAILABLE)
+        attempt.stopped_at = turn.cancel_requested_at or (now if gave_up else None)
         if end.sent_after is None:
             attempt.settled_at = now
         else:

@@ -67,7 +67,9 @@ def attempt(
     if calls:
         prompt, completion = sum(one.prompt_tokens for one in calls), sum(one.completion_tokens for one in calls)
         usage = Usage(prompt, completion, prompt + completion, model_calls=len(calls))
-    made = SentAttempt(turn_id, 1, at(sent), None if ended is None else at(ended), outcome, usage, is_settled=False)
+    stopped_at = at(ended) if ended is not None and outcome is CANCELLED else None
+    ended_at = None if ended is None else at(ended)
+    made = SentAttempt(turn_id, 1, at(sent), ended_at, outcome, usage, is_settled=False, stopped_at=stopped_at)
     return replace(made, **more)  # type: ignore[arg-type]
 
 

@@ -61,6 +61,8 @@ class Office:
         accepted = await self.store.accept(new, "here", start=True, max_waiting=8)
         assert accepted.lease
         self.wait(4)
+        if status is TurnStatus.CANCELLED:
+            await self.store.request_cancel(user_id, accepted.turn.id)
         prompt, completion = sum(one.prompt_tokens for one in calls), sum(one.completion_tokens for one in calls)
         usage = Usage(prompt, completion, prompt + completion, model_calls=len(calls))
         is_done = status is TurnStatus.COMPLETED
