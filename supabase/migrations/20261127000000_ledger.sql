@@ -238,10 +238,10 @@ end
 $$;
 
 -- What was used before there was a ledger. Rows of the last two days are still looked for at LiteLLM.
-insert into public.attempts (turn_id, attempt, user_id, started_at, sent_at, ended_at, outcome, run_id, usage,
-                             settled_at, flag)
+insert into public.attempts (turn_id, attempt, user_id, started_at, sent_at, stopped_at, ended_at, outcome, run_id,
+                             usage, settled_at, flag)
   select
-    t.id, t.attempt, t.user_id, t.started_at, t.started_at, t.finished_at,
+    t.id, t.attempt, t.user_id, t.started_at, t.started_at, t.cancel_requested_at, t.finished_at,
     case when t.status in ('completed', 'failed', 'cancelled') then t.status end, t.run_id,
     case when t.attempt = 1 then t.usage end,
     case when t.finished_at < now() - interval '2 days' then now() end,
