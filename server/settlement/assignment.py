@@ -194,13 +194,16 @@ class _Assignment:
         return before.ended_at is None or self._clock.began(call) - self._clock.error <= before.ended_at
 
     def _is_over(self, attempt: SentAttempt, ended_at: datetime) -> bool:
-        """Whether no call of it can be missing: the last one is logged, or would be by now. One that ended after the
-        attempt was made to stop was the last; a run that failed by itself ended with its last."""
+        """Whether no call of it can be missing: the last one is logged, or would be by now. One that was answered after
+        the attempt was made to stop was the last, while a refused one is tried again; a run that failed by itself ended
+        with its last."""
+        calls = self._logged[attempt.key]
         if attempt.stopped_at is not None:
             last, patience = attempt.stopped_at - _AT_THE_END, LONGEST_CALL
+            calls = [call for call in calls if call.is_charged]
         else:
             last, patience = ended_at - _SOON_AFTER, ALL_LOGGED
-        logged = any(self._clock.ended(call) >= last - self._clock.error for call in self._logged[attempt.key])
+        logged = any(self._clock.ended(call) >= last - self._clock.error for call in calls)
         return logged or self._search.now - ended_at > patience
 
     # -- entering ----------------------------------------------------------------------------------------------------

@@ -180,6 +180,11 @@ def test_a_call_that_ended_after_the_turn_was_asked_to_stop_was_its_last() -> No
     assert found([slow], [last]) == Findings((Entry(last, "t", 1),), (Settled("t", 1),))
 
 
+def test_a_refused_call_does_not_settle_a_turn_that_was_stopped_before_the_next_try() -> None:
+    refused = call(0.5, 2.1, 633, 0, "0", outcome="failure")
+    assert found([attempt("t", 0, 2.2, CANCELLED)], [refused]) == Findings((Entry(refused, "t", 1),))
+
+
 def test_an_earlier_step_does_not_settle_a_turn_that_was_cancelled_in_a_later_one() -> None:
     first = call(0.5, 1)
     findings = found([attempt("t", 0, 4, CANCELLED)], [first])
