@@ -161,29 +161,12 @@ async def budgets(scene: Scene) -> None:
 
 
 async def silences(scene: Scene) -> None:
-    """Calls of which nothing is logged for minutes: a model that hangs, a limit that the agent waits out."""
+    """A call of which nothing is logged for minutes: of a model that hangs."""
     await scene.say("before", "ECHO before")
     hanging = await scene.send("hanging", "HANG")
     await _until_asked(scene, "hanging")
     await scene.cancel(hanging)
     scene.unsettled.add(hanging)
-    await scene.limit(rpm_limit=1)
-    await scene.say("at the limit", "ECHO at the limit")
-    limited = await scene.send("over the limit", "ECHO over the limit")
-    while not await _is_held_back(scene, limited):  # limits are counted by whole minutes, and one has just ended
-        limited = await scene.send("over the limit", "ECHO over the limit")
-    await scene.cancel(limited)
-    scene.unsettled.add(limited)
-
-
-async def _is_held_back(scene: Scene, turn_id: str) -> bool:
-    """Whether LiteLLM has refused a call, rather than the turn having passed."""
-    async with asyncio.timeout(PATIENCE):
-        while not any(call.status == "failure" for call in await scene.keeper.logged(scene.user.id)):
-            if any(event["type"] == "turn.completed" for event in scene.device.events_of(turn_id)):
-                return False
-            await asyncio.sleep(0.2)
-    return True
 
 
 async def _until_asked(scene: Scene, name: str) -> None:

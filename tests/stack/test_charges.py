@@ -211,13 +211,6 @@ def test_a_budget_that_ends_in_mid_turn_leaves_its_first_step_charged_and_a_retr
     assert [m["role"] for m in book.messages if m["turn_id"] == twice.turn["id"]] == ["user", "assistant"]
 
 
-def test_a_call_that_a_limit_holds_back_is_listed_at_its_turn_and_costs_nothing(evening: Evening) -> None:
-    limited = evening.charged(silences, "over the limit")
-    assert (limited.turn["status"], limited.statuses, limited.asked) == ("cancelled", ["failure"], 0)
-    assert (limited.calls[0].cost, limited.cost) == (NOTHING, None)
-    assert evening.charged(silences, "at the limit").statuses == ["success"]
-
-
 # -- the whole ---------------------------------------------------------------------------------------------------------
 
 
