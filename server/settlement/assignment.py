@@ -52,11 +52,11 @@ class _Clock:
     error: timedelta
 
     @classmethod
-    def of(cls, log: SpendLog, database_ahead: float) -> "_Clock":
-        ahead = log.clock - database_ahead
-        if abs(ahead) <= log.clock_error:
+    def of(cls, log: SpendLog, database_ahead: float, database_error: float) -> "_Clock":
+        ahead, error = log.clock - database_ahead, log.clock_error + database_error
+        if abs(ahead) <= error:
             return cls(timedelta(0), CLOCKS_AGREE)
-        return cls(timedelta(seconds=ahead), timedelta(seconds=log.clock_error))
+        return cls(timedelta(seconds=ahead), timedelta(seconds=error))
 
     def began(self, call: ModelCall) -> datetime:
         return call.started_at - self.ahead
@@ -65,10 +65,10 @@ class _Clock:
         return call.ended_at - self.ahead
 
 
-def assign(search: Search, log: SpendLog, database_ahead: float) -> Findings:
+def assign(search: Search, log: SpendLog, database_ahead: float, database_error: float = 0.0) -> Findings:
     """What to enter of the calls in the log. `database_ahead`: how far the database's clock is ahead of this process's,
-    in seconds."""
-    return _Assignment(search, log.calls, _Clock.of(log, database_ahead)).findings()
+    in seconds, give or take `database_error`."""
+    return _Assignment(search, log.calls, _Clock.of(log, database_ahead, database_error)).findings()
 
 
 class _Assignment:

@@ -59,22 +59,25 @@ class Settler:
 
     async def round(self) -> bool:
         """Look for what is due now. False: a service was away for some of it, and it will come again."""
+        asked = self._now()
         try:
             due = await self._ledger.due(BATCH)
         except PlatformError as error:
             log.warning("settlement.postponed", code=error.code)
             return False
         received = self._now()
-        return all(await asyncio.gather(*(self._settle_quietly(search, received) for search in due)))
+        took = (received - asked).total_seconds()
+        return all(await asyncio.gather(*(self._settle_quietly(search, received, took) for search in due)))
 
-    async def settle(self, search: Search, received: datetime) -> None:
-        """Look for one user's calls. `received`: when the search came, by our clock. Raises PlatformError."""
+    async def settle(self, search: Search, received: datetime, took: float = 1.0) -> None:
+        """Look for one user's calls. `received`: when the search came, by our clock; it `took` so many seconds, in any of which
+        the database may have told the time. Raises PlatformError."""
         database_ahead = (search.now - received).total_seconds()
         since = search.since + timedelta(seconds=self._gateway_ahead - database_ahead)
         until = self._now() + timedelta(seconds=self._gateway_ahead) + MARGIN
         spent = await self._billing.spend(search.key_hashes, since - MARGIN, until)
         self._gateway_ahead = spent.clock
-        findings = assign(search, spent, database_ahead)
+        findings = assign(search, spent, database_ahead, took)
         for entry in findings.entries:
             if entry.flag is not None:
                 log.warning("settlement.flagged", user_id=search.user_id, turn_id=entry.turn_id, flag=entry.flag)
@@ -88,10 +91,10 @@ class Settler:
             self._tell(search.user_id, _warning(settlement.warning))
         await self._budgets.refresh_if_old(search.user_id)
 
-    async def _settle_quietly(self, search: Search, received: datetime) -> bool:
+    async def _settle_quietly(self, search: Search, received: datetime, took: float) -> bool:
         async with self._places:
             try:
-                await self.settle(search, received)
+                await self.settle(search, received, took)
             except PlatformError as error:
                 log.warning("settlement.postponed", user_id=search.user_id, code=error.code)
                 return False

@@ -368,3 +368,11 @@ def test_every_call_goes_to_its_turn_once_whatever_is_logged_when(story: Story, 
         attempts = [replace(one, is_settled=one.is_settled or one.turn_id in settled) for one in attempts]
     assert given_to == story.truth
     assert all(one.is_settled for one in attempts)
+
+
+def test_a_slow_answer_of_the_database_is_not_taken_for_a_wrong_clock() -> None:
+    last = call(1.9, 1.95, 633, 0, "0", outcome="failure")
+    attempts = [attempt("a", 0, 2, FAILED), attempt("b", 2.01, 2.3, FAILED)]
+    search = Search("ann", at(-60), at(10), ("0" * 64,), tuple(attempts), {})
+    findings = assign(search, SpendLog((last,), -0.2, 0.5), 0.6, 1.2)
+    assert owners(findings) == {last.request_id: "a"}
