@@ -70,8 +70,8 @@ class Settler:
         return all(await asyncio.gather(*(self._settle_quietly(search, received, took) for search in due)))
 
     async def settle(self, search: Search, received: datetime, took: float = 1.0) -> None:
-        """Look for one user's calls. `received`: when the search came, by our clock; it `took` so many seconds, in any of which
-        the database may have told the time. Raises PlatformError."""
+        """Look for one user's calls. `received`: when the search came, by our clock. It `took` so many seconds, in any
+        of which the database may have told the time. Raises PlatformError."""
         database_ahead = (search.now - received).total_seconds()
         since = search.since + timedelta(seconds=self._gateway_ahead - database_ahead)
         until = self._now() + timedelta(seconds=self._gateway_ahead) + MARGIN

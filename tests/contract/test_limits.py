@@ -1,6 +1,6 @@
 """What LiteLLM refuses, told apart by its own words: a budget, and limits per minute.
 
-Here, where a run begins: LiteLLM counts minutes in a memory of 200 entries, and after some hundred users forgets them.
+Here, where a run begins: on a proxy that had served some hundred users, limits per minute did not always hold.
 """
 
 from collections.abc import AsyncIterator
