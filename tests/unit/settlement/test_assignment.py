@@ -376,3 +376,18 @@ def test_a_slow_answer_of_the_database_is_not_taken_for_a_wrong_clock() -> None:
     search = Search("ann", at(-60), at(10), ("0" * 64,), tuple(attempts), {})
     findings = assign(search, SpendLog((last,), -0.2, 0.5), 0.6, 1.2)
     assert owners(findings) == {last.request_id: "a"}
+
+
+def test_a_gateway_that_dates_its_answers_late_is_not_taken_for_one_with_a_wrong_clock() -> None:
+    last = call(1.9, 1.95, 633, 0, "0", outcome="failure")
+    own = call(2.2, 2.25)
+    attempts = [attempt("a", 0, 2, FAILED), attempt("b", 2.01, 2.3, COMPLETED, own)]
+    findings = found(attempts, [last, own], ahead=-0.7, error=0.2)
+    assert owners(findings) == {last.request_id: "a", own.request_id: "b"}
+
+
+def test_tokens_decide_where_a_small_difference_of_the_clocks_is_doubted() -> None:
+    own = call(1.6, 1.9)  # in truth at 2.3: the gateway's clock is 0.7 s behind
+    attempts = [attempt("a", 0, 1.9, CANCELLED), attempt("b", 2, 2.9, COMPLETED, own)]
+    findings = found(attempts, [own], ahead=-0.7, error=0.2)
+    assert owners(findings) == {own.request_id: "b"}
