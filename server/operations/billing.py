@@ -31,7 +31,7 @@ class Books:
     gateway: LiteLLMBilling
 
     async def users(self, user_id: UUID | None) -> AsyncIterator[str]:
-        """The one user, or everyone with anything in the ledger."""
+        """The one user, or everyone who may have rows."""
         if user_id is not None:
             yield str(user_id)
             return

@@ -95,9 +95,6 @@ class Findings:
     entries: tuple[Entry, ...] = ()
     settled: tuple[Settled, ...] = ()
 
-    def __bool__(self) -> bool:
-        return bool(self.entries or self.settled)
-
 
 @dataclass(frozen=True, slots=True)
 class TurnCharge:
@@ -187,5 +184,5 @@ class Ledger(Protocol):
         ...
 
     async def users(self, after: str | None, limit: int) -> Sequence[str]:
-        """Users with anything in the ledger, in the order of their ids; `after` is the last one seen."""
+        """Users who have ever had a turn or a budget, in the order of their ids; `after` is the last one seen."""
         ...

@@ -5,7 +5,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import aiohttp
@@ -14,6 +13,7 @@ from psycopg.rows import dict_row
 
 from tests.faults.marathon import Talker
 from tests.faults.transcript import Json, content_of
+from tests.stack.books import Bookkeeper
 
 PATIENCE: Final = 60.0
 MOST_CALLS: Final = 4
@@ -192,18 +192,8 @@ class Reckoning:
 
     async def _paid(self, user_id: str) -> Counter[tuple[int, int]]:
         """The successful calls of a user, by their tokens."""
-        today = datetime.now(UTC).date()
-        query = {
-            "user_id": user_id,
-            "start_date": str(today - timedelta(days=1)),
-            "end_date": str(today + timedelta(days=1)),
-            "summarize": "false",
-        }
-        headers = {"Authorization": f"Bearer {self._env['LITELLM_MASTER_KEY']}"}
-        url = f"{self._env['LITELLM_BASE_URL'].rstrip('/')}/spend/logs"
-        async with self._http.get(url, params=query, headers=headers) as response:
-            rows = await response.json()
-        return Counter((row["prompt_tokens"], row["completion_tokens"]) for row in rows if row["status"] == "success")
+        calls = await Bookkeeper(self._env, self._http).logged(user_id)
+        return Counter((call.prompt_tokens, call.completion_tokens) for call in calls if call.status == "success")
 
 
 def table(accounts: Sequence[Account]) -> str:
