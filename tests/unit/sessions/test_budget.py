@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from server.ports import News
+from server.ports import News, Notice
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import TurnStatus
 from tests.fakes.database import BillingRow
@@ -147,6 +147,7 @@ async def test_news_of_the_account_reach_every_device_on_every_instance_once(sen
 
         for device in devices:
             await device.until(lambda device=device: device.events)  # type: ignore[misc]
+        processes[1].hub.noticed(Notice("tell", user, event=news))  # heard late, when somebody else has told it
         accepted = await processes[0].send(user, "hello")
         for device in devices:
             await device.until_end(accepted.turn.id)

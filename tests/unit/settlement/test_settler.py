@@ -143,6 +143,23 @@ async def test_a_gateway_whose_clock_is_an_hour_wrong_is_understood() -> None:
         assert [(await office.stored(turn)).cost for turn in turns] == [Decimal("0.1"), Decimal("0.2"), Decimal("0.3")]
 
 
+async def test_a_database_that_answers_slowly_is_not_taken_for_one_with_another_clock() -> None:
+    office = Office()
+    ann = office.user()
+    turns = [
+        await office.turn(ann, office.call(ann, cost, outcome="failure"), status=TurnStatus.FAILED)
+        for cost in ("0.1", "0.2")
+    ]
+
+    async def answer_slowly(operation: str) -> None:
+        if operation == "due":
+            office.wait(4)
+
+    office.database.after = answer_slowly
+    await office.settler.round()
+    assert [(await office.stored(turn)).cost for turn in turns] == [Decimal("0.1"), Decimal("0.2")]
+
+
 async def test_steps_of_the_budget_are_told_once() -> None:
     office = Office()
     ann = office.user()
