@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.stack.charges import REMEMBER
-from tests.stack.chat_client import ChatUser, Device
+from tests.stack.chat_client import TERMINAL, ChatUser, Device
 
 Json = dict[str, Any]
 LONG: Final = "7 " * 12_000
@@ -72,7 +72,9 @@ class Talker:
                 await asyncio.sleep(self.chance.uniform(0, 1))
             case 1:
                 words = self.chance.randrange(1, 6)
-                await watching.wait_for(lambda _: len(watching.text_of(turn_id).split()) >= words)
+                await watching.wait_for(
+                    lambda frame: len(watching.text_of(turn_id).split()) >= words or _ends(frame, turn_id)
+                )
         await self._command("cancel", turn_id)
         await self._ended(turn_id)
 
@@ -119,11 +121,12 @@ class Talker:
     async def _ended(self, turn_id: str, attempt: int = 1) -> Json:
         """The turn as both devices see it end."""
         ends = [
-            await device.wait_for(
-                lambda f: f["type"].startswith("turn.") and f["turn_id"] == turn_id
-                and f["attempt"] == attempt and f.get("turn", {}).get("finished_at") is not None
-            )
-            for device in self.devices
-        ]  # fmt: skip
+            await device.wait_for(lambda f: _ends(f, turn_id) and f["attempt"] == attempt) for device in self.devices
+        ]
         turn: Json = ends[0]["turn"]
         return turn
+
+
+def _ends(frame: Json, turn_id: str) -> bool:
+    """Whether a frame tells of the end of an attempt at this turn."""
+    return frame["type"] in TERMINAL and frame["turn_id"] == turn_id
