@@ -65,7 +65,7 @@ class Reckoning:
         until = asyncio.get_running_loop().time() + PATIENCE
         while True:
             book = await self._keeper.settled(talker.user, await self._cancelled(talker), PATIENCE)
-            unlike = [turn_id for turn_id, times in asked.items() if _calls_of(book, turn_id) != times]
+            unlike = [turn_id for turn_id, times in asked.items() if not _may_have_asked(book, turn_id, times)]
             if not unlike or asyncio.get_running_loop().time() > until:
                 break
             await asyncio.sleep(0.5)
@@ -106,6 +106,12 @@ class Reckoning:
 def _calls_of(book: Book, turn_id: str) -> int:
     """How many calls that reached the model are logged at a turn."""
     return sum(call.total_tokens > 0 for call in book.of_turn(turn_id))
+
+
+def _may_have_asked(book: Book, turn_id: str, times: int) -> bool:
+    """Whether the calls at a turn are those with its message. One that broke off is charged its summaries, too."""
+    calls = _calls_of(book, turn_id)
+    return calls == times or (book.turn(turn_id)["status"] != "completed" and calls > times)
 
 
 def _tells(frame: Json, turn: Json) -> bool:
