@@ -111,7 +111,8 @@ def _calls_of(book: Book, turn_id: str) -> int:
 def _may_have_asked(book: Book, turn_id: str, times: int) -> bool:
     """Whether the calls at a turn are those with its message. One that broke off is charged its summaries, too."""
     calls = _calls_of(book, turn_id)
-    return calls == times or (book.turn(turn_id)["status"] != "completed" and calls > times)
+    is_done = any(str(turn["id"]) == turn_id and turn["status"] == "completed" for turn in book.turns)
+    return calls == times or (calls > times and not is_done)
 
 
 def _tells(frame: Json, turn: Json) -> bool:
