@@ -109,10 +109,11 @@ def _calls_of(book: Book, turn_id: str) -> int:
 
 
 def _may_have_asked(book: Book, turn_id: str, times: int) -> bool:
-    """Whether the calls at a turn are those with its message. One that broke off is charged its summaries, too."""
-    calls = _calls_of(book, turn_id)
+    """Whether the calls at a turn are those with its message. Summaries that were refused cannot be told from them; one
+    that broke off is charged its summaries, too."""
     is_done = any(str(turn["id"]) == turn_id and turn["status"] == "completed" for turn in book.turns)
-    return calls == times or (calls > times and not is_done)
+    charged = sum(call.counts for call in book.of_turn(turn_id))
+    return times <= _calls_of(book, turn_id) and (charged <= times or not is_done)
 
 
 def _tells(frame: Json, turn: Json) -> bool:
