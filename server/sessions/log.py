@@ -20,7 +20,6 @@ import orjson
 from server.ports import Lease, News
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
-from server.protocol.shapes import Turn
 from server.sessions.views import NOTHING_OPEN, View
 
 DELTAS = frozenset({"message.delta", "reasoning.delta"})
@@ -138,11 +137,6 @@ class EventLog:
         subscription = Subscription(self, seq, wake, self._limits.slow_consumer_bytes)
         self._subscriptions.append(subscription)
         return subscription
-
-    def has_ended(self, turn: Turn) -> bool:
-        """Whether the end of this attempt was told, as far back as events are kept."""
-        frames = (entry.frame for entry in self._entries or ())
-        return any((f.turn_id, f.attempt) == (turn.id, turn.attempt) and f.type in TERMINAL for f in frames)
 
     def has_told(self, news: News) -> bool:
         """Whether the newest event of this kind, about this turn, says the same."""

@@ -26,7 +26,11 @@ class OpenTurns:
         return bool(self.view)
 
     def knows(self, turn: Turn) -> bool:
-        return turn.id in self.view.waiting_ids or self._runs(turn.id)
+        return turn.id in self.view.waiting_ids or self.view.runs(turn.id)
+
+    def has_ended(self, turn: Turn) -> bool:
+        """Whether the end of this attempt was told lately."""
+        return (turn.id, turn.attempt) in self.view.ended
 
     # -- what happens here ---------------------------------------------------------------------------------------
 
@@ -35,13 +39,12 @@ class OpenTurns:
         self._tell("turn.queued", turn)
 
     def started(self, turn: Turn) -> None:
-        self.view = View(RunningTurn.of(turn), self._without(turn.id))
+        self.view = replace(self.view, running=RunningTurn.of(turn), waiting=self._without(turn.id))
         self._tell("turn.started", turn)
 
     def ended(self, turn: Turn) -> None:
         """The one place from which a terminal event is told."""
-        running = None if self._runs(turn.id) else self.view.running
-        self.view = View(running, self._without(turn.id))
+        self.view = self.view.with_end(turn)
         self._events.append(turn.terminal_event, turn.id, turn.attempt, view=self.view, turn=turn.wire())
 
     # -- what happened elsewhere, or whose answer was lost ---------------------------------------------------------
@@ -78,11 +81,8 @@ class OpenTurns:
         stored = await self._store.turn(self._user_id, turn_id)
         if stored is not None and stored.status.ended:
             self.ended(stored)
-        elif self._runs(turn_id):
+        elif self.view.runs(turn_id):
             self.view = replace(self.view, running=None)
-
-    def _runs(self, turn_id: str) -> bool:
-        return self.view.running is not None and self.view.running.turn_id == turn_id
 
     def _without(self, turn_id: str) -> tuple[Json, ...]:
         return tuple(turn for turn in self.view.waiting if turn["id"] != turn_id)

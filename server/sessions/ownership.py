@@ -120,7 +120,7 @@ class Ownership:
     async def learn_end(self, turn_id: str) -> None:
         """Tell the end of a turn that another instance ended, perhaps before we knew that it was there."""
         stored = await self._store.turn(self.user_id, turn_id)
-        if stored is not None and stored.status.ended and self.tells and not self._events.has_ended(stored):
+        if stored is not None and stored.status.ended and self.tells and not self.open.has_ended(stored):
             self.open.ended(stored)
 
     async def start(self) -> None:

@@ -15,7 +15,6 @@ import structlog
 from server.ports import Batch, EventRelay, FencedError, Found, Lease, Outcome, Published, RelayAwayError, SharedState
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
-from server.protocol.shapes import Turn
 from server.sessions.drafts import (
     Correction,
     Event,
@@ -25,7 +24,7 @@ from server.sessions.drafts import (
     events_before_a_correction,
     key_of,
 )
-from server.sessions.log import TERMINAL, AttemptKey, EventLog, new_epoch
+from server.sessions.log import AttemptKey, EventLog, new_epoch
 from server.sessions.views import View
 
 if TYPE_CHECKING:
@@ -106,10 +105,6 @@ class RelayedLog(EventLog):
             return
         self._waiting.append(Correction((turn_id, attempt), text))
         self._outbox.add(self)
-
-    def has_ended(self, turn: Turn) -> bool:
-        told = ((one.turn_id, one.attempt, one.type in TERMINAL) for one in self._waiting if isinstance(one, Event))
-        return super().has_ended(turn) or (turn.id, turn.attempt, True) in told
 
     def sending(self) -> Sending | None:
         """Number and encode what waits, up to the next correction. None: there is nothing to send now.

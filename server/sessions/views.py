@@ -1,13 +1,15 @@
 """What a session and those who use it show each other: connections to it, where it stands, what became of a request."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
 from server.protocol.codes import CloseCode
 from server.protocol.cursors import EventCursor
 from server.protocol.shapes import Json, Turn
+
+_ENDS_KEPT: Final = 32
 
 
 class Connection(Protocol):
@@ -35,10 +37,14 @@ class RunningTurn:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is open, as connections were told up to some event: the running turn, and those that wait, in order."""
+    """What is open, as connections were told up to some event: the running turn, and those that wait, in order.
+
+    `ended` are the attempts whose ends were told last: the id of the turn, and the number of the attempt.
+    """
 
     running: RunningTurn | None = None
     waiting: tuple[Json, ...] = ()
+    ended: tuple[tuple[str, int], ...] = ()
 
     def __bool__(self) -> bool:
         return self.running is not None or bool(self.waiting)
@@ -46,6 +52,15 @@ class View:
     @property
     def waiting_ids(self) -> frozenset[str]:
         return frozenset(turn["id"] for turn in self.waiting)
+
+    def with_end(self, turn: Turn) -> "View":
+        """What is open once the end of this turn is told."""
+        running = None if self.runs(turn.id) else self.running
+        waiting = tuple(other for other in self.waiting if other["id"] != turn.id)
+        return View(running, waiting, (*self.ended, (turn.id, turn.attempt))[-_ENDS_KEPT:])
+
+    def runs(self, turn_id: str) -> bool:
+        return self.running is not None and self.running.turn_id == turn_id
 
     def encode(self) -> bytes:
         return orjson.dumps(self)
@@ -57,7 +72,8 @@ class View:
             return NOTHING_OPEN
         fields: dict[str, Any] = orjson.loads(data)
         running = fields["running"]
-        return cls(None if running is None else RunningTurn(**running), tuple(fields["waiting"]))
+        ended = ((turn_id, attempt) for turn_id, attempt in fields.get("ended", ()))  # an older release tells none
+        return cls(None if running is None else RunningTurn(**running), tuple(fields["waiting"]), tuple(ended))
 
 
 NOTHING_OPEN = View()

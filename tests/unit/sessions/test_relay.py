@@ -222,3 +222,27 @@ async def test_a_waiting_turn_that_was_cancelled_before_its_owner_saw_it_ends_on
         await phone.until_end(running.id)
         await laptop.until_end(running.id)
         assert [event["type"] for event in phone.events if event.get("turn_id") == waiting.id] == ["turn.cancelled"]
+
+
+@pytest.mark.parametrize("again", ["send", "cancel"])
+@virtual_time
+async def test_an_end_is_told_once_though_the_next_owner_was_not_there(again: str) -> None:
+    """Somebody asks for an ended turn once more while another process, which did not tell of it, owns the user."""
+    async with World(reply=LONG) as world:
+        first, user = await world.process("a"), world.user()
+        other = await world.process("b")
+        phone = await first.device(user)
+        turn = (await first.send(user, "talk", message_id="m1")).turn
+        await phone.until_text(turn.id, "word ")
+        await first.cancel(user, turn.id)
+        await phone.until_end(turn.id)
+        while world.owner(user) is not None:
+            await asyncio.sleep(0.1)
+        running = (await other.send(user, "go on")).turn
+        await phone.until_text(running.id, "word ")
+        if again == "send":
+            assert (await first.send(user, "talk", message_id="m1")).duplicate
+        else:
+            assert (await first.cancel(user, turn.id)).duplicate
+        await phone.until_end(running.id)
+        assert phone.types.count("turn.cancelled") == 1
