@@ -167,6 +167,77 @@ begin
 end
 $$;
 
+-- As before; but a message that the budget does not allow interrupts nothing.
+create or replace function public.accept_turn(
+  p_user_id uuid,
+  p_client_message_id text,
+  p_content text,
+  p_content_hash text,
+  p_on_busy text,
+  p_owner text,
+  p_start boolean,
+  p_max_waiting integer,
+  p_overloaded boolean
+) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_refusal text := private.refuse_account(p_user_id);
+  v_turn public.turns;
+  v_running uuid;
+  v_waiting uuid[];
+  v_now timestamptz := clock_timestamp();
+  v_interrupts boolean;
+begin
+  if v_refusal is not null then
+    return jsonb_build_object('outcome', v_refusal);
+  end if;
+
+  select * into v_turn from public.turns
+    where user_id = p_user_id and client_message_id = p_client_message_id;
+  if found then
+    if v_turn.content_hash <> p_content_hash then
+      return jsonb_build_object('outcome', 'id_conflict');
+    end if;
+    return private.admit(p_user_id, v_turn.id, p_owner, p_start, true);
+  end if;
+  if p_overloaded then
+    return jsonb_build_object('outcome', 'overloaded');
+  end if;
+
+  select t.id into v_running from public.turns t where t.user_id = p_user_id and t.status = 'running';
+  select coalesce(array_agg(t.id order by t.number), '{}') into v_waiting
+    from public.turns t where t.user_id = p_user_id and t.status = 'queued';
+  if p_on_busy = 'reject' and (v_running is not null or cardinality(v_waiting) > 0) then
+    return jsonb_build_object('outcome', 'busy');
+  elsif p_on_busy <> 'interrupt' and cardinality(v_waiting) >= p_max_waiting then
+    return jsonb_build_object('outcome', 'queue_full');
+  end if;
+  v_interrupts := p_on_busy = 'interrupt' and private.over_budget(p_user_id) is null;
+  if v_interrupts then
+    perform private.cancel_turns(p_user_id, v_waiting || v_running);
+  end if;
+
+  insert into public.turns (user_id, number, client_message_id, content_hash, created_at)
+    select p_user_id, coalesce(max(t.number), 0) + 1, p_client_message_id, p_content_hash, v_now
+    from public.turns t where t.user_id = p_user_id
+    returning * into v_turn;
+  insert into public.messages (user_id, turn_id, role, content, position, created_at)
+    values (p_user_id, v_turn.id, 'user', p_content, 2 * v_turn.number, v_now);
+  perform private.count_usage(p_user_id, 1, 0, 0);
+
+  return private.admit(p_user_id, v_turn.id, p_owner, p_start, false) || case
+    when v_interrupts then jsonb_build_object(
+      'cancelled', (
+        select coalesce(jsonb_agg(private.turn_json(t) order by t.number), '[]')
+        from public.turns t where t.id = any (v_waiting)
+      ),
+      'interrupted', (select private.turn_json(t) from public.turns t where t.id = v_running)
+    )
+    else '{}'
+  end;
+end
+$$;
+
 -- As before; where the budget is used up meanwhile, the first waiting turn is left unsent and returned as such.
 create or replace function public.start_turn(p_user_id uuid, p_owner text, p_fence bigint) returns jsonb
 language plpgsql security definer set search_path = '' as $$

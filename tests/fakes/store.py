@@ -140,9 +140,9 @@ class FakeSessionStore:
         waiting, running = self.database.waiting(new.user_id), self.database.running(new.user_id)
         if new.on_busy == "reject" and (waiting or running):
             raise PlatformError(ErrorCode.BUSY)
-        interrupting = new.on_busy == "interrupt"
-        if not interrupting and len(waiting) >= max_waiting:
+        if new.on_busy != "interrupt" and len(waiting) >= max_waiting:
             raise PlatformError(ErrorCode.QUEUE_FULL)
+        interrupting = new.on_busy == "interrupt" and over_budget(self.database, new.user_id) is None
         cancelled = [self._cancel_waiting(row) for row in waiting] if interrupting else []
         if interrupting and running is not None:
             self._mark_cancel(running)

@@ -42,6 +42,21 @@ async def test_over_budget_a_message_is_kept_as_unsent_and_not_started(chat: Cha
     assert (again.duplicate, again.turn) == (True, turn)
 
 
+async def test_over_budget_a_message_interrupts_nothing(chat: Chat) -> None:
+    await spend(chat, "0.5")
+    running, _ = await chat.running("first")
+    waiting = await chat.say("second")
+    await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
+
+    refused = await chat.say("stop that", on_busy="interrupt")
+
+    assert (refused.turn.status, refused.cancelled, refused.interrupted) == (UNSENT, (), None)
+    still = await chat.store.open_turns(chat.user_id)
+    assert still[0] is not None
+    assert (still[0].id, still[0].cancel_requested_at) == (running.id, None)
+    assert [turn.id for turn in still[1]] == [waiting.turn.id]
+
+
 async def test_below_the_limit_to_the_last_digit_a_message_is_sent(chat: Chat) -> None:
     await spend(chat, "0.49999999999999999")
     assert not await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
