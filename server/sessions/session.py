@@ -237,8 +237,8 @@ class Session:
         if self.is_over:
             services.look_after(self.user_id)  # lost in the meantime: the turn is for the session that follows
         elif not owned.tells:
-            ended = accepted.turn.id if accepted.turn.status.ended else None
-            services.placement.announce(Notice("look", self.user_id, ended))
+            is_news = accepted.turn.status.ended and not accepted.duplicate
+            services.placement.announce(Notice("look", self.user_id, accepted.turn.id if is_news else None))
         elif not accepted.duplicate:
             self._take_note(accepted, started)
         elif not (accepted.turn.status.ended or owned.open.knows(accepted.turn)):

@@ -224,11 +224,12 @@ async def test_a_waiting_turn_that_was_cancelled_before_its_owner_saw_it_ends_on
         assert [event["type"] for event in phone.events if event.get("turn_id") == waiting.id] == ["turn.cancelled"]
 
 
-@pytest.mark.parametrize("again", ["send", "cancel"])
+@pytest.mark.parametrize(("again", "forgets"), [("send", False), ("send", True), ("cancel", False)])
 @virtual_time
-async def test_an_end_is_told_once_though_the_next_owner_was_not_there(again: str) -> None:
+async def test_an_end_is_told_once_though_the_next_owner_was_not_there(again: str, forgets: bool) -> None:
     """Somebody asks for an ended turn once more while another process, which did not tell of it, owns the user."""
     async with World(reply=LONG) as world:
+        assert world.broker is not None
         first, user = await world.process("a"), world.user()
         other = await world.process("b")
         phone = await first.device(user)
@@ -238,6 +239,8 @@ async def test_an_end_is_told_once_though_the_next_owner_was_not_there(again: st
         await phone.until_end(turn.id)
         await asyncio.sleep(1.0)
         assert world.owner(user) is None
+        if forgets:
+            world.broker.forget(user)
         running = (await other.send(user, "go on")).turn
         await phone.until_text(running.id, "word ")
         if again == "send":
