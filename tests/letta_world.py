@@ -79,7 +79,7 @@ class LettaWorld:
 async def letta_world(env: dict[str, str]) -> AsyncIterator[LettaWorld]:
     """The Letta of a running stack, and one agent there."""
     script = Script()
-    runner = web.AppRunner(create_app(script), handler_cancellation=True)
+    runner = web.AppRunner(create_app(script), handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
