@@ -32,7 +32,7 @@ def _failed(steps: Mapping[str, Sequence[str]], *, shown_at_the_end: bool = Fals
     """Do the steps one after another; the names of those that failed."""
     failed = []
     for name, command in steps.items():
-        print(f"== {name}: {' '.join(command)}", flush=True)
+        print(f"== {name}: {' '.join(command)}\n", end="", flush=True)  # in one piece: both kinds print
         began = time.monotonic()
         done = subprocess.run(
             command,
