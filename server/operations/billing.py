@@ -103,8 +103,9 @@ def settle_ledger(user_id: UUID | None, everyone: bool, first: datetime | None, 
             settler = Settler(books.ledger, books.gateway, Budgets(books.ledger, books.gateway))
             number = 0
             async for one in books.users(user_id):
+                asked = datetime.now(UTC)
                 search = await books.ledger.search(one, datetime.combine(days[0], time(), UTC))
-                await settler.settle(search, datetime.now(UTC))
+                await settler.settle(search, asked, datetime.now(UTC))
                 number += 1
             click.echo(f"{number} users settled since {days[0]}")
 

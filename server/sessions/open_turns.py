@@ -6,7 +6,7 @@ Every change is told through the event log as soon as it is known here; a termin
 from dataclasses import replace
 
 from server.ports import SessionStore
-from server.protocol.shapes import Json, Turn
+from server.protocol.shapes import Turn
 from server.sessions.log import EventLog
 from server.sessions.views import RunningTurn, View
 
@@ -35,11 +35,11 @@ class OpenTurns:
     # -- what happens here ---------------------------------------------------------------------------------------
 
     def queued(self, turn: Turn) -> None:
-        self.view = replace(self.view, waiting=(*self._without(turn.id), turn.wire()))
+        self.view = replace(self.view, waiting=(*self.view.waiting_but(turn.id), turn.wire()))
         self._tell("turn.queued", turn)
 
     def started(self, turn: Turn) -> None:
-        self.view = replace(self.view, running=RunningTurn.of(turn), waiting=self._without(turn.id))
+        self.view = replace(self.view, running=RunningTurn.of(turn), waiting=self.view.waiting_but(turn.id))
         self._tell("turn.started", turn)
 
     def ended(self, turn: Turn) -> None:
@@ -83,9 +83,6 @@ class OpenTurns:
             self.ended(stored)
         elif self.view.runs(turn_id):
             self.view = replace(self.view, running=None)
-
-    def _without(self, turn_id: str) -> tuple[Json, ...]:
-        return tuple(turn for turn in self.view.waiting if turn["id"] != turn_id)
 
     def _tell(self, type_: str, turn: Turn) -> None:
         self._events.append(

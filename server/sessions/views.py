@@ -53,14 +53,16 @@ class View:
     def waiting_ids(self) -> frozenset[str]:
         return frozenset(turn["id"] for turn in self.waiting)
 
-    def with_end(self, turn: Turn) -> "View":
-        """What is open once the end of this turn is told."""
-        running = None if self.runs(turn.id) else self.running
-        waiting = tuple(other for other in self.waiting if other["id"] != turn.id)
-        return View(running, waiting, (*self.ended, (turn.id, turn.attempt))[-_ENDS_KEPT:])
+    def waiting_but(self, turn_id: str) -> tuple[Json, ...]:
+        return tuple(turn for turn in self.waiting if turn["id"] != turn_id)
 
     def runs(self, turn_id: str) -> bool:
         return self.running is not None and self.running.turn_id == turn_id
+
+    def with_end(self, turn: Turn) -> "View":
+        """What is open once the end of this turn is told."""
+        running = None if self.runs(turn.id) else self.running
+        return View(running, self.waiting_but(turn.id), (*self.ended, (turn.id, turn.attempt))[-_ENDS_KEPT:])
 
     def encode(self) -> bytes:
         return orjson.dumps(self)

@@ -66,18 +66,17 @@ class Settler:
             log.warning("settlement.postponed", code=error.code)
             return False
         received = self._now()
-        took = (received - asked).total_seconds()
-        return all(await asyncio.gather(*(self._settle_quietly(search, received, took) for search in due)))
+        return all(await asyncio.gather(*(self._settle_quietly(search, asked, received) for search in due)))
 
-    async def settle(self, search: Search, received: datetime, took: float = 1.0) -> None:
-        """Look for one user's calls. `received`: when the search came, by our clock. It `took` so many seconds, in any
-        of which the database may have told the time. Raises PlatformError."""
+    async def settle(self, search: Search, asked: datetime, received: datetime) -> None:
+        """Look for one user's calls. `asked`, `received`: when the database was asked for the search and it came, by our
+        clock; at any moment between them it may have told its time. Raises PlatformError."""
         database_ahead = (search.now - received).total_seconds()
         since = search.since + timedelta(seconds=self._gateway_ahead - database_ahead)
         until = self._now() + timedelta(seconds=self._gateway_ahead) + MARGIN
         spent = await self._billing.spend(search.key_hashes, since - MARGIN, until)
         self._gateway_ahead = spent.clock
-        findings = assign(search, spent, database_ahead, took)
+        findings = assign(search, spent, database_ahead, (received - asked).total_seconds())
         for entry in findings.entries:
             if entry.flag is not None:
                 log.warning("settlement.flagged", user_id=search.user_id, turn_id=entry.turn_id, flag=entry.flag)
@@ -91,10 +90,10 @@ class Settler:
             self._tell(search.user_id, _warning(settlement.warning))
         await self._budgets.refresh_if_old(search.user_id)
 
-    async def _settle_quietly(self, search: Search, received: datetime, took: float) -> bool:
+    async def _settle_quietly(self, search: Search, asked: datetime, received: datetime) -> bool:
         async with self._places:
             try:
-                await self.settle(search, received, took)
+                await self.settle(search, asked, received)
             except PlatformError as error:
                 log.warning("settlement.postponed", user_id=search.user_id, code=error.code)
                 return False

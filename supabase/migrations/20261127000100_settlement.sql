@@ -98,7 +98,8 @@ language sql stable set search_path = '' as $$
     'attempts', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'turn_id', a.turn_id, 'attempt', a.attempt, 'sent_at', coalesce(a.sent_at, a.started_at),
-        'stopped_at', a.stopped_at, 'ended_at', a.ended_at, 'outcome', a.outcome, 'usage', a.usage, 'is_settled', a.settled_at is not null
+        'stopped_at', a.stopped_at, 'ended_at', a.ended_at, 'outcome', a.outcome, 'usage', a.usage,
+        'is_settled', a.settled_at is not null
       ) order by a.started_at), '[]')
       from public.attempts a
       where a.user_id = p_user_id
@@ -164,7 +165,8 @@ $$;
 
 -- Enter LiteLLM's calls, given as the text of {calls: […], settled: [{turn_id, attempt, flag, written_off}]}. A call that
 -- is there already keeps its turn, if it has one; whatever else LiteLLM says of it now is taken over. A call of another
--- user's is never touched. Where an attempt is settled, its calls replace its estimate; an estimate without them is written off.
+-- user's is never touched. Where an attempt is settled, its calls replace its estimate; an estimate without them is
+-- written off.
 create function public.settle_usage(p_user_id uuid, p_found text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -218,11 +220,11 @@ begin
     reasoning_tokens = excluded.reasoning_tokens, price = excluded.price, cost = excluded.cost,
     started_at = excluded.started_at, ended_at = excluded.ended_at
   where l.user_id = excluded.user_id and (
-    coalesce(l.turn_id, excluded.turn_id), l.outcome, l.model, l.prompt_tokens, l.completion_tokens, l.cached_tokens, l.reasoning_tokens, l.price, l.cost,
-    l.started_at, l.ended_at
+    coalesce(l.turn_id, excluded.turn_id), l.outcome, l.model, l.prompt_tokens, l.completion_tokens, l.cached_tokens,
+    l.reasoning_tokens, l.price, l.cost, l.started_at, l.ended_at
   ) is distinct from (
-    l.turn_id, excluded.outcome, excluded.model, excluded.prompt_tokens, excluded.completion_tokens, excluded.cached_tokens,
-    excluded.reasoning_tokens, excluded.price, excluded.cost, excluded.started_at, excluded.ended_at
+    l.turn_id, excluded.outcome, excluded.model, excluded.prompt_tokens, excluded.completion_tokens,
+    excluded.cached_tokens, excluded.reasoning_tokens, excluded.price, excluded.cost, excluded.started_at, excluded.ended_at
   );
 
   perform private.derive_turn(id) from unnest(v_turn_ids) id;

@@ -1,4 +1,4 @@
-"""What a user may use, changed while the user talks; and what LiteLLM refuses, told apart by its own words."""
+"""What a user may use, changed while the user talks, and how it is said that it is used up or not allowed."""
 
 from collections.abc import AsyncIterator
 from decimal import Decimal
