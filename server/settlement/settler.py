@@ -69,8 +69,8 @@ class Settler:
         return all(await asyncio.gather(*(self._settle_quietly(search, asked, received) for search in due)))
 
     async def settle(self, search: Search, asked: datetime, received: datetime) -> None:
-        """Look for one user's calls. `asked`, `received`: when the database was asked for the search and it came, by our
-        clock; at any moment between them it may have told its time. Raises PlatformError."""
+        """Look for one user's calls. The search was `asked` for and `received` at these times, by our clock; at any
+        moment between them the database may have told its own. Raises PlatformError."""
         database_ahead = (search.now - received).total_seconds()
         since = search.since + timedelta(seconds=self._gateway_ahead - database_ahead)
         until = self._now() + timedelta(seconds=self._gateway_ahead) + MARGIN

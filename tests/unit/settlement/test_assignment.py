@@ -374,7 +374,7 @@ def test_a_slow_answer_of_the_database_is_not_taken_for_a_wrong_clock() -> None:
     last = call(1.9, 1.95, 633, 0, "0", outcome="failure")
     attempts = [attempt("a", 0, 2, FAILED), attempt("b", 2.01, 2.3, FAILED)]
     search = Search("ann", at(-60), at(10), ("0" * 64,), tuple(attempts), {})
-    findings = assign(search, SpendLog((last,), -0.2, 0.5), 0.6, 1.2)
+    findings = assign(search, SpendLog((last,), -0.2, 0.5), -3.0, 4.0)  # told its time 3 s before it was heard
     assert owners(findings) == {last.request_id: "a"}
 
 
