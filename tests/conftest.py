@@ -18,7 +18,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from playwright.async_api import Browser, Page
 
+from tests.browser.chromium import chromium
+from tests.browser.site import serve_site
 from tests.stack.own_redis import OwnRedis, own_redis
 from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack, free_port, read_env
@@ -60,6 +63,30 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=180)) as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """A real browser, started once."""
+    async with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """An empty tab with cookies and storage of its own."""
+    context = await browser.new_context()
+    try:
+        yield await context.new_page()
+    finally:
+        await context.close()
+
+
+@pytest.fixture(scope="session")
+async def web_app() -> AsyncIterator[str]:
+    """The origin of a site with empty pages, at `http://localhost:<port>`."""
+    async with serve_site() as origin:
+        yield origin
 
 
 @contextmanager
