@@ -14,6 +14,7 @@ from server import appkeys
 from server.api import table
 from server.api.ratelimits import AddressLimiter
 from server.authentication import Authenticator
+from server.client_address import ClientAddresses
 from server.letta_adapter.client import LettaClient
 from server.letta_adapter.gateway import LettaGateway
 from server.letta_adapter.memory import LettaMemory
@@ -82,7 +83,8 @@ def create_app(settings: Settings) -> web.Application:
     app[appkeys.LIFECYCLE] = Lifecycle()
     app[appkeys.METRICS] = Metrics()
     app[appkeys.ORIGINS] = Origins(settings.allowed_origins, localhost_allowed=not settings.is_production)
-    app[appkeys.AUTH_LIMITER] = AddressLimiter(settings.auth_requests_per_minute, settings.trusted_proxies)
+    app[appkeys.CLIENT_ADDRESSES] = addresses = ClientAddresses(settings.address_header, settings.trusted_proxies)
+    app[appkeys.AUTH_LIMITER] = AddressLimiter(settings.auth_requests_per_minute, addresses)
     app[appkeys.NOW] = lambda: datetime.now(UTC)
     table.install(app)
     app.cleanup_ctx.append(_collaborators)

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from server.api.ratelimits import AddressLimiter
 from server.authentication import Authenticator
+from server.client_address import ClientAddresses
 from server.metrics import Metrics
 from server.origins import Origins
 from server.ports import (
@@ -59,6 +60,7 @@ MEMORY = web.AppKey[AgentMemory]("memory")
 BUDGETS = web.AppKey("budgets", Budgets)
 TICKETS = web.AppKey("tickets", Tickets)
 AUTH_LIMITER = web.AppKey("auth_limiter", AddressLimiter)
+CLIENT_ADDRESSES = web.AppKey("client_addresses", ClientAddresses)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 ORIGINS = web.AppKey("origins", Origins)
 METRICS = web.AppKey("metrics", Metrics)

@@ -14,9 +14,20 @@ log = structlog.get_logger(__name__)
 async def check_production(settings: Settings) -> None:
     """Raises click.ClickException where ENVIRONMENT=production meets the demo model. Anywhere else nothing is asked.
 
-    A LiteLLM that does not answer (within 8 s) is a warning: it may come up later, and the server does without."""
+    What works, but hardly as it is meant, is logged: no budget for new users, no known proxy. A LiteLLM that does not
+    answer (within 8 s) is a warning: it may come up later, and the server does without."""
     if not settings.is_production:
         return
+    if settings.address_header is None and settings.trusted_proxies == 0:
+        log.info(
+            "client_address.from_connections",
+            hint="Behind a proxy all clients would count as one: set CLIENT_ADDRESS_HEADER or TRUSTED_PROXIES.",
+        )
+    if settings.default_budget_usd is None:
+        log.warning(
+            "production.no_default_budget",
+            hint="New users may spend without limit: set DEFAULT_BUDGET_USD, and BUDGET_PERIOD for it to start anew.",
+        )
     try:
         async with open_litellm(settings, attempts=1) as litellm:
             is_demo = await LiteLLMBilling(litellm).is_demo(settings.agent_model)

@@ -1,5 +1,6 @@
 """Every environment variable of the server, read and validated once; `.env.example` explains the same list."""
 
+import os
 from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Literal, Self
@@ -7,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from server.client_address import header_in_use
 from server.protocol.limits import Limits
 
 MIN_SECRET_LENGTH = 32
@@ -49,6 +51,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: int = Field(default=0, ge=0, le=8)
+    client_address_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")
     auth_redirect_url: HttpUrl | None = None
     redis_url: SecretStr | None = None
 
@@ -78,6 +81,13 @@ class Settings(BaseSettings):
             return value.upper() if getattr(info, "field_name", "") == "log_level" else value.lower()
         return value
 
+    @field_validator("client_address_header")
+    @classmethod
+    def _refuse_lists(cls, value: str | None) -> str | None:
+        if value is not None and value.lower() in ("x-forwarded-for", "forwarded"):
+            raise ValueError("must hold one address; TRUSTED_PROXIES is for X-Forwarded-For")
+        return value
+
     @model_validator(mode="after")
     def _agents_model_is_in_the_plan(self) -> Self:
         if self.default_models and self.agent_model not in self.default_models:
@@ -98,6 +108,11 @@ class Settings(BaseSettings):
     @property
     def is_production(self) -> bool:
         return self.environment == "production"
+
+    @property
+    def address_header(self) -> str | None:
+        """The header that holds a client's address, where a proxy that can be believed sets one."""
+        return header_in_use(self.client_address_header, os.environ)
 
     @cached_property
     def limits(self) -> Limits:

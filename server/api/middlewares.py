@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from server.api.problems import from_http_exception, problem
-from server.appkeys import METRICS, ORIGINS
+from server.appkeys import CLIENT_ADDRESSES, METRICS, ORIGINS
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 
@@ -71,7 +71,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
             route=route,
             status=status,
             duration_ms=round(seconds * 1000, 1),
-            peer=request.remote,
+            client=request.app[CLIENT_ADDRESSES].of(request),
         )
         structlog.contextvars.clear_contextvars()
 

@@ -1,6 +1,7 @@
 """Before a server in production starts: the demo model is refused, and what is set but not used is told."""
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 
 import click
 import pytest
@@ -37,6 +38,8 @@ async def settings(litellm: ScriptedLiteLLM) -> AsyncIterator[Settings]:
             letta_base_url=NOWHERE,
             litellm_base_url=HttpUrl(str(server.make_url("/"))),
             litellm_master_key=SecretStr("sk-x"),
+            default_budget_usd=Decimal(5),
+            trusted_proxies=1,
             secret_key=SecretStr("Jq3xV9tLw2ZkB7mNcR5yHdGf8-Jq3xV9tLw2ZkB7mNc"),
         )
 
@@ -72,6 +75,20 @@ async def test_a_litellm_that_cannot_say_is_a_warning(
     with capture_logs() as events:
         await check_production(settings)
     assert events[-1]["event"] == "production.model_unknown"
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"default_budget_usd": None}, ["production.no_default_budget"]),
+        ({"trusted_proxies": 0}, ["client_address.from_connections"]),
+        ({"trusted_proxies": 0, "client_address_header": "X-Real-IP"}, []),
+    ],
+)
+async def test_what_is_hardly_meant_is_told(settings: Settings, changed: dict[str, object], told: list[str]) -> None:
+    with capture_logs() as events:
+        await check_production(settings.model_copy(update={"agent_model": "gpt-5"} | changed))
+    assert [event["event"] for event in events] == told
 
 
 async def test_elsewhere_the_demo_model_is_welcome_and_litellm_not_asked(

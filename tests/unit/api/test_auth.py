@@ -164,3 +164,24 @@ async def test_a_wrong_field_is_pointed_at(world: World, field: str, value: obje
     answer = await world.visitor.post("/api/v1/auth/register", {**REGISTER, field: value})
     assert (answer.status, answer.code) == (400, "invalid_request")
     assert [error["pointer"] for error in answer.json["errors"]] == [f"/{field}"]
+
+
+async def test_behind_a_proxy_each_client_has_tries_of_its_own() -> None:
+    body = {"email": "ann@example.com", "password": "wrong"}
+    async with World(auth_per_minute=1, address_header="X-Real-IP").serving() as world:
+
+        async def tried(address: str) -> int:
+            headers = {"X-Real-IP": address, "X-Forwarded-For": f"{address}, 152.233.9.1"}
+            return (await world.visitor.post("/api/v1/auth/login", body, headers=headers)).status
+
+        assert [await tried("192.0.2.1"), await tried("192.0.2.1:5"), await tried("192.0.2.2")] == [401, 429, 401]
+
+
+async def test_without_a_proxy_a_header_gives_nobody_more_tries() -> None:
+    body = {"email": "ann@example.com", "password": "wrong"}
+    async with World(auth_per_minute=1).serving() as world:
+        statuses = [
+            (await world.visitor.post("/api/v1/auth/login", body, headers={"X-Real-IP": f"192.0.2.{n}"})).status
+            for n in range(2)
+        ]
+    assert statuses == [401, 429]

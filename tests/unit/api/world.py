@@ -19,6 +19,7 @@ from server.api.openapi import document
 from server.api.ratelimits import AddressLimiter
 from server.api.schemas import Problem
 from server.authentication import Authenticator
+from server.client_address import ClientAddresses
 from server.keyring import KeyRing
 from server.metrics import Metrics
 from server.origins import Origins
@@ -158,6 +159,7 @@ class World:
     environment: str = "production"
     origins: tuple[str, ...] = ("https://app.example.com",)
     auth_per_minute: int = 0
+    address_header: str | None = None
     limits: Limits = field(default_factory=Limits)
     provisioner: Provisioner = field(init=False)
     hub: SessionHub = field(init=False)
@@ -216,7 +218,8 @@ class World:
         app[appkeys.BUDGETS] = self.budgets
         app[appkeys.TICKETS] = tickets
         app[appkeys.AUTHENTICATOR] = authenticator
-        app[appkeys.AUTH_LIMITER] = AddressLimiter(self.auth_per_minute, 0)
+        app[appkeys.CLIENT_ADDRESSES] = addresses = ClientAddresses(self.address_header)
+        app[appkeys.AUTH_LIMITER] = AddressLimiter(self.auth_per_minute, addresses)
         app[appkeys.ORIGINS] = origins
         app[appkeys.METRICS] = Metrics()
         app[appkeys.READINESS] = Readiness([self.letta, self.supabase], self.lifecycle)
