@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from server import appkeys
+from server.aio import cancel_and_wait
 from server.api import table
 from server.api.ratelimits import AddressLimiter
 from server.authentication import Authenticator
@@ -135,9 +136,9 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     stack.push_async_callback(provisioner.aclose)
     await stack.enter_async_context(hub.running())
     settling = asyncio.create_task(Settler(ledger, agents.billing, budgets, hub.tell).run())
-    stack.push_async_callback(_cancel, settling)
+    stack.push_async_callback(cancel_and_wait, settling)
     repair = asyncio.create_task(RepairLoop(provisioner, accounts, agents.template.hash).run())
-    stack.push_async_callback(_cancel, repair)
+    stack.push_async_callback(cancel_and_wait, repair)
     app[LIFE] = Life(app[appkeys.LIFECYCLE], hub, repair)
 
 
@@ -170,8 +171,3 @@ def _offer_sessions(app: web.Application, hub: SessionHub) -> None:
     app[appkeys.HUB] = hub
     app[appkeys.EVENT_STREAMS] = EventStreams(hub, limits)
     app[appkeys.SOCKETS] = WebSocketEndpoint(hub, app[appkeys.AUTHENTICATOR], app[appkeys.ORIGINS], limits)
-
-
-async def _cancel(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

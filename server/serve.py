@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from server.api.connections import BACKLOG, serving
 from server.app import LIFE, create_app
+from server.exit_deadline import GRACE_SECONDS, leave_within
 from server.observability import configure_logging
 from server.production import check_production
 from server.settings import Settings
@@ -35,11 +36,20 @@ def serve() -> None:
 
 
 async def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain: not ready, nothing new, running turns finish, clients reconnect."""
+    """Serve until SIGTERM or SIGINT, then drain: not ready, nothing new, running turns finish, clients reconnect.
+
+    From the first signal on the process has `drain_seconds` and GRACE_SECONDS to end, whatever hangs.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if not stop.is_set():
+            stop.set()
+            leave_within(settings.drain_seconds + GRACE_SECONDS, loop)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     await check_production(settings)
     app = create_app(settings)
     async with serving(app, lambda: _listen(settings.host, settings.port)):

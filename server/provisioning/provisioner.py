@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import structlog
 
+from server.aio import cancel_and_wait
 from server.ports import Account, AccountStore, AgentHandle, FencedError, ProvisioningClaim
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -128,10 +129,7 @@ class Provisioner:
     async def aclose(self) -> None:
         """Stop all runs (each can be continued by any instance) and give their claims back."""
         self._closed = True
-        tasks = [*self._runs.values(), *self._looks.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*self._runs.values(), *self._looks.values())
 
     async def _stand_by(self, user_id: str) -> None:
         """Until no run of this user's is under way here."""

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import structlog
 
+from server.aio import cancel_and_wait
 from server.ports import Account, AccountChange, AccountStore, FencedError, ProvisioningClaim
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -114,8 +115,7 @@ class Saga:
             try:
                 yield
             finally:
-                pulse.cancel()
-                await asyncio.gather(pulse, return_exceptions=True)
+                await cancel_and_wait(pulse)
 
     async def _renew(self, claim: ProvisioningClaim, safe: asyncio.Timeout) -> None:
         now = asyncio.get_running_loop().time

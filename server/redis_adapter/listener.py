@@ -10,6 +10,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from server.aio import cancel_and_wait
 from server.ports import RelayAwayError
 from server.redis_adapter.client import RedisClient
 
@@ -133,9 +134,7 @@ class Listener:
             if reading.done():
                 await reading
         finally:
-            for task in (suspected, reading):
-                task.cancel()
-            await asyncio.gather(suspected, reading, return_exceptions=True)
+            await cancel_and_wait(suspected, reading)
 
     async def _read(self, pubsub: PubSub) -> None:
         silent = 0.0

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from server.aio import cancel_and_wait
 from server.ports import (
     Batch,
     FencedError,
@@ -57,8 +58,7 @@ class RedisRelay:
             await self._connected.wait()  # or the news that it is away
             yield
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            await cancel_and_wait(listening)
 
     # -- the connection -----------------------------------------------------------------------------------------------
 

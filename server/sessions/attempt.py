@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
+from server.aio import cancel_and_wait
 from server.ports import (
     AgentBusyError,
     AgentGateway,
@@ -145,7 +146,7 @@ class Attempt:
                 await self._storing  # an unattributed run could be taken for the next turn's
             return end
         finally:
-            await _cancel_and_wait(stream, stop, self._storing)
+            await cancel_and_wait(stream, stop, self._storing)
 
     def _age(self) -> float:
         """Seconds since the attempt was started."""
@@ -327,10 +328,3 @@ def remind(forgotten: Forgotten) -> list[OutgoingMessage]:
     if not forgotten.partial_reply:
         return [user]
     return [user, OutgoingMessage("assistant", f"{forgotten.partial_reply}{_INTERRUPTED}")]
-
-
-async def _cancel_and_wait(*tasks: "asyncio.Future[Any] | None") -> None:
-    running = [task for task in tasks if task is not None]
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from server.aio import cancel_and_wait
 from server.ports import Accepted, News, NewTurn, Notice, RelayAwayError
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
@@ -260,9 +261,7 @@ class SessionHub:
         leaving = [asyncio.create_task(self._see_off(session)) for session in tuple(self.sessions.values())]
         if leaving:
             _, late = await asyncio.wait(leaving, timeout=seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*leaving, return_exceptions=True)
+            await cancel_and_wait(*late)
         await asyncio.gather(*(self._hand_over(session) for session in tuple(self.sessions.values())))
 
     async def _see_off(self, session: Session) -> None:
@@ -287,9 +286,7 @@ class SessionHub:
         sessions = tuple(self.sessions.values())
         self.sessions.clear()
         await asyncio.gather(*(self._hand_over(session) for session in sessions))
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(*self._tasks)
 
     def may_start(self) -> bool:
         """Whether anything may begin here that needs a lease."""

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from server.aio import cancel_and_wait
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 
@@ -46,9 +47,7 @@ class Inbox:
 
     async def aclose(self) -> None:
         """Stop at once. Whether the command under way took effect is for its repetition to find out."""
-        if self._actor is not None:
-            self._actor.cancel()
-            await asyncio.gather(self._actor, return_exceptions=True)
+        await cancel_and_wait(self._actor)
 
     async def _act(self, commands: deque[tuple[Command, asyncio.Future[Any]]]) -> None:
         answer: asyncio.Future[Any] | None = None

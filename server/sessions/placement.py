@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from server.aio import cancel_and_wait
 from server.ports import EventRelay, Notice, Published, RelayAwayError
 from server.protocol.limits import Limits
 from server.sessions.log import EventLog
@@ -93,9 +94,7 @@ class SharedPlacement:
             try:
                 yield
             finally:
-                for task in (sending, *self._tasks):
-                    task.cancel()
-                await asyncio.gather(sending, *self._tasks, return_exceptions=True)
+                await cancel_and_wait(sending, *self._tasks)
 
     def log(self, user_id: str) -> EventLog:
         made = self._logs[user_id] = RelayedLog(user_id, self._relay, self._outbox, self._limits, self._now)

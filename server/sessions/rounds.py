@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from server.aio import cancel_and_wait
 from server.ports import Lease, SessionStore
 from server.protocol.codes import ACCOUNT_CLOSED
 from server.protocol.cursors import EventCursor
@@ -88,9 +89,7 @@ class Rounds:
         try:
             yield
         finally:
-            for task in rounds:
-                task.cancel()
-            await asyncio.gather(*rounds, return_exceptions=True)
+            await cancel_and_wait(*rounds)
 
     def is_current(self) -> bool:
         """False while the leases could not be renewed in time: they may be somebody else's by now."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from server.aio import cancel_and_wait
 from server.ports import FencedError, Forgotten, TurnEnd
 from server.protocol.shapes import Turn
 from server.sessions.attempt import Attempt
@@ -116,9 +117,7 @@ class Worker:
             self._give_place_back()
 
     async def aclose(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        await cancel_and_wait(self.task)
 
     # -- the task ------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from supabase import AsyncClient, AsyncClientOptions
 from supabase_auth import AsyncGoTrueClient
 
+from server.aio import cancel_and_wait
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.resilience import Breaker, Guard, ServiceError, retry_after_in
@@ -222,7 +223,5 @@ class SupabaseClient:
         return await self.guard.repeatable(get, deadline=deadline)
 
     async def aclose(self) -> None:
-        for carried in tuple(self._carried):
-            carried.cancel()
-        await asyncio.gather(*self._carried, return_exceptions=True)
+        await cancel_and_wait(*self._carried)
         await self.http.aclose()

@@ -8,6 +8,7 @@ from datetime import datetime
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
+from server.aio import cancel_and_wait
 from server.authentication import Authenticator
 from server.ports import NewTurn, Principal
 from server.protocol.codes import (
@@ -184,8 +185,9 @@ class WebSocketConnection(Outlet):
 
     async def _finish_writer(self, writer: "asyncio.Task[None]") -> None:
         if self.closing is None:
-            writer.cancel()
-        await asyncio.gather(writer, return_exceptions=True)
+            await cancel_and_wait(writer)
+        else:
+            await asyncio.gather(writer, return_exceptions=True)
 
     def _answer(self, frame: bytes) -> None:
         self._answers.append(frame)

@@ -1,0 +1,137 @@
+"""The end of the process, whatever hangs. Each test is a process of its own, which must end by itself."""
+
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+
+from server.exit_deadline import EXIT_CODE
+
+ENDED_SECONDS = 60.0
+
+PREAMBLE = """
+import asyncio, os, signal, sys, threading, time
+import uvloop
+from server import serve
+from server.exit_deadline import leave_within
+from server.observability import configure_logging
+
+configure_logging("production", "INFO")
+"""
+
+SERVE = """
+from aiohttp import web
+from server.app import LIFE
+
+class Settings:
+    host, port, environment, drain_seconds = "127.0.0.1", 0, "test", 0.2
+
+class Life:
+    def started(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+    async def drain(self, seconds):
+        await {drain}
+
+async def nothing(settings):
+    pass
+
+async def never(app=None):
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await never()
+
+def app(settings):
+    app = web.Application()
+    app[LIFE] = Life()
+    {wire}
+    return app
+
+serve.create_app, serve.check_production, serve.GRACE_SECONDS = app, nothing, 2.0
+uvloop.run(serve.run(Settings))
+"""
+
+
+def _run(script: str) -> tuple[int, str]:
+    command = [sys.executable, "-c", dedent(PREAMBLE) + dedent(script)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=ENDED_SECONDS)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("drain", "wire", "named"),
+    [
+        ("never()", "pass", "never"),
+        ("nothing(0)", "app.on_cleanup.append(never)", "never"),
+        ("nothing(0)", "app.on_cleanup.append(lambda app: asyncio.to_thread(threading.Event().wait))", "to_thread"),
+    ],
+    ids=["draining", "closing", "a thread"],
+)
+def test_a_server_that_cannot_end_says_what_hangs_and_leaves(drain: str, wire: str, named: str) -> None:
+    code, output = _run(SERVE.format(drain=drain, wire=wire))
+    assert code == EXIT_CODE
+    assert '"server.hung"' in output
+    assert named in output
+
+
+def test_a_server_that_ends_in_time_leaves_as_ever() -> None:
+    code, output = _run(SERVE.format(drain="nothing(0)", wire="pass").replace("2.0", "600"))
+    assert code == 0
+    assert '"server.stopped"' in output
+    assert "server.hung" not in output
+
+
+def test_a_loop_that_is_blocked_is_left_with_the_place_where_it_is() -> None:
+    code, output = _run("""
+        def stuck():
+            time.sleep(3600)
+
+        async def main():
+            leave_within(1.0, asyncio.get_running_loop())
+            stuck()
+
+        uvloop.run(main())
+    """)
+    assert code == EXIT_CODE
+    assert "stuck" in output
+
+
+def test_a_thread_that_outlives_the_loop_is_named() -> None:
+    code, output = _run("""
+        async def main():
+            leave_within(2.0, asyncio.get_running_loop())
+            threading.Thread(target=time.sleep, args=(3600,), name="straggler").start()
+
+        uvloop.run(main())
+    """)
+    assert code == EXIT_CODE
+    assert "straggler" in output
+
+
+def test_an_output_that_nobody_reads_does_not_keep_the_process() -> None:
+    reader = """
+        async def main():
+            os.set_blocking(1, True)
+            full = b"x" * 65536
+            os.set_blocking(1, False)
+            try:
+                while os.write(1, full):
+                    pass
+            except BlockingIOError:
+                os.set_blocking(1, True)
+            leave_within(1.0, asyncio.get_running_loop())
+            await asyncio.Event().wait()
+
+        uvloop.run(main())
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", dedent(PREAMBLE) + dedent(reader)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert process.wait(ENDED_SECONDS) == EXIT_CODE
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
