@@ -4,12 +4,13 @@ Adapters wrap their calls in a `Guard`; nothing here knows any service.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -19,6 +20,9 @@ from server.protocol.errors import PlatformError
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+LONGEST_RETRY_SECONDS: Final = 86_400.0
+"""Nobody is told to come back later than a day from now."""
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?")
 
 
 class ServiceError(Exception):
@@ -34,15 +38,16 @@ class ServiceError(Exception):
 
 
 def retry_after_in(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a `Retry-After` header asks for, given as a number or as a date (RFC 9110); at least 1."""
+    """The seconds that a `Retry-After` header asks for, given as a number or as a date (RFC 9110): 1 to 86,400."""
     said = headers.get("Retry-After", "").strip()
-    if said.isascii() and said.isdigit():
-        return max(1.0, float(said[:6]))
-    try:
-        moment = parsedate_to_datetime(said)
-    except ValueError:
-        return None
-    return max(1.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    if _SECONDS.fullmatch(said):
+        seconds = float(said)
+    else:
+        try:
+            seconds = (parsedate_to_datetime(said).astimezone(UTC) - datetime.now(UTC)).total_seconds()
+        except (ValueError, OverflowError):
+            return None
+    return min(max(1.0, seconds), LONGEST_RETRY_SECONDS)
 
 
 @dataclass(slots=True)

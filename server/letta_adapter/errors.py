@@ -9,6 +9,7 @@ from typing import Any, Final
 import httpx
 from letta_client import APIConnectionError, APIStatusError
 
+from server.letta_adapter.durations import named_wait
 from server.protocol.codes import ERRORS, ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnError
@@ -24,7 +25,6 @@ _BUDGET_WORDS: Final = re.compile(
 _RATE_KINDS: Final = frozenset({"throttling_error", "rate_limit_error", "rate_limit_exceeded"})
 _UPSTREAM: Final = re.compile(r"""['"]message['"]: ['"]litellm\.""")
 """How LiteLLM's message begins where the model behind it refused, not LiteLLM itself."""
-_RETRY_AFTER: Final = re.compile(r"(?:retry.after|try again in|retry in)\D{0,4}(\d{1,5})", re.IGNORECASE)
 _RESETS_AT: Final = re.compile(r"resets at: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 _LONGEST_WINDOW_SECONDS: Final = 300
 
@@ -106,8 +106,8 @@ def model_error(error_type: str | None, detail: str | None, *, now: datetime | N
 def _seconds_to_wait(detail: str, now: datetime) -> int | None:
     """The seconds that a rate limit names, or those until the moment it names: at least 1, and by no clock that is
     hours wrong more than a limit's window."""
-    if seconds := _RETRY_AFTER.search(detail):
-        return int(seconds[1])
+    if (seconds := named_wait(detail)) is not None:
+        return seconds
     if moment := _RESETS_AT.search(detail):
         left = (datetime.fromisoformat(f"{moment[1]}+00:00") - now).total_seconds()
         return min(max(1, math.ceil(left)), _LONGEST_WINDOW_SECONDS)

@@ -41,6 +41,9 @@ NOW = datetime(2026, 11, 26, 7, 31, 45, 500_000, tzinfo=UTC)
 def test_a_rate_limit_passes_on_when_to_try_again() -> None:
     assert model_error("llm_rate_limit", "Rate limited. Please retry after 17 seconds").retry_after == 17
     assert model_error("llm_rate_limit", "'retry-after': '3'").retry_after == 3
+    assert model_error("llm_rate_limit", quoted(429, "Please try again in 640ms.", "None")).retry_after == 1
+    assert model_error("llm_rate_limit", quoted(429, "Please try again in 6m0s.", "None")).retry_after == 360
+    assert model_error("llm_rate_limit", "Retry after 2026-11-26 07:32:27 UTC").retry_after is None
     assert model_error("llm_rate_limit", "Rate limited").retry_after is None
 
 
