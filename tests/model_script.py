@@ -13,6 +13,7 @@ _DIRECTIVE = re.compile(
     r"\b(?:"
     r"(?P<SLOW>SLOW) (?P<count>\d+) (?P<delay>\d+(?:\.\d+)?)"
     r"|(?P<ECHO>ECHO) (?P<text>[^\n]*)"
+    r"|(?P<CALLS>CALLS) (?=\[)"
     r"|(?P<CALL>CALL)(?: AT (?P<held>[\w-]+))? (?P<tool>\w+) (?=\{)"
     r"|(?P<GATE>GATE) (?P<gate>[\w-]+)(?: (?P<before>\d+)(?: (?P<after>\d+))?)?"
     r"|(?P<STALL>STALL) (?P<heard>\d+)"
@@ -56,7 +57,7 @@ class Directive:
     name: str
     source: str
     values: dict[str, str]
-    arguments: dict[str, Any]
+    arguments: Any
 
     def number(self, part: str, default: int = 0) -> int:
         """A part that is a count."""
@@ -64,13 +65,13 @@ class Directive:
 
 
 def last_directive(text: str) -> Directive | None:
-    """The last directive in the text, or None; what stands inside a CALL's arguments is no directive."""
+    """The last directive in the text, or None; what stands inside the arguments of calls is no directive."""
     last: Directive | None = None
     position = 0
     while found := _DIRECTIVE.search(text, position):
         position = found.end()
-        arguments: dict[str, Any] = {}
-        if found["CALL"]:
+        arguments: Any = {}
+        if found["CALL"] or found["CALLS"]:
             arguments, position = json.JSONDecoder().raw_decode(text, position)
         values = {part: value for part, value in found.groupdict().items() if value is not None}
         name = next(name for name in _SCRIPTS if name in values)
@@ -109,6 +110,12 @@ def _call(directive: Directive, request: ChatRequest, _asked_before: int) -> lis
     return [*held, ToolCall(directive.values["tool"], directive.arguments)]
 
 
+def _calls(directive: Directive, request: ChatRequest, _asked_before: int) -> list[Step]:
+    if request.tool_results:
+        return _spoken(f"done: {len(request.tool_results)} results")
+    return [ToolCall(tool, arguments) for tool, arguments in directive.arguments]
+
+
 def _gate(directive: Directive, _request: ChatRequest, _asked_before: int) -> list[Step]:
     before, after = directive.number("before"), directive.number("after", 3)
     return [*_numbered(0, before), AtGate(directive.values["gate"]), *_numbered(before, before + after)]
@@ -142,6 +149,7 @@ _SCRIPTS: dict[str, Callable[[Directive, ChatRequest, int], list[Step]]] = {
     "SLOW": _slow,
     "ECHO": _echo,
     "CALL": _call,
+    "CALLS": _calls,
     "GATE": _gate,
     "STALL": _stall,
     "ERR": _err,

@@ -5,7 +5,7 @@ released after the last event; without `otid`, since Letta shares those between 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -131,7 +131,9 @@ class LettaGateway:
             messages += page
             after = {"after": page[-1]["id"]}
         said = messages[_number_sent(messages) :]
-        events: list[AgentEvent] = [RunStarted(run_id), *(event for message in said for event in _recorded(message))]
+        names = _tool_names(said)
+        recorded = (event for message in said for event in _recorded(message, names))
+        events: list[AgentEvent] = [RunStarted(run_id), *recorded]
         if any(isinstance(event, ToolReturned) and edits_memory(event) for event in events):
             await self._recompile(agent)
         steps = await self._client.read(member, f"/v1/runs/{run_id}/steps", rows(), limit=_PAGE)
@@ -251,7 +253,19 @@ def _is_sent(message: Chunk) -> bool:
     return message["message_type"] == "user_message" and (message.get("otid") or "")[:_SAME_IN_OTID] != made_by_letta
 
 
-def _recorded(message: Chunk) -> list[AgentEvent]:
+def _calls(message: Chunk) -> Sequence[Chunk]:
+    """The tool calls of a stored message."""
+    if message["message_type"] != "tool_call_message":
+        return []
+    return message.get("tool_calls") or [message["tool_call"]]
+
+
+def _tool_names(messages: Sequence[Chunk]) -> Mapping[str, str]:
+    """The names of the tools that were called, by the ids of their calls."""
+    return {call["tool_call_id"]: call["name"] for message in messages for call in _calls(message)}
+
+
+def _recorded(message: Chunk, names: Mapping[str, str]) -> Sequence[AgentEvent]:
     """What a stored message would have been in the stream."""
     match message["message_type"]:
         case "assistant_message" if text := text_of(message.get("content")):
@@ -259,10 +273,9 @@ def _recorded(message: Chunk) -> list[AgentEvent]:
         case "reasoning_message" if reasoning := message.get("reasoning"):
             return [ReasoningDelta(reasoning)]
         case "tool_call_message":
-            calls = message.get("tool_calls") or [message["tool_call"]]
-            return [ToolCalled(call["tool_call_id"], call["name"], call["arguments"]) for call in calls]
+            return [ToolCalled(call["tool_call_id"], call["name"], call["arguments"]) for call in _calls(message)]
         case "tool_return_message":
-            return [returned(message)]
+            return returned(message, names)
     return []
 
 

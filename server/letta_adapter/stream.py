@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from server.letta_adapter.errors import model_error, stop_error
-from server.letta_adapter.template import EDITING_TOOLS
+from server.letta_adapter.template import EDITING_TOOLS, REMEMBERING_TOOLS
 from server.ports import (
     AgentEvent,
     ReasoningDelta,
@@ -57,10 +57,18 @@ def text_of(content: object) -> str:
     return ""
 
 
-def returned(message: Chunk) -> ToolReturned:
-    """A tool's return, live or recorded."""
-    status: Literal["success", "error"] = "success" if message.get("status") == "success" else "error"
-    return ToolReturned(message.get("tool_call_id") or "", message.get("name") or "", status)
+def returned(message: Chunk, names: Mapping[str, str]) -> list[ToolReturned]:
+    """Every return of a message, live or recorded. `names` are those of the tools by the ids of their calls: the
+    message itself names only the first."""
+    returns = message.get("tool_returns") or [message]
+    return [_returned(one, names, message.get("name") if number == 0 else None) for number, one in enumerate(returns)]
+
+
+def _returned(one: Chunk, names: Mapping[str, str], own_name: str | None) -> ToolReturned:
+    call_id = one.get("tool_call_id") or ""
+    name = names.get(call_id) or own_name or ""
+    status: Literal["success", "error"] = "success" if one.get("status") == "success" else "error"
+    return ToolReturned(call_id, name, status, changed_memory=status == "success" and name in REMEMBERING_TOOLS)
 
 
 def edits_memory(result: ToolReturned) -> bool:
@@ -112,13 +120,14 @@ class StreamParser:
     `edited_memory` tells whether the run has changed a memory block so far.
     """
 
-    __slots__ = ("_blank", "_call", "_error", "_rest", "_run_id", "_stop_reason", "edited_memory")
+    __slots__ = ("_blank", "_calls", "_error", "_names", "_rest", "_run_id", "_stop_reason", "edited_memory")
 
     def __init__(self) -> None:
         self.edited_memory = False
         self._rest = b""
         self._run_id: str | None = None
-        self._call: _PendingCall | None = None
+        self._calls: dict[str, _PendingCall] = {}
+        self._names: dict[str, str] = {}
         self._stop_reason: str | None = None
         self._error: TurnError | None = None
         self._blank = True
@@ -141,7 +150,7 @@ class StreamParser:
     def end(self) -> list[AgentEvent]:
         """The last events, at the end of the body. Raises StreamBrokenError when the run had not said how it ended."""
         events = self.feed(b"\n")
-        self._flush_call(events)
+        self._flush_calls(events)
         if self._stop_reason is None and self._error is None:
             raise StreamBrokenError("the stream ended before its run did")
         end = end_of(self._stop_reason, self._error)
@@ -154,8 +163,8 @@ class StreamParser:
             events.append(RunStarted(run_id))
         kind = chunk.get("message_type")
         if kind == "assistant_message":
-            if self._call is not None:
-                self._flush_call(events)
+            if self._calls:
+                self._flush_calls(events)
             content = chunk.get("content")
             text = content if type(content) is str else text_of(content)
             if text:
@@ -168,16 +177,16 @@ class StreamParser:
         if kind == "tool_call_message":
             self._tool_call(chunk.get("tool_call") or {}, events)
             return
-        self._flush_call(events)
+        self._flush_calls(events)
         match kind:
             case "reasoning_message":
                 if text := chunk.get("reasoning"):
                     self._blank = False
                     events.append(ReasoningDelta(text))
             case "tool_return_message":
-                result = returned(chunk)
-                self.edited_memory = self.edited_memory or edits_memory(result)
-                events.append(result)
+                results = returned(chunk, self._names)
+                self.edited_memory = self.edited_memory or any(map(edits_memory, results))
+                events += results
             case "usage_statistics":
                 events.append(UsageReported(usage_of(chunk)))
             case "stop_reason" if self._stop_reason != "cancelled":
@@ -188,17 +197,23 @@ class StreamParser:
                 self._error = self._error or model_error(None, str(chunk["error"]))
 
     def _tool_call(self, call: Chunk, events: list[AgentEvent]) -> None:
-        call_id: str = call.get("tool_call_id") or (self._call.id if self._call else "")
-        if self._call is None or self._call.id != call_id:
-            self._flush_call(events)
+        """A piece of a call. Those of several calls may come by turns."""
+        last = next(reversed(self._calls), "")
+        call_id: str = call.get("tool_call_id") or last
+        pending = self._calls.get(call_id)
+        if pending is None:
             if not call.get("name"):
                 return  # the rest of a call that was told already
-            self._call = _PendingCall(call_id, call["name"])
-        if (arguments := call.get("arguments")) and self._call.add(arguments):
-            self._flush_call(events)
+            pending = self._calls[call_id] = _PendingCall(call_id, call["name"])
+            self._names[call_id] = pending.name
+        if (arguments := call.get("arguments")) and pending.add(arguments):
+            self._tell(pending, events)
 
-    def _flush_call(self, events: list[AgentEvent]) -> None:
-        if self._call is not None:
-            self._blank = False
-            events.append(self._call.event())
-            self._call = None
+    def _flush_calls(self, events: list[AgentEvent]) -> None:
+        for pending in tuple(self._calls.values()):
+            self._tell(pending, events)
+
+    def _tell(self, pending: _PendingCall, events: list[AgentEvent]) -> None:
+        self._blank = False
+        del self._calls[pending.id]
+        events.append(pending.event())

@@ -22,9 +22,16 @@ TOOLS: Final = (
 EDITING_TOOLS: Final = frozenset({"memory_insert", "memory_replace"})
 """The tools that change memory blocks."""
 
+REMEMBERING_TOOLS: Final = EDITING_TOOLS | {"archival_memory_insert"}
+"""The tools that change what the agent remembers, in blocks or in the archive."""
+
 PROVIDER: Final = "litellm"
 """The name of each organization's own model provider. `openai` and the like would make Letta summarise with models
 of its own choosing."""
+
+PARALLEL_TOOL_CALLS: Final = True
+"""Whether all the tools of one reply of the model are called. Otherwise Letta calls the first and drops the others,
+although their calls have been streamed."""
 
 _PERSONA: Final = (
     "You are a helpful, intelligent assistant with perfect memory. "
@@ -36,7 +43,7 @@ _REVISION: Final = 1
 
 def agent_template(model: str, model_url: str, context_window: int) -> AgentTemplate:
     """The template of an agent that talks to `model` at `model_url` (ending in /v1)."""
-    parts = [AGENT_TYPE, model, model_url, context_window, PROVIDER, sorted(TOOLS), _REVISION]
+    parts = [AGENT_TYPE, model, model_url, context_window, PROVIDER, sorted(TOOLS), PARALLEL_TOOL_CALLS, _REVISION]
     digest = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
     return AgentTemplate(model, model_url, digest, context_window)
 
@@ -51,6 +58,7 @@ def model_config(template: AgentTemplate) -> LlmConfigParam:
         "provider_category": "byok",
         "handle": f"{PROVIDER}/{template.model}",
         "context_window": template.context_window,
+        "parallel_tool_calls": PARALLEL_TOOL_CALLS,
     }
 
 

@@ -55,9 +55,12 @@ class ToolCalled:
 
 @dataclass(slots=True)
 class ToolReturned:
+    """What one tool call came to. `changed_memory`: the agent remembers something else than before."""
+
     call_id: str
     name: str
     status: Literal["success", "error"]
+    changed_memory: bool = False
 
 
 @dataclass(slots=True)

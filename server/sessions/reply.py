@@ -116,11 +116,13 @@ class Reply:
         elif isinstance(event, RunStarted):
             self.run_id = event.run_id
         elif isinstance(event, ReasoningDelta):
-            self._append("reasoning.delta", text=clip(event.text, self.event_bytes))
+            for piece in pieces(storable(event.text), self.event_bytes):
+                self._append("reasoning.delta", text=piece)
         elif isinstance(event, ToolCalled):
-            self._append("tool.called", name=event.name, arguments=clip(event.arguments, self.event_bytes))
+            self._tool_called(event)
         elif isinstance(event, ToolReturned):
-            self._append("tool.returned", name=event.name, status=event.status)
+            name, call_id = (clip(text, self.event_bytes) for text in (event.name, event.call_id))
+            self._append("tool.returned", call_id=call_id, name=name, status=event.status)
         elif isinstance(event, UsageReported):
             self.usage = event.usage
         elif isinstance(event, RunEnded):
@@ -161,6 +163,11 @@ class Reply:
         self._parts.append(text)
         for piece in pieces(text, self.event_bytes):
             self.log.append("message.delta", self.turn_id, self.attempt, text=piece)
+
+    def _tool_called(self, call: ToolCalled) -> None:
+        name, call_id, arguments = (clip(text, self.event_bytes) for text in (call.name, call.call_id, call.arguments))
+        truncated = len(arguments) < len(call.arguments)
+        self._append("tool.called", call_id=call_id, name=name, arguments=arguments, truncated=truncated)
 
     def _append(self, type_: str, **fields: Any) -> None:
         self.blank = False

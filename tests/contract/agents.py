@@ -2,7 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from server.ports import AgentGateway, AgentHandle, OutgoingMessage
@@ -33,7 +34,7 @@ class AgentWorld(Protocol):
 
 
 class ScriptedAgents:
-    """FakeAgentGateway, answering the directives ECHO, ERR, CALL and GATE."""
+    """FakeAgentGateway, answering the directives ECHO, ERR, CALL, CALLS and GATE."""
 
     def __init__(self) -> None:
         self.gateway = FakeAgentGateway(answer=self._answer, pace=self._pace)
@@ -68,7 +69,17 @@ class ScriptedAgents:
             case "ERR":
                 return Reply(words=(), error=MODEL_FAILED)
             case "CALL":
-                return Reply.of("done: remembered", tools=(Tool(directive.values["tool"]),))
+                return Reply.of("done: remembered", tools=(_tool(directive.values["tool"]),))
+            case "CALLS":
+                tools = tuple(_tool(name, arguments) for name, arguments in directive.arguments)
+                return Reply.of(f"done: {len(tools)} results", tools=tools)
             case "GATE":
                 return Reply(words=("w0", " w1", " w2", " w3"), per_word=1.0)
         raise AssertionError(f"no such directive here: {directive.source}")
+
+
+def _tool(name: str, arguments: Mapping[str, str] = MappingProxyType({})) -> Tool:
+    """How a call of one of the real agent's memory tools goes; there is no block `nobody`."""
+    fails = arguments.get("label") == "nobody"
+    changes = name in ("memory_insert", "archival_memory_insert")
+    return Tool(name, status="error" if fails else "success", changed_memory=changes and not fails)

@@ -94,7 +94,29 @@ async def test_a_tool_call_is_told_with_its_return(world: AgentWorld, agent: Age
     (called,) = [event for event in events if isinstance(event, ToolCalled)]
     (returned,) = [event for event in events if isinstance(event, ToolReturned)]
     assert (called.call_id, called.name) == (returned.call_id, returned.name)
-    assert returned.status == "success"
+    assert (returned.status, returned.changed_memory) == ("success", True)
+
+
+CALLS = (
+    'CALLS [["memory_insert", {"label": "human", "new_string": "Likes cats"}], '
+    '["archival_memory_insert", {"content": "alpha"}], ["memory_insert", {"label": "nobody", "new_string": "x"}], '
+    '["conversation_search", {"query": "cats"}]]'
+)
+
+
+async def test_every_tool_of_one_reply_is_called_and_its_return_is_told(world: AgentWorld, agent: AgentHandle) -> None:
+    events = await turn(world, agent, CALLS)
+    called = [event for event in events if isinstance(event, ToolCalled)]
+    returned = [event for event in events if isinstance(event, ToolReturned)]
+    assert [(call.call_id, call.name) for call in called] == [(one.call_id, one.name) for one in returned]
+    assert len({call.call_id for call in called}) == 4
+    assert [(one.name, one.status, one.changed_memory) for one in returned] == [
+        ("memory_insert", "success", True),
+        ("archival_memory_insert", "success", True),
+        ("memory_insert", "error", False),
+        ("conversation_search", "success", False),
+    ]
+    assert text_of(events) == "done: 4 results"
 
 
 async def test_a_failed_model_ends_the_run_with_an_error(world: AgentWorld, agent: AgentHandle) -> None:
@@ -160,6 +182,7 @@ async def test_a_run_outlives_its_reader_and_is_recorded_whole(world: AgentWorld
     [
         "ECHO Hello, Wörld — as it was said.",
         'CALL memory_insert {"label": "human", "new_string": "Likes cats"}',
+        CALLS,
         "ERR 500",
     ],
 )

@@ -73,6 +73,7 @@ class Tool:
     name: str
     arguments: str = "{}"
     status: Literal["success", "error"] = "success"
+    changed_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Reply:
         for number, tool in enumerate(self.tools):
             call_id = f"{run_id}-call-{number}"
             yield wait, ToolCalled(call_id, tool.name, tool.arguments)
-            yield 0.0, ToolReturned(call_id, tool.name, tool.status)
+            yield 0.0, ToolReturned(call_id, tool.name, tool.status, tool.changed_memory)
             wait = self.per_word
         for word in self.words:
             yield wait, TextDelta(f"{run_id}-message", word)

@@ -11,7 +11,16 @@ from pydantic import SecretStr
 from server.letta_adapter.client import get_json, post_json
 from server.letta_adapter.probe import LettaInspection, LettaProbe, is_supported
 from server.letta_adapter.template import AGENT_TYPE, TOOLS, model_config
-from server.ports import AgentBusyError, AgentEvent, AgentHandle, OutgoingMessage, RunEnded, RunStarted, UsageReported
+from server.ports import (
+    AgentBusyError,
+    AgentEvent,
+    AgentHandle,
+    OutgoingMessage,
+    RunEnded,
+    RunStarted,
+    ToolCalled,
+    UsageReported,
+)
 from server.protocol.shapes import TurnStatus
 from tests.letta_world import LettaWorld, letta_world, prompt_of, roles_and_texts, text_of
 
@@ -214,6 +223,18 @@ async def test_rule_several_messages(world: LettaWorld, agent: AgentHandle) -> N
     async with world.gateway.send(agent, messages) as events:
         assert text_of([event async for event in events]) == "one answer"
     assert roles_and_texts(world.asked("one answer")) == [(message.role, message.content) for message in messages]
+
+
+async def test_rule_parallel_calls(world: LettaWorld, agent: AgentHandle) -> None:
+    calls = 'CALLS [["archival_memory_insert", {"content": "one"}], ["archival_memory_insert", {"content": "two"}]]'
+    events = await world.say(agent, calls)
+    assert text_of(events) == "done: 2 results"
+    path = f"/v1/runs/{run_of(events)}/messages"
+    messages = await get_json(world.client.as_member(agent.member_id), path)
+    (returned,) = [one for one in messages if one["message_type"] == "tool_return_message"]
+    called = [event.call_id for event in events if isinstance(event, ToolCalled)]
+    assert [one["tool_call_id"] for one in returned["tool_returns"]] == called
+    assert not any("name" in one for one in returned["tool_returns"])
 
 
 async def test_rule_errors_in_200(world: LettaWorld, agent: AgentHandle) -> None:

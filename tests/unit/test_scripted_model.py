@@ -60,6 +60,7 @@ async def seen_in_state(client: Client, wanted: str) -> None:
         ("forgotten: SLOW 3 0.1\n\nERR 500", "ERR 500"),
         ('CALL note {"a": {"b": "HANG"}} and DROP', "DROP"),
         ('CALL note {"a": {"b": "HANG"}}', 'CALL note {"a": {"b": "HANG"}}'),
+        ('CALLS [["note", {"a": "HANG"}], ["note", {}]]', 'CALLS [["note", {"a": "HANG"}], ["note", {}]]'),
         ("the HANGAR and SLOW motion", None),
     ],
 )

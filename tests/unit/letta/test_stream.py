@@ -3,6 +3,7 @@
 from itertools import pairwise
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,7 +105,7 @@ def test_a_tool_call_is_told_once_and_whole_before_its_return() -> None:
         "memory_insert",
         '{"label": "human", "new_string": "Likes cats", "insert_line": 0}',
     )
-    assert returned == ToolReturned(called.call_id, "memory_insert", "success")
+    assert returned == ToolReturned(called.call_id, "memory_insert", "success", changed_memory=True)
     assert events.index(called) < events.index(returned)
 
 
@@ -134,6 +135,60 @@ def test_two_calls_at_once_are_told_one_after_the_other() -> None:
     ]
 
 
+def test_every_return_of_a_message_is_told_by_the_id_and_name_of_its_call() -> None:
+    events = parse(recorded("parallel-returns"))
+    called = [event for event in events if isinstance(event, ToolCalled)]
+    returned = [event for event in events if isinstance(event, ToolReturned)]
+    assert [(call.call_id, call.name) for call in called] == [(one.call_id, one.name) for one in returned]
+    assert [(one.name, one.status, one.changed_memory) for one in returned] == [
+        ("memory_insert", "success", True),
+        ("archival_memory_insert", "success", True),
+        ("memory_insert", "error", False),
+    ]
+
+
+def piece(call_id: str | None, name: str | None = None, arguments: str | None = None) -> bytes:
+    call = {"tool_call_id": call_id, "name": name, "arguments": arguments}
+    return b"data: " + orjson.dumps({"message_type": "tool_call_message", "tool_call": call}) + b"\n\n"
+
+
+def test_calls_whose_pieces_come_by_turns_are_told_whole() -> None:
+    parser = StreamParser()
+    events = parser.feed(
+        piece("a", "search")
+        + piece("b", "insert")
+        + piece("a", arguments='{"query": ')
+        + piece("b", arguments='{"content": "beta"')
+        + piece("a", arguments='"alpha"}')
+        + piece("b", arguments="}")
+    )
+    assert events == [
+        ToolCalled("a", "search", '{"query": "alpha"}'),
+        ToolCalled("b", "insert", '{"content": "beta"}'),
+    ]
+
+
+def test_a_call_without_arguments_is_told_before_the_returns() -> None:
+    returns = b'data: {"message_type":"tool_return_message","name":"first","status":"success","tool_call_id":"a"}\n\n'
+    assert StreamParser().feed(piece("a", "first") + piece("b", "second", "{}") + returns) == [
+        ToolCalled("b", "second", "{}"),
+        ToolCalled("a", "first", "{}"),
+        ToolReturned("a", "first", "success"),
+    ]
+
+
+def test_a_return_of_an_unknown_call_has_the_name_its_message_gives() -> None:
+    chunk = {
+        "message_type": "tool_return_message",
+        "name": "first",
+        "tool_returns": [{"tool_call_id": "a", "status": "success"}, {"tool_call_id": "b", "status": "error"}],
+    }
+    assert StreamParser().feed(b"data: " + orjson.dumps(chunk) + b"\n\n") == [
+        ToolReturned("a", "first", "success"),
+        ToolReturned("b", "", "error"),
+    ]
+
+
 def test_text_around_tool_calls_belongs_to_messages_of_its_own() -> None:
     pieces = [event for event in parse(recorded("text-and-tools")) if isinstance(event, TextDelta)]
     messages: dict[str, str] = {}
@@ -150,7 +205,7 @@ def test_an_empty_reply_is_no_answer_and_may_be_asked_for_again() -> None:
     assert (end_of(events).status, error.code, error.retryable) == (TurnStatus.FAILED, ErrorCode.MODEL_ERROR, True)
 
 
-@pytest.mark.parametrize("name", ["tool", "parallel-calls"])
+@pytest.mark.parametrize("name", ["tool", "parallel-calls", "parallel-returns"])
 def test_a_reply_of_tools_is_an_answer(name: str) -> None:
     events = parse(recorded(name))
     assert any(isinstance(event, ToolCalled) for event in events)

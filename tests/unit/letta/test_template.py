@@ -1,5 +1,8 @@
 """The hash of an agent's configuration: stable, and different whenever an agent would have to change."""
 
+import pytest
+
+from server.letta_adapter import template
 from server.letta_adapter.template import agent_template, memory_blocks, model_config
 
 URL = "http://litellm:4000/v1"
@@ -24,6 +27,13 @@ def test_the_model_is_reached_by_the_users_own_provider() -> None:
     assert config["provider_name"] == "litellm"
     assert config["provider_category"] == "byok"
     assert (config["model_endpoint"], config["context_window"]) == (URL, 16_000)
+
+
+def test_parallel_tool_calls_are_on_and_part_of_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = agent_template("gpt-4", URL, 32_000)
+    assert model_config(before)["parallel_tool_calls"] is True
+    monkeypatch.setattr(template, "PARALLEL_TOOL_CALLS", False)
+    assert agent_template("gpt-4", URL, 32_000).hash != before.hash
 
 
 def test_an_agent_knows_its_users_name_or_calls_them_friend() -> None:

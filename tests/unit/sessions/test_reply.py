@@ -68,12 +68,28 @@ def test_empty_pieces_are_no_events() -> None:
     assert Shown().feed(*_said("", "")).events() == []
 
 
-def test_reasoning_and_tool_arguments_are_clipped_between_characters() -> None:
-    shown = Shown().feed(
-        ReasoningDelta("я" * 20), ToolCalled("c", "search", "ж" * 20), ToolReturned("c", "search", "error")
-    )
-    reasoning, called, returned = shown.events()
-    assert (reasoning["text"], called["arguments"]) == ("я" * 8, "ж" * 8)
+def test_long_reasoning_comes_whole_in_pieces_of_the_limit() -> None:
+    events = Shown().feed(ReasoningDelta("я" * 20), ReasoningDelta("hm")).events()
+    assert "".join(event["text"] for event in events) == "я" * 20 + "hm"
+
+
+def test_no_piece_of_reasoning_is_longer_than_the_limit() -> None:
+    shown = Shown().feed(ReasoningDelta("я" * 20))
+    sizes = [len(orjson.loads(entry.frame.data)["text"].encode()) for entry in shown.log._after(0)]
+    assert sum(sizes) == 40
+    assert max(sizes) <= 16
+
+
+def test_tool_arguments_that_are_cut_say_so() -> None:
+    shown = Shown().feed(ToolCalled("c1", "search", "ж" * 20), ToolCalled("c2", "search", "ж" * 8))
+    cut, whole = shown.events()
+    assert (cut["arguments"], cut["truncated"]) == ("ж" * 8, True)
+    assert (whole["arguments"], whole["truncated"]) == ("ж" * 8, False)
+
+
+def test_a_call_and_its_return_carry_the_same_id() -> None:
+    called, returned = Shown().feed(ToolCalled("c1", "search", "{}"), ToolReturned("c1", "search", "error")).events()
+    assert called["call_id"] == returned["call_id"] == "c1"
     assert (returned["name"], returned["status"]) == ("search", "error")
 
 
