@@ -12,6 +12,7 @@ from aiohttp import web
 
 from server.api import schemas
 from server.api.answers import answer
+from server.api.inputs import TEXT_BYTES, WORDS_BYTES
 from server.api.models import MemoryQuery, UpdateBlock
 from server.api.routes import Reply, Route
 from server.appkeys import HUB, MEMORY, PROVISIONER, READS, SETTINGS
@@ -131,6 +132,7 @@ ROUTES = (
         "What the agent remembers",
         {200: Reply("Memory blocks, archival memory, and what fills the context window.", schemas.AgentMemory)},
         errors=(ErrorCode.INVALID_CURSOR, *_MEMORY_ERRORS),
+        query_bytes=WORDS_BYTES,
     ),
     Route(
         "PATCH",
@@ -140,5 +142,6 @@ ROUTES = (
         "Rewrite a memory block",
         {200: Reply("The block.", schemas.Block)},
         errors=(ErrorCode.NOT_FOUND, ErrorCode.BUSY, ErrorCode.TOO_LARGE, *_MEMORY_ERRORS),
+        body_bytes=TEXT_BYTES,
     ),
 )

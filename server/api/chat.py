@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from server.api import schemas
 from server.api.answers import answer
+from server.api.inputs import TEXT_BYTES
 from server.api.middlewares import REQUEST_ID
 from server.api.models import CancelTurn, EventsQuery, HistoryQuery, SendMessage
 from server.api.preferences import prefers_stream, wants_async
@@ -187,6 +188,7 @@ ROUTES = (
             "Idempotency-Key": "client_message_id, as a header.",
             "Prefer": "`respond-async`: answer 202 at once.",
         },
+        body_bytes=TEXT_BYTES,
     ),
     Route(
         "GET",

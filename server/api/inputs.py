@@ -1,7 +1,8 @@
 """Reading what a client sent, body, query and path, into validated models; anything wrong is one clear 400."""
 
 import asyncio
-from typing import TypeVar
+from collections import Counter
+from typing import Final, TypeVar
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
@@ -11,19 +12,25 @@ from pydantic import BaseModel, ValidationError
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import FieldError, PlatformError
-from server.protocol.frames import field_errors
+from server.protocol.frames import field_errors, unknown_names
 from server.protocol.limits import Limits
 
-BODY_BYTES = 512 * 1024
+BODY_BYTES: Final = 8 * 1024
+"""Room for all that endpoints take but texts: the longest e-mail address, password and name, escaped, fit."""
+TEXT_BYTES: Final = 512 * 1024
 """Room for the longest message with every character written as JSON escapes, of 12 bytes each beyond the BMP."""
-BODY_SECONDS = 30.0
+QUERY_BYTES: Final = 2 * 1024
+"""Room for all that queries take but words to search for: tickets, cursors, numbers and days."""
+WORDS_BYTES: Final = 8 * 1024
+_PARAMETERS: Final = 32
+BODY_SECONDS: Final = 30.0
 
 M = TypeVar("M", bound=BaseModel)
 
 
-async def read_body(request: web.Request, model: type[M]) -> M:
+async def read_body(request: web.Request, model: type[M], most_bytes: int = BODY_BYTES) -> M:
     """The JSON body as `model`; an empty body reads as `{}`. Raises PlatformError(invalid_request | too_large)."""
-    raw = await _read(request)
+    raw = await _read(request, most_bytes)
     if not raw:
         raw = b"{}"
     elif request.content_type != "application/json":
@@ -34,10 +41,24 @@ async def read_body(request: web.Request, model: type[M]) -> M:
         raise PlatformError(ErrorCode.INVALID_REQUEST, f"The body is not valid JSON in UTF-8: {cause}.") from cause
     if not isinstance(document, dict):
         raise PlatformError(ErrorCode.INVALID_REQUEST, "The body must be a JSON object.")
+    if unknown := unknown_names(document, model.model_fields.keys()):
+        raise PlatformError(ErrorCode.INVALID_REQUEST, "The body has too many unknown fields.", errors=unknown)
     try:
         return model.model_validate_json(raw, strict=True)
     except ValidationError as cause:
         raise _refusal(cause, "The body") from cause
+
+
+def limit_query(request: web.Request, most_bytes: int = QUERY_BYTES) -> None:
+    """Refuse a query that no client needs, before it is parsed: each parameter costs some microseconds.
+
+    Raises PlatformError(invalid_request).
+    """
+    raw = request.rel_url.raw_query_string
+    if len(raw) > most_bytes:
+        raise PlatformError(ErrorCode.INVALID_REQUEST, f"The query of this address has at most {most_bytes} bytes.")
+    if raw.count("&") >= _PARAMETERS:
+        raise PlatformError(ErrorCode.INVALID_REQUEST, "The query has too many parameters.")
 
 
 def read_query(request: web.Request, model: type[M]) -> M:
@@ -46,8 +67,7 @@ def read_query(request: web.Request, model: type[M]) -> M:
         unquote_to_bytes(request.rel_url.raw_query_string).decode()
     except UnicodeDecodeError as cause:
         raise PlatformError(ErrorCode.INVALID_REQUEST, "The query is not valid UTF-8.") from cause
-    names = [name for name, _ in request.query.items()]
-    repeated = {name for name in names if names.count(name) > 1}
+    repeated = [name for name, times in Counter(name for name, _ in request.query.items()).items() if times > 1]
     if repeated:
         errors = tuple(FieldError(f"/{name}", "must be given once") for name in sorted(repeated))
         raise PlatformError(ErrorCode.INVALID_REQUEST, "The query repeats a parameter.", errors=errors)
@@ -65,16 +85,16 @@ def path_id(request: web.Request, name: str) -> UUID:
         raise PlatformError(ErrorCode.NOT_FOUND) from cause
 
 
-async def _read(request: web.Request) -> bytes:
-    if (request.content_length or 0) > BODY_BYTES:
-        raise _too_large()
+async def _read(request: web.Request, most_bytes: int) -> bytes:
+    if (request.content_length or 0) > most_bytes:
+        raise _too_large(most_bytes)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.content.iter_any():
                 body += chunk
-                if len(body) > BODY_BYTES:
-                    raise _too_large()
+                if len(body) > most_bytes:
+                    raise _too_large(most_bytes)
     except TimeoutError as cause:
         raise PlatformError(ErrorCode.INVALID_REQUEST, f"The body took over {BODY_SECONDS:g} s to arrive.") from cause
     except web.RequestPayloadError as cause:
@@ -82,8 +102,8 @@ async def _read(request: web.Request) -> bytes:
     return bytes(body)
 
 
-def _too_large() -> PlatformError:
-    return PlatformError(ErrorCode.TOO_LARGE, f"A request body has at most {BODY_BYTES} bytes.")
+def _too_large(most_bytes: int) -> PlatformError:
+    return PlatformError(ErrorCode.TOO_LARGE, f"The body of this request has at most {most_bytes} bytes.")
 
 
 def _refusal(cause: ValidationError, what: str) -> PlatformError:

@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel
 
-from server.api.inputs import path_id, read_body, read_query
+from server.api.inputs import BODY_BYTES, QUERY_BYTES, limit_query, path_id, read_body, read_query
 from server.appkeys import AUTH_LIMITER, AUTHENTICATOR
 from server.ports import Principal
 from server.protocol.codes import ErrorCode
@@ -57,6 +57,9 @@ class Route:
     """Request headers with a meaning here, and what it is."""
     parameters: type[BaseModel] | None = None
     """Query parameters of a handler that reads them by itself."""
+    body_bytes: int = BODY_BYTES
+    """The longest body this endpoint can need."""
+    query_bytes: int = QUERY_BYTES
 
     @property
     def wants(self) -> dict[str, Any]:
@@ -88,9 +91,12 @@ def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
 
 def _bind(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     wants, body, query, ids = route.wants, route.body, route.wants.get("query"), route.path_parameters
+    reads_query = route.query is not None
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
         given: dict[str, Any] = {"request": request} if "request" in wants else {}
+        if reads_query:
+            limit_query(request, route.query_bytes)
         if route.limited:
             request.app[AUTH_LIMITER].admit(request)
         if route.access == "bearer":
@@ -102,7 +108,7 @@ def _bind(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]
         if query is not None:
             given["query"] = read_query(request, query)
         if body is not None:
-            given["body"] = await read_body(request, body)
+            given["body"] = await read_body(request, body, route.body_bytes)
         return await route.handler(**given)
 
     return endpoint

@@ -1,12 +1,15 @@
 """Bad input: one clear error each, and never a 500."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 
-from server.api.inputs import BODY_BYTES
+from server.api.inputs import TEXT_BYTES
+from server.api.models import SendMessage
 from server.protocol.limits import Limits
 from tests.unit.api.world import World
 
@@ -89,6 +92,51 @@ async def test_a_body_of_nothing_but_wrong_fields_gets_a_short_list(world: World
     assert len(answer.json["errors"]) == 20
 
 
+async def test_a_body_of_too_many_unknown_fields_is_refused_before_it_is_validated(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = await world.user()
+    monkeypatch.setattr(SendMessage, "model_validate_json", lambda *_, **__: pytest.fail("it was validated"))
+    for known in ({}, {"content": "hi"}, {"content": 1}):
+        answer = await user.post(MESSAGE, known | {f"a/{number}": number for number in range(21)})
+        assert (answer.status, answer.code) == (400, "invalid_request")
+        assert [error["pointer"] for error in answer.json["errors"]] == [f"/a~1{number}" for number in range(20)]
+
+
+@pytest.mark.parametrize("path", ["auth/login", "auth/register", "auth/refresh"])
+async def test_a_body_that_no_sign_in_needs_is_refused_unread(world: World, path: str) -> None:
+    answer = await world.visitor.post(f"/api/v1/{path}", data=b" " * 8193, headers=JSON)
+    assert (answer.status, answer.code) == (413, "too_large")
+    assert "8192" in answer.json["detail"]
+
+
+async def test_the_longest_sign_up_passes_however_it_is_escaped(world: World) -> None:
+    email = "ж" * 248 + "@ж.жж"
+    fields = {"email": email, "password": "🙂" * 256, "name": "🙂" * Limits.name_characters}
+    escaped = json.dumps(fields).encode()
+    assert (await world.visitor.post("/api/v1/auth/register", data=escaped, headers=JSON)).status == 201
+
+
+@pytest.mark.parametrize("path", ["chat/events", "chat/history", "user/usage", "agent/memory", "chat/stream"])
+@pytest.mark.parametrize(
+    "query", ["&".join(["a"] * 2000), "&".join(f"{n}" for n in range(40)), "after=" + "x&" * 2000, "&" * 2000]
+)
+async def test_a_query_that_no_client_needs_is_refused_before_it_is_parsed(
+    world: World, monkeypatch: pytest.MonkeyPatch, path: str, query: str
+) -> None:
+    user = await world.user()
+    monkeypatch.setattr(web.Request, "query", property(lambda _: pytest.fail("it was parsed")))
+    answer = await user.get(f"/api/v1/{path}?{query}")
+    assert (answer.status, answer.code) == (400, "invalid_request")
+
+
+async def test_a_query_has_room_for_what_its_endpoint_needs(world: World) -> None:
+    user = await world.user()
+    assert (await user.get("/api/v1/agent/memory?query=" + "x" * 1000)).status == 200
+    assert (await user.get("/api/v1/agent/memory?query=" + "%D0%B6" * 1000)).status == 200
+    assert (await user.get("/api/v1/chat/history?limit=1&before=" + "x" * 2048)).status == 400
+
+
 async def test_an_empty_body_says_what_is_missing(world: World) -> None:
     answer = await (await world.user()).post(MESSAGE)
     assert [error["pointer"] for error in answer.json["errors"]] == ["/content"]
@@ -117,7 +165,7 @@ async def test_a_body_of_a_megabyte_is_413_whether_announced_or_not(world: World
 
     async def unannounced() -> AsyncIterator[bytes]:
         for _ in range(4):
-            yield b"x" * (BODY_BYTES // 2)
+            yield b"x" * (TEXT_BYTES // 2)
 
     answer = await user.post(MESSAGE, data=unannounced(), headers=JSON)
     assert (answer.status, answer.code) == (413, "too_large")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.protocol import frames
 from server.protocol.codes import ERRORS, ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
@@ -171,3 +172,31 @@ def test_the_length_that_clients_are_told_is_the_one_that_messages_are_held_to()
     assert parse_client_frame(orjson.dumps({**message, "content": "x" * longest}).decode(), 1_000_000)
     with pytest.raises(PlatformError, match="too_large"):
         parse_client_frame(orjson.dumps({**message, "content": "x" * (longest + 1)}).decode(), 1_000_000)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['"\\ud800"', '"a\\udc00b"', '"\\ud83d\\ud83d\\ude00"', "NaN", "-Infinity", "1" * 400, "1e999"],
+)
+@pytest.mark.parametrize("named", ['"id":"i7"', '"client_message_id":"i7"', '"client_message_id":"m1","id":"i7"'])
+def test_what_only_a_lenient_parser_reads_is_refused_under_its_id(content: str, named: str) -> None:
+    for text in (f'{{"type":"message",{named},"content":{content}}}', f'{{"content":{content},{named},"type":"ping"}}'):
+        with pytest.raises(PlatformError) as refusal:
+            parse_client_frame(text, MOST)
+        assert (refusal.value.code, refusal.value.id) == (ErrorCode.INVALID_REQUEST, "i7")
+
+
+@pytest.mark.parametrize("own_id", ["\\ud800", "a\\ud800b", "a\\u0000", "a\\nb", "\\u001b[31m", "x" * 129])
+def test_an_id_that_cannot_be_repeated_is_left_out(own_id: str) -> None:
+    with pytest.raises(PlatformError) as refusal:
+        parse_client_frame(f'{{"type":"ping","id":"{own_id}"}}', MOST)
+    assert "id" not in orjson.loads(error_frame(refusal.value))
+
+
+def test_a_frame_of_too_many_unknown_fields_is_refused_before_it_is_validated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_CLIENT_FRAME", None)
+    fields = {"type": "ping", "id": "i7"} | {f"f{number}": 1 for number in range(5000)}
+    with pytest.raises(PlatformError) as refusal:
+        _parse(**fields)
+    assert (refusal.value.code, refusal.value.id) == (ErrorCode.INVALID_REQUEST, "i7")
+    assert [error.pointer for error in refusal.value.errors] == [f"/f{number}" for number in range(20)]
