@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     max_running_turns: int = Field(default=16, ge=1)
     max_connections_per_user: int = Field(default=16, ge=1)
     max_waiting_turns: int = Field(default=8, ge=1)
+    messages_per_minute: int = Field(default=30, ge=0)
     auth_requests_per_minute: int = Field(default=60, ge=0)
     turn_timeout_seconds: float = Field(default=240.0, gt=0, le=280)
     drain_seconds: float = Field(default=20.0, ge=0)
@@ -120,6 +121,7 @@ class Settings(BaseSettings):
             running_turns=self.max_running_turns,
             connections_per_user=self.max_connections_per_user,
             waiting_turns_per_user=self.max_waiting_turns,
+            messages_per_minute=self.messages_per_minute,
             turn_seconds=self.turn_timeout_seconds,
         )
 

@@ -142,6 +142,7 @@ def _local_stack(data_dir: Path, api_port: int, model_port: int) -> Iterator[Non
         "OPENAI_API_KEY": "sk-scripted",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{model_port}/v1",
         "AUTH_REQUESTS_PER_MINUTE": "0",
+        "MESSAGES_PER_MINUTE": "0",
     }
     command = [sys.executable, "-m", "server", "up", "--data-dir", str(data_dir), "--port", str(api_port)]
     up = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)

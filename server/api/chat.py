@@ -219,6 +219,7 @@ ROUTES = (
             ErrorCode.BUDGET_EXCEEDED,
             ErrorCode.NOT_FOUND,
             ErrorCode.NOT_RETRYABLE,
+            ErrorCode.RATE_LIMITED,
             ErrorCode.QUEUE_FULL,
             ErrorCode.DRAINING,
         ),

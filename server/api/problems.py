@@ -31,6 +31,7 @@ def problem(
         "retryable": error.retryable,
         "request_id": request_id,
         "errors": [{"pointer": field.pointer, "detail": field.detail} for field in error.errors],
+        **error.members,
     }
     response_headers = dict(headers or {})
     if (seconds := error.retry_after_seconds) is not None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from server.ports.ledger import Estimate
+from server.protocol.limits import Allowance
 from server.protocol.shapes import OnBusy, Turn, TurnError, TurnStatus, Usage
 
 
@@ -139,25 +140,26 @@ class SessionStore(Protocol):
         ...
 
     async def accept(
-        self, new: NewTurn, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
+        self, new: NewTurn, owner: str, *, start: bool, allowance: Allowance, overloaded: bool = False
     ) -> Accepted:
         """Store the message and its turn; claim the session if it is free; start the turn if nothing runs and `start`.
 
         The same client_message_id attaches to the same turn, so that a call whose answer was lost may be repeated: it
         then answers as a duplicate. Where the budget is used up, a new turn ends at once as `unsent`.
 
-        Raises PlatformError(id_conflict | busy | queue_full | account_blocked | unauthorized), and then nothing was
-        stored; unauthorized: the user was deleted.
+        Raises PlatformError(id_conflict | busy | queue_full | rate_limited | budget_exceeded | overloaded |
+        account_blocked | unauthorized), and then nothing was stored; unauthorized: the user was deleted.
         """
         ...
 
     async def retry(
-        self, user_id: str, turn_id: str, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
+        self, user_id: str, turn_id: str, owner: str, *, start: bool, allowance: Allowance, overloaded: bool = False
     ) -> Accepted:
         """Queue an ended turn again as attempt + 1. A turn already queued or running again answers as a duplicate.
         Where the budget is used up, it ends at once as `unsent`.
 
-        Raises PlatformError(not_found | not_retryable | queue_full | account_blocked | unauthorized).
+        Raises PlatformError(not_found | not_retryable | queue_full | rate_limited | budget_exceeded | overloaded |
+        account_blocked | unauthorized), and then nothing was changed.
         """
         ...
 

@@ -1,6 +1,7 @@
 """The one exception that carries a protocol error from wherever it is noticed to whichever transport reports it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from server.protocol.codes import ERRORS, ErrorCode, ErrorRule
@@ -18,7 +19,7 @@ class PlatformError(Exception):
     """A refusal or failure in the protocol's terms.
 
     `message` is a sentence for people. `retry_after` is in seconds. `retryable` is the code's own rule unless given.
-    The cause, where there is one, is chained with `raise … from`.
+    `members` are further facts, as the wire shows them. The cause, where there is one, is chained with `raise … from`.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class PlatformError(Exception):
         retry_after: float | None = None,
         errors: tuple[FieldError, ...] = (),
         id: str | None = None,  # noqa: A002 - the field's name on the wire
+        members: Mapping[str, object] | None = None,
     ) -> None:
         self.code = code
         self.rule: ErrorRule = ERRORS[code]
@@ -38,6 +40,7 @@ class PlatformError(Exception):
         self.retry_after = retry_after
         self.errors = errors
         self.id = id
+        self.members = members or {}
         super().__init__(f"{code}: {self.message}")
 
     @property

@@ -179,7 +179,7 @@ def error_frame(error: PlatformError, frame_id: str | None = None) -> bytes:
         body["retry_after"] = error.retry_after_seconds
     if error.errors:
         body["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
-    return orjson.dumps(body)
+    return orjson.dumps({**body, **error.members})
 
 
 def pong_frame(frame_id: str | None) -> bytes:

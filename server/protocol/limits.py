@@ -5,6 +5,16 @@ from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """How much one user may store: turns that wait behind the running one, turns that the budget of this period did not
+    allow, and messages and retries per minute, 0 for any number."""
+
+    waiting: int = 8
+    unsent: int = 20
+    per_minute: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Sizes in bytes unless named otherwise, times in seconds.
 
@@ -18,6 +28,8 @@ class Limits:
     frame_bytes: int = 64 * 1024
     connections_per_user: int = 16
     waiting_turns_per_user: int = 8
+    unsent_turns_per_period: int = 20
+    messages_per_minute: int = 30
     running_turns: int = 16
     expected_wait_seconds: float = 60.0
     slow_consumer_bytes: int = 1024 * 1024
@@ -37,7 +49,15 @@ class Limits:
     response_seconds: float = 60.0
     provisioning_seconds: float = 30.0
 
+    def allowance(self, *, is_paced: bool = True) -> Allowance:
+        """What a user may store; where it is not the user who asks, at any rate."""
+        per_minute = self.messages_per_minute if is_paced else 0
+        return Allowance(self.waiting_turns_per_user, self.unsent_turns_per_period, per_minute)
+
     def wire(self) -> dict[str, int | float]:
         """The limits a client can act on, as the `ready` frame carries them."""
-        shown = ("frame_bytes", "content_characters", "waiting_turns_per_user", "ping_seconds", "turn_seconds")
+        shown = (
+            *("frame_bytes", "content_characters", "waiting_turns_per_user", "messages_per_minute"),
+            *("ping_seconds", "turn_seconds"),
+        )
         return {name: getattr(self, name) for name in shown}

@@ -106,7 +106,7 @@ class SessionHub:
     async def send(self, new: NewTurn) -> Accepted:
         """Accept a message. Raises PlatformError."""
         self._refuse_while_draining()
-        accepted = await self._look_twice(await (await self.session(new.user_id)).send(new))
+        accepted = await self._look_twice(new.user_id, lambda session: session.send(new))
         log.info(
             "turn.accepted",
             user_id=new.user_id,
@@ -124,18 +124,25 @@ class SessionHub:
 
     async def retry(self, user_id: str, turn_id: str) -> Accepted:
         self._refuse_while_draining()
-        accepted = await self._look_twice(await (await self.session(user_id)).retry(turn_id))
+        accepted = await self._look_twice(user_id, lambda session: session.retry(turn_id))
         log.info("turn.retried", user_id=user_id, turn_id=turn_id, attempt=accepted.turn.attempt)
         return accepted
 
-    async def _look_twice(self, accepted: Accepted) -> Accepted:
+    async def _look_twice(self, user_id: str, accept: Callable[[Session], Awaitable[Accepted]]) -> Accepted:
         """A message that the budget does not allow, by what is remembered of it, is tried again where there is room."""
+        try:
+            accepted = await accept(await self.session(user_id))
+        except PlatformError as refusal:  # nothing was kept of it
+            if refusal.code is not ErrorCode.BUDGET_EXCEEDED or not await self._budget_has_room(user_id):
+                raise
+            return await accept(await self.session(user_id))
         turn = accepted.turn
-        if turn.status is not TurnStatus.UNSENT or accepted.duplicate or self._has_room is None:
+        if turn.status is not TurnStatus.UNSENT or accepted.duplicate or not await self._budget_has_room(user_id):
             return accepted
-        if not await self._has_room(turn.user_id):
-            return accepted
-        return await (await self.session(turn.user_id)).retry(turn.id)
+        return await (await self.session(user_id)).retry(turn.id, is_paced=False)
+
+    async def _budget_has_room(self, user_id: str) -> bool:
+        return self._has_room is not None and await self._has_room(user_id)
 
     async def snapshot(self, user_id: str) -> Snapshot:
         return (await self.session(user_id)).snapshot()

@@ -66,10 +66,14 @@ class Session:
             self.look_again()
 
     async def send(self, new: NewTurn) -> Accepted:
-        return await self._inbox.do(partial(self._accept, partial(self._store.accept, new)))
+        store = partial(self._store.accept, new, allowance=self._services.attempts.limits.allowance())
+        return await self._inbox.do(partial(self._accept, store))
 
-    async def retry(self, turn_id: str) -> Accepted:
-        return await self._inbox.do(partial(self._accept, partial(self._store.retry, self.user_id, turn_id)))
+    async def retry(self, turn_id: str, *, is_paced: bool = True) -> Accepted:
+        """`is_paced`: the user asks for it, and it counts as a message does."""
+        allowance = self._services.attempts.limits.allowance(is_paced=is_paced)
+        store = partial(self._store.retry, self.user_id, turn_id, allowance=allowance)
+        return await self._inbox.do(partial(self._accept, store))
 
     async def cancel(self, turn_id: str | None) -> Cancelled:
         return await self._inbox.do(partial(self._cancel, turn_id))
@@ -250,7 +254,7 @@ class Session:
     async def _stored(self, store: Callable[..., Awaitable[Accepted]]) -> Accepted:
         services, owned = self._services, self._owned
         try:
-            accepted = await store(max_waiting=services.attempts.limits.waiting_turns_per_user)
+            accepted = await store()
             if accepted.lease is not None and await owned.gain(accepted.lease, but_for=accepted.turn.id):
                 # What it waits for may be a turn that its owner left running, which is not ours to send.
                 owned.unsure = owned.unsure or not accepted.started

@@ -5,6 +5,7 @@ from typing import Any, Final
 from server.ports import FencedError
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.supabase_adapter.rows import error_of
 
 REFUSALS: Final = {
     "account_blocked": (ErrorCode.ACCOUNT_BLOCKED, None),
@@ -15,6 +16,7 @@ REFUSALS: Final = {
     "not_retryable": (ErrorCode.NOT_RETRYABLE, None),
     "overloaded": (ErrorCode.OVERLOADED, None),
     "queue_full": (ErrorCode.QUEUE_FULL, None),
+    "rate_limited": (ErrorCode.RATE_LIMITED, "Too many messages in a minute. Try again shortly."),
 }
 
 
@@ -25,5 +27,8 @@ def granted(answer: dict[str, Any], user_id: str) -> dict[str, Any]:
         raise FencedError(user_id)
     if outcome in REFUSALS:
         code, message = REFUSALS[outcome]
-        raise PlatformError(code, message)
+        raise PlatformError(code, message, retry_after=answer.get("retry_after"))
+    if outcome == "budget_exceeded":
+        error = error_of(answer["error"])
+        raise PlatformError(error.code, error.message, members=error.budget())
     return answer

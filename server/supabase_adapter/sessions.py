@@ -9,6 +9,7 @@ from typing import Any
 from server.ports import Accepted, Claim, Lease, NewTurn, OwnedWork, Started, TurnEnd
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.protocol.limits import Allowance
 from server.protocol.shapes import Turn, wire_money
 from server.supabase_adapter.client import SupabaseClient
 from server.supabase_adapter.refusals import granted
@@ -17,6 +18,10 @@ from server.supabase_adapter.rows import forgotten_of, is_uuid, turn_of, turn_or
 
 def _lease(lease: Lease) -> dict[str, Any]:
     return {"user_id": lease.user_id, "owner": lease.owner, "fence": lease.fence}
+
+
+def _limits(allowance: Allowance) -> dict[str, Any]:
+    return {"max_waiting": allowance.waiting, "max_unsent": allowance.unsent, "per_minute": allowance.per_minute}
 
 
 class SupabaseSessionStore:
@@ -55,26 +60,22 @@ class SupabaseSessionStore:
         return users
 
     async def accept(
-        self, new: NewTurn, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
+        self, new: NewTurn, owner: str, *, start: bool, allowance: Allowance, overloaded: bool = False
     ) -> Accepted:
+        limits = _limits(allowance)
         answer = await self._client.call(
-            "accept_turn", **asdict(new), owner=owner, start=start, max_waiting=max_waiting, overloaded=overloaded
+            "accept_turn", **asdict(new), owner=owner, start=start, overloaded=overloaded, **limits
         )
         return self._accepted(answer, new.user_id, owner)
 
     async def retry(
-        self, user_id: str, turn_id: str, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
+        self, user_id: str, turn_id: str, owner: str, *, start: bool, allowance: Allowance, overloaded: bool = False
     ) -> Accepted:
         if not is_uuid(turn_id):
             raise PlatformError(ErrorCode.NOT_FOUND)
+        limits = _limits(allowance)
         answer = await self._client.call(
-            "retry_turn",
-            user_id=user_id,
-            turn_id=turn_id,
-            owner=owner,
-            start=start,
-            max_waiting=max_waiting,
-            overloaded=overloaded,
+            "retry_turn", user_id=user_id, turn_id=turn_id, owner=owner, start=start, overloaded=overloaded, **limits
         )
         return self._accepted(answer, user_id, owner)
 

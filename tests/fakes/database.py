@@ -29,6 +29,7 @@ class TurnRow:
     content_hash: str
     carried_by: str | None = None
     past_runs: set[str] = field(default_factory=set)
+    came_while_stopping: str | None = None
 
     @property
     def open(self) -> bool:
@@ -51,6 +52,7 @@ class SessionRow:
     owner: str | None
     fence: int
     heartbeat_at: datetime
+    paced_until: datetime | None = None
 
 
 @dataclass(slots=True)

@@ -9,10 +9,12 @@ from typing import TypeVar
 from server.ports import Accepted, Claim, FencedError, Lease, NewTurn, OwnedWork, Started, TurnEnd
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.protocol.limits import Allowance
 from server.protocol.shapes import AgentStatus, Message, Turn, TurnStatus
 from tests.fakes.charges import leave_unsent, over_budget
 from tests.fakes.database import LEASE, AttemptRow, MemoryDatabase, SessionRow, TurnRow, mark
 from tests.fakes.ending import end_attempt
+from tests.fakes.pace import count_message, refuse_pace, refuse_unsent, stopping, taken_while_stopping
 
 T = TypeVar("T")
 TICKET_GRACE = timedelta(minutes=5)
@@ -123,11 +125,11 @@ class FakeSessionStore:
     # --- Accepting --------------------------------------------------------------------------------------------------
 
     async def accept(
-        self, new: NewTurn, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
+        self, new: NewTurn, owner: str, *, start: bool, allowance: Allowance, overloaded: bool = False
     ) -> Accepted:
-        return await self._apply("accept", lambda: self._accept(new, owner, start, max_waiting, overloaded))
+        return await self._apply("accept", lambda: self._accept(new, owner, start, allowance, overloaded))
 
-    def _accept(self, new: NewTurn, owner: str, start: bool, max_waiting: int, overloaded: bool) -> Accepted:
+    def _accept(self, new: NewTurn, owner: str, start: bool, allowance: Allowance, overloaded: bool) -> Accepted:
         self._refuse_closed_account(new.user_id)
         rows = self.database.of_user(new.user_id)
         known = next((row for row in rows if row.turn.client_message_id == new.client_message_id), None)
@@ -137,17 +139,22 @@ class FakeSessionStore:
             return self._admitted(known, owner, start, duplicate=True)
         if overloaded:
             raise PlatformError(ErrorCode.OVERLOADED)
+        refuse_pace(self.database, new.user_id, allowance.per_minute)
         waiting, running = self.database.waiting(new.user_id), self.database.running(new.user_id)
         if new.on_busy == "reject" and (waiting or running):
             raise PlatformError(ErrorCode.BUSY)
-        if new.on_busy != "interrupt" and len(waiting) >= max_waiting:
-            raise PlatformError(ErrorCode.QUEUE_FULL)
+        refuse_unsent(self.database, new.user_id, allowance.unsent)
         interrupting = new.on_busy == "interrupt" and over_budget(self.database, new.user_id) is None
+        if (taken_while_stopping(rows, running) if interrupting else len(waiting)) >= allowance.waiting:
+            raise PlatformError(ErrorCode.QUEUE_FULL)
+        came_while_stopping = stopping(running)
         cancelled = [self._cancel_waiting(row) for row in waiting] if interrupting else []
         if interrupting and running is not None:
             self._mark_cancel(running)
         row = self._insert(new, rows[-1].turn.number + 1 if rows else 1)
+        row.came_while_stopping = came_while_stopping
         accepted = self._admitted(row, owner, start, duplicate=False)
+        count_message(self.database, new.user_id, allowance.per_minute)
         interrupted = self.database.shown(running) if interrupting and running else None
         return replace(accepted, cancelled=tuple(cancelled), interrupted=interrupted)
 
@@ -197,12 +204,12 @@ class FakeSessionStore:
         return Accepted(self.database.shown(row), duplicate, started, lease, forgotten)
 
     async def retry(
-        self, user_id: str, turn_id: str, owner: str, *, start: bool, max_waiting: int, overloaded: bool = False
+        self, user_id: str, turn_id: str, owner: str, *, start: bool, allowance: Allowance, overloaded: bool = False
     ) -> Accepted:
-        return await self._apply("retry", lambda: self._retry(user_id, turn_id, owner, start, max_waiting, overloaded))
+        return await self._apply("retry", lambda: self._retry(user_id, turn_id, owner, start, allowance, overloaded))
 
     def _retry(
-        self, user_id: str, turn_id: str, owner: str, start: bool, max_waiting: int, overloaded: bool
+        self, user_id: str, turn_id: str, owner: str, start: bool, allowance: Allowance, overloaded: bool
     ) -> Accepted:
         self._refuse_closed_account(user_id)
         row = self._own(user_id, turn_id)
@@ -212,7 +219,9 @@ class FakeSessionStore:
             raise PlatformError(ErrorCode.NOT_RETRYABLE)
         if overloaded:
             raise PlatformError(ErrorCode.OVERLOADED)
-        if len(self.database.waiting(user_id)) >= max_waiting:
+        refuse_pace(self.database, user_id, allowance.per_minute)
+        refuse_unsent(self.database, user_id, allowance.unsent, but=turn_id)
+        if len(self.database.waiting(user_id)) >= allowance.waiting:
             raise PlatformError(ErrorCode.QUEUE_FULL)
         row.turn = mark(
             replace(
@@ -225,7 +234,9 @@ class FakeSessionStore:
             ),
             "complete",
         )
-        return self._admitted(row, owner, start, duplicate=False)
+        accepted = self._admitted(row, owner, start, duplicate=False)
+        count_message(self.database, user_id, allowance.per_minute)
+        return accepted
 
     # --- Running ----------------------------------------------------------------------------------------------------
 

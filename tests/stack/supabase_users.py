@@ -9,6 +9,7 @@ import httpx
 from pydantic import SecretStr
 
 from server.ports import Estimate, NewTurn, Principal, TurnEnd
+from server.protocol.limits import Allowance
 from server.protocol.shapes import Turn, TurnStatus, Usage
 from server.supabase_adapter.client import SupabaseClient
 from server.supabase_adapter.identity import SupabaseIdentity
@@ -40,7 +41,7 @@ async def converse(client: SupabaseClient, user_id: str, *texts: str, cost: Deci
     store, turns = SupabaseSessionStore(client), []
     for text in texts:
         new = NewTurn(user_id, uuid.uuid4().hex, text, text, "enqueue")
-        accepted = await store.accept(new, "tests", start=True, max_waiting=8)
+        accepted = await store.accept(new, "tests", start=True, allowance=Allowance())
         assert accepted.lease
         usage, estimate = Usage(4, 3, 7), Estimate("gpt-4", cost)
         ended = TurnEnd(accepted.turn.id, 1, TurnStatus.COMPLETED, text, usage, estimate, sent_after=0.0)

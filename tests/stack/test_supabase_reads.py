@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from server.ports import NewTurn, Principal, Standing, UsageDay, UsageSum
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.protocol.limits import Allowance
 from server.protocol.shapes import AgentStatus, TurnStatus
 from server.supabase_adapter.accounts import SupabaseAccountStore
 from server.supabase_adapter.client import SupabaseClient
@@ -96,7 +97,7 @@ async def test_a_turn_reads_the_same_as_the_store_gives_it(
     stored = []
     for _ in range(3):
         new = NewTurn(ann.user_id, uuid.uuid4().hex, "more", "hash", "enqueue")
-        stored.append((await store.accept(new, "tests", start=True, max_waiting=8)).turn)
+        stored.append((await store.accept(new, "tests", start=True, allowance=Allowance())).turn)
 
     assert await reads.turn(ann, done.id) == done
     assert [await reads.turn(ann, turn.id) for turn in stored] == stored

@@ -11,6 +11,7 @@ import pytest
 from server.ports import Accepted, Estimate, Lease, NewTurn, SessionStore, TurnEnd
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.protocol.limits import Allowance
 from server.protocol.shapes import OnBusy, Turn, TurnStatus
 from tests.contract.stores.worlds import World
 
@@ -47,12 +48,15 @@ class Chat:
         owner: str | None = None,
         start: bool = True,
         waiting: int = 8,
+        unsent: int = 20,
+        per_minute: int = 0,
         overloaded: bool = False,
     ) -> Accepted:
         """Accept a message whose id is its text unless one is given."""
         digest = hashlib.sha256(text.encode()).hexdigest()
         new = NewTurn(self.user_id, id or text, text, digest, on_busy)
-        return await self.store.accept(new, owner or self.here, start=start, max_waiting=waiting, overloaded=overloaded)
+        allowance = Allowance(waiting, unsent, per_minute)
+        return await self.store.accept(new, owner or self.here, start=start, allowance=allowance, overloaded=overloaded)
 
     async def running(self, text: str = "hello") -> tuple[Turn, Lease]:
         """A turn that runs, and the lease it runs under."""
@@ -61,8 +65,18 @@ class Chat:
         assert accepted.lease
         return accepted.turn, accepted.lease
 
-    async def again(self, turn: Turn, *, owner: str | None = None, start: bool = True, waiting: int = 8) -> Accepted:
-        return await self.store.retry(self.user_id, turn.id, owner or self.here, start=start, max_waiting=waiting)
+    async def again(
+        self,
+        turn: Turn,
+        *,
+        owner: str | None = None,
+        start: bool = True,
+        waiting: int = 8,
+        unsent: int = 20,
+        per_minute: int = 0,
+    ) -> Accepted:
+        allowance = Allowance(waiting, unsent, per_minute)
+        return await self.store.retry(self.user_id, turn.id, owner or self.here, start=start, allowance=allowance)
 
     async def end(self, lease: Lease, turn: Turn, status: TurnStatus, text: str = "", **more: Any) -> Turn:
         return await self.store.finish(lease, ending(turn, status, text, **more))

@@ -7,6 +7,7 @@ import pytest
 
 from server.ports import Lease
 from server.protocol.codes import ErrorCode
+from server.protocol.limits import Allowance
 from server.protocol.shapes import AgentStatus, TurnStatus
 from tests.contract.stores.chat import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, UNSENT, Chat, ids, refused
 from tests.contract.stores.worlds import MemoryWorld, World
@@ -196,7 +197,7 @@ async def test_an_overloaded_server_refuses_new_messages_and_attaches_those_it_k
 async def test_an_overloaded_server_retries_nothing_but_answers_for_what_it_retries(chat: Chat) -> None:
     turn, lease = await chat.running()
     await chat.end(lease, turn, FAILED, "")
-    retry = partial(chat.store.retry, chat.user_id, turn.id, chat.here, start=False, max_waiting=8)
+    retry = partial(chat.store.retry, chat.user_id, turn.id, chat.here, start=False, allowance=Allowance())
     with refused(ErrorCode.OVERLOADED):
         await retry(overloaded=True)
     queued = await retry()

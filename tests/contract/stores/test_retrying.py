@@ -5,6 +5,7 @@ import uuid
 import pytest
 
 from server.protocol.codes import ErrorCode
+from server.protocol.limits import Allowance
 from server.protocol.shapes import TurnError, TurnStatus
 from tests.contract.stores.chat import CANCELLED, COMPLETED, FAILED, UNSENT, Chat, ids, refused
 
@@ -54,7 +55,7 @@ async def test_retrying_what_is_open_already_is_a_duplicate(chat: Chat) -> None:
 async def test_unknown_turns_are_not_found(chat: Chat, turn_id: str) -> None:
     assert await chat.store.turn(chat.user_id, turn_id) is None
     with refused(ErrorCode.NOT_FOUND):
-        await chat.store.retry(chat.user_id, turn_id, chat.here, start=True, max_waiting=8)
+        await chat.store.retry(chat.user_id, turn_id, chat.here, start=True, allowance=Allowance())
     with refused(ErrorCode.NOT_FOUND):
         await chat.store.request_cancel(chat.user_id, turn_id)
 
@@ -65,7 +66,7 @@ async def test_another_users_turn_is_not_found(chat: Chat) -> None:
 
     assert await chat.store.turn(stranger, turn.id) is None
     with refused(ErrorCode.NOT_FOUND):
-        await chat.store.retry(stranger, turn.id, chat.here, start=True, max_waiting=8)
+        await chat.store.retry(stranger, turn.id, chat.here, start=True, allowance=Allowance())
     with refused(ErrorCode.NOT_FOUND):
         await chat.store.request_cancel(stranger, turn.id)
 

@@ -60,7 +60,7 @@ class World(Protocol):
         ...
 
     async def let_pass(self, user_id: str, seconds: float) -> None:
-        """As if the user's attempts had been made so much earlier."""
+        """As if the user's attempts had been made, and the messages been sent, so much earlier."""
         ...
 
     async def end_period(self, user_id: str) -> None:
@@ -199,6 +199,9 @@ class SupabaseWorld:
         )
         await self.database.execute(
             "update public.billing_accounts set look_at = look_at - %s where user_id = %s", [earlier, user_id]
+        )
+        await self.database.execute(
+            "update public.sessions set paced_until = paced_until - %s where user_id = %s", [earlier, user_id]
         )
 
     async def end_period(self, user_id: str) -> None:

@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 from server.ports import Estimate, ModelCall, News, NewTurn, TurnEnd
+from server.protocol.limits import Allowance
 from server.protocol.shapes import Turn, TurnStatus, Usage
 from server.settlement.budgets import Budgets
 from server.settlement.settler import Settler
@@ -58,7 +59,7 @@ class Office:
         """A turn of four seconds, in which these calls are made; a completed one is estimated at a dollar."""
         text = f"message {next(_ids)}"
         new = NewTurn(user_id, text, text, hashlib.sha256(text.encode()).hexdigest(), "enqueue")
-        accepted = await self.store.accept(new, "here", start=True, max_waiting=8)
+        accepted = await self.store.accept(new, "here", start=True, allowance=Allowance())
         assert accepted.lease
         self.wait(4)
         if status is TurnStatus.CANCELLED:
