@@ -149,7 +149,7 @@ async def test_an_interrupt_over_budget_is_refused_as_any_message(chat: Chat) ->
     await over_budget(chat, 2)
     for on_busy in ("enqueue", "reject", "interrupt"):
         with refused(ErrorCode.BUDGET_EXCEEDED):
-            await chat.say("more", on_busy, unsent=2)  # type: ignore[arg-type]
+            await chat.say("more", on_busy, unsent=2)
 
 
 async def test_a_turn_that_is_retried_no_longer_counts(chat: Chat) -> None:
