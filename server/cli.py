@@ -9,6 +9,7 @@ COMMANDS = {
     "down": ("server.stack.commands:down", "Stop what `chat up` runs."),
     "status": ("server.stack.commands:status", "Show every service of the local stack."),
     "logs": ("server.stack.commands:logs", "Show what a service of the local stack wrote."),
+    "mails": ("server.stack.commands:mails", "Show what the local stack's Supabase would have mailed."),
     "serve": ("server.serve:serve", "Run the API server alone, against the services in the environment."),
     "users": ("server.operations.users:users", "See how users' agents stand, and repair them."),
     "billing": ("server.operations.billing:billing", "Prove and settle what users are charged."),

@@ -72,6 +72,25 @@ def logs(data_dir: Path, service: str, follow: bool, lines: int) -> None:
 
 @click.command()
 @data_dir_option
+@click.option("--to", metavar="ADDRESS", help="Only mails to this address.")
+@click.option("-n", "--number", type=click.IntRange(1), default=10, show_default=True, help="How many, at most.")
+@click.option("--json", "as_json", is_flag=True, help="A list of {at, to, subject, kind, link, code, text}.")
+def mails(data_dir: Path, to: str | None, number: int, as_json: bool) -> None:
+    """Show the newest mails of the local Supabase, which sends none: confirmations, recovery and magic links."""
+    with _sentences():
+        found = control.mails(data_dir, to)[-number:]
+    if as_json:
+        click.echo(json.dumps([asdict(mail) for mail in found], indent=1))
+        return
+    if not found:
+        click.echo("No mails.")
+    for mail in found:
+        lines = [f"{mail.at}  {mail.to}  {mail.subject}", mail.link, mail.code and f"code {mail.code}"]
+        click.echo("\n    ".join(_printable(line) for line in lines if line))
+
+
+@click.command()
+@data_dir_option
 @click.option("--wipe", is_flag=True, help="Delete the data directory too: every user, conversation and key in it.")
 @click.option("--yes", is_flag=True, help="Do not ask before deleting.")
 def down(data_dir: Path, wipe: bool, yes: bool) -> None:
@@ -83,6 +102,11 @@ def down(data_dir: Path, wipe: bool, yes: bool) -> None:
         if wipe:
             control.wipe(data_dir)
             click.echo(f"Deleted {data_dir.absolute()}.")
+
+
+def _printable(text: str) -> str:
+    """`text` without what would move a terminal's cursor: addresses are what strangers typed."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 @contextmanager

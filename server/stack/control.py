@@ -1,4 +1,4 @@
-"""Looks at and stops a running `chat up` from another terminal: `chat status`, `chat logs`, `chat down`."""
+"""Looks at and stops a `chat up` from another terminal: `chat status`, `chat logs`, `chat mails`, `chat down`."""
 
 import os
 import signal
@@ -10,8 +10,10 @@ from pathlib import Path
 from server.stack import instance
 from server.stack.instance import State
 from server.stack.layout import MARKER, Layout
+from server.stack.mails import Mail, read_mails
 from server.stack.processes import tail, tail_of
 from server.stack.service import StackError
+from server.stack.supabase_lite import mail_file
 
 
 def _look_again() -> None:
@@ -73,6 +75,11 @@ def wipe(data_dir: Path) -> None:
     with instance.held_lock(root):
         instance.end_leftovers(root)
         Layout(root, api_port=0).wipe()
+
+
+def mails(data_dir: Path, to: str | None = None) -> list[Mail]:
+    """What Supabase Auth would have mailed, oldest first. Raises StackError if this is no data directory."""
+    return read_mails(mail_file(_existing(data_dir)), to)
 
 
 def recent_log(data_dir: Path, service: str, lines: int) -> list[str]:

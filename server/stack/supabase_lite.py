@@ -85,8 +85,15 @@ class SupabaseLite(Service):
             "LITE_CONFIRM_EMAIL": layout.environ.get("STACK_CONFIRM_EMAIL", "false"),
             "LITE_PUBLISHABLE_KEY": anon_key(layout),
             "LITE_SECRET_KEY": service_key(layout),
+            "LITE_REDIRECT_URLS": layout.environ.get("STACK_REDIRECT_URLS", ""),
+            "LITE_MAIL_FILE": str(mail_file(layout.root)),
             "LITE_SIGNING_KEY_FILE": str(layout.folder("supabase") / "signing-key.json"),
         }
+
+
+def mail_file(data_dir: Path) -> Path:
+    """Where what Supabase Auth would have mailed is kept, one JSON object a line."""
+    return data_dir / "supabase" / "mails.jsonl"
 
 
 def supabase_url(layout: Layout) -> str:

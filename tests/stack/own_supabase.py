@@ -48,6 +48,7 @@ def own_supabase(stack: RunningStack, database: str, *, confirm_email: bool = Fa
             "LITE_CONFIRM_EMAIL": str(confirm_email).lower(),
             "LITE_PUBLISHABLE_KEY": anon_key(layout),
             "LITE_SECRET_KEY": service_key(layout),
+            "LITE_MAIL_FILE": str(Path(home) / "mails.jsonl"),
             "LITE_SIGNING_KEY_FILE": str(Path(home) / "signing-key.json"),
         }
         serve = [str(Node(layout).program), "serve.mjs"]
@@ -61,6 +62,7 @@ def own_supabase(stack: RunningStack, database: str, *, confirm_email: bool = Fa
                     "SUPABASE_ANON_KEY": anon_key(layout),
                     "SUPABASE_SERVICE_KEY": service_key(layout),
                     "SUPABASE_DB_URL": owner_url,
+                    "MAIL_FILE": str(Path(home) / "mails.jsonl"),
                 }
 
 

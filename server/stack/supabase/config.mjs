@@ -14,6 +14,14 @@ const number = (text) => (Number.isFinite(Number(text)) ? Number(text) : text);
 const serialize = (value) => (value instanceof Date ? value.toISOString() : String(value));
 const type = (oid, parse) => ({ to: oid, from: [oid], serialize, parse });
 
+// Where links of e-mails may lead beside this machine's IP addresses and the site itself: an app under development, on any
+// port of localhost, and what the caller names. In Lite's patterns `**` is anything; a port is spelled out digit by digit, so
+// that no password or other host can stand in its place.
+const ports = [1, 2, 3, 4, 5].map((digits) => `:${"[0-9]".repeat(digits)}`);
+const localhost = ["http", "https"].flatMap((scheme) => ["", ...ports].map((port) => `${scheme}://localhost${port}`));
+const named = (process.env.LITE_REDIRECT_URLS ?? "").split(",").map((url) => url.trim());
+const destinations = [...localhost.flatMap((origin) => [origin, `${origin}/**`, `${origin}\\?**`]), ...named.filter(Boolean)];
+
 export default {
   project_id: "local",
   connection: createPostgresConnection({
@@ -34,7 +42,7 @@ export default {
   auth: {
     enabled: true,
     site_url: required("LITE_SITE_URL"),
-    additional_redirect_urls: [],
+    additional_redirect_urls: destinations,
     jwt_secret: required("LITE_JWT_SECRET"),
     jwt_expiry: Number(required("LITE_JWT_EXPIRY")),
     publishable_key: required("LITE_PUBLISHABLE_KEY"),

@@ -3,10 +3,16 @@
 import { serve } from "@hono/node-server";
 import { App } from "@supabase/lite";
 import config from "./config.mjs";
+import { withCors } from "./cors.mjs";
+import { MailFile, withDestinations, withMailCodes } from "./mails.mjs";
 import { withHostedTokens } from "./tokens.mjs";
 
+const { port } = config.api;
+const projectUrl = `http://127.0.0.1:${port}`;
+const email = new MailFile({ file: process.env.LITE_MAIL_FILE, projectUrl });
+
 // Admin mode would make requests without a key from this machine act as service_role.
-const app = new App({ ...config, options: { server: { admin: false } } });
+const app = new App({ ...config, options: { server: { admin: false }, drivers: { email } } });
 await app.init();
 await app.ensureSystemSchema();
 
@@ -15,12 +21,15 @@ if (process.argv.includes("--prepare")) {
   process.exit(0);
 }
 
-const { port } = config.api;
-const handle = await withHostedTokens((request, peerAddress) => app.fetch(request, { peerAddress }), {
-  issuer: `http://127.0.0.1:${port}/auth/v1`,
-  secret: config.auth.jwt_secret,
-  keyFile: process.env.LITE_SIGNING_KEY_FILE,
-});
+const lite = (request, peerAddress) => app.fetch(request, { peerAddress });
+const handle = withCors(
+  await withHostedTokens(withMailCodes(withDestinations(lite)), {
+    issuer: `${projectUrl}/auth/v1`,
+    secret: config.auth.jwt_secret,
+    keyFile: process.env.LITE_SIGNING_KEY_FILE,
+    apiKey: config.auth.publishable_key,
+  }),
+);
 
 /** Lite states the length of some answers and the HTTP server states it again, which strict clients refuse. */
 async function answer(request, peer) {

@@ -4,7 +4,8 @@ import { SignJWT, exportJWK, generateKeyPair, importJWK, jwtVerify } from "jose"
 import { readFile, writeFile } from "node:fs/promises";
 
 const JWKS_PATH = "/auth/v1/.well-known/jwks.json";
-const ISSUES_TOKENS = /^\/auth\/v1\/(signup|token|verify)$/;
+const DISCOVERY_PATH = "/auth/v1/.well-known/openid-configuration";
+const AUTH = "/auth/v1/";
 const BEARER = /^Bearer (ey\S+)$/;
 
 /** The signing key in `file`, made on first use. */
@@ -20,12 +21,22 @@ async function signingKey(file) {
   return key;
 }
 
-/** Wraps Lite's request handler so that clients see ES256 tokens issued by `issuer`. */
-export async function withHostedTokens(handle, { issuer, secret, keyFile }) {
+/** An answer that clients and proxies may keep for ten minutes. */
+const published = (content) =>
+  new Response(JSON.stringify(content), {
+    headers: { "content-type": "application/json", "cache-control": "public, max-age=600" },
+  });
+
+const isJson = (response) => /^application\/json\b/.test(response.headers.get("content-type") ?? "");
+
+/** Wraps Lite's request handler so that clients see ES256 tokens issued by `issuer`: in answers, and in the fragments that
+ * links of e-mails and other providers redirect to. `apiKey` is the publishable one. */
+export async function withHostedTokens(handle, { issuer, secret, keyFile, apiKey }) {
   const { d, ...publicKey } = await signingKey(keyFile);
   const [signer, verifier] = [await importJWK({ ...publicKey, d }, "ES256"), await importJWK(publicKey, "ES256")];
   const shared = new TextEncoder().encode(secret);
-  const jwks = JSON.stringify({ keys: [{ ...publicKey, key_ops: ["verify"], ext: true }] });
+  const jwks = { keys: [{ ...publicKey, key_ops: ["verify"], ext: true }] };
+  const discovery = { issuer, jwks_uri: `${issuer}/.well-known/jwks.json` };
 
   /** The claims of one of our tokens; an expired one keeps its claims, so that Lite itself says that it expired. */
   async function claimsOf(token) {
@@ -48,36 +59,57 @@ export async function withHostedTokens(handle, { issuer, secret, keyFile }) {
     return new Request(request, { headers });
   }
 
-  async function outbound(response) {
+  /** One of Lite's access tokens as hosted Supabase would sign it for `user`. */
+  async function hosted(token, user, method) {
+    const { payload } = await jwtVerify(token, shared, { algorithms: ["HS256"] });
+    const claims = {
+      iss: issuer,
+      ...payload,
+      phone: "",
+      app_metadata: user?.app_metadata,
+      user_metadata: user?.user_metadata,
+      aal: "aal1",
+      amr: [{ method, timestamp: payload.iat }],
+      is_anonymous: false,
+    };
+    return await new SignJWT(claims).setProtectedHeader({ alg: "ES256", kid: publicKey.kid, typ: "JWT" }).sign(signer);
+  }
+
+  /** Whose token of Lite's it is. */
+  async function userOf(token, url) {
+    const headers = { apikey: apiKey, authorization: `Bearer ${token}` };
+    const response = await handle(new Request(new URL(`${AUTH}user`, url), { headers }), null);
+    return response.ok ? await response.json() : undefined;
+  }
+
+  async function translatedBody(response, method) {
     const body = await response.json();
-    if (body.access_token) {
-      const { payload } = await jwtVerify(body.access_token, shared, { algorithms: ["HS256"] });
-      const claims = {
-        iss: issuer,
-        ...payload,
-        phone: "",
-        app_metadata: body.user?.app_metadata,
-        user_metadata: body.user?.user_metadata,
-        aal: "aal1",
-        amr: [{ method: "password", timestamp: payload.iat }],
-        is_anonymous: false,
-      };
-      body.access_token = await new SignJWT(claims)
-        .setProtectedHeader({ alg: "ES256", kid: publicKey.kid, typ: "JWT" })
-        .sign(signer);
-    }
+    if (body?.access_token) body.access_token = await hosted(body.access_token, body.user, method);
     const headers = new Headers(response.headers);
     headers.delete("content-length");
     return new Response(JSON.stringify(body), { status: response.status, headers });
   }
 
+  async function translatedRedirect(response, url, method) {
+    const [target, fragment = ""] = response.headers.get("location").split("#");
+    const values = new URLSearchParams(fragment);
+    const token = values.get("access_token");
+    if (!token) return response;
+    values.set("access_token", await hosted(token, await userOf(token, url), method));
+    const headers = new Headers(response.headers);
+    headers.set("location", `${target}#${values}`);
+    return new Response(null, { status: response.status, headers });
+  }
+
   return async (request, peer) => {
     const { pathname } = new URL(request.url);
-    if (pathname === JWKS_PATH)
-      return new Response(jwks, {
-        headers: { "content-type": "application/json", "cache-control": "public, max-age=600" },
-      });
+    const reads = request.method === "GET" || request.method === "HEAD";
+    if (reads && pathname === JWKS_PATH) return published(jwks);
+    if (reads && pathname === DISCOVERY_PATH) return published(discovery);
     const response = await handle(await inbound(request), peer);
-    return ISSUES_TOKENS.test(pathname) && response.ok ? outbound(response) : response;
+    if (!pathname.startsWith(AUTH)) return response;
+    const method = pathname === `${AUTH}verify` ? "otp" : "password";
+    if (response.headers.has("location")) return await translatedRedirect(response, request.url, method);
+    return response.ok && isJson(response) ? await translatedBody(response, method) : response;
   };
 }

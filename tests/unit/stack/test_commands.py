@@ -1,5 +1,7 @@
 """The commands of the local stack as they are typed."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -10,6 +12,7 @@ from server.cli import COMMANDS, main
 from server.stack import instance
 from server.stack.instance import ServiceState, State
 from server.stack.layout import Layout
+from server.stack.mails import Mail
 from server.stack.stack_env import stack_environment, write_stack_env
 from server.stack.up import local_services
 
@@ -95,3 +98,28 @@ def test_the_servers_redis_stays_out_of_its_environment(layout: Layout) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     assert "REDIS_URL" not in stack_environment(layout)
     assert "# REDIS_URL=redis://127.0.0.1:" in file.read_text()
+
+
+def test_mails_of_a_stack_that_sent_none(layout: Layout) -> None:
+    assert chat("mails", "--data-dir", str(layout.root)) == (0, "No mails.\n")
+    assert chat("mails", "--json", "--data-dir", str(layout.root)) == (0, "[]\n")
+
+
+def test_mails_of_a_folder_that_is_no_stack(tmp_path: Path) -> None:
+    code, text = chat("mails", "--data-dir", str(tmp_path / "nothing"))
+    assert code == 1
+    assert text.startswith("chat: ")
+
+
+def test_a_mails_address_cannot_steer_the_terminal(layout: Layout) -> None:
+    mail = Mail("2026-11-28T12:00:00Z", "\x1b[2Ja\u202e@b.co", "Hi\n", None, None, None, "Hi")
+    layout.folder("supabase").joinpath("mails.jsonl").write_text(json.dumps(asdict(mail)) + "\n")
+
+    _, text = chat("mails", "--data-dir", str(layout.root))
+
+    assert text == "2026-11-28T12:00:00Z  \ufffd[2Ja\ufffd@b.co  Hi\ufffd\n"
+
+
+def test_a_mail_that_is_being_written_is_not_shown_yet(layout: Layout) -> None:
+    layout.folder("supabase").joinpath("mails.jsonl").write_text('{"at": "2026-11-2')
+    assert chat("mails", "--data-dir", str(layout.root)) == (0, "No mails.\n")
