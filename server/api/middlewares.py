@@ -25,9 +25,9 @@ SERVER_NAME: Final = "chat"
 _ANSWERING: Final = web.RequestKey("answering", int)
 """The status of an answer whose headers are sent."""
 _ACCEPTED_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_ALLOWED_HEADERS: Final = (
-    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID, Accept, Cache-Control"
-)
+_OWN_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID"
+"""Allowed where a preflight names none."""
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _ALLOWED_METHODS: Final = "GET, POST, PATCH, OPTIONS"
 _EXPOSED_HEADERS: Final = "X-Request-ID, Retry-After, Location, Preference-Applied, Content-Disposition"
 _PREFLIGHT_SECONDS: Final = "7200"
@@ -125,10 +125,20 @@ async def cross_origin(request: web.Request, handler: Handler) -> web.StreamResp
         status=204,
         headers={
             "Access-Control-Allow-Methods": _ALLOWED_METHODS,
-            "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
+            "Access-Control-Allow-Headers": _requested_headers(request),
             "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
+            "Vary": "Access-Control-Request-Headers",
         },
     )
+
+
+def _requested_headers(request: web.Request) -> str:
+    """The names the page asks for: tracing and other SDKs add theirs to every request.
+
+    None can do harm: an allowed origin is trusted, and there are no cookies that a request could carry unasked."""
+    asked = ",".join(request.headers.getall("Access-Control-Request-Headers", ()))
+    names = [name for part in asked.split(",") if _HEADER_NAME.fullmatch(name := part.strip())]
+    return ", ".join(names) or _OWN_HEADERS
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

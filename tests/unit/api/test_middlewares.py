@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 from structlog.testing import capture_logs
 
 from server.api import table
@@ -121,6 +122,36 @@ async def test_a_preflight_allows_what_the_protocol_needs(world: World) -> None:
     )
     assert {"GET", "POST", "PATCH"} <= set(answer.headers["Access-Control-Allow-Methods"].split(", "))
     assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+SDK_HEADERS = "apikey,authorization,baggage,content-type,sentry-trace,traceparent,tracestate,x-client-info,x-a"
+
+
+async def test_a_page_may_send_the_headers_that_its_sdks_add(world: World) -> None:
+    asked = {**PREFLIGHT, "Access-Control-Request-Headers": SDK_HEADERS}
+    answer = await world.visitor.request("OPTIONS", "/api/v1/chat/message", headers=asked)
+    assert answer.status == 204
+    assert answer.headers["Access-Control-Allow-Headers"].split(", ") == SDK_HEADERS.split(",")
+    assert "Access-Control-Request-Headers" in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize("asked", [None, "", " , ,", "*/*", "x y", "ключ"])
+async def test_what_is_no_name_of_a_header_is_not_repeated(world: World, asked: str | None) -> None:
+    headers = {name: value for name, value in PREFLIGHT.items() if name != "Access-Control-Request-Headers"}
+    if asked is not None:
+        headers["Access-Control-Request-Headers"] = asked
+    answer = await world.visitor.request("OPTIONS", "/api/v1/chat/message", headers=headers)
+    assert answer.status == 204
+    assert "Idempotency-Key" in answer.headers["Access-Control-Allow-Headers"]
+    assert asked is None or asked.strip(" ,") == "" or asked not in answer.headers["Access-Control-Allow-Headers"]
+
+
+async def test_names_of_headers_may_come_in_several_lines_and_any_case(world: World) -> None:
+    headers = CIMultiDict({**PREFLIGHT, "Access-Control-Request-Headers": "APIKEY ,x-a"})
+    headers.add("access-control-request-headers", "Traceparent")
+    async with world.visitor.http.options("/api/v1/chat/message", headers=headers) as answer:
+        assert answer.status == 204
+    assert answer.headers["Access-Control-Allow-Headers"] == "APIKEY, x-a, Traceparent"
 
 
 async def test_every_method_of_every_route_passes_a_preflight(world: World) -> None:
