@@ -148,7 +148,7 @@ async def test_what_is_no_name_of_a_header_is_not_repeated(world: World, asked: 
 
 async def test_names_of_headers_may_come_in_several_lines_and_any_case(world: World) -> None:
     headers = CIMultiDict({**PREFLIGHT, "Access-Control-Request-Headers": "APIKEY ,x-a"})
-    headers.add("access-control-request-headers", "Traceparent")
+    headers.add("Access-Control-Request-Headers", "Traceparent")
     async with world.visitor.http.options("/api/v1/chat/message", headers=headers) as answer:
         assert answer.status == 204
     assert answer.headers["Access-Control-Allow-Headers"] == "APIKEY, x-a, Traceparent"
