@@ -1,7 +1,9 @@
 """Talking to one's agent over REST: sending, waiting, history, cancel and retry. Streams belong to the transports."""
 
+import asyncio
 import hashlib
 import uuid
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -26,6 +28,9 @@ from server.protocol.shapes import Turn, TurnStatus, wire_time
 from server.sessions.hub import TurnUnsentError
 
 log = structlog.get_logger(__name__)
+
+_LAST_LOOK_SECONDS: Final = 0.5
+"""What a server that has drained can spare before it ends all requests."""
 
 _MESSAGE_ID: TypeAdapter[str] = TypeAdapter(FrameId)
 
@@ -60,13 +65,16 @@ async def message(request: web.Request, principal: Principal, body: SendMessage)
 
 async def _after_waiting(request: web.Request, principal: Principal, accepted: Turn) -> Turn:
     """The turn as it stands when it ends, or when nobody waits longer. What is accepted is never answered as refused:
-    while the database is away it is the turn as it was accepted."""
-    seconds = request.app[SETTINGS].limits.response_seconds
+    while the database is away, or too slow for a server that ends, it is the turn as it was accepted."""
+    hub, seconds = request.app[HUB], request.app[SETTINGS].limits.response_seconds
     try:
-        ended = await request.app[HUB].wait_for_end(principal.user_id, accepted.id, seconds)
-        return ended or await request.app[READS].turn(principal, accepted.id) or accepted
-    except PlatformError as error:
-        log.warning("chat.wait_failed", turn_id=accepted.id, code=error.code)
+        ended = await hub.wait_for_end(principal.user_id, accepted.id, seconds)
+        if ended is not None:
+            return ended
+        async with asyncio.timeout(_LAST_LOOK_SECONDS if hub.draining else None):
+            return await request.app[READS].turn(principal, accepted.id) or accepted
+    except (PlatformError, TimeoutError) as error:
+        log.warning("chat.wait_failed", turn_id=accepted.id, code=getattr(error, "code", "too_slow"))
         return accepted
 
 

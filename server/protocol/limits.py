@@ -46,7 +46,7 @@ class Limits:
     idle_session_seconds: float = 300.0
     sse_comment_seconds: float = 25.0
     sse_lifetime_seconds: float = 13 * 60.0
-    response_seconds: float = 60.0
+    response_seconds: float = 45.0
     provisioning_seconds: float = 30.0
 
     def allowance(self, *, is_paced: bool = True) -> Allowance:

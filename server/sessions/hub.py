@@ -86,6 +86,8 @@ class SessionHub:
         self.sessions: dict[str, Session] = {}
         self.opening: dict[str, asyncio.Task[Session]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waits: set[asyncio.Timeout] = set()
+        self._is_drained = False
         self.admission = Admission(self._limits.running_turns, self._limits.expected_wait_seconds)
         self._rounds = Rounds(self, attempts.store, self._placement, rhythm, self._limits.idle_session_seconds)
         self._services = SessionServices(
@@ -152,7 +154,10 @@ class SessionHub:
         return await (await self.session(user_id)).while_idle(work)
 
     async def wait_for_end(self, user_id: str, turn_id: str, timeout: float) -> Turn | None:
-        """The ended turn, or None if it is still open after `timeout` seconds. Raises PlatformError(not_found)."""
+        """The ended turn, or None if it is still open after `timeout` seconds, or at the end of a drain.
+
+        Raises PlatformError(not_found).
+        """
         until = self._services.clock() + timeout
         while True:
             events = (await self.session(user_id)).log  # the session may be another one by now
@@ -164,10 +169,17 @@ class SessionHub:
                 raise PlatformError(ErrorCode.NOT_FOUND)
             if turn.status.ended:
                 return turn
+            if self._is_drained:
+                return None
+            wait = asyncio.timeout(until - self._services.clock())
             try:
-                await asyncio.wait_for(asyncio.shield(ending), until - self._services.clock())
+                async with wait:
+                    self._waits.add(wait)
+                    await asyncio.shield(ending)
             except TimeoutError:
                 return None
+            finally:
+                self._waits.discard(wait)
 
     async def ended(self, user_id: str, turn_id: str) -> Turn | None:
         """The turn, if it has ended."""
@@ -269,7 +281,15 @@ class SessionHub:
         if leaving:
             _, late = await asyncio.wait(leaving, timeout=seconds)
             await cancel_and_wait(*late)
+        self._end_waits()
         await asyncio.gather(*(self._hand_over(session) for session in tuple(self.sessions.values())))
+
+    def _end_waits(self) -> None:
+        """Whoever still waits for the end of a turn is answered before the process ends."""
+        self._is_drained = True
+        now = asyncio.get_running_loop().time()
+        for wait in self._waits:
+            wait.reschedule(now)
 
     async def _see_off(self, session: Session) -> None:
         """Send the clients away once nothing runs for them here."""

@@ -137,7 +137,8 @@ class EventStream(Outlet):
             ping_interval=self._limits.sse_comment_seconds,
             allow_all_methods=True,
         )
-        response.headers["Cache-Control"] = "no-store"
+        # A proxy that compressed the stream would hold it back until it ends.
+        response.headers["Cache-Control"] = "no-store, no-transform"
         self._transport = request.transport
         if self._transport is not None:
             keep_short(self._transport)

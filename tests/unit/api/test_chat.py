@@ -1,16 +1,19 @@
 """Sending, waiting, reading back, cancelling and retrying over REST."""
 
+import asyncio
 import re
 import uuid
 from typing import Any
 
 import pytest
 
+from server.api import chat
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import TurnError
 from tests.fakes.agent import Reply, Turnstile
+from tests.fakes.reads import FakeReads
 from tests.unit.api.world import Client, World
 
 MESSAGE = "/api/v1/chat/message"
@@ -329,3 +332,37 @@ async def test_a_turn_that_is_over_budget_answers_402_and_is_kept_unsent(world: 
     assert (answer.status, answer.code) == (402, "budget_exceeded")
     assert answer.json["turn"]["status"] == "unsent"
     assert (await user.get(f"/api/v1/chat/turns/{answer.json['turn']['id']}")).json == answer.json["turn"]
+
+
+@pytest.mark.parametrize("seconds", [0, 0.01])
+async def test_who_still_waits_for_a_reply_when_a_drain_ends_is_answered_202(world: World, seconds: float) -> None:
+    world.gateway.pace = Turnstile()
+    user = await world.user()
+    waiting = asyncio.create_task(user.say("hello"))
+    await _running(user)
+    await world.hub.drain(seconds)
+    answer = await waiting
+    assert (answer.status, answer.json["status"]) == (202, "running")
+    assert answer.headers["Location"].endswith(answer.json["id"])
+
+
+async def test_a_database_that_is_too_slow_for_the_end_of_a_drain_leaves_the_turn_as_it_was_accepted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "_LAST_LOOK_SECONDS", 0.01)
+    world.gateway.pace = Turnstile()
+    user = await world.user()
+    waiting = asyncio.create_task(user.say("hello"))
+    await _running(user)
+    monkeypatch.setattr(FakeReads, "turn", _never_answered)
+    await world.hub.drain(0)
+    assert (await waiting).status == 202
+
+
+async def _running(user: Client) -> None:
+    while (await user.get("/api/v1/agent/status")).json["turn"] is None:
+        pass
+
+
+async def _never_answered(*_: object) -> None:
+    await asyncio.Event().wait()

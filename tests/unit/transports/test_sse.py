@@ -38,7 +38,7 @@ async def test_its_headers_keep_proxies_from_storing_or_holding_it() -> None:
     async with Site() as site, site.events(site.user()) as events:
         headers = events.response.headers
         assert headers["Content-Type"].startswith("text/event-stream")
-        assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-store", "no")
+        assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-store, no-transform", "no")
 
 
 @pytest.mark.parametrize("manner", ["after", "last_event_id"])
