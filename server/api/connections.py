@@ -85,6 +85,13 @@ def _malformed() -> web.Response:
     sentence = "This is not a valid HTTP request, or its address or a header is too long."
     request_id = uuid.uuid4().hex
     answer = problem(PlatformError(ErrorCode.INVALID_REQUEST, sentence), request_id)
-    answer.headers.update({"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff", "Server": SERVER_NAME})
+    answer.headers.update(
+        {
+            "X-Request-ID": request_id,
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+            "Server": SERVER_NAME,
+        }
+    )
     answer.force_close()
     return answer

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from server.api.problems import from_http_exception, problem
-from server.appkeys import CLIENT_ADDRESSES, METRICS, ORIGINS
+from server.appkeys import CLIENT_ADDRESSES, METRICS, ORIGINS, SETTINGS
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 
@@ -31,6 +31,8 @@ _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _ALLOWED_METHODS: Final = "GET, POST, PATCH, OPTIONS"
 _EXPOSED_HEADERS: Final = "X-Request-ID, Retry-After, Location, Preference-Applied, Content-Disposition"
 _PREFLIGHT_SECONDS: Final = "7200"
+_ONLY_HTTPS: Final = "max-age=31536000"
+"""A year in which browsers come by HTTPS alone. Of this host only: what others of its domain serve isn't known here."""
 
 
 def install(app: web.Application) -> None:
@@ -146,6 +148,10 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     response.headers["Server"] = SERVER_NAME
     response.headers["X-Request-ID"] = request.get(REQUEST_ID, "")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    if response.status >= 200:
+        response.headers.setdefault("Cache-Control", "no-store")
+    if request.app[SETTINGS].is_production:
+        response.headers["Strict-Transport-Security"] = _ONLY_HTTPS
     response.headers.add("Vary", "Origin")
     if "Origin" in request.headers and _origin_allowed(request):
         response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]

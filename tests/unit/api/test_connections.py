@@ -81,6 +81,7 @@ async def test_a_malformed_request_is_a_problem_that_quotes_nothing(
     head, body = await _exchange(port, request_)
     assert head.split(b" ")[1] == b"400"
     assert b"application/problem+json" in head
+    assert b"Cache-Control: no-store" in head
     problem = Problem.model_validate_json(body)
     assert (problem.code, f"X-Request-ID: {problem.request_id}".encode() in head) == ("invalid_request", True)
     assert SECRET not in head + body

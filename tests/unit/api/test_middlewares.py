@@ -245,6 +245,31 @@ async def test_a_stream_counts_with_the_status_that_was_sent_however_it_ended(fa
     assert 'chat_http_requests_total{method="GET",route="/test/left",status="200"} 1.0' in text
 
 
+async def test_nothing_is_kept_by_caches_errors_least_of_all(faulty: World) -> None:
+    user = await faulty.user()
+    answers = [
+        await user.get("/api/v1/auth/me"),
+        await user.get("/api/v1/chat/history?limit=0"),
+        await user.get("/nothing"),
+        await user.patch("/api/v1/chat/message", {}),
+        await user.post("/api/v1/auth/logout"),
+        await user.post("/api/v1/chat/message", {"content": "hello"}),
+        await faulty.visitor.get("/api/v1/auth/me"),
+        await faulty.visitor.get("/test/broken"),
+        await faulty.visitor.get("/test/several"),
+        await faulty.visitor.get("/metrics"),
+        await faulty.visitor.get("/"),
+    ]
+    assert [answer.headers.getall("Cache-Control") for answer in answers] == [["no-store"]] * len(answers)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("environment", "expected"), [("production", "max-age=31536000"), ("development", None)])
+async def test_production_tells_browsers_to_come_by_https_alone(environment: str, expected: str | None) -> None:
+    async with World(environment=environment).serving() as world:
+        for path in ("/health", "/nothing", "/", "/api/v1/auth/me"):
+            assert (await world.visitor.get(path)).headers.get("Strict-Transport-Security") == expected
+
+
 async def test_no_answer_tells_the_versions_of_what_serves_it(world: World) -> None:
     for path in ("/health", "/nothing", "/api/v1/auth/me"):
         assert (await world.visitor.get(path)).headers["Server"] == "chat"
