@@ -117,9 +117,11 @@ SLOW_CONSUMER: Final = CloseCode(4000, "slow_consumer", True, "The connection fe
 TOKEN_EXPIRED: Final = CloseCode(4001, "token_expired", True, "The access token expired; reconnect with a fresh one.")
 MOVED: Final = CloseCode(4002, "moved", True, "The session moved to another instance.")
 NO_PONG: Final = CloseCode(4003, "no_pong", True, "The client did not answer a ping in time.")
+TOO_MANY_CONNECTIONS: Final = CloseCode(
+    4004, "too_many_connections", True, "The user has too many connections open; come back in some seconds."
+)
 UNAUTHORIZED: Final = CloseCode(4500, "unauthorized", False, "No valid token or ticket was presented in time.")
 PROTOCOL_ERROR: Final = CloseCode(4501, "protocol_error", False, "The client broke the protocol.")
-TOO_MANY_CONNECTIONS: Final = CloseCode(4502, "too_many_connections", False, "The user has too many connections open.")
 ACCOUNT_CLOSED: Final = CloseCode(4503, "account_closed", False, "The account was blocked or deleted.")
 
 CLOSE_CODES: Final[tuple[CloseCode, ...]] = (
@@ -130,8 +132,8 @@ CLOSE_CODES: Final[tuple[CloseCode, ...]] = (
     TOKEN_EXPIRED,
     MOVED,
     NO_PONG,
+    TOO_MANY_CONNECTIONS,
     UNAUTHORIZED,
     PROTOCOL_ERROR,
-    TOO_MANY_CONNECTIONS,
     ACCOUNT_CLOSED,
 )

@@ -38,6 +38,8 @@ class Limits:
     event_text_bytes: int = 16 * 1024
     ping_seconds: float = 25.0
     pong_seconds: float = 10.0
+    proof_seconds: float = 3.0
+    stream_age_seconds: float = 30.0
     auth_seconds: float = 10.0
     goodbye_seconds: float = 5.0
     turn_seconds: float = 240.0

@@ -15,7 +15,6 @@ from server.protocol.codes import (
     ACCOUNT_CLOSED,
     SLOW_CONSUMER,
     TOKEN_EXPIRED,
-    TOO_MANY_CONNECTIONS,
     UNAUTHORIZED,
     CloseCode,
     ErrorCode,
@@ -37,17 +36,16 @@ from server.protocol.frames import (
 )
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
-from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub
+from server.sessions.hub import Attachment, SessionHub
 from server.sessions.log import LogTrimmedError, Subscription
 from server.transports.keepalive import Keepalive
 from server.transports.line import keep_short
-from server.transports.outlet import Outlet, ask_who_is_there, greeting, new_beginning
+from server.transports.outlet import Outlet, greeting, new_beginning
+from server.transports.slots import Slots
 
 log = structlog.get_logger(__name__)
 
 _UNREAD_ANSWERS = 256
-_MOMENT = 0.5
-"""Seconds that a connection needs to end once it is known to be dead."""
 
 
 class WebSocketConnection(Outlet):
@@ -62,6 +60,7 @@ class WebSocketConnection(Outlet):
         "_limits",
         "_now",
         "_principal",
+        "_slots",
         "_socket",
         "_transport",
         "_writer",
@@ -74,6 +73,7 @@ class WebSocketConnection(Outlet):
         principal: Principal,
         *,
         hub: SessionHub,
+        slots: Slots,
         authenticator: Authenticator,
         limits: Limits,
         now: Callable[[], datetime],
@@ -81,6 +81,7 @@ class WebSocketConnection(Outlet):
         super().__init__()
         self._socket = socket
         self._hub = hub
+        self._slots = slots
         self._authenticator = authenticator
         self._limits = limits
         self._now = now
@@ -114,14 +115,7 @@ class WebSocketConnection(Outlet):
             await self._finish_writer(self._writer)
 
     async def _join(self, after: EventCursor | None) -> Attachment:
-        try:
-            attachment = await self._hub.attach(self._principal.user_id, self, after)
-        except RefusedConnectionError as refused:
-            if refused.code is not TOO_MANY_CONNECTIONS:
-                raise
-            ask_who_is_there(await self._hub.session(self._principal.user_id))
-            await asyncio.sleep(self._limits.pong_seconds + _MOMENT)
-            attachment = await self._hub.attach(self._principal.user_id, self, after)
+        attachment = await self._slots.attach(self._principal.user_id, self, after)
         self.subscription = attachment.subscription
         self._answers.append(greeting(attachment, self._principal.user_id, self._limits))
         return attachment

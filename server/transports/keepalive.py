@@ -28,7 +28,18 @@ class Keepalive:
     before the ping goes on arriving is only slow, and is given more time.
     """
 
-    __slots__ = ("_arrived", "_connection", "_limits", "_ping_end", "_timer", "_transport", "_underway", "due", "heard")
+    __slots__ = (
+        "_arrived",
+        "_connection",
+        "_hurried",
+        "_limits",
+        "_ping_end",
+        "_timer",
+        "_transport",
+        "_underway",
+        "due",
+        "heard",
+    )
 
     def __init__(self, connection: Pinged, limits: Limits, transport: asyncio.Transport | None) -> None:
         self._connection = connection
@@ -38,10 +49,12 @@ class Keepalive:
         self._ping_end: int | None = None  # in bytes written; None until the ping is
         self._arrived: int | None = None
         self._underway = False
+        self._hurried = False
         self.due = False
         self.heard = True
 
     def start(self) -> None:
+        self._hurried = False
         self._timer = asyncio.get_running_loop().call_later(self._limits.ping_seconds, self._ping)
 
     def stop(self) -> None:
@@ -49,10 +62,15 @@ class Keepalive:
             self._timer.cancel()
 
     def hurry(self) -> None:
-        """Find out now whether the client is there: whoever is not is gone `pong_seconds` from now."""
+        """Find out now whether the client is there: whoever is not is gone `proof_seconds` from now."""
+        if self._hurried:
+            return
+        self.stop()
+        self._hurried = True
         if self.heard:
-            self.stop()
             self._ping()
+        else:
+            self._expect_pong_later()
 
     def pinged(self) -> None:
         self.due, self._ping_end = False, written(self._transport)
@@ -64,7 +82,8 @@ class Keepalive:
         self._expect_pong_later()
 
     def _expect_pong_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._limits.pong_seconds, self._expect_pong)
+        seconds = self._limits.proof_seconds if self._hurried else self._limits.pong_seconds
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expect_pong)
 
     def _expect_pong(self) -> None:
         if self.heard or self._connection.is_obeying:

@@ -8,7 +8,6 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
 from server.sessions.hub import Attachment
 from server.sessions.log import Subscription
-from server.sessions.session import Session
 from server.sessions.views import Snapshot
 
 
@@ -37,22 +36,16 @@ class Outlet:
             self.wake()
 
     def prove_yourself(self) -> None:
-        """Find out whether the client is still there. Event streams cannot: nothing comes back on them."""
+        """Find out whether the client is still there: one that is not is gone `proof_seconds` from now."""
+
+    def can_give_way(self, now: float) -> bool:
+        """Whether this connection may be sent away for a new one, though nothing shows that its client is gone."""
+        return False
 
     def woken(self) -> "asyncio.Future[None]":
         """Done at the next `wake`. Await it only after looking for work: what came before it wakes nobody."""
         self._waiter = asyncio.get_running_loop().create_future()
         return self._waiter
-
-
-def ask_who_is_there(session: Session) -> None:
-    """Let the dead go: whoever does not answer is gone `pong_seconds` from now.
-
-    When a network is lost, all its devices come back at once, while their old connections seem to be open still. So
-    before one too many is sent away, the others have to show that they are there."""
-    for connection in session.connections:
-        if isinstance(connection, Outlet):
-            connection.prove_yourself()
 
 
 def greeting(attachment: Attachment, user_id: str, limits: Limits, only: Turn | None = None) -> bytes:

@@ -5,17 +5,26 @@ so a browser resumes by Last-Event-ID.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+from typing import Final
 
 import orjson
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
 from server.ports import NewTurn, Principal
-from server.protocol.codes import SLOW_CONSUMER, TOKEN_EXPIRED, TOO_MANY_CONNECTIONS, CloseCode, ErrorCode
+from server.protocol.codes import (
+    NO_PONG,
+    SLOW_CONSUMER,
+    TOKEN_EXPIRED,
+    TOO_MANY_CONNECTIONS,
+    CloseCode,
+    ErrorCode,
+)
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.frames import terminal_frame
@@ -23,8 +32,9 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import Turn, TurnStatus
 from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub, TurnUnsentError
 from server.sessions.log import TERMINAL, Frame, LogTrimmedError
-from server.transports.line import keep_short
-from server.transports.outlet import Outlet, ask_who_is_there, greeting, new_beginning
+from server.transports.line import arrived, keep_short
+from server.transports.outlet import Outlet, greeting, new_beginning
+from server.transports.slots import Slots, too_many_connections
 
 
 class EventStreams:
@@ -34,6 +44,7 @@ class EventStreams:
         self, hub: SessionHub, limits: Limits, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._hub = hub
+        self._slots = Slots(hub, limits)
         self._limits = limits
         self._now = now
 
@@ -41,7 +52,7 @@ class EventStreams:
         self, request: web.Request, principal: Principal, after: EventCursor | None
     ) -> web.StreamResponse:
         """Everything of the session from `after` on, until shortly before proxies cut requests or the token expires."""
-        stream = EventStream(self._limits)
+        stream = EventStream(self._limits, can_yield=True)
         async with self._joined(stream, principal, after) as attachment, stream.open(request) as response:
             stream.end_after(self._seconds_left(principal))
             await response.write(_event("ready", greeting(attachment, principal.user_id, self._limits)))
@@ -54,7 +65,7 @@ class EventStreams:
 
         A repeated message finds its turn under way, and what was said of it perhaps no longer kept: `ready` tells it.
         """
-        stream, user_id = EventStream(self._limits), principal.user_id
+        stream, user_id = EventStream(self._limits, can_yield=False), principal.user_id
         async with self._joined(stream, principal, None) as attachment:
             accepted = await self._hub.send(new)
             if accepted.turn.status is TurnStatus.UNSENT and not accepted.duplicate:
@@ -79,12 +90,10 @@ class EventStreams:
         self, stream: "EventStream", principal: Principal, after: EventCursor | None
     ) -> AsyncIterator[Attachment]:
         try:
-            attachment = await self._hub.attach(principal.user_id, stream, after)
+            attachment = await self._slots.attach(principal.user_id, stream, after)
         except RefusedConnectionError as refused:
             if refused.code is TOO_MANY_CONNECTIONS:
-                ask_who_is_there(await self._hub.session(principal.user_id))
-                message = "Too many connections are open for this user."
-                raise PlatformError(ErrorCode.RATE_LIMITED, message, retry_after=1.0) from refused
+                raise too_many_connections() from refused
             raise PlatformError(ErrorCode.DRAINING, retry_after=1.0) from refused
         stream.subscription = attachment.subscription
         try:
@@ -96,11 +105,16 @@ class EventStreams:
 class EventStream(Outlet):
     """One response that is written as the session goes on."""
 
-    __slots__ = ("_cut_off", "_end", "_limits", "_transport", "response")
+    __slots__ = ("_comment_due", "_cut_off", "_end", "_limits", "_may_yield_at", "_proof", "_transport", "response")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, can_yield: bool) -> None:
+        """`can_yield`: whether it may give way to a new connection; a turn's answer ends by itself."""
         super().__init__()
         self._limits = limits
+        now = asyncio.get_running_loop().time()
+        self._may_yield_at = now + limits.stream_age_seconds if can_yield else math.inf
+        self._comment_due = False
+        self._proof: asyncio.TimerHandle | None = None
         self._end: asyncio.TimerHandle | None = None
         self._cut_off: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
@@ -111,6 +125,23 @@ class EventStream(Outlet):
         if self.closing is None:
             super().close(code)
             self._limit_goodbye()
+
+    def can_give_way(self, now: float) -> bool:
+        return self.closing is None and now >= self._may_yield_at
+
+    def prove_yourself(self) -> None:
+        """Write a comment, which any client's system acknowledges; where nothing arrives, nobody is there."""
+        before = arrived(self._transport)
+        if self._proof is None and self.response is not None and before is not None:
+            self._comment_due = True
+            self._proof = asyncio.get_running_loop().call_later(self._limits.proof_seconds, self._expect_proof, before)
+            self.wake()
+
+    def _expect_proof(self, before: int) -> None:
+        self._proof, now = None, arrived(self._transport)
+        if self._transport is not None and now is not None and now <= before:
+            self.close(NO_PONG)
+            self._transport.abort()  # nothing more can be said to it
 
     def _limit_goodbye(self) -> None:
         if self.closing is None or self._transport is None:
@@ -153,7 +184,7 @@ class EventStream(Outlet):
         finally:
             if response.prepared:
                 response.stop_streaming()
-            for timer in (self._end, self._cut_off):
+            for timer in (self._end, self._cut_off, self._proof):
                 if timer is not None:
                     timer.cancel()
 
@@ -167,6 +198,9 @@ class EventStream(Outlet):
         subscription, response = attachment.subscription, self.response
         assert response is not None
         while self.closing is None:
+            if self._comment_due:
+                self._comment_due = False
+                await response.write(_COMMENT)
             if subscription.is_lost:
                 await response.write(_event("ready", new_beginning(attachment, user_id, self._limits, turn)))
                 if turn is not None and (over := await ended()) is not None:
@@ -184,7 +218,7 @@ class EventStream(Outlet):
                 await response.write(b"".join([_numbered(epoch, frame) for frame in wanted]))
             if turn is not None and any(frame.type in TERMINAL for frame in wanted):
                 return
-            if not subscription.has_more and self.closing is None:
+            if not (subscription.has_more or self._comment_due) and self.closing is None:
                 await self.woken()
         await response.write(_reconnect(self.closing))
 
@@ -193,6 +227,7 @@ async def _never() -> None:
     """No single turn is waited for."""
 
 
+_COMMENT: Final = b":\n\n"
 _LONG_ENOUGH = CloseCode(1012, "reconnect", True, "The stream is renewed before a proxy cuts it.")
 
 

@@ -14,6 +14,7 @@ from server.protocol.codes import (
     ACCOUNT_CLOSED,
     PROTOCOL_ERROR,
     TOKEN_EXPIRED,
+    TOO_MANY_CONNECTIONS,
     TRY_AGAIN_LATER,
     UNAUTHORIZED,
     CloseCode,
@@ -30,6 +31,7 @@ from server.protocol.limits import Limits
 from server.sessions.hub import RefusedConnectionError, SessionHub
 from server.transports.connection import WebSocketConnection, close_socket
 from server.transports.line import UNSENT_BYTES
+from server.transports.slots import Slots, too_many_connections
 
 _ANSWERED_FRAME_BYTES = 2 * 1024 * 1024
 """Frames above the protocol's limit but below this are answered with an error; larger ones end the connection, unread.
@@ -51,6 +53,7 @@ class WebSocketEndpoint:
         self._authenticator = authenticator
         self._origins = origins
         self._limits = limits
+        self._slots = Slots(hub, limits)
         self._now = now
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
@@ -77,12 +80,15 @@ class WebSocketEndpoint:
                 socket,
                 principal,
                 hub=self._hub,
+                slots=self._slots,
                 authenticator=self._authenticator,
                 limits=self._limits,
                 now=self._now,
             )
             await connection.serve(after, request.transport)
         except RefusedConnectionError as refused:
+            if refused.code is TOO_MANY_CONNECTIONS:
+                await _send_quietly(socket, error_frame(too_many_connections()))
             await close_socket(socket, refused.code)
         except PlatformError as error:
             await _send_quietly(socket, error_frame(error))

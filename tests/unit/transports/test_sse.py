@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -123,10 +124,74 @@ async def test_a_stream_of_a_lost_session_and_of_a_draining_server_ends_with_rec
 async def test_streams_and_sockets_share_the_limit_of_connections() -> None:
     async with Site(limits=Limits(connections_per_user=2)) as site:
         user = site.user()
-        async with site.socket(user), site.events(user) as events:
+        async with site.socket(user) as socket, site.events(user) as events:
+            reading = asyncio.ensure_future(socket.closed())
             await events.until("ready")
             async with site.events(user) as third:
                 assert third.response.status == 429
+            assert not reading.done()
+            reading.cancel()
+
+
+# In real time: the systems at both ends of a line acknowledge what arrives, whatever a test's clock says.
+PROMPT = Limits(connections_per_user=3, proof_seconds=0.5, stream_age_seconds=0)
+
+
+async def test_the_oldest_stream_gives_way_to_a_new_device_and_resumes() -> None:
+    """A proxy takes what its vanished client does not, so nothing shows that nobody reads."""
+    async with Site(limits=PROMPT) as site:
+        user = site.user()
+        async with site.socket(user) as socket, site.events(user) as oldest, site.events(user) as newer:
+            reading = asyncio.ensure_future(socket.closed())
+            cursor = (await oldest.until("ready"))["cursor"]
+            async with site.events(user) as device:
+                await device.until("ready")
+                [*_, told] = await oldest.rest()
+                assert (told["reason"], told["reconnect"]) == ("too_many_connections", True)
+                assert site.process.hub.counts["connections"] == 3
+                async with site.events(user, after=cursor) as again:
+                    assert (await again.until("ready"))["resumed"]
+                    assert (await newer.rest())[-1]["reason"] == "too_many_connections"
+            assert not reading.done()
+            reading.cancel()
+
+
+async def test_a_stream_that_was_opened_just_now_does_not_give_way() -> None:
+    async with Site(limits=replace(PROMPT, stream_age_seconds=1e6)) as site, AsyncExitStack() as stack:
+        user = site.user()
+        streams = [await stack.enter_async_context(site.events(user)) for _ in range(3)]
+        async with site.events(user) as refused:
+            assert refused.response.status == 429
+        await site.process.send(user, "count")
+        for events in streams:
+            await events.until("turn.completed")
+
+
+async def test_streams_of_clients_that_take_nothing_give_way_and_one_that_does_stays() -> None:
+    limits = replace(PROMPT, stream_age_seconds=1e6)
+    async with Site(limits=limits, reply=Reply(words=("x" * 200_000,))) as site, AsyncExitStack() as stack:
+        user = site.user()
+        alive = await stack.enter_async_context(site.events(user))
+        for _ in range(2):
+            await stack.enter_async_context(RawSocket.events(site, user, receive_buffer=4096))
+        await site.process.send(user, "count")
+        await alive.until("turn.completed")
+        async with site.socket(user):
+            assert site.process.hub.counts["connections"] == 2
+            await site.process.send(user, "count")
+            await alive.until("turn.completed")
+
+
+@virtual_time_with_sockets
+async def test_a_stream_that_answers_a_message_never_gives_way() -> None:
+    async with Site(limits=Limits(connections_per_user=1, stream_age_seconds=0), reply=STUCK) as site:
+        user = site.user()
+        async with site.post(user, "count") as reply:
+            await reply.until("message.delta")
+            async with site.events(user) as refused:
+                assert (refused.response.status, reply.response.status) == (429, 200)
+            await site.process.hub.cancel(user, None)
+            await reply.until("turn.cancelled")
 
 
 @virtual_time_with_sockets

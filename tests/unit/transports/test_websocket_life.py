@@ -1,6 +1,7 @@
 """Who may open a WebSocket, how long it lives, and how it ends."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import aiohttp
@@ -273,7 +274,9 @@ async def test_the_seventeenth_connection_is_refused() -> None:
         async with site.socket(user) as first, site.socket(user) as second:
             living = [asyncio.ensure_future(socket.closed()) for socket in (first, second)]
             async with site.anonymous(headers=site.authorization(user)) as third:
-                assert await third.closed() == (4502, "too_many_connections")
+                assert await third.closed() == (4004, "too_many_connections")
+                assert (third.seen[-1]["code"], third.seen[-1]["retryable"]) == ("rate_limited", True)
+                assert third.seen[-1]["retry_after"] == 5
             async with site.socket(site.user()):
                 pass
             for socket in living:
@@ -294,6 +297,49 @@ async def test_a_connection_beyond_the_limit_takes_the_place_of_one_whose_client
                 assert await dying == (4003, "no_pong")
                 assert not living.done()
                 living.cancel()
+
+
+@virtual_time_with_sockets
+async def test_of_many_sockets_of_one_user_those_beyond_the_limit_are_refused_at_once_but_a_few() -> None:
+    async with Site(limits=Limits(connections_per_user=2)) as site, AsyncExitStack() as stack:
+        user = site.user()
+        headers = site.authorization(user)
+
+        async def open_one() -> float:
+            began = now()
+            socket = await stack.enter_async_context(site.anonymous(headers=headers))
+            await socket.closed()
+            return (now() - began).total_seconds()
+
+        ends = [asyncio.ensure_future(open_one()) for _ in range(20)]
+        await asyncio.sleep(0.5)
+        assert sum(end.done() for end in ends) == 16  # two may join, and two wait for those to give way
+        await asyncio.sleep(4)
+        assert sum(end.done() for end in ends) == 18
+        for end in ends:
+            end.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
+
+
+@virtual_time_with_sockets
+async def test_a_silent_client_is_found_however_many_ask_for_its_place() -> None:
+    async with Site(limits=Limits(connections_per_user=1)) as site:
+        user = site.user()
+        async with site.socket(user, autoping=False) as gone:
+            dying = asyncio.ensure_future(gone.closed())
+
+            async def come_back() -> None:
+                while True:
+                    async with site.anonymous(headers=site.authorization(user)) as socket:
+                        await socket.until("ready", "error")
+                    await asyncio.sleep(0.5)
+
+            pressing = asyncio.ensure_future(come_back())
+            began = now()
+            assert await dying == (4003, "no_pong")
+            assert (now() - began).total_seconds() < 4
+            pressing.cancel()
+            await asyncio.gather(pressing, return_exceptions=True)
 
 
 @virtual_time_with_sockets
