@@ -2,11 +2,11 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from aiohttp import web
 
@@ -16,10 +16,12 @@ from server.api.inputs import TEXT_BYTES, WORDS_BYTES
 from server.api.models import MemoryQuery, UpdateBlock
 from server.api.routes import Reply, Route
 from server.appkeys import HUB, MEMORY, PROVISIONER, READS, SETTINGS
-from server.ports import AgentHandle, MemoryBlock, PassagePage, Principal
+from server.ports import AgentGoneError, AgentHandle, MemoryBlock, PassagePage, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Json, wire_time
+
+T = TypeVar("T")
 
 _PATIENCE_SECONDS: Final = 5.0
 """How long a look at the memory waits for an agent that is being made."""
@@ -52,13 +54,11 @@ async def status(request: web.Request, principal: Principal) -> web.Response:
 async def memory(request: web.Request, principal: Principal, query: MemoryQuery) -> web.Response:
     if query.before is not None and not _PASSAGE_ID.fullmatch(query.before):
         raise PlatformError(ErrorCode.INVALID_CURSOR)
-    agent = await _agent(request, principal)
     remembered = request.app[MEMORY]
-    async with _promptly():
-        blocks = await remembered.blocks(agent)  # alone: after an outage one call is let through, and must not be
-        async with asyncio.TaskGroup() as asked:  # cancelled because those beside it are refused
-            page = asked.create_task(remembered.passages(agent, query.query, query.limit, query.before))
-            window = asked.create_task(remembered.context(agent))
+    agent, blocks = await _with_agent(request, principal, remembered.blocks)  # alone: after an outage one call is let
+    async with _promptly(), asyncio.TaskGroup() as asked:  # through, not cancelled because those beside it are refused
+        page = asked.create_task(remembered.passages(agent, query.query, query.limit, query.before))
+        window = asked.create_task(remembered.context(agent))
     return answer(
         {
             "blocks": [_block(block) for block in blocks],
@@ -72,10 +72,13 @@ async def update_block(request: web.Request, principal: Principal, label: str, b
     """Rewrite a memory block. Refused while a turn runs: the agent may be writing the same block."""
     if not _LABEL.fullmatch(label):
         raise PlatformError(ErrorCode.NOT_FOUND)
-    agent = await _agent(request, principal)
-    update = partial(request.app[MEMORY].update_block, agent, label, body.value)
-    async with _promptly():
-        return answer(_block(await request.app[HUB].while_idle(principal.user_id, update)))
+
+    async def update(agent: AgentHandle) -> MemoryBlock:
+        write = partial(request.app[MEMORY].update_block, agent, label, body.value)
+        return await request.app[HUB].while_idle(principal.user_id, write)
+
+    _, block = await _with_agent(request, principal, update)
+    return answer(_block(block))
 
 
 @asynccontextmanager
@@ -88,8 +91,19 @@ async def _promptly() -> AsyncIterator[None]:
         raise PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=_ANSWER_SECONDS) from cause
 
 
-async def _agent(request: web.Request, principal: Principal) -> AgentHandle:
-    return await request.app[PROVISIONER].ready(principal.user_id, principal.email, timeout=_PATIENCE_SECONDS)
+async def _with_agent(
+    request: web.Request, principal: Principal, ask: Callable[[AgentHandle], Awaitable[T]]
+) -> tuple[AgentHandle, T]:
+    """The user's agent, and what `ask` says of it: asked again with another where the service did not know it."""
+    agents = request.app[PROVISIONER]
+    agent = await agents.ready(principal.user_id, principal.email, timeout=_PATIENCE_SECONDS)
+    try:
+        async with _promptly():
+            return agent, await ask(agent)
+    except AgentGoneError:
+        agent = await agents.look_again(principal.user_id, agent, timeout=_ANSWER_SECONDS)
+    async with _promptly():
+        return agent, await ask(agent)
 
 
 def _block(block: MemoryBlock) -> Json:

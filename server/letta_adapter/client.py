@@ -33,12 +33,13 @@ class Patience:
     """How long to wait, in seconds.
 
     `silence`: a stream is broken when nothing, not even a ping, came for so long. Letta pings every 10 s in our stack,
-    every 20 s by default.
+    every 20 s by default. `doubt`: between two questions whether something is really gone.
     """
 
     connect: float = 4.0
     call: float = 15.0
     silence: float = 45.0
+    doubt: float = 1.0
 
 
 DEFAULT_PATIENCE: Final = Patience()

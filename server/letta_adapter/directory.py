@@ -4,8 +4,9 @@ Each step may be repeated: it looks before it makes. Looking and making are not 
 of the user's provisioning claim may call these.
 """
 
-from collections.abc import AsyncIterator
-from typing import Any, Final
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, TypeVar
 
 from letta_client import AsyncLetta
 from pydantic import SecretStr
@@ -14,6 +15,8 @@ from server.letta_adapter.client import LettaClient, patch_json, post_json, rows
 from server.letta_adapter.errors import RefusedError
 from server.letta_adapter.template import AGENT_TYPE, PROVIDER, TOOLS, follows, memory_blocks, model_config
 from server.ports import AgentTemplate
+
+T = TypeVar("T")
 
 _PAGE: Final = 1000
 
@@ -34,6 +37,13 @@ class LettaDirectory:
             if organization["name"] == user_id:
                 return str(organization["id"])
         return None
+
+    async def has_organization(self, organization_id: str) -> bool:
+        """See the port. Letta looks none up by id, but refuses to list what comes after one that it does not have."""
+        listed = self._client.read(
+            self._client.as_admin(), "/v1/admin/orgs/", rows("id"), after=organization_id, limit=1
+        )
+        return await _unless_gone(listed) is not None
 
     async def ensure_member(self, organization_id: str, user_id: str, *, search: bool = True) -> str:
         """The organization's member, made if there is none. `search=False` where there cannot be one yet: the search
@@ -65,10 +75,16 @@ class LettaDirectory:
         await self._client.repeatable(lambda: patch_json(member, path, connection))
         return found
 
-    async def ensure_agent(self, member_id: str, user_id: str, name: str | None, template: AgentTemplate) -> str:
+    async def ensure_agent(
+        self, member_id: str, user_id: str, name: str | None, template: AgentTemplate, *, known: str | None = None
+    ) -> str:
         """See the port. What an existing agent remembers is never touched."""
         agents = self._client.as_member(member_id).agents
         tag = f"user:{user_id}"
+
+        async def find_known() -> tuple[str, bool]:
+            agent = await agents.retrieve(str(known), include=["agent.tools"])
+            return agent.id, follows(template, agent)
 
         async def find() -> tuple[str, bool] | None:
             page = await agents.list(tags=[tag], match_all_tags=True, include=["agent.tools"], order="asc", limit=1)
@@ -86,7 +102,8 @@ class LettaDirectory:
             )
             return made.id
 
-        found = await self._client.repeatable(find)
+        found = await self._still_there(find_known) if known else None
+        found = found or await self._client.repeatable(find)
         if found is None:
             return await self._client.once(make)
         agent_id, up_to_date = found
@@ -94,9 +111,12 @@ class LettaDirectory:
             await self._bring_up_to_date(member_id, agent_id, template)
         return agent_id
 
-    async def ensure_conversation(self, member_id: str, agent_id: str) -> str:
-        """The agent's first conversation, made if there is none."""
+    async def ensure_conversation(self, member_id: str, agent_id: str, *, known: str | None = None) -> str:
+        """See the port."""
         conversations = self._client.as_member(member_id).conversations
+
+        async def agent_of_known() -> str:
+            return (await conversations.retrieve(str(known))).agent_id
 
         async def find() -> str | None:
             found = await conversations.list(agent_id=agent_id, order="asc", limit=1)
@@ -105,9 +125,19 @@ class LettaDirectory:
         async def make() -> str:
             return (await conversations.create(agent_id=agent_id)).id
 
+        if known and await self._still_there(agent_of_known) == agent_id:
+            return known
         if (found := await self._client.repeatable(find)) is not None:
             return found
         return await self._client.once(make)
+
+    async def _still_there(self, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """What `ask` finds; None where Letta says twice, some time apart, that it does not have it."""
+        found = await _unless_gone(self._client.repeatable(ask))
+        if found is None:
+            await asyncio.sleep(self._client.patience.doubt)
+            found = await _unless_gone(self._client.repeatable(ask))
+        return found
 
     async def _provider(self, member_id: str) -> str | None:
         found = await self._client.read(self._client.as_member(member_id), "/v1/providers/", rows("id"), name=PROVIDER)
@@ -143,3 +173,13 @@ class LettaDirectory:
             for row in page:
                 yield row
             after = {"after": page[-1]["id"]}
+
+
+async def _unless_gone(call: Awaitable[T]) -> T | None:
+    """Its result; None where Letta answers that what was asked for does not exist."""
+    try:
+        return await call
+    except RefusedError as refusal:
+        if refusal.status == 404:
+            return None
+        raise

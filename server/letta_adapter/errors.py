@@ -59,8 +59,15 @@ class RefusedError(PlatformError):
 
 
 def is_service_fault(error: APIStatusError) -> bool:
-    """Whether the service, not the request, is at fault. A wrong password is the operator's mistake, so also that."""
-    return error.status_code >= 500 or error.status_code in (401, 403, 408, 429)
+    """Whether the service, not the request, is at fault. A wrong password is the operator's mistake, so also that, and
+    so is an address where no Letta answers."""
+    return error.status_code >= 500 or error.status_code in (401, 403, 408, 429) or _is_foreign(error)
+
+
+def _is_foreign(error: APIStatusError) -> bool:
+    """Whether a 404 is not Letta's: it names what it did not find. A platform's edge answers for a service that is
+    being deployed, and another service for every path it does not have."""
+    return error.status_code == 404 and _body(error).get("detail") in (None, "", "Not Found")
 
 
 def was_never_sent(error: APIConnectionError) -> bool:

@@ -31,6 +31,7 @@ from server.letta_adapter.transport import BODY, BROKEN
 from server.ports import (
     AgentBusyError,
     AgentEvent,
+    AgentGoneError,
     AgentHandle,
     OutgoingMessage,
     ReasoningDelta,
@@ -100,7 +101,7 @@ class LettaGateway:
         try:
             await self._client.repeatable(lambda: member.conversations.cancel(agent.conversation_id))
         except RefusedError as refusal:
-            if refusal.status != 409:
+            if refusal.status not in (404, 409):
                 raise
 
     async def run(self, agent: AgentHandle, run_id: str) -> Run | None:
@@ -110,9 +111,14 @@ class LettaGateway:
     async def runs_within(self, agent: AgentHandle, seconds: float) -> list[Run]:
         """See the port. The newest 100 at most."""
         member = self._client.as_member(agent.member_id)
-        records, now = await self._client.read_dated(
-            member, "/v1/runs/", rows(*_RECORD), conversation_id=agent.conversation_id, order="desc", limit=_PAGE
-        )
+        try:
+            records, now = await self._client.read_dated(
+                member, "/v1/runs/", rows(*_RECORD), conversation_id=agent.conversation_id, order="desc", limit=_PAGE
+            )
+        except RefusedError as refusal:
+            if refusal.status == 404:
+                return []
+            raise
         since = now - timedelta(seconds=seconds)
         return [_run(record) for record in reversed(records) if datetime.fromisoformat(record["created_at"]) >= since]
 
@@ -215,9 +221,7 @@ def _unsent(error: APIStatusError, cooldown: float) -> Exception:
         return PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=retry_after or cooldown)
     refusal = RefusedError(error)
     log.warning("letta.message_refused", status=refusal.status, detail=refusal.detail)
-    if refusal.status == 404:
-        return PlatformError(ErrorCode.AGENT_UNAVAILABLE, "Your agent could not be found. Try again shortly.")
-    return refusal
+    return AgentGoneError() if refusal.status == 404 else refusal
 
 
 def _run(record: Chunk) -> Run:

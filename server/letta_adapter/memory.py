@@ -1,10 +1,13 @@
 """What an agent remembers: its blocks, its archive, and how full its context window is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
 from server.letta_adapter.client import LettaClient, row, rows
-from server.ports import AgentHandle, ContextWindow, MemoryBlock, Passage, PassagePage
+from server.letta_adapter.errors import RefusedError
+from server.ports import AgentGoneError, AgentHandle, ContextWindow, MemoryBlock, Passage, PassagePage
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 
@@ -28,7 +31,8 @@ class LettaMemory:
         """Sorted by label. Letta does not say when a block was changed."""
         member = self._client.as_member(agent.member_id)
         path = f"/v1/agents/{agent.agent_id}/core-memory/blocks"
-        found = await self._client.read(member, path, rows("label", "value", "limit"), limit=100)
+        with _known():
+            found = await self._client.read(member, path, rows("label", "value", "limit"), limit=100)
         return sorted(map(_block, found), key=lambda block: block.label)
 
     async def update_block(self, agent: AgentHandle, label: str, value: str) -> MemoryBlock:
@@ -43,8 +47,9 @@ class LettaMemory:
         async def update() -> MemoryBlock:
             return _block((await blocks.update(label, agent_id=agent.agent_id, value=value)).model_dump())
 
-        changed = await self._client.repeatable(update)
-        await recompile(self._client, agent)
+        with _known():
+            changed = await self._client.repeatable(update)
+            await recompile(self._client, agent)
         return changed
 
     async def passages(self, agent: AgentHandle, query: str | None, limit: int, before: str | None) -> PassagePage:
@@ -54,20 +59,33 @@ class LettaMemory:
         member = self._client.as_member(agent.member_id)
         path = f"/v1/agents/{agent.agent_id}/archival-memory"
         page = rows("id", "text")
-        found = await self._client.read(member, path, page, limit=limit + 1, ascending="false", **search, **cursor)
+        with _known():
+            found = await self._client.read(member, path, page, limit=limit + 1, ascending="false", **search, **cursor)
         return PassagePage(tuple(map(_passage, found[:limit])), has_more=len(found) > limit)
 
     async def context(self, agent: AgentHandle) -> ContextWindow:
         """See the port. The parts add up to `used`: `system` takes what is neither block, tool nor message."""
         member = self._client.as_member(agent.member_id)
         path = f"/v1/agents/{agent.agent_id}/context"
-        seen = await self._client.read(member, path, row(*_COUNTED), conversation_id=agent.conversation_id)
+        with _known():
+            seen = await self._client.read(member, path, row(*_COUNTED), conversation_id=agent.conversation_id)
         blocks = seen["num_tokens_core_memory"]
         tools = seen["num_tokens_functions_definitions"] + seen.get("num_tokens_tool_usage_rules", 0)
         messages = seen["num_tokens_messages"] + seen["num_tokens_summary_memory"]
         used = seen["context_window_size_current"]
         system = used - blocks - tools - messages
         return ContextWindow(seen["context_window_size_max"], used, system, blocks, tools, messages)
+
+
+@contextmanager
+def _known() -> Iterator[None]:
+    """What Letta does not find of an agent's memory is the agent itself. Raises AgentGoneError."""
+    try:
+        yield
+    except RefusedError as refusal:
+        if refusal.status == 404:
+            raise AgentGoneError from refusal
+        raise
 
 
 async def recompile(client: LettaClient, agent: AgentHandle) -> None:

@@ -43,7 +43,8 @@ def repair(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
     """Finish the provisioning of USER_ID, taking every step again, or with --all of everyone whose is not complete.
 
     A key that LiteLLM has blocked, or no longer knows, is good again; one that SECRET_KEY can no longer decrypt is
-    replaced. A deleted agent is made anew (without its memory)."""
+    replaced. A deleted agent is made anew (without its memory); where Letta no longer knows the user at all, so is
+    everything there."""
     if (user_id is None) != everyone:
         raise click.UsageError("Give either a USER_ID or --all.")
     settings = quiet_settings(env_file)
@@ -64,7 +65,7 @@ def repair(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
 
 async def _repair(desk: Desk, user_id: str, *, thorough: bool) -> bool:
     try:
-        agent = await desk.provisioner.attempt(user_id, thorough=thorough)
+        agent = await desk.provisioner.attempt(user_id, thorough=thorough, rebuild=True)
     except PlatformError as error:
         click.echo(f"{user_id}: {error.message}", err=True)
         return False

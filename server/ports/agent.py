@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnError, TurnStatus, Usage
 
 
@@ -99,6 +101,15 @@ class StreamBrokenError(Exception):
     """The stream of a run broke off before its end: the run itself may go on."""
 
 
+class AgentGoneError(PlatformError):
+    """The service does not know the agent, or its conversation. Nothing was sent, and nothing is certain yet: whether
+    it is really gone has to be asked again."""
+
+    def __init__(self) -> None:
+        sentence = "Your agent could not be found. Try again shortly."
+        super().__init__(ErrorCode.AGENT_UNAVAILABLE, sentence, retry_after=5.0)
+
+
 class AgentGateway(Protocol):
     """Talking to an agent."""
 
@@ -107,14 +118,14 @@ class AgentGateway(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[AgentEvent]]:
         """Send and stream the run to the end of its HTTP body. Leaving the context closes the stream, not the run.
 
-        Entering raises AgentBusyError, PlatformError(letta_unavailable | agent_unavailable) when nothing was sent, or
+        Entering raises AgentBusyError, AgentGoneError, PlatformError(letta_unavailable) when nothing was sent, or
         StreamBrokenError when the message may have arrived but no answer came. Iterating raises StreamBrokenError when
         the connection breaks.
         """
         ...
 
     async def cancel(self, agent: AgentHandle, run_id: str | None) -> None:
-        """Cancel the conversation's active run. No active run is no error."""
+        """Cancel the conversation's active run. No active run is no error, nor is a conversation that is gone."""
         ...
 
     async def run(self, agent: AgentHandle, run_id: str) -> Run | None:
@@ -170,7 +181,7 @@ class ContextWindow:
 
 
 class AgentMemory(Protocol):
-    """What the agent remembers."""
+    """What the agent remembers. Each call raises AgentGoneError where the service does not know the agent."""
 
     async def blocks(self, agent: AgentHandle) -> list[MemoryBlock]: ...
 

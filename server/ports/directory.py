@@ -28,6 +28,10 @@ class AgentDirectory(Protocol):
         """Look through all organizations for the user's: slow, only after a crash between creating and recording."""
         ...
 
+    async def has_organization(self, organization_id: str) -> bool:
+        """Whether the organization is still there; False only where the service itself says that it is not."""
+        ...
+
     async def ensure_member(self, organization_id: str, user_id: str, *, search: bool = True) -> str:
         """The organization's one member. `search=False` where there cannot be one yet: the search is slow."""
         ...
@@ -36,8 +40,13 @@ class AgentDirectory(Protocol):
 
     async def ensure_provider(self, member_id: str, key: SecretStr, template: AgentTemplate) -> str: ...
 
-    async def ensure_agent(self, member_id: str, user_id: str, name: str | None, template: AgentTemplate) -> str:
-        """Find the user's agent by its tag, else create it; bring its configuration to the template's."""
+    async def ensure_agent(
+        self, member_id: str, user_id: str, name: str | None, template: AgentTemplate, *, known: str | None = None
+    ) -> str:
+        """The user's agent, with the template's configuration: `known`, the one on record, unless it is gone, which is
+        asked twice; else the one with the user's tag; else a new one."""
         ...
 
-    async def ensure_conversation(self, member_id: str, agent_id: str) -> str: ...
+    async def ensure_conversation(self, member_id: str, agent_id: str, *, known: str | None = None) -> str:
+        """The agent's conversation: `known` unless it is gone, which is asked twice; else its first; else a new one."""
+        ...

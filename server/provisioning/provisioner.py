@@ -7,7 +7,8 @@ import asyncio
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -21,7 +22,15 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from server.provisioning.key_trouble import KeyTrouble
-from server.provisioning.saga import CLAIM_SECONDS, Observer, ProvisioningError, Rotation, Saga
+from server.provisioning.saga import (
+    CLAIM_SECONDS,
+    NOTHING_SPECIAL,
+    Observer,
+    Order,
+    ProvisioningError,
+    Rotation,
+    Saga,
+)
 from server.provisioning.steps import Workshop, is_complete
 
 log = structlog.get_logger(__name__)
@@ -94,28 +103,36 @@ class Provisioner:
         known = self._agents.get(user_id)
         if known is not None and self._clock() < known.until:
             return known.agent
-        obstacles: list[PlatformError] = []
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._insist(user_id, email, name, obstacles)
-        except TimeoutError as cause:
-            reason = obstacles[-1].message if obstacles else None
-            raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, reason, retry_after=5.0) from cause
+        return await self._insist(user_id, timeout, email, name)
 
-    async def attempt(self, user_id: str, *, thorough: bool = False) -> AgentHandle:
-        """One run to its end; `thorough` takes every step again, for agents that were damaged outside.
+    async def look_again(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
+        """The agent to talk to after its service did not know `gone`: another one that is on record by now, the same if
+        it is there after all, or a new one where it is gone for good, of which the user is told.
+
+        Raises as `ready`, also when the service does not even know the user's organization: then nothing is made."""
+        async with _bounded(timeout, []):
+            await self._stand_by(user_id)
+            account = await self._store.get(user_id)
+        if account is not None and is_complete(account, self._template) and account.handle != gone:
+            return self._remember(account)
+        log.warning("agent.not_found", user_id=user_id, agent_id=gone.agent_id, conversation_id=gone.conversation_id)
+        return await self._insist(user_id, timeout, order=Order("agent"))
+
+    async def attempt(self, user_id: str, *, thorough: bool = False, rebuild: bool = False) -> AgentHandle:
+        """One run to its end; `thorough` takes every step again, for agents that were damaged outside, and `rebuild`
+        makes everything anew at an agent service that no longer knows the user.
 
         Raises ProvisioningError and what `ready` raises."""
         if thorough:
             await self._stand_by(user_id)
-        return await _outcome(self._run(user_id, thorough=thorough))
+        return await _outcome(self._run(user_id, Order("everything" if thorough else "missing", rebuild=rebuild)))
 
     async def rotate_key(self, user_id: str, rotation: Rotation) -> AgentHandle:
         """Give the user another key, everywhere. A run that is cut off is continued by any other of this user.
 
         Raises as `attempt`."""
         await self._stand_by(user_id)
-        return await _outcome(self._run(user_id, thorough=True, rotation=rotation))
+        return await _outcome(self._run(user_id, Order("everything", rotation)))
 
     def key_refused(self, user_id: str) -> None:
         """The model gateway has refused the user's key: see to it in the background, once at a time. Raises nothing."""
@@ -151,31 +168,35 @@ class Provisioner:
             del self._looks[user_id]
 
     async def _insist(
-        self, user_id: str, email: str | None, name: str | None, obstacles: list[PlatformError]
+        self,
+        user_id: str,
+        timeout: float,
+        email: str | None = None,
+        name: str | None = None,
+        order: Order = NOTHING_SPECIAL,
     ) -> AgentHandle:
         """Run again after what may pass by itself, for as long as the caller waits."""
-        for pause in _pauses(first=0.5, longest=5.0):
-            try:
-                if email is not None:
-                    await self._store.ensure(user_id, email, name)
-                return await _outcome(self._run(user_id))
-            except PlatformError as error:
-                hopeless = not error.retryable or (isinstance(error, ProvisioningError) and error.permanent)
-                if hopeless or self._closed:
-                    raise
-                obstacles.append(error)
-            await self._sleep(pause)
+        obstacles: list[PlatformError] = []
+        async with _bounded(timeout, obstacles):
+            for pause in _pauses(first=0.5, longest=5.0):
+                try:
+                    if email is not None:
+                        await self._store.ensure(user_id, email, name)
+                    return await _outcome(self._run(user_id, order))
+                except PlatformError as error:
+                    hopeless = not error.retryable or (isinstance(error, ProvisioningError) and error.permanent)
+                    if hopeless or self._closed:
+                        raise
+                    obstacles.append(error)
+                await self._sleep(pause)
         raise AssertionError("unreachable: the pauses never end")
 
-    def _run(
-        self, user_id: str, *, thorough: bool = False, rotation: Rotation | None = None
-    ) -> asyncio.Task[AgentHandle]:
+    def _run(self, user_id: str, order: Order = NOTHING_SPECIAL) -> asyncio.Task[AgentHandle]:
         run = self._runs.get(user_id)
         if run is None:
             if self._closed:
                 raise PlatformError(ErrorCode.DRAINING)
-            work = self._provision(user_id, thorough=thorough, rotation=rotation)
-            run = asyncio.create_task(work, name=f"provisioning {user_id}")
+            run = asyncio.create_task(self._provision(user_id, order), name=f"provisioning {user_id}")
             self._runs[user_id] = run
             run.add_done_callback(partial(self._ended, user_id))
         return run
@@ -186,25 +207,25 @@ class Provisioner:
         if error is not None and not isinstance(error, PlatformError):
             log.error("provisioning.broke", user_id=user_id, exc_info=error)
 
-    async def _provision(self, user_id: str, *, thorough: bool, rotation: Rotation | None) -> AgentHandle:
+    async def _provision(self, user_id: str, order: Order) -> AgentHandle:
         """Run the saga, or wait while another instance does; its claim expires if it died."""
         for pause in _pauses(first=0.2, longest=2.0):
             account = await self._store.get(user_id)
             if account is None:
                 raise PlatformError(ErrorCode.NOT_FOUND, "This account does not exist.")
-            if not thorough and is_complete(account, self._template):
+            if order.scope == "missing" and is_complete(account, self._template):
                 return self._remember(account)
             _refuse_closed(account)
             async with self._slots:
                 claim = await self._store.claim(user_id, self._owner, CLAIM_SECONDS)
                 if claim is not None:
-                    return await self._work(claim, thorough=thorough, rotation=rotation)
+                    return await self._work(claim, order)
             await self._sleep(pause)
         raise AssertionError("unreachable: the pauses never end")
 
-    async def _work(self, claim: ProvisioningClaim, *, thorough: bool, rotation: Rotation | None) -> AgentHandle:
+    async def _work(self, claim: ProvisioningClaim, order: Order) -> AgentHandle:
         try:
-            return self._remember(await self._saga.run(claim, thorough=thorough, rotation=rotation))
+            return self._remember(await self._saga.run(claim, order))
         except FencedError as cause:
             raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, retry_after=1.0) from cause
         finally:
@@ -225,6 +246,17 @@ class Provisioner:
         if len(self._agents) > REMEMBERED_AGENTS:
             self._agents.popitem(last=False)
         return handle
+
+
+@asynccontextmanager
+async def _bounded(timeout: float, obstacles: list[PlatformError]) -> AsyncIterator[None]:
+    """For `timeout` seconds. Raises PlatformError(agent_unavailable) with the last of the obstacles met until then."""
+    try:
+        async with asyncio.timeout(timeout):
+            yield
+    except TimeoutError as cause:
+        reason = obstacles[-1].message if obstacles else None
+        raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, reason, retry_after=5.0) from cause
 
 
 async def _outcome(run: asyncio.Task[AgentHandle]) -> AgentHandle:

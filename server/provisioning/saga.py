@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import structlog
@@ -16,7 +16,20 @@ from server.ports import Account, AccountChange, AccountStore, FencedError, Prov
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
-from server.provisioning.steps import STEPS, UNDER_REPAIR, Job, Step, Workshop, fresh_key, key_of
+from server.provisioning.steps import (
+    AGENT_STEPS,
+    IN_DOUBT,
+    STEPS,
+    UNDER_REBUILD,
+    UNDER_REPAIR,
+    Job,
+    OrganizationGoneError,
+    Step,
+    Workshop,
+    fresh_key,
+    key_of,
+    lost_just_now,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +43,22 @@ STEP_SECONDS: Final = 45.0
 
 Rotation = Literal["gently", "at once"]
 """What becomes of a key that is replaced: it goes on for the turns that carry it, or it is blocked."""
+
+Scope = Literal["missing", "agent", "everything"]
+"""Which steps are taken: those whose result is not stored, also all at the agent service, or each one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a run is asked for. `rotation` begins with a new key. `rebuild`: an operator wants all of it made anew where
+    the agent service has lost the user's organization."""
+
+    scope: Scope = "missing"
+    rotation: Rotation | None = None
+    rebuild: bool = False
+
+
+NOTHING_SPECIAL: Final = Order()
 
 Observer = Callable[[str, AgentStatus, str | None], None]
 """Told of each change of a user's status or its reason: user id, status, reason. Must not raise."""
@@ -51,27 +80,27 @@ class Saga:
         self._workshop = workshop
         self._observer = observer
 
-    async def run(
-        self, claim: ProvisioningClaim, *, thorough: bool = False, rotation: Rotation | None = None
-    ) -> Account:
-        """Take every step that is needed (`thorough`: each one, even where its result is stored); return the account.
+    async def run(self, claim: ProvisioningClaim, order: Order = NOTHING_SPECIAL) -> Account:
+        """Take every step that is needed or ordered; return the account.
 
-        `rotation` begins with a new key. Storing it marks the account as under repair in the same moment, so that
-        whoever continues takes the key everywhere; only the blocking `at once` has to be asked for again.
+        Storing a new key marks the account as under repair in the same moment, so that whoever continues takes the key
+        everywhere; only the blocking `at once` has to be asked for again.
 
         Raises ProvisioningError, FencedError when the claim was lost, PlatformError(supabase_unavailable)."""
         account, interrupted = claim.account, claim.account.intent
-        if rotation is not None:
+        if order.rotation is not None:
             change = replace(fresh_key(self._workshop, account.user_id), config_hash=UNDER_REPAIR)
             account = await self._record(claim, account, change)
             log.info("key.rotated", user_id=account.user_id)
-        thorough = thorough or account.config_hash == UNDER_REPAIR
+        order = _continued(order, account.config_hash)
         for step in STEPS:
-            if thorough or step.needed(account, self._workshop.template):
-                intent = replace(_restart(account, thorough=thorough), intent=step.name)
+            again = order.scope == "everything" or (order.scope == "agent" and step in AGENT_STEPS)
+            if again or step.needed(account, self._workshop.template):
+                intent = replace(_restart(account, order), intent=step.name)
                 account = await self._record(claim, account, intent)
-                account = await self._take(step, claim, Job(account, thorough or step.name == interrupted))
-        if rotation == "at once":
+                job = Job(account, again or step.name == interrupted, order.rebuild)
+                account = await self._take(step, claim, job)
+        if order.rotation == "at once":
             await self._block_older_keys(claim, account)
         return account
 
@@ -134,10 +163,13 @@ class Saga:
 
     async def _give_up(self, claim: ProvisioningClaim, account: Account, failure: ProvisioningError) -> None:
         """Store why. The intent stays, as it is not known whether the step took effect; so does an active agent, unless
-        the failure is permanent."""
-        change = AccountChange(status_reason=failure.message)
+        the failure is permanent, and what the user has just lost: that is told when the agent is ready."""
         if failure.permanent:
-            change = replace(change, agent_status=AgentStatus.FAILED)
+            change = AccountChange(status_reason=failure.message, agent_status=AgentStatus.FAILED)
+        elif lost_just_now(account):
+            return
+        else:
+            change = AccountChange(status_reason=failure.message)
         try:
             await self._record(claim, account, change)
         except PlatformError as error:
@@ -150,16 +182,30 @@ class Saga:
         return account
 
 
-def _restart(account: Account, *, thorough: bool) -> AccountChange:
+def _continued(order: Order, mark: str | None) -> Order:
+    """What is to be done: what was ordered, and what a run that was cut off had been ordered, by the mark it left."""
+    if mark in (UNDER_REPAIR, UNDER_REBUILD):
+        return replace(order, scope="everything", rebuild=order.rebuild or mark == UNDER_REBUILD)
+    return replace(order, scope="agent") if mark == IN_DOUBT and order.scope == "missing" else order
+
+
+def _mark(order: Order) -> str | None:
+    """What stands for the config_hash until the order is carried out."""
+    if order.scope == "everything":
+        return UNDER_REBUILD if order.rebuild else UNDER_REPAIR
+    return IN_DOUBT if order.scope == "agent" else None
+
+
+def _restart(account: Account, order: Order) -> AccountChange:
     """An account that failed or has no agent is being provisioned again; one under repair is not complete."""
     again = account.agent_status is AgentStatus.FAILED or account.handle is None
-    return AccountChange(
-        agent_status=AgentStatus.PROVISIONING if again else None, config_hash=UNDER_REPAIR if thorough else None
-    )
+    return AccountChange(agent_status=AgentStatus.PROVISIONING if again else None, config_hash=_mark(order))
 
 
 def _judge(step: Step, cause: Exception) -> ProvisioningError:
     """What a failure means for the user. Whatever nobody foresaw is permanent: repeating it blindly would hide it."""
+    if isinstance(cause, OrganizationGoneError):
+        return ProvisioningError(cause.message, permanent=True, retry_after=60.0)
     if isinstance(cause, PlatformError) and cause.retryable:
         reason = f"{cause.message} Setting up your agent goes on by itself."
         return ProvisioningError(reason, permanent=False, retry_after=cause.retry_after)

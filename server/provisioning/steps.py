@@ -12,12 +12,35 @@ from pydantic import SecretStr
 
 from server.keyring import KeyRing, UnreadableSecretError, fingerprint
 from server.ports import Account, AccountChange, AgentDirectory, AgentTemplate, BillingGateway, Plan
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 
 log = structlog.get_logger(__name__)
 
 UNDER_REPAIR = "under repair"
 """Stands for the config_hash while every step is taken again: a run that is cut off is continued as thoroughly."""
+UNDER_REBUILD = "under rebuild"
+"""As `UNDER_REPAIR`, where an operator wants everything made anew at an agent service that does not know the user."""
+IN_DOUBT = "in doubt"
+"""Stands for the config_hash while the agent is looked for that its service did not find: every step at that service is
+taken again, also by whoever continues."""
+
+AGENT_ANEW = "Your agent was deleted at the agent service and has been made anew: its memory begins again."
+CONVERSATION_ANEW = (
+    "Your conversation was deleted at the agent service and begins again. "
+    "What your agent wrote into its memory is kept."
+)
+"""The reasons that stay beside an active agent until its next repair or change: nothing else tells the user."""
+
+
+class OrganizationGoneError(PlatformError):
+    """The agent service does not know the user's organization: it is another one, or was emptied. Making everything
+    anew would hide that, and cost every user their memory."""
+
+    def __init__(self) -> None:
+        sentence = "The agent service no longer knows your agent. This needs an operator."
+        super().__init__(ErrorCode.AGENT_UNAVAILABLE, sentence, retryable=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +56,12 @@ class Workshop:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One user's account at the start of a step. `doubtful`: this step was begun before, with an unknown result."""
+    """One user's account at the start of a step. `doubtful`: this step was begun before, with an unknown result.
+    `rebuild`: an operator wants everything made anew, also where the agent service has lost the organization."""
 
     account: Account
     doubtful: bool
+    rebuild: bool = False
 
     @property
     def user_id(self) -> str:
@@ -50,6 +75,11 @@ class Job:
 def key_of(account: Account, keys: KeyRing) -> SecretStr:
     """The account's key in plain text. Raises UnreadableSecretError."""
     return keys.open(account.user_id, _made(account.encrypted_key))
+
+
+def lost_just_now(account: Account) -> bool:
+    """Whether the agent is being provisioned again because something of it was gone."""
+    return account.agent_status is AgentStatus.PROVISIONING and account.status_reason in (AGENT_ANEW, CONVERSATION_ANEW)
 
 
 Need = Callable[[Account, AgentTemplate], bool]
@@ -121,7 +151,14 @@ async def _register_key(shop: Workshop, job: Job) -> AccountChange:
 
 
 async def _make_organization(shop: Workshop, job: Job) -> AccountChange:
+    """One on record is kept while it is there, and replaced only where an operator wants that."""
+    known = job.account.organization_id
+    if known is not None and await shop.directory.has_organization(known):
+        return AccountChange()
     found = await shop.directory.find_organization(job.user_id) if job.doubtful else None
+    if known is not None and found is None and not job.rebuild:
+        log.error("agent.organization_gone", user_id=job.user_id, organization_id=known)
+        raise OrganizationGoneError
     return AccountChange(organization_id=found or await shop.directory.create_organization(job.user_id))
 
 
@@ -142,24 +179,40 @@ async def _connect_provider(shop: Workshop, job: Job) -> AccountChange:
 
 
 async def _make_agent(shop: Workshop, job: Job) -> AccountChange:
-    account = job.account
-    agent = await shop.directory.ensure_agent(_made(account.member_id), job.user_id, account.name, shop.template)
-    return AccountChange(agent_id=agent)
+    """An agent that is not the one on record knows nothing: the user is told."""
+    account, known = job.account, job.account.agent_id
+    member = _made(account.member_id)
+    agent = await shop.directory.ensure_agent(member, job.user_id, account.name, shop.template, known=known)
+    if known in (None, agent):
+        return AccountChange(agent_id=agent)
+    log.warning("agent.replaced", user_id=job.user_id, old=known, new=agent)
+    return AccountChange(agent_id=agent, agent_status=AgentStatus.PROVISIONING, status_reason=AGENT_ANEW)
 
 
 async def _open_conversation(shop: Workshop, job: Job) -> AccountChange:
-    conversation = await shop.directory.ensure_conversation(_made(job.account.member_id), _made(job.account.agent_id))
-    return AccountChange(conversation_id=conversation)
+    account, known = job.account, job.account.conversation_id
+    member, agent = _made(account.member_id), _made(account.agent_id)
+    conversation = await shop.directory.ensure_conversation(member, agent, known=known)
+    if known in (None, conversation) or lost_just_now(account):
+        return AccountChange(conversation_id=conversation)
+    log.warning("conversation.replaced", user_id=job.user_id, old=known, new=conversation)
+    return AccountChange(
+        conversation_id=conversation, agent_status=AgentStatus.PROVISIONING, status_reason=CONVERSATION_ANEW
+    )
 
 
 async def _activate(shop: Workshop, job: Job) -> AccountChange:
-    return AccountChange(agent_status=AgentStatus.ACTIVE, status_reason="", config_hash=shop.template.hash)
+    """What the user has just lost stays as the reason."""
+    reason = None if lost_just_now(job.account) else ""
+    return AccountChange(agent_status=AgentStatus.ACTIVE, status_reason=reason, config_hash=shop.template.hash)
 
 
-STEPS: tuple[Step, ...] = (
+BILLING_STEPS: tuple[Step, ...] = (
     Step("key_value", "making your model key", lambda account, _: account.encrypted_key is None, _choose_key),
     Step("customer", "opening your billing account", lambda account, _: not account.customer_ready, _create_customer),
     Step("key", "registering your model key", lambda account, _: not account.key_ready, _register_key),
+)
+AGENT_STEPS: tuple[Step, ...] = (
     Step(
         "organization",
         "making room for your agent",
@@ -173,6 +226,7 @@ STEPS: tuple[Step, ...] = (
     Step("conversation", "opening your conversation", part("conversation_id"), _open_conversation),
     Step("activation", "finishing", lambda account, template: not is_complete(account, template), _activate),
 )
+STEPS = (*BILLING_STEPS, *AGENT_STEPS)
 
 
 def _made(value: str | None) -> str:

@@ -16,6 +16,7 @@ from server.aio import cancel_and_wait
 from server.ports import (
     AgentBusyError,
     AgentGateway,
+    AgentGoneError,
     AgentHandle,
     Estimate,
     FencedError,
@@ -51,6 +52,12 @@ class Agents(Protocol):
 
     async def ready(self, user_id: str, *, timeout: float) -> AgentHandle:
         """Raises PlatformError(agent_unavailable | account_blocked)."""
+        ...
+
+    async def look_again(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
+        """The agent to use after its service did not know `gone`; a new one where it is gone for good.
+
+        Raises PlatformError(agent_unavailable | account_blocked)."""
         ...
 
     def key_refused(self, user_id: str) -> None:
@@ -105,6 +112,7 @@ class Attempt:
         self._deadline = asyncio.timeout(None)
         self._timed_out = False
         self._agent: AgentHandle | None = None
+        self._looked_again = False
         self.sent_after: float | None = 0.0 if taken_over else None
         self._streamed_here = not taken_over
         self._storing: asyncio.Task[None] | None = None
@@ -171,19 +179,17 @@ class Attempt:
         # A run that is taken over was paid for: its reply is worth waiting for longer than a message that was not sent.
         patience = self._time_left() if self._taken_over else self._services.limits.provisioning_seconds
         self._agent = await self._services.agents.ready(self.turn.user_id, timeout=patience)
-        if self._taken_over:
-            run_id = self.reply.run_id or await self._find_run(self._agent)
-            if run_id is not None:
-                await self._recover(self._agent, run_id)
-                return
-            if not self.reply.blank:
-                raise RunLostError  # it was sent, and even answered: never a second time
+        if self._taken_over and await self._follow_last_owners_run(self._agent):
+            return
         for _ in range(_BUSY_ATTEMPTS):
             if self._stop.is_set() or self._deadline.expired():
                 return
             try:
                 await self._send(self._agent)
                 return
+            except AgentGoneError as gone:
+                run_id = None
+                self._agent = await self._look_again(self._agent, gone)
             except AgentBusyError as busy:
                 run_id = await self._clear_way(self._agent, busy.run_id)
             except StreamBrokenError:
@@ -194,6 +200,28 @@ class Attempt:
                 await self._recover(self._agent, run_id)
                 return
         raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, "The agent is still busy with an earlier message.")
+
+    async def _follow_last_owners_run(self, agent: AgentHandle) -> bool:
+        """Recover the run of an attempt that was taken over. False where none was begun, so that it can be."""
+        run_id = self.reply.run_id or await self._find_run(agent)
+        if run_id is not None:
+            await self._recover(agent, run_id)
+            return True
+        if not self.reply.blank:
+            raise RunLostError  # it was sent, and even answered: never a second time
+        return False
+
+    async def _look_again(self, unknown: AgentHandle, gone: AgentGoneError) -> AgentHandle:
+        """The agent to send to in place of one that is unknown, once in an attempt. Raises RunLostError where the last
+        owner may have sent the message to the agent that is gone: never a second time."""
+        if self._looked_again:
+            raise gone
+        self._looked_again = True
+        patience = self._services.limits.provisioning_seconds
+        agent = await self._services.agents.look_again(self.turn.user_id, unknown, timeout=patience)
+        if self._taken_over:
+            raise RunLostError
+        return agent
 
     async def _send(self, agent: AgentHandle) -> None:
         if not self._may_send():

@@ -94,6 +94,9 @@ class OneAgent:
     async def ready(self, user_id: str, *, timeout: float) -> AgentHandle:
         return AgentHandle("user-00000000-0000-4000-8000-000000000000", "agent-1", "conv-1")
 
+    async def look_again(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
+        raise NotImplementedError
+
     def key_refused(self, user_id: str) -> None: ...
 
 

@@ -3,11 +3,12 @@
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import pytest
 from pydantic import SecretStr
 
-from server.letta_adapter.directory import LettaDirectory
+from server.letta_adapter.client import LettaClient
 from server.letta_adapter.template import agent_template
 from server.ports import AgentDirectory, AgentTemplate
 from server.protocol.errors import PlatformError
@@ -17,19 +18,54 @@ from tests.letta_world import letta_world
 KEY = SecretStr("sk-first")
 
 
+class DirectoryWorld(Protocol):
+    """`delete_…`: what an operator of the agent service does by hand."""
+
+    @property
+    def directory(self) -> AgentDirectory: ...
+
+    @property
+    def template(self) -> AgentTemplate: ...
+
+    async def delete_agent(self, member_id: str, agent_id: str) -> None: ...
+
+    async def delete_organization(self, organization_id: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
-class DirectoryWorld:
+class FakeDirectoryWorld:
+    directory: FakeDirectory
+    template: AgentTemplate
+
+    async def delete_agent(self, member_id: str, agent_id: str) -> None:
+        member = self.directory.members[member_id]
+        member.agents[:] = [agent for agent in member.agents if agent.id != agent_id]
+        member.conversations.pop(agent_id, None)
+
+    async def delete_organization(self, organization_id: str) -> None:
+        del self.directory.organizations[organization_id]
+
+
+@dataclass(frozen=True, slots=True)
+class LettaDirectoryWorld:
     directory: AgentDirectory
     template: AgentTemplate
+    client: LettaClient
+
+    async def delete_agent(self, member_id: str, agent_id: str) -> None:
+        await self.client.as_member(member_id).agents.delete(agent_id)
+
+    async def delete_organization(self, organization_id: str) -> None:
+        await self.client.as_admin().delete(f"/v1/admin/orgs/?org_id={organization_id}", cast_to=object)
 
 
 @pytest.fixture(params=["memory", "letta"], scope="module")
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[DirectoryWorld]:
     if request.param == "memory":
-        yield DirectoryWorld(FakeDirectory(), agent_template("gpt-4", "http://127.0.0.1:9/v1", 32_000))
+        yield FakeDirectoryWorld(FakeDirectory(), agent_template("gpt-4", "http://127.0.0.1:9/v1", 32_000))
     else:
         async with letta_world(request.getfixturevalue("stack_env")) as letta:
-            yield DirectoryWorld(LettaDirectory(letta.client), letta.template)
+            yield LettaDirectoryWorld(letta.directory, letta.template, letta.client)
 
 
 @pytest.fixture
@@ -55,6 +91,36 @@ async def test_every_step_after_the_organization_may_be_repeated(world: Director
         return member, provider, agent, await directory.ensure_conversation(member, agent)
 
     assert await make() == await make()
+
+
+async def test_an_organization_is_there_until_it_is_deleted(world: DirectoryWorld, user_id: str) -> None:
+    made = await world.directory.create_organization(user_id)
+    assert await world.directory.has_organization(made)
+    assert not await world.directory.has_organization(f"org-{uuid.uuid4()}")
+    await world.delete_organization(made)
+    assert not await world.directory.has_organization(made)
+
+
+async def test_what_is_on_record_is_kept_while_it_is_there_and_replaced_once_it_is_gone(
+    world: DirectoryWorld, user_id: str
+) -> None:
+    directory, template = world.directory, world.template
+    organization = await directory.create_organization(user_id)
+    member = await directory.ensure_member(organization, user_id)
+    await directory.ensure_tools(member)
+    await directory.ensure_provider(member, KEY, template)
+
+    async def ensure(agent: str | None, conversation: str | None) -> tuple[str, str]:
+        found = await directory.ensure_agent(member, user_id, "Ada", template, known=agent)
+        return found, await directory.ensure_conversation(member, found, known=conversation)
+
+    first = await ensure(None, None)
+    assert await ensure(*first) == first
+    assert await ensure(f"agent-{uuid.uuid4()}", f"conv-{uuid.uuid4()}") == first
+    await world.delete_agent(member, first[0])
+    second = await ensure(*first)
+    assert not set(first) & set(second)
+    assert await ensure(*second) == second
 
 
 async def test_an_agent_needs_its_tools_first(world: DirectoryWorld, user_id: str) -> None:

@@ -17,6 +17,7 @@ from typing import Literal, Self
 from server.ports import (
     AgentBusyError,
     AgentEvent,
+    AgentGoneError,
     AgentHandle,
     OutgoingMessage,
     ReasoningDelta,
@@ -194,6 +195,7 @@ class FakeAgentGateway:
         self._planned: deque[Reply] = deque()
         self._known: dict[str, FakeRun] = {}
         self._locks: dict[str, FakeRun] = {}
+        self._deleted: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._remembered: dict[str, list[tuple[str, str]]] = {}
         self._ids = count(1)
@@ -245,6 +247,12 @@ class FakeAgentGateway:
         if self._locks.get(run.agent.conversation_id) is run:
             del self._locks[run.agent.conversation_id]
 
+    def delete(self, agent: AgentHandle) -> None:
+        """The service no longer knows the agent, its conversation and its runs."""
+        self._deleted.add(agent.conversation_id)
+        for run in [run for run in self._known.values() if run.agent.conversation_id == agent.conversation_id]:
+            self.forget(run.id)
+
     # AgentGateway
 
     @asynccontextmanager
@@ -252,6 +260,8 @@ class FakeAgentGateway:
         self, agent: AgentHandle, messages: Sequence[OutgoingMessage]
     ) -> AsyncIterator[AsyncIterator[AgentEvent]]:
         self._must_answer()
+        if agent.conversation_id in self._deleted:
+            raise AgentGoneError
         if agent.conversation_id in self._locks:
             raise AgentBusyError(self._locks[agent.conversation_id].id)
         reply = self._planned.popleft() if self._planned else self.answer(messages)

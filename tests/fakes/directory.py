@@ -58,6 +58,12 @@ class FakeDirectory:
         await self._answered("find_organization")
         return found
 
+    async def has_organization(self, organization_id: str) -> bool:
+        await self._reached("has_organization")
+        found = organization_id in self.organizations
+        await self._answered("has_organization")
+        return found
+
     async def ensure_member(self, organization_id: str, user_id: str, *, search: bool = True) -> str:
         await self._reached("ensure_member")
         if organization_id not in self.organizations:
@@ -83,10 +89,14 @@ class FakeDirectory:
         await self._answered("ensure_provider")
         return member.provider_id
 
-    async def ensure_agent(self, member_id: str, user_id: str, name: str | None, template: AgentTemplate) -> str:
+    async def ensure_agent(
+        self, member_id: str, user_id: str, name: str | None, template: AgentTemplate, *, known: str | None = None
+    ) -> str:
         await self._reached("ensure_agent")
         member = self._member(member_id)
-        agent = next((one for one in member.agents if one.user_id == user_id), None)
+        agents = self._agents_of(member.organization_id)
+        agent = next((one for one in agents if one.id == known), None)
+        agent = agent or next((one for one in agents if one.user_id == user_id), None)
         if agent is None:
             if not member.has_tools:
                 raise PlatformError(ErrorCode.INTERNAL_ERROR, "Tools not found by name.", retryable=False)
@@ -96,11 +106,16 @@ class FakeDirectory:
         await self._answered("ensure_agent")
         return agent.id
 
-    async def ensure_conversation(self, member_id: str, agent_id: str) -> str:
+    async def ensure_conversation(self, member_id: str, agent_id: str, *, known: str | None = None) -> str:
         await self._reached("ensure_conversation")
         conversation_id = self._member(member_id).conversations.setdefault(agent_id, _new("conv"))
         await self._answered("ensure_conversation")
         return conversation_id
+
+    def _agents_of(self, organization_id: str) -> list[Agent]:
+        """All members of an organization share its agents."""
+        members = (one for one in self.members.values() if one.organization_id == organization_id)
+        return [agent for member in members for agent in member.agents]
 
     def _member(self, member_id: str) -> Member:
         member = self.members.get(member_id)

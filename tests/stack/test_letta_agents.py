@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from server.letta_adapter.template import agent_template, follows
-from server.ports import AgentHandle
+from server.ports import AgentGoneError, AgentHandle
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.letta_world import LettaWorld, letta_world, prompt_of, text_of
@@ -103,6 +103,5 @@ async def test_nobody_reads_or_changes_another_users_memory(world: LettaWorld, a
         lambda: world.memory.update_block(thief, "human", "mine"),
         lambda: world.memory.context(thief),
     ):
-        with pytest.raises(PlatformError) as refused:
+        with pytest.raises(AgentGoneError):
             await attempt()
-        assert refused.value.code is ErrorCode.NOT_FOUND

@@ -10,6 +10,7 @@ from server.letta_adapter.errors import RefusedError
 from server.letta_adapter.gateway import LettaGateway
 from server.letta_adapter.memory import LettaMemory
 from server.letta_adapter.probe import LettaInspection, LettaProbe, is_supported
+from server.ports import AgentGoneError
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.resilience import ServiceError
@@ -115,3 +116,46 @@ async def test_an_answer_of_another_shape_is_no_answer_of_lettas(world: World, a
         with pytest.raises(PlatformError) as failed:
             await call()
         assert failed.value.code is ErrorCode.LETTA_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "body", [{"detail": "Not Found"}, {"message": "Application not found", "code": 404}, [], "gone"]
+)
+async def test_a_404_that_names_nothing_is_not_lettas(world: World, body: object) -> None:
+    """An edge while Letta is being deployed, or another service at its address: no agent is gone for that."""
+    letta, client = world
+    letta.answer = says(body, status=404)
+    for call in (
+        lambda: client.read(client.as_member(MEMBER), "/v1/agents/x", row("id")),
+        lambda: LettaDirectory(client).has_organization("org-1"),
+        lambda: LettaMemory(client).blocks(AGENT),
+    ):
+        with pytest.raises(PlatformError) as failed:
+            await call()
+        assert failed.value.code is ErrorCode.LETTA_UNAVAILABLE
+
+
+async def test_an_organization_is_gone_only_where_letta_says_so(world: World) -> None:
+    letta, client = world
+    letta.answer = says([])
+    assert await LettaDirectory(client).has_organization("org-1")
+    letta.answer = says({"detail": "No Organization found with id org-1"}, status=404)
+    assert not await LettaDirectory(client).has_organization("org-1")
+    letta.answer = says({"detail": "…"}, status=503)
+    with pytest.raises(PlatformError) as failed:
+        await LettaDirectory(client).has_organization("org-1")
+    assert failed.value.code is ErrorCode.LETTA_UNAVAILABLE
+
+
+async def test_the_memory_of_an_agent_that_letta_does_not_know_says_so(world: World) -> None:
+    letta, client = world
+    letta.answer = says({"detail": "Agent not found with id=agent-1"}, status=404)
+    memory = LettaMemory(client)
+    for call in (
+        lambda: memory.blocks(AGENT),
+        lambda: memory.update_block(AGENT, "human", "x"),
+        lambda: memory.passages(AGENT, None, 10, None),
+        lambda: memory.context(AGENT),
+    ):
+        with pytest.raises(AgentGoneError):
+            await call()

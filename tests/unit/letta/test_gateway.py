@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from server.letta_adapter.client import LettaClient, Patience
 from server.letta_adapter.gateway import LettaGateway
-from server.ports import AgentBusyError, AgentHandle, RunEnded, RunStarted, StreamBrokenError, TextDelta
+from server.ports import AgentBusyError, AgentGoneError, AgentHandle, RunEnded, RunStarted, StreamBrokenError, TextDelta
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus
@@ -163,6 +163,7 @@ async def test_a_refused_message_says_what_to_do(world: World, status: int, code
     with pytest.raises(PlatformError) as refused:
         await send(client)
     assert refused.value.code is code
+    assert isinstance(refused.value, AgentGoneError) == (status == 404)
     assert "org-secret" not in refused.value.message
 
 
@@ -187,9 +188,12 @@ async def test_no_request_leaves_without_a_members_id(world: World) -> None:
     assert letta.requests == []
 
 
-async def test_cancelling_where_nothing_runs_is_no_error(world: World) -> None:
+@pytest.mark.parametrize(
+    ("status", "detail"), [(409, "CONFLICT: No active runs to cancel"), (404, "Conversation not found with id=conv-1")]
+)
+async def test_cancelling_where_nothing_runs_is_no_error(world: World, status: int, detail: str) -> None:
     letta, client = world
-    letta.answer = says({"detail": "CONFLICT: No active runs to cancel"}, status=409)
+    letta.answer = says({"detail": detail}, status=status)
     await LettaGateway(client).cancel(AGENT, None)
     (request,) = letta.requests
     assert request.path == "/v1/conversations/conv-1/cancel"

@@ -13,6 +13,7 @@ from server.keyring import KeyRing
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
+from server.provisioning.steps import AGENT_ANEW
 from tests.unit.provisioning.world import ANN, BOB, OTHER_TEMPLATE, Killed, World, unavailable
 
 EMAIL = "ann@example.com"
@@ -252,21 +253,19 @@ async def test_an_account_blocked_in_the_middle_does_not_become_active(world: Wo
 async def test_an_agent_deleted_outside_is_made_again_by_a_thorough_run(world: World) -> None:
     process = world.process()
     first = await process.ready(ANN, EMAIL)
-    world.directory.members[first.member_id].agents.clear()
-    world.directory.members[first.member_id].conversations.clear()
+    world.delete_agent()
     second = await process.attempt(ANN, thorough=True)
     assert second.agent_id != first.agent_id
     assert await process.ready(ANN) == second
-    world.assert_one_of_everything()
+    world.assert_one_of_everything(reason=AGENT_ANEW)
 
 
-async def test_a_letta_that_lost_everything_is_filled_again_by_a_thorough_run(world: World) -> None:
+async def test_a_letta_that_lost_everything_is_filled_again_where_an_operator_wants_that(world: World) -> None:
     process = world.process()
     await process.ready(ANN, EMAIL)
-    world.directory.organizations.clear()
-    world.directory.members.clear()
-    await process.attempt(ANN, thorough=True)
-    world.assert_one_of_everything()
+    world.empty_agent_service()
+    await process.attempt(ANN, thorough=True, rebuild=True)
+    world.assert_one_of_everything(reason=AGENT_ANEW)
 
 
 async def test_a_key_nobody_can_read_fails_plainly_and_is_replaced_by_a_thorough_run(world: World) -> None:
@@ -288,19 +287,18 @@ async def test_a_thorough_run_killed_anywhere_is_continued_by_an_ordinary_one(
     world: World, nth: int, when: str
 ) -> None:
     await world.process().ready(ANN, EMAIL)
-    world.directory.organizations.clear()
-    world.directory.members.clear()
+    world.empty_agent_service()
     world.keys = KeyRing(SecretStr("another secret key, the old one was lost"))
     world.kill(nth, when=when)
     process = world.process()
     try:
-        await process.attempt(ANN, thorough=True)
+        await process.attempt(ANN, thorough=True, rebuild=True)
     except Killed:
         await process.aclose()
     world.intercept()
     begun = nth > 3 or (nth, when) == (3, "after")
-    await world.process().attempt(ANN, thorough=not begun)
-    world.assert_one_of_everything()
+    await world.process().attempt(ANN, thorough=not begun, rebuild=not begun)
+    world.assert_one_of_everything(reason=AGENT_ANEW)
 
 
 async def test_neither_keys_nor_addresses_appear_in_the_log(

@@ -123,11 +123,22 @@ class World:
     def _observe(self, user_id: str, status: AgentStatus, reason: str | None) -> None:
         self.events.append(Event(user_id, status, reason))
 
-    def assert_one_of_everything(self, user_id: str = ANN) -> None:
+    def delete_agent(self, user_id: str = ANN) -> None:
+        """As an operator of the agent service does."""
+        for member in self.directory.members.values():
+            member.agents[:] = [agent for agent in member.agents if agent.user_id != user_id]
+            member.conversations.pop(str(self.account(user_id).agent_id), None)
+
+    def empty_agent_service(self) -> None:
+        """It lost its database, or is another one."""
+        self.directory.organizations.clear()
+        self.directory.members.clear()
+
+    def assert_one_of_everything(self, user_id: str = ANN, *, reason: str | None = None) -> None:
         """The invariant: one key, the same everywhere, one organization, member, provider, agent and conversation."""
         account = self.account(user_id)
         assert account.agent_status is AgentStatus.ACTIVE
-        assert account.status_reason is None
+        assert account.status_reason == reason
         assert account.intent is None
         assert account.config_hash == self.template.hash
         assert account.encrypted_key is not None

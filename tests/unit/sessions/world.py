@@ -143,12 +143,15 @@ class ProcessGateway:
 
 class Agents:
     """Every user's agent is there at once, or after `delay` seconds, or refused with `refusal`. `refused_keys` are the
-    users whose keys were said to be refused, in order."""
+    users whose keys were said to be refused, `gone` the agents that were not known, in order; such a user gets
+    `replacement`, if there is one."""
 
     def __init__(self) -> None:
         self.delay = 0.0
         self.refusal: Exception | None = None
         self.refused_keys: list[str] = []
+        self.gone: list[AgentHandle] = []
+        self.replacement: AgentHandle | None = None
 
     async def ready(self, user_id: str, *, timeout: float) -> AgentHandle:
         if self.delay > timeout:
@@ -158,7 +161,11 @@ class Agents:
             await asyncio.sleep(self.delay)
         if self.refusal is not None:
             raise self.refusal
-        return agent_of(user_id)
+        return self.replacement if self.replacement and self.gone else agent_of(user_id)
+
+    async def look_again(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
+        self.gone.append(gone)
+        return await self.ready(user_id, timeout=timeout)
 
     def key_refused(self, user_id: str) -> None:
         self.refused_keys.append(user_id)

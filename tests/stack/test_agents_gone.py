@@ -1,0 +1,168 @@
+"""Agents, conversations and organizations that somebody deletes at Letta: what becomes of their users."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from server.provisioning.steps import AGENT_ANEW, CONVERSATION_ANEW
+from tests.stack.chat_client import ChatUser, Device
+from tests.stack.commands import chat_users
+from tests.stack.provisioning_lab import Lab, open_lab
+from tests.stack.running_stack import RunningStack
+from tests.stack.waiting import ended, ready_again
+
+NEEDS_OPERATOR = "The agent service no longer knows your agent. This needs an operator."
+
+
+@pytest.fixture
+async def lab(stack_env: dict[str, str]) -> AsyncIterator[Lab]:
+    async with open_lab(stack_env) as lab:
+        yield lab
+
+
+@pytest.fixture
+def gate() -> str:
+    return uuid.uuid4().hex
+
+
+async def delete(lab: Lab, user: ChatUser, what: str) -> str:
+    """What an operator of Letta does by hand. The id of what is gone."""
+    account = (await lab.holdings(user.id)).account
+    member = lab.letta.as_member(str(account.member_id))
+    if what == "agent":
+        await member.agents.delete(str(account.agent_id))
+        return str(account.agent_id)
+    if what == "conversation":
+        await member.conversations.delete(str(account.conversation_id))
+        return str(account.conversation_id)
+    await lab.letta.as_admin().delete(f"/v1/admin/orgs/?org_id={account.organization_id}", cast_to=object)
+    return str(account.organization_id)
+
+
+async def agent_events(device: Device, *, until: str) -> list[tuple[str, str | None]]:
+    """Every `agent.status` up to the first with the status `until`."""
+    await device.wait_for(lambda frame: frame["type"] == "agent.status" and frame["status"] == until)
+    return [(frame["status"], frame["reason"]) for frame in device.frames if frame["type"] == "agent.status"]
+
+
+def server_log(stack: RunningStack) -> str:
+    return (stack.data_dir / "logs" / "server.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("what", "reason", "event"),
+    [("agent", AGENT_ANEW, "agent.replaced"), ("conversation", CONVERSATION_ANEW, "conversation.replaced")],
+)
+async def test_what_was_deleted_between_turns_is_made_anew_by_the_next_message(
+    lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, what: str, reason: str, event: str
+) -> None:
+    await ada.say('CALL memory_insert {"label": "human", "new_string": "Sails"}')
+    old = await delete(lab, ada, what)
+    text = f"still there, {uuid.uuid4()}?"
+    async with ada.connect() as device:
+        ack = await device.say(f"ECHO {text}")
+        end = await device.end_of(ack["turn_id"])
+        assert (end["type"], end["turn"]["message"]["content"]) == ("turn.completed", text)
+        assert await agent_events(device, until="active") == [("provisioning", reason), ("active", reason)]
+    status = await ada.get("/agent/status")
+    assert (status["status"], status["reason"]) == ("active", reason)
+    human = next(block for block in (await ada.get("/agent/memory"))["blocks"] if block["label"] == "human")
+    assert ("Sails" in human["value"]) == (what == "conversation")
+    assert len(await stack.model_log(http, text)) == 1
+    await ada.say("ECHO and again")
+    held = await lab.holdings(ada.id)
+    assert (held.agents, held.conversations) == ([held.account.agent_id], [held.account.conversation_id])
+    (line,) = [line for line in server_log(stack).splitlines() if event in line and ada.id in line]
+    assert old in line
+
+
+async def test_a_look_at_the_memory_of_a_deleted_agent_shows_a_new_one(lab: Lab, ada: ChatUser) -> None:
+    await ada.say("ECHO before")
+    old = await delete(lab, ada, "agent")
+    assert {block["label"] for block in (await ada.get("/agent/memory"))["blocks"]} == {"human", "persona"}
+    status = await ada.get("/agent/status")
+    assert (status["reason"], status["agent_id"] != old) == (AGENT_ANEW, True)
+
+
+async def test_memory_written_after_the_conversation_was_deleted_is_what_the_next_one_shows(
+    lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
+) -> None:
+    await ada.say("ECHO before")
+    await delete(lab, ada, "conversation")
+    status, block = await ada.call("PATCH", "/agent/memory/human", {"value": "Rows."})
+    assert (status, block["value"]) == (200, "Rows.")
+    text = f"ECHO {uuid.uuid4()}"
+    await ada.say(text)
+    (seen,) = await stack.model_log(http, text)
+    assert "Rows." in str(seen["messages"][0])
+
+
+@pytest.mark.parametrize("what", ["agent", "conversation"])
+async def test_what_is_deleted_in_mid_turn_never_blocks_the_user(
+    lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str, what: str
+) -> None:
+    async with ada.connect() as device:
+        ack = await device.say(f"GATE {gate} 2 3")
+        await stack.at_gate(http, gate)
+        await delete(lab, ada, what)
+        await stack.open_gate(http, gate)
+        end = await device.end_of(ack["turn_id"])
+        assert end["turn"]["message"]["content"] == "w0 w1 w2 w3 w4"
+        if what == "agent":  # Letta cannot store it
+            assert (end["type"], end["turn"]["error"]["retryable"]) == ("turn.failed", True)
+        else:
+            assert end["type"] == "turn.completed"
+    assert (await ada.say("ECHO next"))["message"]["content"] == "next"
+
+
+async def test_a_reply_that_a_crash_cut_off_from_its_deleted_agent_fails_and_its_retry_completes(
+    lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
+) -> None:
+    async with ada.connect() as device:
+        ack = await device.say(f"GATE {gate} 2 3")
+        await stack.at_gate(http, gate)
+        await device.wait_for(lambda frame: frame["type"] == "message.delta")
+    pid = stack.kill("server")
+    await delete(lab, ada, "agent")
+    await stack.open_gate(http, gate)
+    await ready_again(stack, http, "server", pid)
+    turn = await ended(ada, ack["turn_id"])
+    assert (turn["status"], turn["error"]["code"], turn["error"]["retryable"]) == ("failed", "letta_unavailable", True)
+    status, _ = await ada.call("POST", f"/chat/turns/{ack['turn_id']}/retry")
+    assert status == 200
+    turn = await ended(ada, ack["turn_id"])
+    assert (turn["status"], turn["message"]["content"]) == ("completed", "w0 w1 w2 w3 w4")
+    assert len(await stack.model_log(http, gate)) == 2
+
+
+async def test_where_letta_lost_the_organization_only_a_repair_makes_anything(
+    lab: Lab, stack: RunningStack, ada: ChatUser
+) -> None:
+    await ada.say("ECHO before")
+    gone = await delete(lab, ada, "organization")
+    for _ in range(2):
+        status, problem = await ada.call("POST", "/chat/message", {"content": "ECHO refused", "stream": False})
+        assert (status, problem["code"], problem["retryable"]) == (503, "agent_unavailable", True)
+        assert problem["detail"] == NEEDS_OPERATOR
+    assert (await ada.call("GET", "/agent/memory"))[0] == 503
+    status = await ada.get("/agent/status")
+    assert (status["status"], status["reason"]) == ("failed", NEEDS_OPERATOR)
+    assert (await _organizations(lab, ada)) == []
+    assert any("agent.organization_gone" in line and gone in line for line in server_log(stack).splitlines())
+    listed = await chat_users(stack, "list", "--limit", "1000")
+    assert f"{ada.id}  failed        {ada.email}  {NEEDS_OPERATOR}" in listed
+
+    assert (await chat_users(stack, "repair", ada.id))[-1] == "1 of 1 complete"
+    assert (await ada.say("ECHO after"))["message"]["content"] == "after"
+    held = await lab.holdings(ada.id)
+    assert (held.account.agent_status, held.account.status_reason) == ("active", AGENT_ANEW)
+    assert (held.organizations, held.agents) == ([held.account.organization_id], [held.account.agent_id])
+
+
+async def _organizations(lab: Lab, user: ChatUser) -> list[Any]:
+    async with asyncio.timeout(60):
+        return (await lab.holdings(user.id)).organizations
