@@ -126,7 +126,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     placement = None if redis is None else _shared(redis, attempts, settings)
     hub = SessionHub(attempts, placement, has_room=budgets.may_send_after_all)
     tickets = Tickets(store, settings.secret_key, settings.secret_key_previous, seconds=settings.limits.ticket_seconds)
-    verifier = SupabaseTokenVerifier(supabase, settings.supabase_jwt_secret)
+    verifier = SupabaseTokenVerifier(supabase, settings.supabase_jwt_secret, settings.supabase_jwt_issuer)
     app[appkeys.ACCOUNTS] = accounts
     app[appkeys.PROVISIONER] = provisioner
     app[appkeys.TICKETS] = tickets

@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     supabase_anon_key: SecretStr
     supabase_service_key: SecretStr
     supabase_jwt_secret: SecretStr | None = None
+    supabase_jwt_issuer: str | None = Field(default=None, pattern=r"^https?://\S+$")
     supabase_db_url: SecretStr | None = None
 
     letta_base_url: HttpUrl

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -34,12 +35,27 @@ class Request(BaseModel):
 
 Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=256)]
+PASSWORD_BYTES = 72
+"""What bcrypt counts of a password, in UTF-8: all that begin alike would open the account."""
+
+
+def _counts_whole(password: SecretStr) -> SecretStr:
+    size = len(password.get_secret_value().encode(errors="replace"))
+    if size > PASSWORD_BYTES:
+        raise ValueError(
+            f"must have at most {PASSWORD_BYTES} bytes in UTF-8, of which this has {size}: what follows would not count"
+        )
+    return password
+
+
+NewPassword = Annotated[Password, AfterValidator(_counts_whole)]
+"""A password that is being set. At sign-in longer ones are taken: accounts may have been made elsewhere."""
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=Limits.name_characters)]
 
 
 class Register(Request):
     email: Email
-    password: Password
+    password: NewPassword
     name: Name | None = None
 
 

@@ -3,6 +3,7 @@
 from server.doctor.findings import Check, Finding, fail, ok, warn
 from server.settings import Settings
 from server.supabase_adapter.inspection import SupabaseInspection, key_kind, pending_migrations
+from server.supabase_adapter.issuers import own_issuer
 from server.supabase_adapter.migrations import project_migrations
 
 SERVICE = "supabase"
@@ -24,6 +25,7 @@ class SupabaseChecks:
             Check(SERVICE, "service_key", self.service_key),
             Check(SERVICE, "migrations", self.migrations),
             Check(SERVICE, "tokens", self.tokens),
+            Check(SERVICE, "issuer", self.issuer),
             Check(SERVICE, "confirmation", self.confirmation),
         ]
 
@@ -61,6 +63,13 @@ class SupabaseChecks:
             await self._supabase.signing_algorithms(), has_secret=self._settings.supabase_jwt_secret is not None
         )
 
+    async def issuer(self) -> Finding:
+        return judge_issuer(
+            await self._supabase.issuer(),
+            own=own_issuer(str(self._settings.supabase_url)),
+            configured=self._settings.supabase_jwt_issuer,
+        )
+
     async def confirmation(self) -> Finding:
         found = await self._supabase.auth_settings() or {}
         return judge_confirmation(
@@ -89,6 +98,20 @@ def judge_tokens(algorithms: frozenset[str], *, has_secret: bool) -> Finding:
         "access tokens can only be verified by asking Supabase about each",
         "Set SUPABASE_JWT_SECRET, or rotate to asymmetric signing keys: Project Settings, JWT Keys.",
     )
+
+
+def judge_issuer(discovered: str | None, *, own: str, configured: str | None) -> Finding:
+    """Whether the tokens that the project issues are taken for its own."""
+    if discovered is None and configured is None:
+        return ok(f"the project does not say who issues its tokens; {own} is expected (else set SUPABASE_JWT_ISSUER)")
+    if discovered is None:
+        return ok(f"tokens of SUPABASE_JWT_ISSUER are accepted, and of {own}")
+    if configured not in (None, discovered):
+        mend = f"Set it to {discovered}, or leave it out: it is discovered."
+        return warn(f"SUPABASE_JWT_ISSUER is {configured}, but the project's tokens name {discovered}", mend)
+    if discovered != own:
+        return ok(f"tokens are issued by {discovered}, another name than SUPABASE_URL, and accepted")
+    return ok(f"tokens are issued by {discovered}")
 
 
 def judge_confirmation(*, confirms: bool, production: bool, has_redirect: bool) -> Finding:

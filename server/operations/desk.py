@@ -18,7 +18,7 @@ from server.provisioning import Provisioner
 from server.services import open_letta, open_litellm, open_supabase, workshop
 from server.settings import Settings
 from server.supabase_adapter.accounts import SupabaseAccountStore
-from server.supabase_adapter.client import SupabaseError
+from server.supabase_adapter.faults import SupabaseError
 from server.supabase_adapter.ledger import SupabaseLedger
 
 T = TypeVar("T")

@@ -19,20 +19,24 @@ Finish = Callable[[TurnEnd], Awaitable[Turn]]
 
 
 async def conclude(attempt: Attempt, finish: Finish) -> Turn:
-    """Run the attempt and store how it ended with `finish`, however long the database is away. Raises FencedError.
+    """Run the attempt and store how it ended with `finish`, however long the database is unavailable.
 
-    An end that the database refuses is stored as a failure instead.
+    An end that the database refuses is stored as a failure instead, with the text that was shown. Raises FencedError.
     """
     turn = attempt.turn
     end = await _end_of(attempt)
-    try:
-        return await patiently(partial(finish, end), turn.user_id)
-    except PlatformError as error:
-        if error.code is ErrorCode.SUPABASE_UNAVAILABLE:
+    failed = replace(end, status=TurnStatus.FAILED, estimate=None, error=_internal_error(), carried=())
+    for kept in (end, failed):
+        try:
+            return await patiently(partial(finish, kept), turn.user_id)
+        except FencedError:
             raise
-        log.exception("turn.end_refused", user_id=turn.user_id, turn_id=turn.id, code=error.code)
-    failed = replace(end, status=TurnStatus.FAILED, text="", estimate=None, error=_internal_error(), carried=())
-    return await patiently(partial(finish, failed), turn.user_id)
+        except Exception as error:
+            code = error.code if isinstance(error, PlatformError) else None
+            if code is ErrorCode.SUPABASE_UNAVAILABLE:
+                raise
+            log.exception("turn.end_refused", user_id=turn.user_id, turn_id=turn.id, code=code)
+    return await patiently(partial(finish, replace(failed, text="", usage=None)), turn.user_id)
 
 
 async def _end_of(attempt: Attempt) -> TurnEnd:

@@ -1,4 +1,4 @@
-"""Waiting for the database to come back: what is to be stored is worth more than the time it takes."""
+"""Waiting until something works again: a database that is unavailable, and what crashes whoever runs a user's turns."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,6 +13,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _GIVE_UP = 0.25, 5.0, 900.0
+_FIRST_REST, _LONGEST_REST = 1.0, 30.0
 
 
 async def patiently(call: Callable[[], Awaitable[T]], user_id: str) -> T:
@@ -28,3 +29,22 @@ async def patiently(call: Callable[[], Awaitable[T]], user_id: str) -> T:
             log.warning("session.database_away", user_id=user_id, retry_in=pause)
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+class CrashBackoff:
+    """How long a user's turns rest after a crash of what runs them: twice as long each time, until a turn ends well.
+
+    The next owner begins with the same rows, so what crashed once is likely to crash again, at Letta's expense.
+    """
+
+    def __init__(self) -> None:
+        self._rests: dict[str, float] = {}
+
+    def crashed(self, user_id: str) -> float:
+        """How long to rest now, in seconds."""
+        rest = self._rests.get(user_id, _FIRST_REST)
+        self._rests[user_id] = min(rest * 2, _LONGEST_REST)
+        return rest
+
+    def recovered(self, user_id: str) -> None:
+        self._rests.pop(user_id, None)

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from server.sessions.admission import Admission
 from server.sessions.attempt import AttemptServices
+from server.sessions.patience import CrashBackoff
 from server.sessions.placement import Placement
 
 if TYPE_CHECKING:
@@ -32,3 +33,4 @@ class SessionServices:
     look_after: Callable[[str], None]
     clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
     claim_pause: float = 1.0
+    crashes: CrashBackoff = field(default_factory=CrashBackoff)

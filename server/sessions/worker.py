@@ -135,7 +135,7 @@ class Worker:
             self._lost()
         except Exception:
             if not self._owned.is_over:
-                log.exception("session.worker_failed", user_id=self._owned.user_id)
+                await self._rest_after_crash()
             self.task = None
             self._lost()  # what is open is in the database: whoever claims the session next goes on with it
         finally:
@@ -143,6 +143,14 @@ class Worker:
             self.is_resting = False
             self._give_place_back()
             self.ended_at = self._services.clock()
+
+    async def _rest_after_crash(self) -> None:
+        """Keep the lease, so that no other instance crashes in the meantime, and nothing else."""
+        rest = self._services.crashes.crashed(self._owned.user_id)
+        log.exception("session.worker_failed", user_id=self._owned.user_id, retry_in=rest)
+        self.begun, self.is_resting = None, False
+        self._give_place_back()
+        await asyncio.sleep(rest)
 
     async def _run_what_is_open(self) -> None:
         owned = self._owned
@@ -214,6 +222,7 @@ class Worker:
         finally:
             self._attempt = None
             self._give_place_back(self._services.clock() - began)
+        self._services.crashes.recovered(turn.user_id)
         self._to_stop -= {(turn.id, turn.attempt)}
         self._owned.open.ended(stored)
         log.info(

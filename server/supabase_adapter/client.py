@@ -5,20 +5,22 @@ user is made for one call and thrown away. Closing one of them would close the p
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Protocol, TypeVar
 
 import httpx
-from postgrest import APIError, AsyncPostgrestClient
+from postgrest import AsyncPostgrestClient
 from pydantic import SecretStr
 from supabase import AsyncClient, AsyncClientOptions
 from supabase_auth import AsyncGoTrueClient
 
 from server.aio import cancel_and_wait
 from server.protocol.codes import ErrorCode
-from server.protocol.errors import PlatformError
 from server.resilience import Breaker, Guard, ServiceError, retry_after_in
+from server.supabase_adapter.faults import Faults, Setting
 
 CALL_SECONDS = 5.0
 """The deadline of one attempt. Our functions take milliseconds: a longer wait means that something is down."""
@@ -33,23 +35,13 @@ READS_AT_ONCE = 20
 CONNECTIONS = 200
 """More than can be under way at once, those included that nobody waits for any more."""
 
-UNAVAILABLE_CODES = frozenset({"", "PGRST000", "PGRST001", "PGRST002", "PGRST003"})
-"""PostgREST without its database, and a gateway in between, which knows none of its codes."""
+SERVICE_KEY: Final[Setting] = "SUPABASE_SERVICE_KEY"
+ANON_KEY: Final[Setting] = "SUPABASE_ANON_KEY"
 
 TURNED_AWAY = frozenset({429, 502, 503, 504})
 """HTTP statuses of a service, or of a gateway in between, that may say when to come back."""
 
-UNAVAILABLE_CLASSES = ("08", "40", "53", "55", "57", "58", "XX")
-"""SQLSTATE classes of a database that cannot right now: connection, rollback, resources, locks, operator, system."""
-
-UNSTORABLE_TEXT = frozenset({"22021", "22P05"})
-"""What PostgreSQL says of a NUL character."""
-
 T = TypeVar("T")
-
-
-class SupabaseError(Exception):
-    """Supabase refused a request of ours that it should have taken. Carries no row values: those may be messages."""
 
 
 class Query(Protocol):
@@ -62,47 +54,6 @@ async def _drop_key_as_bearer(request: httpx.Request) -> None:
     """`sb_…` keys are no JWTs and belong in `apikey` alone; the SDK repeats them as a bearer token."""
     if request.headers.get("authorization", "").startswith("Bearer sb_"):
         del request.headers["authorization"]
-
-
-async def _heed_retry_after(response: httpx.Response) -> None:
-    """The SDK's errors of PostgREST carry no headers: take it from the response. Raises ServiceError."""
-    if response.status_code in TURNED_AWAY and "/rest/v1/" in response.request.url.path:
-        retry_after = retry_after_in(response.headers)
-        raise ServiceError(f"Supabase cannot answer now ({response.status_code})", retry_after=retry_after)
-
-
-@contextlib.asynccontextmanager
-async def service_faults() -> AsyncIterator[None]:
-    """Turn what the connection and PostgREST report into ServiceError, PlatformError or SupabaseError."""
-    try:
-        yield
-    except httpx.HTTPError as cause:
-        raise ServiceError(f"no connection to Supabase: {type(cause).__name__}") from cause
-    except UnicodeEncodeError as cause:
-        raise PlatformError(ErrorCode.INVALID_REQUEST, "The text is not valid Unicode.") from cause
-    except APIError as cause:
-        raise _translated(cause) from None
-
-
-def _is_unavailable(code: str, message: str) -> bool:
-    """Whether the service is at fault. `SUP` is Supabase Lite's code for whatever it knows no other for."""
-    if code == "SUP":
-        return " violates " not in message
-    gateway_error = len(code) == 3 and code.isdigit()  # the HTTP status, where the body is not PostgREST's
-    return gateway_error or code in UNAVAILABLE_CODES or code.startswith(UNAVAILABLE_CLASSES)
-
-
-def _translated(error: APIError) -> Exception:
-    code = error.code or ""
-    if _is_unavailable(code, error.message or ""):
-        return ServiceError(f"Supabase cannot answer now ({code})")
-    if code in UNSTORABLE_TEXT:
-        return PlatformError(ErrorCode.INVALID_REQUEST, "The text contains a NUL character.")
-    if code == "PGRST303" or (code == "PGRST301" and "expired" in (error.message or "").lower()):
-        return PlatformError(ErrorCode.TOKEN_EXPIRED)
-    if code in {"PGRST301", "PGRST302"}:
-        return PlatformError(ErrorCode.UNAUTHORIZED)
-    return SupabaseError(f"Supabase refused the request ({code or 'no code'}): {error.message}")
 
 
 class SupabaseClient:
@@ -121,11 +72,27 @@ class SupabaseClient:
             limits=httpx.Limits(
                 max_connections=CONNECTIONS, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_SECONDS
             ),
-            event_hooks={"request": [_drop_key_as_bearer], "response": [_heed_retry_after]},
+            event_hooks={"request": [_drop_key_as_bearer], "response": [self._heed_headers]},
         )
+        self.faults = Faults()
+        self._ahead = 0.0
         self._carried: set[asyncio.Future[Any]] = set()
         self._anon_key = anon_key.get_secret_value()
         self._service = AsyncClient(self.url, service_key.get_secret_value(), self._options())
+
+    def time(self) -> float:
+        """Now by PostgREST's clock as it last answered, in seconds since 1970; by ours before it ever did."""
+        return time.time() + self._ahead
+
+    async def _heed_headers(self, response: httpx.Response) -> None:
+        """The SDK's errors of PostgREST carry no headers: take them from the response. Raises ServiceError."""
+        if "/rest/v1/" not in response.request.url.path:
+            return
+        with suppress(ValueError):
+            self._ahead = parsedate_to_datetime(response.headers.get("Date", "")).timestamp() - time.time()
+        if response.status_code in TURNED_AWAY:
+            retry_after = retry_after_in(response.headers)
+            raise ServiceError(f"Supabase cannot answer now ({response.status_code})", retry_after=retry_after)
 
     def _options(self) -> AsyncClientOptions:
         """A fresh object for each client: the SDK keeps the session and the headers in it."""
@@ -142,7 +109,7 @@ class SupabaseClient:
         named = {f"p_{name}": value for name, value in parameters.items()}
 
         async def ask() -> Any:
-            return await self._execute(self._service.rpc(function, named))
+            return await self._execute(self._service.rpc(function, named), SERVICE_KEY)
 
         if not repeat:
             return await self.guard.once(ask, deadline=CALL_SECONDS)
@@ -156,7 +123,7 @@ class SupabaseClient:
         headers = {"apikey": self._anon_key, "Authorization": f"Bearer {token.get_secret_value()}"}
         rest = AsyncPostgrestClient(f"{self.url}/rest/v1", headers=headers, http_client=self.http, retry_enabled=False)
         rows: list[dict[str, Any]] = await self._reading.repeatable(
-            lambda: self._execute(query(rest)), deadline=CALL_SECONDS
+            lambda: self._execute(query(rest), ANON_KEY, of_user=True), deadline=CALL_SECONDS
         )
         return rows
 
@@ -166,12 +133,12 @@ class SupabaseClient:
         Raises PlatformError(supabase_unavailable).
         """
         rows: list[dict[str, Any]] = await self.guard.repeatable(
-            lambda: self._execute(query(self._service)), deadline=CALL_SECONDS
+            lambda: self._execute(query(self._service), SERVICE_KEY), deadline=CALL_SECONDS
         )
         return rows
 
-    async def _execute(self, query: Query) -> Any:
-        async with service_faults():
+    async def _execute(self, query: Query, key: Setting, *, of_user: bool = False) -> Any:
+        with self.faults.translated(key, of_user=of_user):
             data = (await self._carry(query.execute())).data
         if isinstance(data, str):  # none of our functions returns text: the SDK hands on what is no JSON
             raise ServiceError("Supabase answered with something that cannot be read")
@@ -211,10 +178,12 @@ class SupabaseClient:
         """GET `path` with the anon key. Raises PlatformError(supabase_unavailable) for 5xx, 429 and no answer."""
 
         async def get() -> httpx.Response:
-            async with service_faults():
+            with self.faults.translated(ANON_KEY):
                 response = await self._carry(
                     self.http.get(f"{self.url}{path}", headers={"apikey": self._anon_key} | (headers or {}))
                 )
+            if (refused := self.faults.refuses_our_key(response.status_code, response.text, ANON_KEY)) is not None:
+                raise refused
             if response.status_code >= 500 or response.status_code in TURNED_AWAY:
                 retry_after = retry_after_in(response.headers)
                 raise ServiceError(f"Supabase answered {response.status_code}", retry_after=retry_after)

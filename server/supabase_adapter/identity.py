@@ -13,7 +13,8 @@ from server.ports import Principal, TokenPair
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import FieldError, PlatformError
 from server.resilience import ServiceError, retry_after_in
-from server.supabase_adapter.client import SupabaseClient, SupabaseError, service_faults
+from server.supabase_adapter.client import ANON_KEY, SupabaseClient
+from server.supabase_adapter.faults import Faults, SupabaseError
 
 SECONDS: Final = 10.0
 """The deadline of one call. Auth hashes passwords with bcrypt and may send an e-mail before it answers."""
@@ -111,7 +112,8 @@ class SupabaseIdentity:
             try:
                 await admin.sign_out(principal.token.get_secret_value(), scope)
             except AuthApiError as answer:
-                if answer.status not in SESSION_GONE:
+                refused = self._client.faults.refuses_our_key(answer.status, answer.message, ANON_KEY)
+                if refused is not None or answer.status not in SESSION_GONE:
                     raise
 
         await self._once(log_out)
@@ -121,10 +123,10 @@ class SupabaseIdentity:
 
         async def translated() -> T:
             try:
-                async with service_faults():
+                with self._client.faults.translated(ANON_KEY):
                     return await call()
             except AuthError as cause:
-                raise _translated(cause) from None
+                raise _translated(cause, self._client.faults) from None
             except (ValueError, TypeError, LookupError, AttributeError) as cause:  # the SDK could not read the answer
                 raise ServiceError("Supabase Auth answered with something that cannot be read") from cause
 
@@ -160,8 +162,8 @@ class _AddressExistsError(Exception):
     """The project, which does not confirm addresses, says that this one is registered."""
 
 
-def _translated(error: AuthError) -> Exception:
-    """What an error of the SDK means: the service's fault, the user's, or ours."""
+def _translated(error: AuthError, faults: Faults) -> Exception:
+    """What an error of the SDK means: the user's fault, or the service's, our key included."""
     status = error.status if isinstance(error, AuthApiError | CustomAuthError) else 0
     code = str(error.code or "")
     if code in EXISTS:
@@ -174,10 +176,10 @@ def _translated(error: AuthError) -> Exception:
         )
     if status == httpx.codes.TOO_MANY_REQUESTS:
         return PlatformError(ErrorCode.RATE_LIMITED, retry_after=retry_after or RATE_LIMIT_SECONDS)
-    return _refusal(code, status, error.message)
+    return faults.refuses_our_key(status, error.message, ANON_KEY) or _refusal(code, status, error.message, faults)
 
 
-def _refusal(code: str, status: int, sentence: str) -> Exception:
+def _refusal(code: str, status: int, sentence: str, faults: Faults) -> Exception:
     if code == "weak_password":
         return PlatformError(ErrorCode.WEAK_PASSWORD, sentence)
     if code in MEANINGS:
@@ -185,4 +187,6 @@ def _refusal(code: str, status: int, sentence: str) -> Exception:
         return PlatformError(meaning, ours, errors=ADDRESS if code.startswith("email_address") else ())
     if status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
         return PlatformError(ErrorCode.INVALID_REQUEST, sentence)
-    return SupabaseError(f"Supabase Auth refused the request ({status} {code or 'no code'}): {sentence}")
+    if status != httpx.codes.CONFLICT:  # which Auth answers where the same session is being refreshed twice
+        faults.tell("supabase.auth_refused", f"{status} {code}".rstrip(), says=sentence[:200])
+    return ServiceError(f"Supabase Auth does not do what it should ({status} {code})", answered=True)

@@ -10,6 +10,7 @@ import psycopg
 from pydantic import SecretStr
 
 from server.resilience import ServiceError
+from server.supabase_adapter.issuers import DISCOVERY, discovered_issuer
 from server.supabase_adapter.migrations import CONNECT_SECONDS, read_migrations
 from server.supabase_adapter.probe import NOBODY
 
@@ -58,6 +59,10 @@ class SupabaseInspection:
         response = await self._ask("GET", "/auth/v1/.well-known/jwks.json", self._anon_key)
         keys = _json(response).get("keys", []) if response.is_success else []
         return frozenset(key["alg"] for key in keys if key.get("alg"))
+
+    async def issuer(self) -> str | None:
+        """Who issues the project's tokens, by its discovery document; None where it has none."""
+        return discovered_issuer(await self._ask("GET", DISCOVERY, self._anon_key))
 
     async def _ask(self, method: str, path: str, key: SecretStr, body: dict[str, str] | None = None) -> httpx.Response:
         text = key.get_secret_value()

@@ -1,9 +1,10 @@
-"""Whether Supabase answers, for `/ready`: its Auth, and through PostgREST the database with our functions in it."""
+"""Whether Supabase serves, for `/ready`: its Auth, and through PostgREST the database with our functions in it."""
 
 from typing import Final
 from uuid import UUID
 
-from server.supabase_adapter.client import SupabaseClient, SupabaseError
+from server.supabase_adapter.client import SupabaseClient
+from server.supabase_adapter.faults import SupabaseError
 
 NOBODY: Final = str(UUID(int=0))
 
@@ -19,8 +20,11 @@ class SupabaseProbe:
         return "supabase"
 
     async def ping(self) -> None:
-        """Raises PlatformError(supabase_unavailable), or SupabaseError where keys or migrations are wrong."""
-        await self._client.call("get_profile", user_id=NOBODY)
+        """Raises PlatformError(supabase_unavailable), or SupabaseError where Auth is not well.
+
+        The leases of nobody are renewed: a write that changes no row, and is refused where nothing can be written.
+        """
+        await self._client.call("renew_sessions", owner=NOBODY)
         response = await self._client.fetch("/auth/v1/health")
         if not response.is_success:
             raise SupabaseError(f"Supabase Auth answered {response.status_code} to its health check")

@@ -8,25 +8,22 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
 import jwt
 import structlog
-from jwt.types import Options
 from pydantic import SecretStr
 
 from server.ports import Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.supabase_adapter.claims import claims_of, key_id_of, principal_of, seconds_early
 from server.supabase_adapter.client import SupabaseClient
-from server.supabase_adapter.rows import is_uuid
+from server.supabase_adapter.issuers import Issuers
 
 log = structlog.get_logger(__name__)
 
-AUDIENCE: Final = "authenticated"
-LEEWAY_SECONDS: Final = 5
 LARGEST_TOKEN: Final = 16 * 1024
 """In bytes. OAuth claims can make a token a few KiB long."""
 PUBLISHED_ALGORITHMS: Final = frozenset({"ES256", "RS256"})
@@ -40,8 +37,9 @@ REMEMBERED_ANSWERS: Final = 2_000
 FETCH_SECONDS: Final = 3.0
 REFUSALS: Final = frozenset({400, 401, 403, 404})
 """What Supabase Auth says of a token: malformed, expired or forged, its session or user gone. Else it says nothing."""
-REQUIRED: Final[Options] = {"require": ["exp", "sub", "aud", "iss"], "verify_iat": False}
-"""A token is not refused for having been issued in our future: with a clock six seconds slow nobody could sign in."""
+NOT_YET: Final = "The access token is not valid yet: the clocks of two services differ. Try again shortly."
+LONGEST_PAUSE: Final = 60.0
+"""In seconds: when to come back with a token that begins later still."""
 
 
 class PublishedKeys:
@@ -131,32 +129,34 @@ class SupabaseTokenVerifier:
         self,
         client: SupabaseClient,
         secret: SecretStr | None = None,
+        issuer: str | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._secret = None if secret is None else secret.get_secret_value()
         self._keys = PublishedKeys(client, clock)
+        self._issuers = Issuers(client, issuer, clock)
         self._clock = clock
         self._answered: OrderedDict[bytes, float] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
         if len(token) > LARGEST_TOKEN or not token.isascii():
-            raise PlatformError(ErrorCode.UNAUTHORIZED, "The access token is not valid.")
+            raise _invalid()
         try:
             return await self._verify(token)
         except jwt.ExpiredSignatureError as cause:
             raise PlatformError(ErrorCode.TOKEN_EXPIRED) from cause
         except jwt.PyJWTError as cause:
-            raise PlatformError(ErrorCode.UNAUTHORIZED, "The access token is not valid.") from cause
+            raise _invalid() from cause
 
     async def _verify(self, token: str) -> Principal:
-        key_id = str(jwt.get_unverified_header(token).get("kid", ""))
+        key_id = key_id_of(token)
         if self._secret is not None:
             return await self._verify_with_secret(token, key_id, self._secret)
         key = await self._keys.find(key_id)
         if key is not None:
-            return self._decoded(token, key.key, key.algorithm_name)
+            return await self._judged(token, claims_of(token, key.key, key.algorithm_name))
         if await self._keys.all():
             raise jwt.InvalidKeyError("no published key has this id")
         return await self._asked(token)
@@ -167,34 +167,37 @@ class SupabaseTokenVerifier:
         The secret is tried first, so that an unreachable JWKS endpoint cannot lock its users out.
         """
         try:
-            return self._decoded(token, secret, "HS256")
+            claims = claims_of(token, secret, "HS256")
         except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
             key = await self._keys.find(key_id)
             if key is None:
                 raise
-            return self._decoded(token, key.key, key.algorithm_name)
+            claims = claims_of(token, key.key, key.algorithm_name)
+        return await self._judged(token, claims)
 
-    def _decoded(self, token: str, key: Any, algorithm: str) -> Principal:
-        claims = jwt.decode(
-            token,
-            key,
-            algorithms=[algorithm],
-            audience=AUDIENCE,
-            issuer=f"{self._client.url}/auth/v1",
-            leeway=LEEWAY_SECONDS,
-            options=REQUIRED,
-        )
-        return _principal(token, claims)
+    async def _judged(self, token: str, claims: dict[str, Any]) -> Principal:
+        """Whose token it is that the project has signed."""
+        principal = principal_of(token, claims)
+        issuer = claims["iss"]
+        if not isinstance(issuer, str) or not await self._issuers.includes(issuer):
+            raise jwt.InvalidIssuerError("issued by somebody else")
+        self._refuse_early(claims)
+        return principal
+
+    def _refuse_early(self, claims: dict[str, Any]) -> None:
+        """Judge a token that is not valid yet as reads with it are judged: by Supabase's clock, and as temporary.
+
+        A refreshed one would be newer still.
+        """
+        early = seconds_early(claims, self._client.time())
+        if early > 0:
+            self._client.faults.tell("supabase.token_of_the_future", "iat or nbf", seconds=round(early))
+            raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE, NOT_YET, retry_after=min(early + 1, LONGEST_PAUSE))
 
     async def _asked(self, token: str) -> Principal:
         """Ask Supabase Auth, the only one who can tell if the signature fits. Its word is kept for half a minute."""
-        claims = jwt.decode(
-            token,
-            audience=AUDIENCE,
-            leeway=LEEWAY_SECONDS,
-            options={"verify_signature": False, "verify_exp": True, "verify_aud": True, **REQUIRED},
-        )
-        principal = _principal(token, claims)
+        claims = claims_of(token)
+        principal = principal_of(token, claims)
         digest = hashlib.sha256(token.encode()).digest()
         if self._clock() - self._answered.get(digest, float("-inf")) >= ANSWER_SECONDS:
             response = await self._client.fetch("/auth/v1/user", headers={"Authorization": f"Bearer {token}"})
@@ -204,7 +207,12 @@ class SupabaseTokenVerifier:
             self._answered.move_to_end(digest)
             if len(self._answered) > REMEMBERED_ANSWERS:
                 self._answered.popitem(last=False)
+        self._refuse_early(claims)
         return principal
+
+
+def _invalid() -> PlatformError:
+    return PlatformError(ErrorCode.UNAUTHORIZED, "The access token is not valid.")
 
 
 def _user_of(response: httpx.Response) -> str | None:
@@ -217,15 +225,3 @@ def _user_of(response: httpx.Response) -> str | None:
         return str(response.raise_for_status().json()["id"])
     except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as cause:
         raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE) from cause
-
-
-def _principal(token: str, claims: dict[str, Any]) -> Principal:
-    """Service keys and anonymous keys are tokens of the project too, but nobody's."""
-    if claims.get("role") != "authenticated" or not is_uuid(str(claims.get("sub"))):
-        raise jwt.InvalidTokenError("not a user's token")
-    return Principal(
-        user_id=claims["sub"],
-        email=claims.get("email") or "",
-        token=SecretStr(token),
-        expires_at=datetime.fromtimestamp(claims["exp"], UTC),
-    )

@@ -61,6 +61,25 @@ async def _fail(_operation: str) -> None:
     raise ConnectionRefusedError
 
 
+@pytest.mark.parametrize("password", ["x1" * 36 + "!", "é" * 36 + "!", "\U0001f600" * 18 + "!", "Pass-word1" * 20])
+async def test_a_password_of_which_only_a_part_would_count_is_refused_in_words(world: World, password: str) -> None:
+    refused = await world.visitor.post("/api/v1/auth/register", {**REGISTER, "password": password})
+    assert (refused.status, refused.code) == (400, "invalid_request")
+    [error] = refused.json["errors"]
+    assert error["pointer"] == "/password"
+    assert "at most 72 bytes" in error["detail"]
+    assert str(len(password.encode())) in error["detail"]
+    assert password.encode() not in refused.raw
+
+
+@pytest.mark.parametrize("password", ["x1" * 36, "é" * 36, "\U0001f600" * 18])
+async def test_a_password_that_counts_whole_is_taken_and_longer_ones_may_sign_in(world: World, password: str) -> None:
+    """As one that was set elsewhere may be longer."""
+    assert (await world.visitor.post("/api/v1/auth/register", {**REGISTER, "password": password})).status == 201
+    body = {"email": "ann@example.com", "password": password + "more"}
+    assert (await world.visitor.post("/api/v1/auth/login", body)).code == "unauthorized"
+
+
 async def test_a_wrong_password_is_401_and_echoes_nothing(world: World) -> None:
     await world.visitor.post("/api/v1/auth/register", REGISTER)
     answer = await world.visitor.post("/api/v1/auth/login", {"email": "ann@example.com", "password": "hunter2hunter2"})

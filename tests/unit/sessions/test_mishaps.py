@@ -1,6 +1,7 @@
 """What must not hold a user up for ever: text no database stores, ends it refuses, closed accounts, lost sessions."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -9,7 +10,7 @@ from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, TurnStatus
 from tests.fakes.agent import Reply
-from tests.unit.sessions.world import TOKENS, World
+from tests.unit.sessions.world import SPOKEN, TOKENS, World
 from tests.virtual_time import virtual_time
 
 
@@ -25,25 +26,68 @@ async def test_characters_that_cannot_be_stored_are_left_out_on_every_device_ali
         assert "".join(deltas) == world.reply_of(turn.id)
 
 
+@pytest.mark.parametrize("refusal", [PlatformError(ErrorCode.INVALID_REQUEST), ValueError("numeric field overflow")])
+@pytest.mark.parametrize(("refusals", "text"), [(1, SPOKEN.text), (2, "")])
 @virtual_time
-async def test_an_end_the_database_refuses_fails_the_turn_and_frees_the_next() -> None:
+async def test_an_end_the_database_refuses_fails_the_turn_with_its_text_and_frees_the_next(
+    refusal: Exception, refusals: int, text: str
+) -> None:
+    """Without its text only where that is refused as well."""
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
-        refusals = 1
+        left = refusals
 
         async def refuse(operation: str) -> None:
-            nonlocal refusals
-            if operation == "finish" and refusals:
-                refusals -= 1
-                raise PlatformError(ErrorCode.INVALID_REQUEST)
+            nonlocal left
+            if operation == "finish" and left:
+                left -= 1
+                raise refusal
 
         world.database.before = refuse
         first, second = (await process.send(user, "one")).turn, (await process.send(user, "two")).turn
         failed = await device.until_end(first.id)
         assert (failed["type"], failed["turn"]["error"]["code"]) == ("turn.failed", "internal_error")
+        assert world.reply_of(first.id) == text
         assert (await device.until_end(second.id))["type"] == "turn.completed"
         assert device.closed is None
+
+
+@pytest.mark.parametrize("operation", ["finish", "start", "claim"])
+@virtual_time
+async def test_whatever_crashes_a_worker_is_tried_again_with_growing_pauses_until_it_passes(operation: str) -> None:
+    """A defect, for half a minute: nobody is asked all the time, and what was accepted ends when it can."""
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        crashes = 0
+        broken = True
+
+        async def crash(what: str) -> None:
+            nonlocal crashes, broken
+            if broken and what == operation:
+                crashes += 1
+                broken = crashes < 100
+                raise ValueError("a defect")
+
+        world.database.before = crash
+        first = (await process.send(user, "one")).turn
+        second = (await process.send(user, "two")).turn
+        if operation == "claim":
+            process.kill()
+            process = await world.process("next")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(30):
+                while True:  # as a client does that is sent away
+                    device = await process.device(user)
+                    await device.until(lambda device=device: device.closed is not None)  # type: ignore[misc]
+        assert 3 < crashes <= 20  # five crashes of a worker, of up to four calls each
+        broken = False
+        await asyncio.sleep(45)
+        assert [world.turn(turn.id).status.ended for turn in (first, second)] == [True, True]
+        assert [world.sends(said) for said in ("one", "two")] == [1, 1]
+        again = (await process.send(user, "three")).turn
+        await asyncio.sleep(5)
+        assert world.turn(again.id).status is TurnStatus.COMPLETED
 
 
 @virtual_time

@@ -1,6 +1,8 @@
 """A scripted Supabase project on the loopback interface: it answers what a test tells it to, and remembers requests."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 from aiohttp import web
@@ -16,11 +18,12 @@ ANON, SERVICE = "sb_publishable_tests", "sb_secret_tests"
 
 @dataclass
 class Project:
-    """Path → (status, body); a callable body is asked each time. Anything else is 404."""
+    """Path → (status, body); a callable body is asked each time. Anything else is 404. Its clock is `ahead` of ours."""
 
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     seen: list[web.BaseRequest] = field(default_factory=list)
     server: TestServer | None = None
+    ahead: timedelta = timedelta(0)
 
     async def open(self) -> None:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -28,9 +31,10 @@ class Project:
             self.seen.append(request)
             status, body = self.answers.get(request.path, (404, {"message": "nothing here"}))
             body = body(request) if callable(body) else body
+            headers = {"Date": format_datetime(datetime.now(UTC) + self.ahead, usegmt=True)}
             if isinstance(body, str):
-                return web.Response(status=status, text=body, content_type="text/html")
-            return web.json_response(body, status=status)
+                return web.Response(status=status, text=body, content_type="text/html", headers=headers)
+            return web.json_response(body, status=status, headers=headers)
 
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", handle)

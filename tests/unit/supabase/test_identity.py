@@ -1,19 +1,23 @@
 """What Auth's refusals and failures mean, as hosted Supabase words them."""
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 from pydantic import HttpUrl, SecretStr
 
+from server.ports import Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.supabase_adapter.client import SupabaseClient, SupabaseError
+from server.supabase_adapter.client import SupabaseClient
+from server.supabase_adapter.faults import Faults
 from server.supabase_adapter.identity import SupabaseIdentity
 from tests.unit.supabase.project import ANON, Project
 
-SIGN_UP, TOKEN = "/auth/v1/signup", "/auth/v1/token"
+SIGN_UP, TOKEN, LOGOUT = "/auth/v1/signup", "/auth/v1/token", "/auth/v1/logout"
 USER = {
     "id": "01a209a8-402d-777c-bbf1-9331244edae0",
     "aud": "authenticated",
@@ -31,6 +35,7 @@ SESSION = {
     "user": USER,
 }
 PASSWORD = SecretStr("Passw0rd123")
+PRINCIPAL = Principal(str(USER["id"]), "ann@example.com", SecretStr("a.b.c"), datetime(2030, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -135,10 +140,55 @@ async def test_a_refresh_token_that_is_not_good_is_unauthorized(
     assert refused.value.code is ErrorCode.UNAUTHORIZED
 
 
-async def test_a_wrong_key_of_ours_is_not_the_users_fault(project: Project, identity: SupabaseIdentity) -> None:
-    project.answers[TOKEN] = (401, {"message": "Invalid API key"})
-    with pytest.raises(SupabaseError):
-        await identity.sign_in("ann@example.com", PASSWORD)
+@pytest.mark.parametrize("message", ["Invalid API key", "Unregistered API key", "Invalid authentication credentials"])
+async def test_a_wrong_key_of_ours_is_not_the_users_fault_at_any_door(
+    project: Project, identity: SupabaseIdentity, client: SupabaseClient, message: str
+) -> None:
+    body = {"message": message, "hint": "Double check your Supabase API key."}
+    project.answers |= {TOKEN: (401, body), SIGN_UP: (401, body), LOGOUT: (401, body)}
+    for ask in (
+        identity.sign_in("ann@example.com", PASSWORD),
+        identity.sign_up("ann@example.com", PASSWORD, None),
+        identity.refresh(SecretStr("r-1")),
+        identity.sign_out(PRINCIPAL, "local"),
+    ):
+        client.faults = Faults()
+        with structlog.testing.capture_logs() as logged, pytest.raises(PlatformError) as refused:
+            await ask
+        assert refused.value.code is ErrorCode.SUPABASE_UNAVAILABLE
+        told = [(line["event"], line["about"]) for line in logged if line["log_level"] == "error"]
+        assert told == [("supabase.key_refused", "SUPABASE_ANON_KEY")]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_session_that_has_ended_can_be_signed_out_of(
+    project: Project, identity: SupabaseIdentity, status: int
+) -> None:
+    project.answers[LOGOUT] = (status, refusal("session_not_found"))
+    await identity.sign_out(PRINCIPAL, "local")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "events"),
+    [
+        (409, "conflict", []),
+        (401, "no_authorization", ["supabase.auth_refused"]),
+        (403, "not_admin", ["supabase.auth_refused"]),
+        (404, "", ["supabase.auth_refused"]),
+        (405, "", ["supabase.auth_refused"]),
+        (415, "bad_content_type", ["supabase.auth_refused"]),
+    ],
+)
+async def test_what_auth_should_not_answer_is_its_fault_and_passes(
+    project: Project, identity: SupabaseIdentity, client: SupabaseClient, status: int, code: str, events: list[str]
+) -> None:
+    project.answers[TOKEN] = (status, refusal(code))
+    with structlog.testing.capture_logs() as logged, pytest.raises(PlatformError) as refused:
+        await identity.refresh(SecretStr("r-1"))
+    assert refused.value.code is ErrorCode.SUPABASE_UNAVAILABLE
+    assert refused.value.retry_after
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == events
+    assert not client.guard.breaker.is_open
 
 
 async def test_auth_behind_a_broken_gateway_is_unavailable(project: Project, identity: SupabaseIdentity) -> None:

@@ -1,13 +1,16 @@
 """Access tokens: what is accepted, what is refused and why, and how keys are fetched, rotated and kept."""
 
 import asyncio
+import base64
 import json
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
 import pytest
+import structlog
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
@@ -17,6 +20,8 @@ from server.ports import Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.supabase_adapter.client import SupabaseClient
+from server.supabase_adapter.faults import Faults
+from server.supabase_adapter.issuers import DISCOVERY
 from server.supabase_adapter.tokens import SupabaseTokenVerifier
 from tests.unit.supabase.project import Project
 
@@ -52,6 +57,11 @@ class Key:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         return pem
+
+    def raw(self, claims: dict[str, Any] | str) -> str:
+        """Sign claims that a library would not."""
+        text = claims if isinstance(claims, str) else json.dumps(claims)
+        return jwt.PyJWS().encode(text.encode(), self.private, self.algorithm, headers={"kid": self.id})
 
     def sign(self, claims: dict[str, Any]) -> str:
         return jwt.encode(claims, self.private, self.algorithm, headers={"kid": self.id})
@@ -133,12 +143,87 @@ async def test_a_user_without_an_address_is_a_user(bench: Bench) -> None:
         {"role": "service_role"},
         {"role": "anon"},
         {"role": None},
-        {"nbf": int((NOW + timedelta(hours=1)).timestamp())},
+        {"exp": 1e300},
+        {"exp": 10**400},
+        {"exp": float("inf")},
+        {"exp": float("nan")},
+        {"exp": 253402300800},
+        {"exp": "soon"},
+        {"exp": str(int((NOW + timedelta(hours=1)).timestamp()))},
+        {"exp": [1]},
+        {"exp": {}},
+        {"iat": 1e300},
+        {"iat": "now"},
+        {"iat": {}},
+        {"iat": float("nan")},
+        {"nbf": 1e300},
+        {"nbf": "now"},
+        {"nbf": []},
+        {"aud": 5},
+        {"aud": {"authenticated": 1}},
+        {"aud": ["authenticated", 5]},
+        {"iss": 5},
+        {"iss": ["https://elsewhere.example/auth/v1"]},
+        {"iss": {}},
+        {"role": ["authenticated"]},
+        {"role": {}},
+        {"sub": 5},
+        {"sub": [ANN]},
+        {"sub": {}},
+        {"sub": "1" * 5000},
+        {"sub": f"urn:uuid:{ANN}"},
+        {"sub": f"{{{ANN}}}"},
+        {"sub": ANN.replace("-", "")},
+        {"sub": "\ud800"},
     ],
-    ids=str,
+    ids=lambda changes: str(changes)[:60],
 )
-async def test_wrong_or_missing_claims_are_refused(bench: Bench, changes: dict[str, Any]) -> None:
-    assert await bench.refusal(FIRST.sign(bench.claims(**changes))) is ErrorCode.UNAUTHORIZED
+async def test_wrong_missing_and_odd_claims_are_refused(bench: Bench, changes: dict[str, Any]) -> None:
+    """Also where Supabase is asked, and says that it knows the token."""
+    assert await bench.refusal(FIRST.raw(bench.claims(**changes))) is ErrorCode.UNAUTHORIZED
+    if "iss" not in changes:
+        bench.publish()
+        bench.project.answers[USER] = (200, {"id": ANN})
+        assert (
+            await bench.refusal(FIRST.raw(bench.claims(**changes)), bench.with_secret(None)) is ErrorCode.UNAUTHORIZED
+        )
+
+
+@pytest.mark.parametrize("email", [5, ["a@example.com"], {}, "a\0@example.com", "\ud800@example.com", ""])
+async def test_an_address_that_cannot_be_one_is_none(bench: Bench, email: object) -> None:
+    assert (await bench.verifier.verify(FIRST.raw(bench.claims(email=email)))).email == ""
+
+
+async def test_a_user_is_known_by_one_form_of_the_id(bench: Bench) -> None:
+    assert (await bench.verifier.verify(FIRST.sign(bench.claims(sub=ANN.upper())))).user_id == ANN
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 4000,
+        '{"exp":' * 1000,
+        '{"exp": 1' + "0" * 5000 + "}",
+        "null",
+        "[]",
+        '"text"',
+        "5",
+        "{",
+        "",
+        '{"kid": {}}',
+        '{"alg": {}, "kid": 5}',
+        '{"alg": "ES256", "crit": [5]}',
+    ],
+    ids=lambda text: text[:20],
+)
+async def test_no_header_and_no_claims_are_too_odd_to_be_refused(bench: Bench, text: str) -> None:
+    """Signed or not: nobody can make the server fail with a token."""
+    odd = base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+    head, claims, signature = FIRST.sign(bench.claims()).split(".")
+    tokens = [f"{odd}.{claims}.{signature}", f"{head}.{odd}.{signature}", f"{head}.{claims}.{odd}", FIRST.raw(text)]
+    for verifier in (bench.verifier, bench.with_secret(SECRET)):
+        for token in tokens:
+            assert await bench.refusal(token, verifier) is ErrorCode.UNAUTHORIZED
 
 
 async def test_an_expired_token_says_so_after_five_seconds_of_leeway(bench: Bench) -> None:
@@ -148,8 +233,31 @@ async def test_an_expired_token_says_so_after_five_seconds_of_leeway(bench: Benc
 
 
 async def test_a_fresh_token_is_good_on_a_server_whose_clock_is_slow(bench: Bench) -> None:
-    issued = int((NOW + timedelta(minutes=10)).timestamp())
-    assert await bench.verifier.verify(FIRST.sign(bench.claims(iat=issued)))
+    """Where PostgREST's own clock, which judges every read, says that it is good."""
+    bench.project.ahead, bench.project.answers["/rest/v1/messages"] = timedelta(minutes=10), (200, [])
+    await bench.client.read(SecretStr("a.b.c"), lambda rest: rest.from_("messages").select("id"))
+    issued = int((NOW + bench.project.ahead).timestamp())
+    assert await bench.verifier.verify(FIRST.sign(bench.claims(iat=issued, nbf=issued)))
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+async def test_a_token_of_the_future_is_judged_as_by_reads_and_never_expired(bench: Bench, claim: str) -> None:
+    def begins(seconds: int) -> str:
+        return FIRST.sign(bench.claims(**{claim: int(time.time()) + seconds}))
+
+    assert await bench.verifier.verify(begins(25))
+    for seconds in (45, 600, 10**9):
+        with structlog.testing.capture_logs() as logged, pytest.raises(PlatformError) as refusal:
+            await bench.verifier.verify(begins(seconds))
+        assert (refusal.value.code, refusal.value.retryable) == (ErrorCode.SUPABASE_UNAVAILABLE, True)
+        assert refusal.value.retry_after is not None
+        assert 10 < refusal.value.retry_after <= 60
+        bench.client.faults = Faults()
+        assert [line["event"] for line in logged if line["log_level"] == "error"] == ["supabase.token_of_the_future"]
+    forgery = Key("first").sign(bench.claims(**{claim: int(time.time()) + 600}))
+    assert await bench.refusal(forgery) is ErrorCode.UNAUTHORIZED
+    expired = FIRST.sign(bench.claims(**{claim: int(time.time()) + 600}, exp=1))
+    assert await bench.refusal(expired) is ErrorCode.TOKEN_EXPIRED
 
 
 async def test_an_expired_forgery_is_a_forgery(bench: Bench) -> None:
@@ -194,6 +302,71 @@ async def test_published_symmetric_keys_are_ignored(bench: Bench) -> None:
     token = jwt.encode(bench.claims(), b"secret-secret-secret-secret-secret", "HS256", headers={"kid": "oct"})
     assert await bench.refusal(token) is ErrorCode.UNAUTHORIZED
     assert await bench.verifier.verify(FIRST.sign(bench.claims()))
+
+
+# --- Issuers ---------------------------------------------------------------------------------------------------------
+
+
+CUSTOM = "https://auth.example.com/auth/v1"
+
+
+def _from_elsewhere(bench: Bench, issuer: str = CUSTOM) -> str:
+    return FIRST.sign(bench.claims(iss=issuer))
+
+
+async def test_tokens_of_a_custom_hostname_are_the_projects_where_its_discovery_says_so(bench: Bench) -> None:
+    bench.project.answers[DISCOVERY] = (200, {"issuer": CUSTOM, "jwks_uri": f"{CUSTOM}/.well-known/jwks.json"})
+    await asyncio.gather(*(bench.verifier.verify(_from_elsewhere(bench)) for _ in range(5)))
+    assert await bench.verifier.verify(FIRST.sign(bench.claims())), "and those from before it was set up"
+    assert await bench.refusal(_from_elsewhere(bench, CUSTOM + "/")) is ErrorCode.UNAUTHORIZED
+    assert bench.project.requests(DISCOVERY) == 1
+
+
+async def test_the_setting_names_an_issuer_without_asking(bench: Bench) -> None:
+    verifier = SupabaseTokenVerifier(bench.client, None, CUSTOM)
+    assert await verifier.verify(_from_elsewhere(bench))
+    assert await verifier.verify(FIRST.sign(bench.claims()))
+    assert bench.project.requests(DISCOVERY) == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, {"message": "no route"}),
+        (200, "<html>"),
+        (200, {"issuer": None}),
+        (200, {"issuer": [CUSTOM]}),
+        (200, [CUSTOM]),
+        (200, {"issuer": "https://another.example/auth/v1"}),
+    ],
+    ids=str,
+)
+async def test_an_issuer_that_nobody_names_is_refused_and_told_to_the_operator(
+    bench: Bench, answer: tuple[int, Any]
+) -> None:
+    bench.project.answers[DISCOVERY] = answer
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(20):
+            assert await bench.refusal(_from_elsewhere(bench)) is ErrorCode.UNAUTHORIZED
+    assert bench.project.requests(DISCOVERY) == 1
+    [told] = [line for line in logged if line["log_level"] == "error"]
+    assert (told["event"], told["about"]) == ("issuer.unknown", CUSTOM)
+    assert f"{bench.client.url}/auth/v1" in told["known"]
+    bench.project.answers[DISCOVERY] = (200, {"issuer": CUSTOM})
+    bench.seconds += 31
+    assert await bench.verifier.verify(_from_elsewhere(bench))
+
+
+async def test_a_forger_cannot_make_us_ask_who_the_issuer_is(bench: Bench) -> None:
+    assert await bench.refusal(Key("first").sign(bench.claims(iss=CUSTOM))) is ErrorCode.UNAUTHORIZED
+    assert bench.project.requests(DISCOVERY) == 0
+
+
+async def test_an_issuer_that_cannot_be_asked_about_now_signs_nobody_out(bench: Bench) -> None:
+    bench.project.answers[DISCOVERY] = (503, "away")
+    assert await bench.refusal(_from_elsewhere(bench)) is ErrorCode.SUPABASE_UNAVAILABLE
+    bench.project.answers[DISCOVERY] = (200, {"issuer": CUSTOM})
+    assert await bench.verifier.verify(_from_elsewhere(bench))
 
 
 # --- Fetching keys ---------------------------------------------------------------------------------------------------
@@ -379,4 +552,9 @@ async def test_an_answer_that_says_nothing_of_the_token_signs_nobody_out(
     asking: Bench, status: int, body: object
 ) -> None:
     asking.project.answers[USER] = (status, body)
+    assert await asking.refusal(unknown(asking)) is ErrorCode.SUPABASE_UNAVAILABLE
+
+
+async def test_a_key_of_ours_that_is_refused_signs_nobody_out(asking: Bench) -> None:
+    asking.project.answers[USER] = (401, {"message": "Invalid API key"})
     assert await asking.refusal(unknown(asking)) is ErrorCode.SUPABASE_UNAVAILABLE

@@ -1,0 +1,109 @@
+"""The claims of an access token: whether they are a user's, and whether they hold now. Pure: asks nobody.
+
+A token is text from anywhere, and hooks of a project may put odd values into the ones it signs: no claim is trusted to
+be of the right type or size, and what is not makes the token invalid.
+"""
+
+import math
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import jwt
+from jwt.types import Options
+from pydantic import SecretStr
+
+from server.ports import Principal
+
+AUDIENCE: Final = "authenticated"
+LEEWAY_SECONDS: Final = 5
+EARLY_SECONDS: Final = 30
+"""How far `iat` and `nbf` may lie ahead: as far as PostgREST lets them, which judges the same token at each read."""
+LAST_MOMENT: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+REQUIRED: Final[Options] = {
+    "require": ["exp", "sub", "aud", "iss"],
+    "verify_aud": True,
+    "verify_exp": True,
+    "verify_iat": False,
+    "verify_nbf": False,
+}
+"""`iat` and `nbf` are judged by Supabase's clock, not by ours: with ours slow nobody could use a fresh token."""
+
+
+def key_id_of(token: str) -> str:
+    """The key that the token says it is signed with. Raises jwt.PyJWTError."""
+    try:
+        return str(jwt.get_unverified_header(token).get("kid", ""))
+    except jwt.PyJWTError:
+        raise
+    except Exception as cause:  # a header nested ten thousand deep, for instance
+        raise jwt.DecodeError("the header cannot be read") from cause
+
+
+def claims_of(token: str, key: Any = None, algorithm: str | None = None) -> dict[str, Any]:
+    """The claims that `key` has signed; without a key, as the token says. Raises jwt.PyJWTError."""
+    try:
+        if algorithm is None:
+            options: Options = {"verify_signature": False, **REQUIRED}
+            return jwt.decode(token, audience=AUDIENCE, leeway=LEEWAY_SECONDS, options=options)
+        return jwt.decode(
+            token, key, algorithms=[algorithm], audience=AUDIENCE, leeway=LEEWAY_SECONDS, options=REQUIRED
+        )
+    except jwt.PyJWTError:
+        raise
+    except Exception as cause:
+        raise jwt.DecodeError("the claims cannot be read") from cause
+
+
+def principal_of(token: str, claims: dict[str, Any]) -> Principal:
+    """Whose token it is. Service keys and anonymous keys are tokens of the project too, but nobody's.
+
+    Raises jwt.InvalidTokenError.
+    """
+    expires_at = _moment(claims, "exp")
+    if claims.get("role") != "authenticated" or expires_at is None:
+        raise jwt.InvalidTokenError("not a user's token")
+    return Principal(
+        user_id=_user_id(claims.get("sub")),
+        email=_address(claims.get("email")),
+        token=SecretStr(token),
+        expires_at=datetime.fromtimestamp(expires_at, UTC),
+    )
+
+
+def seconds_early(claims: dict[str, Any], now: float) -> float:
+    """How long it is until PostgREST takes the token too; 0 if it does. Raises jwt.InvalidTokenError."""
+    begins = max(_moment(claims, "iat") or 0.0, _moment(claims, "nbf") or 0.0)
+    return max(0.0, begins - EARLY_SECONDS - now)
+
+
+def _moment(claims: dict[str, Any], name: str) -> float | None:
+    """A claim in seconds since 1970. PostgREST takes numbers alone."""
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value <= LAST_MOMENT):
+        raise jwt.InvalidTokenError(f"{name} is no moment")
+    return math.floor(value)
+
+
+def _user_id(sub: Any) -> str:
+    """In the one form in which PostgreSQL writes it: elsewhere the user is known by this text."""
+    try:
+        user_id = str(UUID(sub))
+    except (ValueError, TypeError, AttributeError) as cause:
+        raise jwt.InvalidTokenError("not a user's token") from cause
+    if sub.lower() != user_id:
+        raise jwt.InvalidTokenError("not a user's token")
+    return user_id
+
+
+def _address(email: Any) -> str:
+    """A user may have none. One that cannot be stored is none."""
+    if not isinstance(email, str) or "\0" in email:
+        return ""
+    try:
+        email.encode()
+    except UnicodeEncodeError:
+        return ""
+    return email

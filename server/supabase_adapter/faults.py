@@ -1,0 +1,137 @@
+"""Whose fault an error of Supabase is: the user's, this request's, or the service's own, our keys and schema included.
+
+What no user can mend is `supabase_unavailable` to them and an event for the operator. Knows no connection.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+import httpx
+import structlog
+from postgrest import APIError
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.resilience import ServiceError
+
+log = structlog.get_logger(__name__)
+
+Setting = Literal["SUPABASE_SERVICE_KEY", "SUPABASE_ANON_KEY"]
+
+UNAVAILABLE_CODES: Final = frozenset({"", "PGRST000", "PGRST001", "PGRST002", "PGRST003"})
+"""PostgREST without its database, and a gateway in between, which knows none of its codes."""
+
+UNAVAILABLE_CLASSES: Final = ("08", "40", "53", "55", "57", "58", "XX")
+"""SQLSTATE classes of a database that cannot right now: connection, rollback, resources, locks, operator, system."""
+
+UNSTORABLE_TEXT: Final = frozenset({"22021", "22P05"})
+"""What PostgreSQL says of a NUL character."""
+
+OF_THE_REQUEST: Final = ("21", "22", "23", "44", "54", "P0", "PT", "PGRST1")
+"""SQLSTATE and PostgREST classes that tell of one request's values: a bug of ours, and no outage."""
+
+READ_ONLY: Final = "25006"
+"""A database whose disk is nearly full, or a replica: supabase.com/docs/guides/platform/database-size."""
+
+SCHEMA_CACHE: Final = "PGRST2"
+"""A function, table or column that PostgREST does not know: for seconds after a migration, or before it was applied."""
+
+UNVERIFIABLE: Final = "PGRST300"
+OF_TOKENS: Final = "PGRST3"
+"""What PostgREST says of a JWT. One whose `iat` or `nbf` is to come it refuses beyond 30 s."""
+
+_TO_COME: Final = ("issued at future", "not yet valid")
+_OF_OUR_KEY: Final = re.compile(r"\bapi keys?\b|\binvalid authentication credentials\b", re.IGNORECASE)
+"""Gateways of Supabase in front of PostgREST and Auth: of `apikey`, which carries our key and never a user's."""
+TO_COME_SECONDS: Final = 2.0
+"""When to come back with a token of the future. What was measured at hosted projects lasts about as long."""
+TOLD_AGAIN_SECONDS: Final = 60.0
+
+
+class SupabaseError(Exception):
+    """Supabase refused a request of ours that it should have taken. Carries no row values: those may be messages."""
+
+
+class Faults:
+    """The translation of errors for one project. An operator is told of one kind at most once a minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told_at: dict[str, float] = {}
+
+    @contextmanager
+    def translated(self, key: Setting, *, of_user: bool = False) -> Iterator[None]:
+        """Turn what the connection and PostgREST report into ServiceError, PlatformError or SupabaseError.
+
+        `key` is the setting whose key the request carries; `of_user`: and beside it a user's token.
+        """
+        try:
+            yield
+        except httpx.HTTPError as cause:
+            raise ServiceError(f"no connection to Supabase: {type(cause).__name__}") from cause
+        except UnicodeEncodeError as cause:
+            raise PlatformError(ErrorCode.INVALID_REQUEST, "The text is not valid Unicode.") from cause
+        except APIError as cause:
+            raise self._meaning(cause.code or "", cause.message or "", key, of_user=of_user) from None
+
+    def refuses_our_key(self, status: int, body: str, key: Setting) -> ServiceError | None:
+        """The error of an answer that concerns our key, whoever the request was for."""
+        if status not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN) or not _OF_OUR_KEY.search(body):
+            return None
+        return self._key_refused(str(status), body, key)
+
+    def tell(self, event: str, about: str, **fields: object) -> None:
+        """Tell the operator, unless that was done a moment ago."""
+        now, kind = self._clock(), f"{event} {about}"
+        if now - self._told_at.get(kind, float("-inf")) >= TOLD_AGAIN_SECONDS:
+            self._told_at = {told: at for told, at in self._told_at.items() if now - at < TOLD_AGAIN_SECONDS}
+            self._told_at[kind] = now
+            log.error(event, about=about, **fields)
+
+    def _meaning(self, code: str, message: str, key: Setting, *, of_user: bool) -> Exception:
+        if _OF_OUR_KEY.search(message):
+            return self._key_refused(code, message, key)
+        if code in UNSTORABLE_TEXT:
+            return PlatformError(ErrorCode.INVALID_REQUEST, "The text contains a NUL character.")
+        if code.startswith(OF_TOKENS):
+            return self._of_token(code, message) if of_user else self._key_refused(code, message, key)
+        if _is_unavailable(code, message):
+            return ServiceError(f"Supabase cannot answer now ({code})")
+        if code.startswith(OF_THE_REQUEST) or code == "SUP":
+            return SupabaseError(f"Supabase refused the request ({code}): {message}")
+        return self._cannot_serve(code, message)
+
+    def _of_token(self, code: str, message: str) -> Exception:
+        """What PostgREST says of a user's token. Only an expired one is worth a refresh: the new one is newer still."""
+        said = message.lower()
+        if any(words in said for words in _TO_COME):
+            self.tell("supabase.token_of_the_future", code, says=message)
+            return ServiceError(f"the token is not valid yet ({code})", retry_after=TO_COME_SECONDS, answered=True)
+        if code == UNVERIFIABLE:
+            return ServiceError(f"PostgREST cannot verify any token ({code})")
+        return PlatformError(ErrorCode.TOKEN_EXPIRED if "expired" in said else ErrorCode.UNAUTHORIZED)
+
+    def _cannot_serve(self, code: str, message: str) -> ServiceError:
+        """It answers, and does not do what it should for anybody: the breaker is left alone, since other calls work."""
+        if code == READ_ONLY:
+            self.tell("supabase.read_only", code, says=message)
+        elif code.startswith(SCHEMA_CACHE):
+            self.tell("supabase.schema_unknown", code, says=message, hint="chat migrate, if it lasts over a minute")
+        else:
+            self.tell("supabase.refused", code, says=message)
+        return ServiceError(f"Supabase refuses what it should do ({code})", answered=True)
+
+    def _key_refused(self, code: str, message: str, key: Setting) -> ServiceError:
+        self.tell("supabase.key_refused", key, code=code, says=message[:200])
+        return ServiceError(f"Supabase refuses {key} ({code})")
+
+
+def _is_unavailable(code: str, message: str) -> bool:
+    """Whether the service is at fault. `SUP` is Supabase Lite's code for whatever it knows no other for."""
+    if code == "SUP":
+        return " violates " not in message
+    gateway_error = len(code) == 3 and code.isdigit()  # the HTTP status, where the body is not PostgREST's
+    return gateway_error or code in UNAVAILABLE_CODES or code.startswith(UNAVAILABLE_CLASSES)
