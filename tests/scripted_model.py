@@ -22,8 +22,9 @@ Anything else is answered as by the demo model, without delay. What tests steer 
     GET    /gate/<name>         answers when a reply has reached the closed gate: {"name", "waiting"}
     DELETE /gate/<name>         closes it again
     GET    /log[?contains=text] requests seen, oldest first: {"number", "authorization", "user", "model", "stream",
-                                "tools", "text", "directive", "state", "messages"}; state is running | finished |
-                                refused | gone (the client left, or was cut off)
+                                "tools", "text", "directive", "state", "words", "messages"}; state is running |
+                                finished | refused | gone (the client left, or was cut off); words were written
+                                to the client until now
     DELETE /log                 forgets them
 """
 
@@ -40,7 +41,7 @@ from aiohttp import web
 
 from server.stack.demo_model.api import create_app as create_model_app
 from server.stack.demo_model.model import DemoModel
-from server.stack.demo_model.wire import ApiError, ChatRequest, Piece
+from server.stack.demo_model.wire import ApiError, ChatRequest, Piece, Text
 from tests.model_script import AtGate, Cut, Directive, Pause, Silence, last_directive, steps
 
 _authorization: ContextVar[str] = ContextVar("authorization", default="")
@@ -66,6 +67,7 @@ class Seen:
     directive: str | None
     messages: list[dict[str, Any]]
     state: str = "running"
+    words: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {part.name: getattr(self, part.name) for part in fields(self)}
@@ -110,6 +112,7 @@ class Script:
             async with aclosing(self._play(directive, request) if directive else self._demo.reply(request)) as pieces:
                 async for piece in pieces:
                     yield piece
+                    seen.words += isinstance(piece, Text)
             seen.state = "finished"
         except ApiError:
             seen.state = "refused"
