@@ -170,4 +170,10 @@ def _offer_sessions(app: web.Application, hub: SessionHub) -> None:
     limits = app[appkeys.SETTINGS].limits
     app[appkeys.HUB] = hub
     app[appkeys.EVENT_STREAMS] = EventStreams(hub, limits)
-    app[appkeys.SOCKETS] = WebSocketEndpoint(hub, app[appkeys.AUTHENTICATOR], app[appkeys.ORIGINS], limits)
+    app[appkeys.SOCKETS] = WebSocketEndpoint(
+        hub,
+        app[appkeys.AUTHENTICATOR],
+        app[appkeys.ORIGINS],
+        limits,
+        addresses=app[appkeys.CLIENT_ADDRESSES],
+    )

@@ -3,6 +3,13 @@
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+import structlog
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+
+log = structlog.get_logger(__name__)
+
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -28,3 +35,12 @@ class Origins:
         if parts.scheme not in ("http", "https"):
             return False
         return parts.netloc == host.lower() or (self._localhost_allowed and name in _LOOPBACK)
+
+    def refusal(self, origin: str) -> PlatformError:
+        """What a page of an origin that is not allowed is told. It is logged: perhaps it was meant to be allowed."""
+        log.warning(
+            "origin.refused",
+            origin=origin[:200],
+            hint="Pages of this origin may connect once it is in ALLOWED_ORIGINS, written exactly so.",
+        )
+        return PlatformError(ErrorCode.ORIGIN_NOT_ALLOWED)

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
 
     max_running_turns: int = Field(default=16, ge=1)
     max_connections_per_user: int = Field(default=16, ge=1)
+    max_unauthenticated_sockets: int = Field(default=1_000, ge=1)
+    max_unauthenticated_sockets_per_address: int = Field(default=100, ge=1)
     max_waiting_turns: int = Field(default=8, ge=1)
     messages_per_minute: int = Field(default=30, ge=0)
     auth_requests_per_minute: int = Field(default=60, ge=0)
@@ -121,6 +123,8 @@ class Settings(BaseSettings):
         return Limits(
             running_turns=self.max_running_turns,
             connections_per_user=self.max_connections_per_user,
+            unauthenticated_sockets=self.max_unauthenticated_sockets,
+            unauthenticated_sockets_per_address=self.max_unauthenticated_sockets_per_address,
             waiting_turns_per_user=self.max_waiting_turns,
             messages_per_minute=self.messages_per_minute,
             turn_seconds=self.turn_timeout_seconds,

@@ -267,7 +267,7 @@ ROUTES = (
         "chat",
         "The session's events and commands (WebSocket)",
         {101: Reply("The connection is a WebSocket now.")},
-        errors=(*_STREAM_ERRORS, ErrorCode.ORIGIN_NOT_ALLOWED),
+        errors=(*_STREAM_ERRORS, ErrorCode.OVERLOADED),
         access="own",
         parameters=EventsQuery,
     ),

@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from server.api.middlewares import SERVER_NAME
 from server.api.problems import problem
+from server.frame_gate import GatedHandler
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 
@@ -47,7 +48,7 @@ async def serving(app: web.Application, new_socket: Callable[[], socket.socket])
         await runner.cleanup()
 
 
-class Connection(web.RequestHandler):
+class Connection(GatedHandler):
     """One client's connection to `server`, for `loop.create_server`."""
 
     __slots__ = ("_first_request",)
@@ -55,6 +56,7 @@ class Connection(web.RequestHandler):
     def __init__(self, server: web.Server) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(server, loop=loop, access_log=None, max_field_size=HEADER_BYTES)  # type: ignore[arg-type]
+        self.gate = None
         self._first_request: asyncio.TimerHandle | None = loop.call_later(REQUEST_SECONDS, self._expect_request)
 
     def _expect_request(self) -> None:

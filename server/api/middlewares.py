@@ -122,7 +122,7 @@ async def cross_origin(request: web.Request, handler: Handler) -> web.StreamResp
     if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
         return await handler(request)
     if not _origin_allowed(request):
-        raise PlatformError(ErrorCode.ORIGIN_NOT_ALLOWED)
+        raise request.app[ORIGINS].refusal(request.headers.get("Origin", ""))
     return web.Response(
         status=204,
         headers={

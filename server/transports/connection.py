@@ -93,12 +93,18 @@ class WebSocketConnection(Outlet):
         self._transport: asyncio.Transport | None = None
         self._writer: asyncio.Task[None] | None = None
 
-    async def serve(self, after: EventCursor | None, transport: asyncio.Transport | None) -> None:
-        """Join the session and carry frames both ways. Raises RefusedConnectionError, PlatformError if it cannot."""
+    async def serve(
+        self, after: EventCursor | None, transport: asyncio.Transport | None, joined: Callable[[], None]
+    ) -> None:
+        """Join the session, say so by `joined`, and carry frames both ways.
+
+        Raises RefusedConnectionError, PlatformError if it cannot join.
+        """
         self._transport = transport
         if transport is not None:
             keep_short(transport)
         attachment = await self._join(after)
+        joined()
         session, subscription = attachment.session, attachment.subscription
         self._watch_expiry()
         self._keepalive = Keepalive(self, self._limits, transport)

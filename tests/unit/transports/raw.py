@@ -11,6 +11,13 @@ from typing import Self
 from tests.unit.transports.site import Site
 
 
+def client_frame(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
+    """A frame as it is on the wire, under a mask that changes nothing."""
+    length = len(payload)
+    head = bytes(((0x80 if final else 0) | opcode, 0x80 | (length if length < 126 else 126 if length < 65536 else 127)))
+    return head + (b"" if length < 126 else length.to_bytes(2 if length < 65536 else 8)) + bytes(4) + payload
+
+
 class RawSocket:
     """Frames as they are on the wire. What is not asked for is not read."""
 
@@ -33,6 +40,22 @@ class RawSocket:
 
     @classmethod
     @asynccontextmanager
+    async def handshake(cls, site: Site, protocols: str | None = None, behind: bytes = b"") -> AsyncIterator[Self]:
+        """A socket of nobody. `protocols`: what `Sec-WebSocket-Protocol` holds; `behind`: sent with the request."""
+        key = base64.b64encode(os.urandom(16)).decode()
+        request = (
+            f"GET /stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+        )
+        if protocols is not None:
+            request += f"Sec-WebSocket-Protocol: {protocols}\r\n"
+        async with cls._connected(site, None) as (reader, writer):
+            writer.write(f"{request}\r\n".encode() + behind)
+            await reader.readuntil(b"\r\n\r\n")
+            yield cls(reader, writer)
+
+    @classmethod
+    @asynccontextmanager
     async def events(cls, site: Site, user_id: str, *, receive_buffer: int) -> AsyncIterator[Self]:
         """An event stream of this user whose events nobody reads."""
         request = "GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -42,16 +65,24 @@ class RawSocket:
     @classmethod
     @asynccontextmanager
     async def _answered(cls, site: Site, user_id: str, request: str, receive_buffer: int | None) -> AsyncIterator[Self]:
+        async with cls._connected(site, receive_buffer) as (reader, writer):
+            writer.write(f"{request}Authorization: Bearer {site.token(user_id)}\r\n\r\n".encode())
+            await reader.readuntil(b"\r\n\r\n")
+            yield cls(reader, writer)
+
+    @classmethod
+    @asynccontextmanager
+    async def _connected(
+        cls, site: Site, receive_buffer: int | None
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         plain = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         plain.setblocking(False)
         if receive_buffer is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", site.server.port))
+        await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", site.port))
         reader, writer = await asyncio.open_connection(sock=plain, limit=4096)
-        writer.write(f"{request}Authorization: Bearer {site.token(user_id)}\r\n\r\n".encode())
-        await reader.readuntil(b"\r\n\r\n")
         try:
-            yield cls(reader, writer)
+            yield reader, writer
         finally:
             writer.transport.abort()
 
@@ -59,9 +90,13 @@ class RawSocket:
         self._writer.write(data)
 
     def send(self, opcode: int, payload: bytes, *, final: bool = True) -> None:
-        """A frame of at most 125 bytes, masked as a client's must be."""
-        head, mask = bytes(((0x80 if final else 0) | opcode, 0x80 | len(payload))), b"\1\2\3\4"
-        self.write(head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload)))
+        """A frame, masked as a client's must be."""
+        self.write(client_frame(opcode, payload, final=final))
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the system does not take, since the other side does not read."""
+        return self._writer.transport.get_write_buffer_size()
 
     async def read(self, size: int) -> bytes:
         """So many bytes, whatever they are."""
@@ -85,6 +120,12 @@ class RawSocket:
                     return int.from_bytes(payload[:2])
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
+
+    async def gone(self) -> None:
+        """Return once the other side has ended the connection, as writing to it shows."""
+        while not self._writer.transport.is_closing():
+            self.write(b"x")
+            await asyncio.sleep(0.01)
 
     def abort(self) -> None:
         self._writer.transport.abort()

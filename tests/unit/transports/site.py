@@ -1,6 +1,7 @@
 """The transports alone on loopback, around a world of fakes, and clients that speak the protocol over real sockets."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -10,10 +11,10 @@ from typing import Any, Self
 import aiohttp
 import orjson
 from aiohttp import WSMsgType, web
-from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
 from pydantic import SecretStr
 
+from server.api.connections import serving
 from server.authentication import Authenticator
 from server.origins import Origins
 from server.ports import Account, Principal
@@ -180,16 +181,16 @@ class Site:
         )
         hub = self.process.hub
         origins = Origins(["https://chat.example"], localhost_allowed=False)
-        self._sockets = WebSocketEndpoint(hub, self.authenticator, origins, self.limits, now)
+        self._sockets = WebSocketEndpoint(hub, self.authenticator, origins, self.limits, now=now)
         self._streams = EventStreams(hub, self.limits, now)
         app = web.Application(middlewares=[_problems])
         app.router.add_get("/stream", self._sockets.handle)
         app.router.add_get("/events", self._events)
         app.router.add_post("/message", self._message)
-        self.server = await self._stack.enter_async_context(
-            TestServer(app, host="127.0.0.1", handler_cancellation=True)
-        )
-        self._http = await self._stack.enter_async_context(aiohttp.ClientSession(self.server.make_url("/")))
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = listening.getsockname()[1]
+        await self._stack.enter_async_context(serving(app, lambda: listening))
+        self._http = await self._stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{self.port}/"))
         return self
 
     async def __aexit__(

@@ -8,6 +8,7 @@ import aiohttp
 import orjson
 import pytest
 import uvloop
+from structlog.testing import capture_logs
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -43,20 +44,40 @@ async def test_an_expired_token_in_the_header_is_refused_before_the_upgrade() ->
         assert await _refused_status(site, headers=headers) == 401
 
 
-@pytest.mark.parametrize("after", ["nonsense", "epoch:-1", "epoch:1.5", "a b:1", "epoch:", ":1", "e:" + "9" * 40])
+@pytest.mark.parametrize("after", ["nonsense", "epoch:-1", "epoch:1.5", "a b:1", "epoch:", ":1", "e:" + "9" * 40, ""])
+@pytest.mark.parametrize("manner", ["header", "ticket", "first frame"])
 @virtual_time_with_sockets
-async def test_a_malformed_cursor_is_refused_before_the_upgrade(after: str) -> None:
+async def test_a_malformed_cursor_is_refused_in_a_way_that_browsers_can_read(after: str, manner: str) -> None:
     async with Site() as site:
-        headers = site.authorization(site.user())
-        assert await _refused_status(site, query={"after": after}, headers=headers) == 400
+        user = site.user()
+        headers = site.authorization(user) if manner == "header" else {}
+        ticket = {"ticket": site.tickets.issue(site.principal(user), "chat").text} if manner == "ticket" else {}
+        async with site.anonymous({"after": after} | ticket, headers) as socket:
+            assert await socket.closed() == (4501, "protocol_error")
+            assert [frame["code"] for frame in socket.seen] == ["invalid_cursor"]
+        if ticket:
+            async with site.anonymous(ticket) as socket:
+                await socket.until("ready")  # it was not spent
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://chat.example.evil.test", "chat.example"])
+@virtual_time_with_sockets
+async def test_a_page_of_a_strange_origin_is_refused_in_a_way_that_it_can_read(origin: str) -> None:
+    async with Site() as site:
+        headers = site.authorization(site.user()) | {"Origin": origin}
+        with capture_logs() as lines:
+            async with site.anonymous(headers=headers) as socket:
+                assert await socket.closed() == (4501, "protocol_error")
+                assert [frame["code"] for frame in socket.seen] == ["origin_not_allowed"]
+        [line] = [line for line in lines if line["event"] == "origin.refused"]
+        assert (line["origin"], "ALLOWED_ORIGINS" in line["hint"]) == (origin, True)
 
 
 @virtual_time_with_sockets
-async def test_a_page_of_a_strange_origin_is_refused_and_our_own_let_in() -> None:
+async def test_a_page_of_an_allowed_origin_is_let_in() -> None:
     async with Site() as site:
-        headers = site.authorization(site.user())
-        assert await _refused_status(site, headers=headers | {"Origin": "https://evil.example"}) == 403
-        async with site.anonymous(headers=headers | {"Origin": "https://chat.example"}) as socket:
+        headers = site.authorization(site.user()) | {"Origin": "https://chat.example"}
+        async with site.anonymous(headers=headers) as socket:
             await socket.until("ready")
 
 
