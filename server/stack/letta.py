@@ -66,6 +66,7 @@ class Letta(Service):
             **self.layout.base_environment(),
             **proxies,
             "HOME": str(home),
+            "PYTHONPATH": str(patches_folder()),
             "LETTA_DIR": str(home / ".letta"),
             "LETTA_PG_URI": database_url(self.layout, self.name) + "?sslmode=disable",
             "LETTA_DISABLE_SQLALCHEMY_POOLING": "false",  # the default opens a connection for each query
@@ -90,6 +91,12 @@ class Letta(Service):
                 return bool(row and row[0])
         except psycopg.Error as error:
             raise StackError(f"Letta's database cannot be read: {error}") from error
+
+
+def patches_folder() -> Path:
+    """What is loaded into Letta's process: a wheel holds it beside this file, a checkout where the image is made."""
+    packed = Path(__file__).with_name("letta_patches")
+    return packed if packed.is_dir() else Path(__file__).parents[2] / "deploy" / "letta" / "patches"
 
 
 def letta_url(layout: Layout) -> str:

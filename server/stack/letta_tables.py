@@ -5,9 +5,9 @@ messages.sequence_id every agent creation answers 409."""
 
 import asyncio
 
-import letta.orm  # type: ignore[import-not-found]
-from letta.orm.base import Base  # type: ignore[import-not-found]
-from letta.server.db import engine  # type: ignore[import-not-found]
+import letta.orm
+from letta.orm.base import Base
+from letta.server.db import engine
 from sqlalchemy import FetchedValue, text  # type: ignore[import-not-found]
 
 

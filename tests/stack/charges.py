@@ -29,6 +29,8 @@ class Charged:
     asked: int
     told: list[Json]
     """The turn's `usage.settled` events."""
+    written: int
+    """Words that the model wrote for it."""
 
     @property
     def cost(self) -> Decimal | None:
@@ -93,13 +95,24 @@ class Scene:
         async with self.http.post(url, json={"user_id": self.user.id, **limits}, headers=headers) as response:
             assert response.status == 200, await response.text()
 
+    async def until(self, name: str, state: str) -> None:
+        """Return when the model's last request for the turn of this name is in this state."""
+        async with asyncio.timeout(PATIENCE):
+            while [one["state"] for one in await self._requests(name)][-1:] != [state]:
+                await asyncio.sleep(0.1)
+
+    async def _requests(self, name: str) -> list[Json]:
+        """What the model was asked for the turn of this name alone, not with a later one's reminder of it."""
+        seen = await self.stack.model_log(self.http, self.contents[name].split()[0])
+        return [request for request in seen if request["text"].endswith(self.contents[name])]
+
     async def charged(self, name: str, book: Book) -> Charged:
         """What the turn of this name was charged."""
         turn_id = self.turns[name]
         told = [event for event in self.device.events_of(turn_id) if event["type"] == "usage.settled"]
-        seen = await self.stack.model_log(self.http, self.contents[name].split()[0])
-        asked = sum(request["text"].endswith(self.contents[name]) for request in seen)
-        return Charged(book.turn(turn_id), book.of_turn(turn_id), asked, told)
+        asked = await self._requests(name)
+        written = sum(request["words"] for request in asked)
+        return Charged(book.turn(turn_id), book.of_turn(turn_id), len(asked), told, written)
 
 
 async def answers(scene: Scene) -> None:
@@ -123,16 +136,19 @@ async def cancellations(scene: Scene) -> None:
     early = await scene.send("early", f"GATE {gate} 0 9")
     await scene.stack.at_gate(scene.http, gate)
     await scene.cancel(early)
+    await scene.stack.open_gate(scene.http, gate)
     middle = await scene.send("in mid-reply", f"GATE {gate}-2 3 6")
     await scene.device.wait_for(lambda _: scene.device.text_of(middle).split() == ["w0", "w1", "w2"])
     waiting = await scene.send("waiting", "ECHO never said")
     await scene.cancel(waiting)
     await scene.cancel(middle)
+    await scene.until("in mid-reply", "gone")
     running = await scene.send("interrupted", f"GATE {gate}-3 1 7")
     await scene.stack.at_gate(scene.http, f"{gate}-3")
     await scene.say("interrupting", "ECHO now", on_busy="interrupt")
     await scene.device.end_of(running)
-    for name in (gate, f"{gate}-2", f"{gate}-3"):
+    await scene.until("interrupted", "gone")
+    for name in (f"{gate}-2", f"{gate}-3"):
         await scene.stack.open_gate(scene.http, name)
 
 
@@ -164,15 +180,9 @@ async def silences(scene: Scene) -> None:
     """A call of which nothing is logged for minutes: of a model that hangs."""
     await scene.say("before", "ECHO before")
     hanging = await scene.send("hanging", "HANG")
-    await _until_asked(scene, "hanging")
+    await scene.until("hanging", "running")
     await scene.cancel(hanging)
     scene.unsettled.add(hanging)
-
-
-async def _until_asked(scene: Scene, name: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not await scene.stack.model_log(scene.http, scene.contents[name].split()[0]):
-            await asyncio.sleep(0.1)
 
 
 async def summaries(scene: Scene) -> None:

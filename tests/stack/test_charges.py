@@ -133,15 +133,23 @@ def test_a_turn_that_is_cancelled_before_the_agent_was_asked_costs_nothing(eveni
     assert (unasked.calls, unasked.asked) == ([], 0)
 
 
-@pytest.mark.parametrize(("name", "words"), [("early", 9), ("in mid-reply", 9), ("interrupted", 8)])
-def test_a_turn_that_is_stopped_is_charged_the_reply_that_the_model_finished(
+@pytest.mark.parametrize(("name", "words"), [("in mid-reply", 3), ("interrupted", 1)])
+def test_a_turn_that_is_stopped_is_charged_the_words_that_the_model_wrote_until_then(
     evening: Evening, name: str, words: int
 ) -> None:
     stopped = evening.charged(cancellations, name)
     assert (stopped.turn["status"], stopped.turn["cost_status"]) == ("cancelled", "settled")
-    assert (stopped.statuses, stopped.asked) == (["success"], 1)
+    assert (stopped.statuses, stopped.asked, stopped.written) == (["success"], 1, words)
     assert stopped.cost == stopped.calls[0].cost > 0
     assert stopped.calls[0].completion_tokens == 2 * words
+
+
+def test_a_turn_that_is_stopped_before_the_first_word_is_settled_when_that_came(evening: Evening) -> None:
+    """LiteLLM waits for it, and notices only then that nobody waits for LiteLLM."""
+    stopped = evening.charged(cancellations, "early")
+    assert (stopped.turn["status"], stopped.turn["cost_status"]) == ("cancelled", "settled")
+    assert (stopped.statuses, stopped.asked) == (["success"], 1)
+    assert stopped.calls[0].completion_tokens <= 2 * 9
 
 
 def test_a_turn_that_is_cancelled_while_it_waits_is_charged_nothing_at_all(evening: Evening) -> None:

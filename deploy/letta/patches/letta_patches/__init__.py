@@ -1,0 +1,98 @@
+"""What this platform changes of a Letta server in its own process, and how Letta says so.
+
+Runs under Letta's interpreter, with nothing but Letta's packages. `PATCHES` are applied once, when Letta's app has been
+made and before it serves; each has a switch, `LETTA_PATCH_<NAME>=off`. A patch that meets code other than that which it
+was written for changes nothing. What became of each is in Letta's log and at `GET /v1/patches`, which asks for Letta's
+password as every route does.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Final
+
+from letta_patches import stop
+from letta_patches.known import VERSION, UnknownCodeError
+
+PATCHES: Final = (stop,)
+"""Modules with a docstring, whose first line is the reason, and `apply()`, which raises UnknownCodeError."""
+ROUTE: Final = "/v1/patches"
+_APP: Final = "letta.server.rest_api.app"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a patch; `detail` is why it was not applied, else what it does."""
+
+    name: str
+    applied: bool
+    detail: str
+
+
+def install() -> None:
+    """Have the patches applied as soon as Letta's app is imported."""
+    sys.meta_path.insert(0, _WhenLoaded())
+
+
+def apply_to(app: Any) -> list[Outcome]:
+    """Apply the patches, log what became of them, and give `app` (a FastAPI) the route that says it."""
+    from letta.log import get_logger
+
+    log = get_logger("letta_patches")
+    version = importlib.metadata.version("letta")
+    outcomes = [_apply(patch, version) for patch in PATCHES]
+    for outcome in outcomes:
+        if outcome.applied:
+            log.info("Patch %s is applied: %s", outcome.name, outcome.detail)
+        else:
+            log.warning("Patch %s is NOT applied: %s", outcome.name, outcome.detail)
+    answer = {"letta": version, "patches": [asdict(outcome) for outcome in outcomes]}
+
+    async def patches() -> dict[str, Any]:
+        return answer
+
+    app.add_api_route(ROUTE, patches, methods=["GET"], include_in_schema=False)
+    return outcomes
+
+
+def _apply(patch: ModuleType, version: str) -> Outcome:
+    name = patch.__name__.rpartition(".")[2]
+    switch = f"LETTA_PATCH_{name.upper()}"
+    if os.environ.get(switch, "").lower() in ("off", "false", "0", "no"):
+        return Outcome(name, applied=False, detail=f"{switch} turns it off")
+    if version != VERSION:
+        return Outcome(name, applied=False, detail=f"this is Letta {version}, it knows {VERSION}")
+    try:
+        patch.apply()
+    except UnknownCodeError as error:
+        return Outcome(name, applied=False, detail=str(error))
+    except Exception as error:  # Letta must start whatever happens here
+        return Outcome(name, applied=False, detail=f"{type(error).__name__}: {error}")
+    return Outcome(name, applied=True, detail=(patch.__doc__ or "").partition("\n")[0])
+
+
+class _WhenLoaded(MetaPathFinder):
+    """Finds Letta's app in the usual way, and has the patches applied behind its import."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != _APP:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                apply_to(module.app)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec

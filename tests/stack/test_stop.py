@@ -1,0 +1,120 @@
+"""Stop stops the model: what it was asked to write and what was charged, on the real services."""
+
+import asyncio
+import subprocess
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+
+from server.stack.letta import patches_folder
+from tests.stack.books import Bookkeeper, Call
+from tests.stack.chat_client import PATIENCE, ChatUser
+from tests.stack.conftest import NewUser
+from tests.stack.running_stack import RunningStack
+
+Json = dict[str, Any]
+TOKENS_A_WORD = 2
+
+
+async def stopped(
+    stack: RunningStack, http: aiohttp.ClientSession, user: ChatUser, directive: str, shown: int
+) -> tuple[Json, list[Call]]:
+    """A reply that is stopped after so many words: the request as the model saw it, and what is charged."""
+    content = f"{uuid.uuid4().hex} {directive}"
+    async with user.connect() as device:
+        turn_id = (await device.say(content))["turn_id"]
+        await device.wait_for(lambda _: len(device.text_of(turn_id).split()) >= shown)
+        await device.send(type="cancel", id="stop", turn_id=turn_id)
+        assert (await device.end_of(turn_id))["type"] == "turn.cancelled"
+    seen = await _seen(stack, http, content, lambda request: request["state"] != "running")
+    book = await Bookkeeper(stack.env, http).settled(user)
+    assert book.wrong == []
+    assert book.turn(turn_id)["cost_status"] == "settled"
+    return seen, book.of_turn(turn_id)
+
+
+async def _seen(stack: RunningStack, http: aiohttp.ClientSession, content: str, wanted: Callable[[Json], bool]) -> Json:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            requests = await stack.model_log(http, content)
+            if requests and wanted(requests[-1]):
+                [request] = requests
+                return request
+            await asyncio.sleep(0.1)
+
+
+async def test_a_model_that_talks_is_stopped_and_no_more_is_charged_than_it_wrote(
+    stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
+) -> None:
+    seen, [call] = await stopped(stack, http, ada, "SLOW 1000 0.1", shown=5)
+    assert seen["state"] == "gone"
+    assert 5 <= seen["words"] < 1000
+    assert 5 * TOKENS_A_WORD <= call.completion_tokens <= (seen["words"] + 1) * TOKENS_A_WORD
+    assert (call.status, call.cost > 0) == ("success", True)
+
+
+async def test_a_model_that_has_fallen_silent_is_stopped_and_exactly_its_words_are_charged(
+    stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
+) -> None:
+    """Nothing comes by which Letta would notice that the run is cancelled."""
+    seen, [call] = await stopped(stack, http, ada, "STALL 3", shown=3)
+    assert (seen["state"], seen["words"]) == ("gone", 3)
+    assert call.completion_tokens == 3 * TOKENS_A_WORD
+
+
+async def test_several_who_stop_at_once_stop_their_own_models_alone(
+    stack: RunningStack, http: aiohttp.ClientSession, new_user: NewUser
+) -> None:
+    stopping, going_on = await new_user(), await new_user()
+    async with going_on.connect() as device:
+        gate = uuid.uuid4().hex
+        turn_id = (await device.say(f"GATE {gate} 3 3"))["turn_id"]
+        await stack.at_gate(http, gate)
+        seen, _ = await stopped(stack, http, stopping, "STALL 2", shown=2)
+        assert seen["state"] == "gone"
+        await stack.open_gate(http, gate)
+        assert (await device.end_of(turn_id))["type"] == "turn.completed"
+        assert device.text_of(turn_id).split() == [f"w{number}" for number in range(6)]
+
+
+async def test_letta_says_what_was_changed_to_those_alone_who_know_its_password(
+    stack: RunningStack, http: aiohttp.ClientSession
+) -> None:
+    url = f"{stack.env['LETTA_BASE_URL'].rstrip('/')}/v1/patches"
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        async with http.get(url, headers=headers) as response:
+            assert (response.status, await response.json()) == (401, {"detail": "Unauthorized"})
+    async with http.get(url, headers={"Authorization": f"Bearer {stack.env['LETTA_API_TOKEN']}"}) as response:
+        answer = await response.json()
+    assert [(patch["name"], patch["applied"]) for patch in answer["patches"]] == [("stop", True)]
+    assert "Patch stop is applied" in (stack.data_dir / "logs" / "letta.log").read_text()
+
+
+CHANGED = """
+from letta.adapters.letta_llm_stream_adapter import LettaLLMStreamAdapter as First
+from letta.adapters.simple_llm_stream_adapter import SimpleLLMStreamAdapter as Second
+from letta_patches import stop
+from letta_patches.known import UnknownCodeError
+async def invoke_llm(self, other): yield other
+invoke_llm.__qualname__ = Second.invoke_llm.__qualname__
+before, Second.invoke_llm = First.invoke_llm, invoke_llm
+try:
+    stop.apply()
+except UnknownCodeError as error:
+    print(error, First.invoke_llm is before, Second.invoke_llm is invoke_llm)
+"""
+
+
+async def test_a_letta_whose_adapter_was_changed_is_left_as_it_is(stack: RunningStack) -> None:
+    python = stack.data_dir / "env" / "letta" / "bin" / "python"
+    environment = {
+        "PYTHONPATH": str(patches_folder()),
+        "HOME": str(stack.data_dir / "letta"),
+        "LETTA_PG_URI": "postgresql://nobody@127.0.0.1:9/none",
+    }
+    argv = [str(python), "-W", "ignore", "-c", CHANGED]
+    done = await asyncio.to_thread(subprocess.run, argv, env=environment, capture_output=True, text=True, check=True)
+    assert "SimpleLLMStreamAdapter.invoke_llm is another (" in done.stdout
+    assert done.stdout.rstrip().endswith(") True True")
