@@ -1,5 +1,7 @@
 """Checks of Letta: the right release, ours alone, and able to hold conversations."""
 
+from collections.abc import Mapping
+
 from server.doctor.findings import Check, Finding, fail, ok, warn
 from server.letta_adapter.client import LettaClient
 from server.letta_adapter.probe import LettaInspection, is_supported
@@ -23,6 +25,7 @@ class LettaChecks:
             Check(SERVICE, "default_actor", self.default_actor),
             Check(SERVICE, "conversations", self.conversations),
             Check(SERVICE, "reaches_litellm", self.model),
+            Check(SERVICE, "stop", self.stop),
         ]
 
     async def version(self) -> Finding:
@@ -71,3 +74,21 @@ class LettaChecks:
             f"Letta cannot reach the model gateway at {model_url}",
             "Set LITELLM_URL_FOR_LETTA to LiteLLM's address as seen from Letta's machine.",
         )
+
+    async def stop(self) -> Finding:
+        return judge_stop(await self._letta.patches())
+
+
+def judge_stop(patches: Mapping[str, str | None]) -> Finding:
+    """Whether Stop stops the model, by Letta's patches: None where applied, else why not."""
+    if "stop" not in patches:
+        return warn(
+            "Letta is as it was released: a reply that is stopped is written, and charged, to its end",
+            "Deploy Letta from `deploy/letta/` (docs/deploy.md), which closes the model's stream.",
+        )
+    if (reason := patches["stop"]) is not None:
+        return warn(
+            f"a reply that is stopped is written, and charged, to its end: {reason}",
+            "Deploy Letta from this release's `deploy/letta/`, with LETTA_PATCH_STOP unset.",
+        )
+    return ok("a run that is cancelled closes its model's stream")

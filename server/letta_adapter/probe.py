@@ -15,6 +15,7 @@ DEADLINE_SECONDS: Final = 2.0
 _SUPPORTED: Final = re.compile(r"0\.16\.\d+")
 _MEMBERS: Final = "/v1/admin/users/"
 _ONE: Final = {"limit": 1}
+_PATCHES: Final = "/v1/patches"
 _NO_ROUTE: Final = ("Not Found", "Method Not Allowed")
 _NO_CONVERSATION: Final = "conv-00000000-0000-4000-8000-000000000000"
 
@@ -55,6 +56,22 @@ class LettaInspection:
     async def accepts_password(self) -> bool:
         """Whether our password is Letta's (on a server that is open to the world: always)."""
         return (await _refusal(lambda: get_json(self._admin, _MEMBERS, _ONE)))[0] not in (401, 403)
+
+    async def patches(self) -> dict[str, str | None]:
+        """Our patches of this Letta by name: None where it is applied, else why not. Empty: Letta as it was released.
+
+        Raises RefusedError where the password is wrong."""
+
+        async def read() -> dict[str, str | None]:
+            patches = (await get_json(self._admin, _PATCHES))["patches"]
+            return {one["name"]: None if one["applied"] else str(one["detail"]) for one in patches}
+
+        try:
+            return await classified(read)
+        except RefusedError as refusal:
+            if refusal.status != 404:
+                raise
+            return {}
 
     async def is_open(self) -> bool:
         """Whether anybody who reaches Letta may read and change everything: LETTA_SERVER_SECURE is not set."""

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from server.doctor.configuration import judge_secret
 from server.doctor.findings import Finding, Level
+from server.doctor.letta import judge_stop
 from server.doctor.litellm import judge_log, judge_model, judge_price
 from server.doctor.redis import judge_version
 from server.doctor.supabase import judge_anon_key, judge_confirmation, judge_issuer, judge_tokens
@@ -54,6 +55,9 @@ def test_the_kind_of_a_key_shows_in_its_looks(key: str, kind: str) -> None:
         (judge_price("gpt-4", FREE), "warn"),
         (judge_log(SpendLog((), 0.4, 1.3)), "ok"),
         (judge_log(SpendLog((), -7.0, 1.3)), "warn"),
+        (judge_stop({"stop": None}), "ok"),
+        (judge_stop({"stop": "this is Letta 0.16.9, it knows 0.16.8"}), "warn"),
+        (judge_stop({}), "warn"),
         (judge_anon_key("publishable", accepted=True), "ok"),
         (judge_anon_key("anon", accepted=True), "ok"),
         (judge_anon_key("anon", accepted=False), "fail"),
