@@ -95,9 +95,12 @@ def test_the_version_is_written_once_and_the_same_twice(project: dict[str, Any])
     assert project["project"]["version"] == server.__version__
 
 
-def test_a_wheel_holds_the_migrations_where_they_are_looked_for(project: dict[str, Any]) -> None:
+def test_a_wheel_holds_what_is_not_code_of_the_server_where_it_is_looked_for(project: dict[str, Any]) -> None:
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["force-include"] == {"supabase/migrations": "server/migrations"}
+    assert wheel["force-include"] == {
+        "supabase/migrations": "server/migrations",
+        "deploy/letta/patches": "server/stack/letta_patches",
+    }
 
 
 def test_node_packages_are_locked_without_addresses() -> None:
