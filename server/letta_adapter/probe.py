@@ -66,12 +66,9 @@ class LettaInspection:
             patches = (await get_json(self._admin, _PATCHES))["patches"]
             return {one["name"]: None if one["applied"] else str(one["detail"]) for one in patches}
 
-        try:
-            return await classified(read)
-        except RefusedError as refusal:
-            if refusal.status != 404:
-                raise
+        if (await _refusal(lambda: get_json(self._admin, _PATCHES)))[0] == 404:
             return {}
+        return await classified(read)
 
     async def is_open(self) -> bool:
         """Whether anybody who reaches Letta may read and change everything: LETTA_SERVER_SECURE is not set."""

@@ -159,3 +159,25 @@ async def test_the_memory_of_an_agent_that_letta_does_not_know_says_so(world: Wo
     ):
         with pytest.raises(AgentGoneError):
             await call()
+
+
+async def test_letta_says_which_patches_it_has(world: World) -> None:
+    letta, client = world
+    applied = {"name": "stop", "applied": True, "detail": "closes the model's stream"}
+    other = {"name": "fast", "applied": False, "detail": "this is Letta 0.16.9"}
+    letta.answer = says({"letta": "0.16.8", "patches": [applied, other]})
+    assert await LettaInspection(client).patches() == {"stop": None, "fast": "this is Letta 0.16.9"}
+
+
+async def test_a_letta_as_it_was_released_has_no_patches(world: World) -> None:
+    letta, client = world
+    letta.answer = says({"detail": "Not Found"}, status=404)
+    assert await LettaInspection(client).patches() == {}
+
+
+@pytest.mark.parametrize("body", [{"patches": None}, {"letta": "0.16.8"}, {"patches": [{"name": "stop"}]}])
+async def test_patches_that_cannot_be_read_are_a_fault_of_letta(world: World, body: object) -> None:
+    letta, client = world
+    letta.answer = says(body)
+    with pytest.raises(ServiceError):
+        await LettaInspection(client).patches()
