@@ -20,6 +20,7 @@ from pydantic import (
 from server.protocol.frames import Content, FrameId
 from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy
+from server.protocol.text import is_readable
 
 
 class Request(BaseModel):
@@ -50,7 +51,19 @@ def _counts_whole(password: SecretStr) -> SecretStr:
 
 NewPassword = Annotated[Password, AfterValidator(_counts_whole)]
 """A password that is being set. At sign-in longer ones are taken: accounts may have been made elsewhere."""
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=Limits.name_characters)]
+
+
+def _readable(value: str) -> str:
+    if not is_readable(value):
+        raise ValueError("must not be blank")
+    return value
+
+
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=Limits.name_characters),
+    AfterValidator(_readable),
+]
 
 
 class Register(Request):

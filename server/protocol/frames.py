@@ -16,6 +16,7 @@ from server.protocol.cursors import EventCursor
 from server.protocol.errors import FieldError, PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import Json, OnBusy, Turn
+from server.protocol.text import is_readable
 
 MAX_FIELD_ERRORS = 20
 """So that a request of nothing but wrong fields is not answered with a longer list of them."""
@@ -24,7 +25,7 @@ MAX_FIELD_ERRORS = 20
 def _storable_text(value: str) -> str:
     if "\0" in value:
         raise ValueError("must not contain the character U+0000")
-    if not value.strip():
+    if not is_readable(value):
         raise ValueError("must not be blank")
     return value
 

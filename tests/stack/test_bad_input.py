@@ -14,6 +14,7 @@ WRONG = {
     "unknown field": '{"type": "ping", "volume": 11}',
     "wrong type": '{"type": "message", "client_message_id": "a", "content": 7}',
     "blank": '{"type": "message", "client_message_id": "a", "content": "  "}',
+    "nothing to read": '{"type": "message", "client_message_id": "a", "content": "\\u200b\\ufeff \\u2060"}',
     "nul character": '{"type": "message", "client_message_id": "a", "content": "a\\u0000b"}',
     "half a surrogate pair": '{"type": "message", "client_message_id": "a", "content": "\\ud83d"}',
     "no id": '{"type": "message", "content": "hi"}',

@@ -48,6 +48,13 @@ def test_a_message_defaults_to_waiting_its_turn() -> None:
     assert frame == MessageFrame(type="message", client_message_id="m1", content=" hello\n", on_busy="enqueue")
 
 
+@pytest.mark.parametrize("content", ["\u200b", " \n\t", "\ufeff\u2060", "\u3164", "\u2800 \ufe0f"])
+def test_a_message_that_nobody_could_read_is_refused(content: str) -> None:
+    with pytest.raises(PlatformError) as refused:
+        _parse(type="message", client_message_id="m1", content=content)
+    assert (refused.value.code, refused.value.id) == (ErrorCode.INVALID_REQUEST, "m1")
+
+
 def test_the_other_frames_need_little() -> None:
     assert _parse(type="ping") == PingFrame(type="ping")
     assert _parse(type="cancel") == CancelFrame(type="cancel")

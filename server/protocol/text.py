@@ -1,0 +1,27 @@
+"""Whether a person could read anything in a text. Pure."""
+
+import unicodedata
+from typing import Final
+
+_UNSEEN_CATEGORIES: Final = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs"})
+"""Spaces, control and format characters, halves of surrogate pairs."""
+_UNSEEN: Final = frozenset(
+    [
+        *"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufffe\uffff",
+        *map(chr, range(0x180B, 0x1810)),
+        *map(chr, range(0xFE00, 0xFE10)),
+        *map(chr, range(0xE0000, 0xE1000)),
+    ]
+)
+"""Letters, marks and symbols that show nothing: fillers, joiners, the empty Braille pattern, variation selectors."""
+
+
+def is_readable(text: str) -> bool:
+    """Whether the text shows anything: a letter, a digit, a sign, an emoji. Space and invisible characters do not."""
+    return any(_shows(character) for character in text)
+
+
+def _shows(character: str) -> bool:
+    if character.isalnum() and character < "\u0250":
+        return True
+    return character not in _UNSEEN and unicodedata.category(character) not in _UNSEEN_CATEGORIES
