@@ -9,7 +9,7 @@ from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.client_address import header_in_use
-from server.protocol.limits import Limits
+from server.protocol.limits import Limits, reminder_bytes
 
 MIN_SECRET_LENGTH = 32
 BUDGET_PERIOD = r"^([1-9][0-9]*[smhd]|1mo)$"
@@ -128,6 +128,7 @@ class Settings(BaseSettings):
             waiting_turns_per_user=self.max_waiting_turns,
             messages_per_minute=self.messages_per_minute,
             turn_seconds=self.turn_timeout_seconds,
+            reminder_bytes=reminder_bytes(self.context_window),
         )
 
     @property

@@ -14,11 +14,11 @@ _DIRECTIVE = re.compile(
     r"(?P<SLOW>SLOW) (?P<count>\d+) (?P<delay>\d+(?:\.\d+)?)"
     r"|(?P<ECHO>ECHO) (?P<text>[^\n]*)"
     r"|(?P<CALLS>CALLS) (?=\[)"
-    r"|(?P<CALL>CALL)(?: AT (?P<held>[\w-]+))? (?P<tool>\w+) (?=\{)"
+    r"|(?P<CALL>CALL)(?: AT (?P<held>[\w-]+)|(?P<quietly> QUIETLY)|(?P<endlessly> ENDLESSLY))? (?P<tool>\w+) (?=\{)"
     r"|(?P<GATE>GATE) (?P<gate>[\w-]+)(?: (?P<before>\d+)(?: (?P<after>\d+))?)?"
     r"|(?P<STALL>STALL) (?P<heard>\d+)"
     r"|(?P<ERR>ERR) (?P<status>[45]\d\d)(?: (?P<times>\d+))?"
-    r"|(?P<REASON>REASON)\b|(?P<HANG>HANG)\b|(?P<DROP>DROP)\b"
+    r"|(?P<REASON>REASON)\b|(?P<MUSE>MUSE)\b|(?P<POLICY>POLICY)\b|(?P<HANG>HANG)\b|(?P<DROP>DROP)\b"
     r")"
 )
 
@@ -104,8 +104,8 @@ def _echo(directive: Directive, _request: ChatRequest, _asked_before: int) -> li
 
 
 def _call(directive: Directive, request: ChatRequest, _asked_before: int) -> list[Step]:
-    if request.tool_results:
-        return _spoken(f"done: {request.tool_results[-1]}")
+    if request.tool_results and "endlessly" not in directive.values:
+        return [] if "quietly" in directive.values else _spoken(f"done: {request.tool_results[-1]}")
     held: list[Step] = [AtGate(directive.values["held"])] if "held" in directive.values else []
     return [*held, ToolCall(directive.values["tool"], directive.arguments)]
 
@@ -136,6 +136,15 @@ def _reason(_directive: Directive, _request: ChatRequest, _asked_before: int) ->
     return [*(Reasoning(word) for word in words("thinking hard about it")), *_spoken("the answer")]
 
 
+def _muse(_directive: Directive, _request: ChatRequest, _asked_before: int) -> list[Step]:
+    return [Reasoning(word) for word in words("thinking hard about it")]
+
+
+def _policy(_directive: Directive, _request: ChatRequest, _asked_before: int) -> list[Step]:
+    sentence = "Your request was rejected as a result of our safety system."
+    raise ApiError(400, sentence, code="content_policy_violation")
+
+
 def _hang(_directive: Directive, _request: ChatRequest, _asked_before: int) -> list[Step]:
     return [Silence()]
 
@@ -154,6 +163,8 @@ _SCRIPTS: dict[str, Callable[[Directive, ChatRequest, int], list[Step]]] = {
     "STALL": _stall,
     "ERR": _err,
     "REASON": _reason,
+    "MUSE": _muse,
+    "POLICY": _policy,
     "HANG": _hang,
     "DROP": _drop,
 }

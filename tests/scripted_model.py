@@ -8,8 +8,12 @@ Only the last directive of the last user message counts, at the start of a line 
     ECHO <text>                 the rest of the line
     CALL <tool> <json object>   one call of the tool; then, with its result in the prompt, "done: <result>"
     CALL AT <gate> <tool> <…>   the same, the call held at a gate: what changes there, the turn's next step meets
+    CALL QUIETLY <tool> <…>     the same, without a word after it
+    CALL ENDLESSLY <tool> <…>   the same call again and again
     CALLS [[<tool>, {…}], …]    several calls in one reply; then, with their results, "done: <n> results"
     REASON                      reasoning_content first, then an answer
+    MUSE                        reasoning_content alone
+    POLICY                      refused (400) by the content policy
     GATE <name> [<n> [<m>]]     n words (default 0), a wait until POST /gate/<name>, then m words (default 3)
     STALL <n>                   n words, then silence for as long as the client stays
     HANG                        silence from the start: not even a status line

@@ -87,6 +87,7 @@ class Turn(Answer):
     cost: Money | None
     cost_status: CostStatus | None
     error: TurnError | None
+    reason: str | None = Field(description="Why a completed turn has no text.")
     queue_position: int | None
     created_at: datetime
     started_at: datetime | None

@@ -10,21 +10,11 @@ import httpx
 from letta_client import APIConnectionError, APIStatusError
 
 from server.letta_adapter.durations import named_wait
+from server.letta_adapter.quoted import QuotedAnswer
 from server.protocol.codes import ERRORS, ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnError
 
-_QUOTED: Final = re.compile(r"Error code: (\d{3}) - ")
-"""How `detail` begins to quote the model gateway's answer, a Python dict: its HTTP status."""
-_KIND: Final = re.compile(r"""['"]type['"]: ['"](\w+)['"]""")
-_BUDGET_WORDS: Final = re.compile(
-    r"""['"]message['"]: ['"](?:Authentication Error, ?)?"""
-    r"""(?:Exceeded\w*Budget\b|Budget has been exceeded|[\w =:@.-]{0,120}\bover budget\b)"""
-)
-"""How LiteLLM's message begins in releases that gave budget errors no type of their own (400, 401 or 429)."""
-_RATE_KINDS: Final = frozenset({"throttling_error", "rate_limit_error", "rate_limit_exceeded"})
-_UPSTREAM: Final = re.compile(r"""['"]message['"]: ['"]litellm\.""")
-"""How LiteLLM's message begins where the model behind it refused, not LiteLLM itself."""
 _RESETS_AT: Final = re.compile(r"resets at: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 _LONGEST_WINDOW_SECONDS: Final = 300
 
@@ -39,6 +29,14 @@ _BY_ERROR_TYPE: Final[dict[str, tuple[str, bool]]] = {
     "llm_timeout": ("The language model took too long to answer.", True),
     "llm_empty_response": ("The language model gave an empty answer.", True),
 }
+
+_BY_STATUS: Final[dict[int, tuple[str, bool]]] = {
+    400: ("The language model does not accept this request.", False),
+    404: ("The language model that your agent uses cannot be found. Please contact support.", False),
+    413: ("This conversation is too long for the language model.", False),
+    422: ("The language model does not accept this request.", False),
+}
+_REFUSED_FOR_WHAT_IT_IS: Final = (400, 413, 422)
 
 _BY_STOP_REASON: Final[dict[str, tuple[str, bool]]] = {
     "max_tokens_exceeded": ("The reply grew longer than the language model allows.", True),
@@ -89,25 +87,44 @@ def model_error(error_type: str | None, detail: str | None, *, now: datetime | N
     type. `now` is the time by which the seconds until a limit ends are counted.
     """
     detail = detail or ""
-    quoted = _QUOTED.search(detail)
-    status, answer = (quoted[1], detail[quoted.end() :]) if quoted else ("", "")
-    kinds: list[str] = _KIND.findall(answer)
-    kind = kinds[-1] if kinds else ""
-    if kind == "budget_exceeded" or (kind not in _RATE_KINDS and _BUDGET_WORDS.search(answer)):
+    said = QuotedAnswer.of(detail)
+    if said.is_over_budget:
         return TurnError(ErrorCode.BUDGET_EXCEEDED, "The budget of this period is used up.", retryable=True)
-    if error_type == "llm_rate_limit" or status == "429" or kind in _RATE_KINDS:
+    if error_type == "llm_rate_limit" or said.is_rate_limit:
         return TurnError(
             ErrorCode.RATE_LIMITED,
             "The language model is busy right now. Try again shortly.",
             retryable=True,
             retry_after=_seconds_to_wait(detail, now or datetime.now(UTC)),
         )
-    if kind.endswith("_model_access_denied"):
+    return _refusal(said, error_type)
+
+
+def _refusal(said: QuotedAnswer, error_type: str | None) -> TurnError:
+    """What was refused for another reason than budgets and rates."""
+    if said.refuses_content:
+        return _by_rule(ErrorCode.CONTENT_REFUSED)
+    if said.denies_model:
         return _model_error(("Your plan does not include the language model that your agent uses.", False))
-    if (error_type == "llm_authentication" or status == "401") and not _UPSTREAM.search(answer):
-        rule = ERRORS[ErrorCode.KEY_REFUSED]
-        return TurnError(ErrorCode.KEY_REFUSED, rule.sentence, rule.retryable)
-    return _model_error(_BY_ERROR_TYPE.get("llm_authentication" if status == "401" else error_type or ""))
+    if error_type == "llm_authentication" or said.status == 401:
+        if said.is_upstreams:
+            return _model_error(_BY_ERROR_TYPE["llm_authentication"])
+        return _by_rule(ErrorCode.KEY_REFUSED)
+    status = 413 if said.is_too_long else said.status or 0
+    return _model_error(_BY_STATUS.get(status) or _BY_ERROR_TYPE.get(error_type or ""))
+
+
+def refuses_request(detail: str | None) -> bool:
+    """Whether the answer that `detail` quotes refuses what was sent for what it is, and would refuse it again."""
+    said = QuotedAnswer.of(detail or "")
+    if said.is_over_budget or said.is_rate_limit or said.denies_model:
+        return False
+    return said.refuses_content or said.status in _REFUSED_FOR_WHAT_IT_IS
+
+
+def _by_rule(code: ErrorCode) -> TurnError:
+    rule = ERRORS[code]
+    return TurnError(code, rule.sentence, rule.retryable)
 
 
 def _seconds_to_wait(detail: str, now: datetime) -> int | None:

@@ -15,16 +15,16 @@ import structlog
 from letta_client import APIConnectionError, APIStatusError
 
 from server.letta_adapter.client import LettaClient, row, rows
-from server.letta_adapter.errors import RefusedError, busy_run, is_service_fault, model_error, was_never_sent
+from server.letta_adapter.errors import RefusedError, busy_run, is_service_fault, was_never_sent
 from server.letta_adapter.memory import recompile
 from server.letta_adapter.stream import (
     Chunk,
     StreamParser,
     edits_memory,
     end_of,
+    failed,
     returned,
     text_of,
-    unless_blank,
     usage_of,
 )
 from server.letta_adapter.transport import BODY, BROKEN
@@ -52,7 +52,6 @@ from server.resilience import retry_after_in
 log = structlog.get_logger(__name__)
 
 _PAGE: Final = 100
-_ANSWERING: Final = (TextDelta, ReasoningDelta, ToolCalled)
 _RECORD: Final = ("id", "status", "created_at")
 _RECOMPILE_SECONDS: Final = 5.0
 _ENDED: Final[dict[TurnStatus, Literal["completed", "failed", "cancelled"]]] = {
@@ -146,7 +145,7 @@ class LettaGateway:
         if usage := _sum(steps):
             events.append(UsageReported(usage))
         if (end := _end(record)) is not None:
-            events.append(unless_blank(end, blank=not any(isinstance(event, _ANSWERING) for event in events)))
+            events.append(end)
         return events
 
     async def _events(self, agent: AgentHandle, response: httpx.Response) -> AsyncGenerator[AgentEvent, None]:
@@ -238,12 +237,12 @@ def _end(record: Chunk) -> RunEnded | None:
     if status in ("created", "running") and not stop_reason:
         return None
     reported = (record.get("metadata") or {}).get("error")
-    error = None
+    failure: RunEnded | None = None
     if isinstance(reported, dict):
-        error = model_error(reported.get("error_type"), reported.get("detail"))
+        failure = failed(reported.get("error_type"), reported.get("detail"))
     elif reported:
-        error = model_error(None, str(reported))
-    return end_of(stop_reason or ("end_turn" if status == "completed" else status), error)
+        failure = failed(None, str(reported))
+    return end_of(stop_reason or ("end_turn" if status == "completed" else status), failure)
 
 
 def _number_sent(messages: Sequence[Chunk]) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from server.letta_adapter.errors import model_error, stop_error
+from server.letta_adapter.errors import model_error, refuses_request, stop_error
 from server.letta_adapter.template import EDITING_TOOLS, REMEMBERING_TOOLS
 from server.ports import (
     AgentEvent,
@@ -22,30 +22,31 @@ from server.ports import (
     ToolReturned,
     UsageReported,
 )
-from server.protocol.shapes import TurnError, TurnStatus, Usage
+from server.protocol.shapes import TurnStatus, Usage
 
 Chunk = Mapping[str, Any]
 
+MAX_STEPS: Final = 50
+"""How often Letta asks the model in one run, unless it is told otherwise."""
 _COMPLETE: Final = frozenset({"end_turn", "max_steps", "tool_rule"})
 """The stop reasons that Letta itself counts as a completed run."""
 
 
-def end_of(stop_reason: str | None, error: TurnError | None) -> RunEnded:
-    """How a run ended, from its stop reason. Its `status` at Letta says less: a run whose model broke off in the
-    middle of a reply is `completed` there, with the stop reason `llm_api_error`."""
+def failed(error_type: str | None, detail: str | None) -> RunEnded:
+    """The end of a run that reported an error."""
+    return RunEnded(TurnStatus.FAILED, model_error(error_type, detail), refused=refuses_request(detail))
+
+
+def end_of(stop_reason: str | None, failure: RunEnded | None) -> RunEnded:
+    """How a run ended, from its stop reason and what it reported. Its `status` at Letta says less: a run whose model
+    broke off in the middle of a reply is `completed` there, with the stop reason `llm_api_error`."""
     if stop_reason == "cancelled":
         return RunEnded(TurnStatus.CANCELLED)
-    if error is None and stop_reason in _COMPLETE:
-        return RunEnded(TurnStatus.COMPLETED)
-    return RunEnded(TurnStatus.FAILED, error or stop_error(stop_reason))
-
-
-def unless_blank(end: RunEnded, *, blank: bool) -> RunEnded:
-    """A run that completed without a word, a thought or a tool got no answer from its model: Letta takes a page of HTML
-    from the model's gateway for one."""
-    if blank and end.status is TurnStatus.COMPLETED:
-        return RunEnded(TurnStatus.FAILED, model_error("llm_empty_response", None))
-    return end
+    if failure is not None:
+        return failure
+    if stop_reason in _COMPLETE:
+        return RunEnded(TurnStatus.COMPLETED, step_limit=MAX_STEPS if stop_reason == "max_steps" else None)
+    return RunEnded(TurnStatus.FAILED, stop_error(stop_reason))
 
 
 def text_of(content: object) -> str:
@@ -120,7 +121,7 @@ class StreamParser:
     `edited_memory` tells whether the run has changed a memory block so far.
     """
 
-    __slots__ = ("_blank", "_calls", "_error", "_names", "_rest", "_run_id", "_stop_reason", "edited_memory")
+    __slots__ = ("_calls", "_failure", "_names", "_rest", "_run_id", "_stop_reason", "edited_memory")
 
     def __init__(self) -> None:
         self.edited_memory = False
@@ -129,8 +130,7 @@ class StreamParser:
         self._calls: dict[str, _PendingCall] = {}
         self._names: dict[str, str] = {}
         self._stop_reason: str | None = None
-        self._error: TurnError | None = None
-        self._blank = True
+        self._failure: RunEnded | None = None
 
     def feed(self, data: bytes) -> list[AgentEvent]:
         """The events that `data` completes, in order. Raises StreamBrokenError when a line is not what Letta sends."""
@@ -151,10 +151,9 @@ class StreamParser:
         """The last events, at the end of the body. Raises StreamBrokenError when the run had not said how it ended."""
         events = self.feed(b"\n")
         self._flush_calls(events)
-        if self._stop_reason is None and self._error is None:
+        if self._stop_reason is None and self._failure is None:
             raise StreamBrokenError("the stream ended before its run did")
-        end = end_of(self._stop_reason, self._error)
-        events.append(unless_blank(end, blank=self._blank))
+        events.append(end_of(self._stop_reason, self._failure))
         return events
 
     def _take(self, chunk: Chunk, events: list[AgentEvent]) -> None:
@@ -168,7 +167,6 @@ class StreamParser:
             content = chunk.get("content")
             text = content if type(content) is str else text_of(content)
             if text:
-                self._blank = False
                 events.append(TextDelta(chunk["id"], text))
         elif kind != "ping":
             self._take_other(kind, chunk, events)
@@ -181,7 +179,6 @@ class StreamParser:
         match kind:
             case "reasoning_message":
                 if text := chunk.get("reasoning"):
-                    self._blank = False
                     events.append(ReasoningDelta(text))
             case "tool_return_message":
                 results = returned(chunk, self._names)
@@ -192,9 +189,9 @@ class StreamParser:
             case "stop_reason" if self._stop_reason != "cancelled":
                 self._stop_reason = chunk.get("stop_reason")
             case "error_message":
-                self._error = model_error(chunk.get("error_type"), chunk.get("detail"))
+                self._failure = failed(chunk.get("error_type"), chunk.get("detail"))
             case None if "error" in chunk:  # an exception inside Letta after the stream had begun
-                self._error = self._error or model_error(None, str(chunk["error"]))
+                self._failure = self._failure or failed(None, str(chunk["error"]))
 
     def _tool_call(self, call: Chunk, events: list[AgentEvent]) -> None:
         """A piece of a call. Those of several calls may come by turns."""
@@ -214,6 +211,5 @@ class StreamParser:
             self._tell(pending, events)
 
     def _tell(self, pending: _PendingCall, events: list[AgentEvent]) -> None:
-        self._blank = False
         del self._calls[pending.id]
         events.append(pending.event())

@@ -72,10 +72,16 @@ class UsageReported:
 
 @dataclass(slots=True)
 class RunEnded:
-    """The run's own end. `error` is set for failed ones."""
+    """The run's own end. `error` is set for failed ones.
+
+    `refused`: the model refused what the run was sent, and would refuse it again. `step_limit`: the run completed
+    because it had taken that many steps, and not because the agent was done.
+    """
 
     status: Literal[TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED]
     error: TurnError | None = None
+    refused: bool = False
+    step_limit: int | None = None
 
 
 AgentEvent = RunStarted | ReasoningDelta | TextDelta | ToolCalled | ToolReturned | UsageReported | RunEnded

@@ -93,10 +93,12 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnd:
-    """How an attempt ended. `text` is the whole (or partial) reply; `carried` are the turns the agent was reminded of.
+    """How an attempt ended. `text` is the whole (or partial) reply; `reason` says why a completed one has none.
 
-    `sent_after`: seconds from its start to its being sent, for the last time; None where it never was. `usage` is what
-    the agent's service reported; `estimate` what that costs, of completed attempts.
+    `carried` are the turns that the agent need not be told of again, which may be this one. `sent_after`: seconds from
+    its start to its being sent, for the last time; None where it never was. `usage` is what the agent's service
+    reported; `estimate` what that costs, where the run completed. `run_completed`: it did, and so reported all its
+    model calls, also where nobody could read anything of it.
     """
 
     turn_id: str
@@ -108,6 +110,8 @@ class TurnEnd:
     sent_after: float | None = None
     error: TurnError | None = None
     carried: tuple[str, ...] = ()
+    reason: str | None = None
+    run_completed: bool = False
 
 
 class SessionStore(Protocol):

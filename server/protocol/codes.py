@@ -21,6 +21,7 @@ class ErrorCode(StrEnum):
     ID_CONFLICT = "id_conflict"
     NOT_RETRYABLE = "not_retryable"
     TOO_LARGE = "too_large"
+    CONTENT_REFUSED = "content_refused"
     WEAK_PASSWORD = "weak_password"  # noqa: S105
     RATE_LIMITED = "rate_limited"
     QUEUE_FULL = "queue_full"
@@ -69,6 +70,9 @@ ERRORS: Final[dict[ErrorCode, ErrorRule]] = {
         409, False, "Not retryable", "Only a failed, cancelled or unsent turn can be retried."
     ),
     ErrorCode.TOO_LARGE: ErrorRule(413, False, "Too large", "This is larger than the limit."),
+    ErrorCode.CONTENT_REFUSED: ErrorRule(
+        422, False, "Content refused", "The language model's content policy does not allow an answer to this message."
+    ),
     ErrorCode.WEAK_PASSWORD: ErrorRule(422, False, "Weak password", "Choose a stronger password."),
     ErrorCode.RATE_LIMITED: ErrorRule(429, True, "Rate limited", "Too many requests. Try again shortly."),
     ErrorCode.QUEUE_FULL: ErrorRule(429, True, "Queue full", "Too many messages are waiting already."),

@@ -1,7 +1,17 @@
 """Every limit of the protocol with its default, in one place; settings override them and tests turn them down."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_REMINDED_SHARE: Final = 4
+"""What the agent is reminded of takes at most this part of the model's context window."""
+_BYTES_PER_TOKEN: Final = 3
+"""Somewhat fewer than most texts have; no tokenizer is asked."""
+
+
+def reminder_bytes(context_window: int) -> int:
+    """How many bytes of UTF-8 the agent is reminded of at most, for a context window in tokens."""
+    return context_window // _REMINDED_SHARE * _BYTES_PER_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,7 @@ class Limits:
     log_events: int = 2_000
     log_bytes: int = 1024 * 1024
     event_text_bytes: int = 16 * 1024
+    reminder_bytes: int = reminder_bytes(32_000)
     ping_seconds: float = 25.0
     pong_seconds: float = 10.0
     proof_seconds: float = 3.0

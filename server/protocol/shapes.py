@@ -129,7 +129,10 @@ class TurnError:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One user message and what became of it. Fields after `finished_at` stay inside the platform."""
+    """One user message and what became of it. `reason` says why a completed turn has no text.
+
+    Fields after `finished_at` stay inside the platform, `reason` excepted.
+    """
 
     id: str
     status: TurnStatus
@@ -149,6 +152,7 @@ class Turn:
     number: int
     run_id: str | None = None
     cancel_requested_at: datetime | None = None
+    reason: str | None = None
 
     @property
     def terminal_event(self) -> str:
@@ -167,6 +171,7 @@ class Turn:
             "cost": wire_money(self.cost),
             "cost_status": self.cost_status,
             "error": self.error and self.error.wire(),
+            "reason": self.reason,
             "queue_position": self.queue_position,
             "created_at": wire_time(self.created_at),
             "started_at": wire_time(self.started_at),

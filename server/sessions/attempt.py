@@ -5,10 +5,10 @@ An attempt changes nothing but the session's event log; its owner stores the `Tu
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -31,20 +31,19 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn, TurnError, TurnStatus, Usage
+from server.protocol.text import is_readable
 from server.sessions.log import EventLog
 from server.sessions.patience import patiently
+from server.sessions.reminders import reminders
 from server.sessions.reply import Reply
 from server.sessions.runs import Pauses, RunLostError, Runs
+from server.sessions.verdict import EndStatus, Verdict, of_completed
 
 log = structlog.get_logger(__name__)
 
 _BUSY_ATTEMPTS = 3
 _TIMED_OUT = TurnError(ErrorCode.TURN_TIMEOUT, "The reply took longer than the limit.", retryable=True)
 _LOST = TurnError(ErrorCode.LETTA_UNAVAILABLE, "The agent was lost in the middle of its reply.", retryable=True)
-
-_INTERRUPTED = " […] (interrupted)"
-
-EndStatus = Literal[TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED, TurnStatus.UNSENT]
 
 
 class Agents(Protocol):
@@ -238,8 +237,8 @@ class Attempt:
             raise StreamBrokenError
 
     def _outgoing(self) -> list[OutgoingMessage]:
-        reminders = [message for forgotten in self._forgotten for message in remind(forgotten)]
-        return [*reminders, OutgoingMessage("user", self.turn.user_message.content)]
+        reminding = reminders(self._forgotten, self._services.limits.reminder_bytes)
+        return [*reminding, OutgoingMessage("user", self.turn.user_message.content)]
 
     async def _store_run(self, run_id: str) -> None:
         """Beside the stream, which must not wait for it. Without it, recovery finds the run by its time."""
@@ -312,26 +311,44 @@ class Attempt:
 
     async def _end(self, problem: TurnError | None) -> TurnEnd:
         reply, status = self.reply, self._status()
-        error: TurnError | None = None
+        verdict = Verdict(status)
         if status is TurnStatus.COMPLETED:
             reply.release_text()  # where the request to stop came too late: the agent remembers it whole
+            verdict = of_completed(reply, is_stopped=self._stop.is_set())
         elif status is TurnStatus.FAILED:
-            error = _TIMED_OUT if self._timed_out else problem or (reply.ended and reply.ended.error) or _LOST
-            if error.code is ErrorCode.BUDGET_EXCEEDED and reply.blank:
-                status = TurnStatus.UNSENT
-            if error.code is ErrorCode.KEY_REFUSED:
-                self._services.agents.key_refused(self.turn.user_id)
+            verdict = self._failure(problem)
         return TurnEnd(
             turn_id=self.turn.id,
             attempt=self.turn.attempt,
-            status=status,
-            text=reply.text,
+            status=verdict.status,
+            text=reply.text if is_readable(reply.text) else "",
             usage=reply.usage,
             estimate=await self._estimate(status),
             sent_after=self.sent_after,
-            error=error,
-            carried=tuple(f.turn_id for f in self._forgotten) if status is TurnStatus.COMPLETED else (),
+            error=verdict.error,
+            reason=verdict.reason,
+            carried=self._carried(status, verdict.status),
+            run_completed=status is TurnStatus.COMPLETED,
         )
+
+    def _failure(self, problem: TurnError | None) -> Verdict:
+        reply = self.reply
+        error = _TIMED_OUT if self._timed_out else problem or (reply.ended and reply.ended.error) or _LOST
+        if error.code is ErrorCode.KEY_REFUSED:
+            self._services.agents.key_refused(self.turn.user_id)
+        if error.code is ErrorCode.CONTENT_REFUSED and self._forgotten:
+            error = replace(error, retryable=True)  # it may be a reminder that was refused: those are not sent again
+        is_unsent = error.code is ErrorCode.BUDGET_EXCEEDED and reply.blank
+        return Verdict(TurnStatus.UNSENT if is_unsent else TurnStatus.FAILED, error)
+
+    def _carried(self, run: EndStatus, turn: EndStatus) -> tuple[str, ...]:
+        """The turns that the agent need not be told of again: it remembers whatever a run that completed was sent. And
+        what the model has refused it would refuse again, together with the next message."""
+        told = tuple(forgotten.turn_id for forgotten in self._forgotten)
+        is_refused = run is TurnStatus.FAILED and self.reply.ended is not None and self.reply.ended.refused
+        if turn is TurnStatus.COMPLETED:
+            return told
+        return (*told, self.turn.id) if is_refused or run is TurnStatus.COMPLETED else ()
 
     def _status(self) -> EndStatus:
         ended = self.reply.ended
@@ -348,11 +365,3 @@ class Attempt:
         if self.reply.usage is None or status is not TurnStatus.COMPLETED:
             return None
         return await self._services.pricing.estimate(self.reply.usage)
-
-
-def remind(forgotten: Forgotten) -> list[OutgoingMessage]:
-    """A turn the agent has forgotten, told to it again: the user's message, and how far the reply had come."""
-    user = OutgoingMessage("user", forgotten.user_text)
-    if not forgotten.partial_reply:
-        return [user]
-    return [user, OutgoingMessage("assistant", f"{forgotten.partial_reply}{_INTERRUPTED}")]

@@ -25,7 +25,7 @@ async def conclude(attempt: Attempt, finish: Finish) -> Turn:
     """
     turn = attempt.turn
     end = await _end_of(attempt)
-    failed = replace(end, status=TurnStatus.FAILED, estimate=None, error=_internal_error(), carried=())
+    failed = replace(end, status=TurnStatus.FAILED, estimate=None, error=_internal_error(), reason=None, carried=())
     for kept in (end, failed):
         try:
             return await patiently(partial(finish, kept), turn.user_id)
@@ -36,7 +36,7 @@ async def conclude(attempt: Attempt, finish: Finish) -> Turn:
             if code is ErrorCode.SUPABASE_UNAVAILABLE:
                 raise
             log.exception("turn.end_refused", user_id=turn.user_id, turn_id=turn.id, code=code)
-    return await patiently(partial(finish, replace(failed, text="", usage=None)), turn.user_id)
+    return await patiently(partial(finish, replace(failed, text="", usage=None, run_completed=False)), turn.user_id)
 
 
 async def _end_of(attempt: Attempt) -> TurnEnd:

@@ -85,6 +85,8 @@ class Reply:
     frozen: bool = False
     blank: bool = True
     """Nothing of the run was seen yet: it neither said nor did anything."""
+    changed_memory: bool = False
+    """A tool of the run has changed what the agent remembers."""
     _parts: list[str] = field(default_factory=list)
     _paragraphs: _Paragraphs = field(default_factory=_Paragraphs)
     _kept_back: list[str] = field(default_factory=list)
@@ -121,8 +123,7 @@ class Reply:
         elif isinstance(event, ToolCalled):
             self._tool_called(event)
         elif isinstance(event, ToolReturned):
-            name, call_id = (clip(text, self.event_bytes) for text in (event.name, event.call_id))
-            self._append("tool.returned", call_id=call_id, name=name, status=event.status)
+            self._tool_returned(event)
         elif isinstance(event, UsageReported):
             self.usage = event.usage
         elif isinstance(event, RunEnded):
@@ -140,6 +141,8 @@ class Reply:
                 self.usage = event.usage
             elif isinstance(event, RunEnded):
                 self.ended = event
+            elif isinstance(event, ToolReturned):
+                self.changed_memory |= event.changed_memory
         shown = self.whole_text
         if recorded.startswith(shown):
             self._show(recorded[len(shown) :])
@@ -168,6 +171,11 @@ class Reply:
         name, call_id, arguments = (clip(text, self.event_bytes) for text in (call.name, call.call_id, call.arguments))
         truncated = len(arguments) < len(call.arguments)
         self._append("tool.called", call_id=call_id, name=name, arguments=arguments, truncated=truncated)
+
+    def _tool_returned(self, result: ToolReturned) -> None:
+        self.changed_memory |= result.changed_memory
+        name, call_id = (clip(text, self.event_bytes) for text in (result.name, result.call_id))
+        self._append("tool.returned", call_id=call_id, name=name, status=result.status)
 
     def _append(self, type_: str, **fields: Any) -> None:
         self.blank = False

@@ -19,7 +19,7 @@ from server.supabase_adapter.rows import Row, is_uuid, message_of, money_or_none
 PROFILE = "id,email,name,agent_status,status_reason,letta_agent_id,created_at,updated_at"
 MESSAGE = "id,turn_id,role,content,status,tokens_used,cost::text,created_at,position"
 TURN = (
-    "id,user_id,number,client_message_id,status,attempt,cancel_requested_at,error,usage,cost::text,cost_status,"
+    "id,user_id,number,client_message_id,status,attempt,cancel_requested_at,error,reason,usage,cost::text,cost_status,"
     f"created_at,started_at,finished_at,messages({MESSAGE})"
 )
 DAY = "date,total_messages,total_tokens,cost:exact_cost::text"

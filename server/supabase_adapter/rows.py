@@ -80,6 +80,7 @@ def turn_of(row: Row) -> Turn:
         number=row["number"],
         run_id=row.get("run_id"),
         cancel_requested_at=time_or_none(row.get("cancel_requested_at")),
+        reason=row["reason"],
     )
 
 

@@ -83,7 +83,8 @@ class Reply:
 
     `error`: the run fails after its words. `breaks_after`: the reader's stream, not the run, breaks after that many
     events (0: before even the run's id is known). `stuck`: after its words the run goes on until it is cancelled.
-    `deaf`: a cancel ends the run but not the stream. `refusal` is raised instead of sending anything.
+    `deaf`: a cancel ends the run but not the stream. `refusal` is raised instead of sending anything. `refused`: what
+    fails is that the model refuses what was sent. `step_limit`: it completes because it took so many steps.
     """
 
     words: tuple[str, ...] = ("Hello ", "there.")
@@ -97,6 +98,8 @@ class Reply:
     stuck: bool = False
     deaf: bool = False
     refusal: Exception | None = None
+    refused: bool = False
+    step_limit: int | None = None
 
     @classmethod
     def of(cls, text: str, *, tools: tuple[Tool, ...] = ()) -> Self:
@@ -322,13 +325,13 @@ class FakeAgentGateway:
             await asyncio.Event().wait()
         await self.pace(0.0)
         if run.reply.error is not None:
-            self._end(run, "failed", RunEnded(TurnStatus.FAILED, run.reply.error))
+            self._end(run, "failed", RunEnded(TurnStatus.FAILED, run.reply.error, run.reply.refused))
             return
         lines = [(message.role, message.content) for message in run.messages] + [("assistant", run.text)]
         self._remembered.setdefault(run.agent.conversation_id, []).extend(lines)
         if run.reply.usage is not None:
             run.grow(UsageReported(run.reply.usage))
-        self._end(run, "completed", RunEnded(TurnStatus.COMPLETED))
+        self._end(run, "completed", RunEnded(TurnStatus.COMPLETED, step_limit=run.reply.step_limit))
 
     def _end(self, run: FakeRun, status: Literal["completed", "failed", "cancelled"], end: RunEnded) -> None:
         run.status = status

@@ -20,10 +20,9 @@ def end_attempt(database: MemoryDatabase, row: TurnRow, end: TurnEnd) -> None:
         row.turn = mark(replace(row.turn, started_at=None), "unsent")
     else:
         _reply(database, row, end)
-    row.turn = replace(row.turn, status=end.status, error=error, finished_at=database.clock())
+    row.turn = replace(row.turn, status=end.status, error=error, reason=end.reason, finished_at=database.clock())
     _note(database, row, end, error)
-    if end.status is TurnStatus.COMPLETED:
-        _carry(database, row, end.carried)
+    _carry(database, row, end.carried)
 
 
 def _note(database: MemoryDatabase, row: TurnRow, end: TurnEnd, error: TurnError | None) -> None:
@@ -31,7 +30,8 @@ def _note(database: MemoryDatabase, row: TurnRow, end: TurnEnd, error: TurnError
     turn, now = row.turn, database.clock()
     attempt = database.attempts.get((turn.id, turn.attempt))
     if attempt is not None:
-        attempt.ended_at, attempt.outcome, attempt.usage = now, end.status, end.usage
+        outcome = TurnStatus.COMPLETED if end.run_completed else end.status
+        attempt.ended_at, attempt.outcome, attempt.usage = now, outcome, end.usage
         gave_up = error is not None and error.code in (ErrorCode.TURN_TIMEOUT, ErrorCode.LETTA_UNAVAILABLE)
         attempt.stopped_at = turn.cancel_requested_at or (now if gave_up else None)
         if end.sent_after is None:

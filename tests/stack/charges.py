@@ -123,6 +123,8 @@ async def answers(scene: Scene) -> None:
     await scene.say("done again", "ECHO two")
     await scene.say("tools", REMEMBER)
     await scene.say("thinking", "REASON")
+    await scene.say("thinking alone", "MUSE")
+    await scene.say("remembering", 'CALL QUIETLY memory_insert {"label": "human", "new_string": "Rows"}')
     await scene.say("recovered", "ERR 500 1")
     client_message_id = str(uuid.uuid4())
     await scene.say("sent twice", "ECHO once", client_message_id=client_message_id)

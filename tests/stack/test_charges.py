@@ -112,6 +112,19 @@ def _at_list_price(call: Call) -> Decimal:
     return whole * PROMPT + call.cached_tokens * CACHED + call.completion_tokens * COMPLETION
 
 
+def test_an_answer_that_nobody_can_read_has_failed_and_is_charged_as_it_was(evening: Evening) -> None:
+    alone = evening.charged(answers, "thinking alone")
+    assert (alone.turn["status"], alone.statuses, alone.asked) == ("failed", ["success"], 1)
+    assert alone.cost == alone.calls[0].cost > 0
+    assert alone.turn["usage"]["reasoning_tokens"] == alone.calls[0].reasoning_tokens > 0
+
+
+def test_a_tool_that_is_followed_by_no_word_is_charged_both_its_calls(evening: Evening) -> None:
+    quiet = evening.charged(answers, "remembering")
+    assert (quiet.turn["status"], quiet.statuses) == ("completed", ["success"] * 2)
+    assert quiet.cost == sum(call.cost for call in quiet.calls)
+
+
 def test_an_error_that_the_agent_gets_over_is_listed_and_costs_nothing(evening: Evening) -> None:
     recovered = evening.charged(answers, "recovered")
     assert (recovered.turn["status"], recovered.statuses) == ("completed", ["failure", "success"])

@@ -80,7 +80,7 @@ async def test_a_failed_turn_says_why_and_a_retry_completes_it(ada: ChatUser) ->
         ack = await device.say(content)
         failed = await device.end_of(ack["turn_id"])
         assert failed["type"] == "turn.failed"
-        assert (failed["turn"]["error"]["code"], failed["turn"]["error"]["retryable"]) == ("model_error", True)
+        assert (failed["turn"]["error"]["code"], failed["turn"]["error"]["retryable"]) == ("model_error", False)
         await device.send(type="retry", id="again", turn_id=ack["turn_id"])
         assert (await device.answer_to("again"))["turn_id"] == ack["turn_id"]
         done = await device.wait_for(lambda f: f["type"] == "turn.completed" and f["turn_id"] == ack["turn_id"])

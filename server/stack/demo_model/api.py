@@ -193,11 +193,11 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     try:
         return await handler(request)
     except ApiError as error:
-        return _error(error.status, error.message, error.error_type)
+        return _error(error.status, error.message, error.error_type, error.code)
     except web.HTTPException as error:
         return _error(error.status, error.reason, "invalid_request_error")
 
 
-def _error(status: int, message: str, error_type: str) -> web.Response:
-    body = {"error": {"message": message, "type": error_type, "param": None, "code": str(status)}}
+def _error(status: int, message: str, error_type: str, code: str | None = None) -> web.Response:
+    body = {"error": {"message": message, "type": error_type, "param": None, "code": code or str(status)}}
     return web.json_response(body, status=status)

@@ -165,8 +165,11 @@ class Model(Protocol):
 class ApiError(Exception):
     """A refusal that the client sees as an OpenAI error body with this HTTP status."""
 
-    def __init__(self, status: int, message: str, error_type: str = "invalid_request_error") -> None:
+    def __init__(
+        self, status: int, message: str, error_type: str = "invalid_request_error", code: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.error_type = error_type
+        self.code = code

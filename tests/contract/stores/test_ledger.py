@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from server.ports import AccountChange, Entry, Findings, KnownCall, LedgerRow, Settled, Settlement, TurnCharge
+from server.ports import AccountChange, Entry, Estimate, Findings, KnownCall, LedgerRow, Settled, Settlement, TurnCharge
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import Turn, TurnStatus, Usage
 from tests.contract.stores.calls import call, charged
@@ -203,6 +203,20 @@ async def test_a_user_is_due_once_an_attempt_has_ended_and_then_left_alone_for_a
     assert (attempt.key, attempt.outcome, attempt.usage) == ((turn.id, 1), COMPLETED, ESTIMATE["usage"])
     assert (attempt.is_settled, search.known) == (False, {})
     assert search.since <= attempt.sent_at
+
+
+async def test_a_turn_that_failed_though_its_run_completed_is_charged_and_settled_as_one_that_completed(
+    chat: Chat,
+) -> None:
+    turn, lease = await chat.running()
+    cost = Decimal("0.1")
+    told = await chat.end(
+        lease, turn, FAILED, usage=ESTIMATE["usage"], estimate=Estimate("gpt-4", cost), run_completed=True
+    )
+    assert (told.cost, told.cost_status) == (cost, "estimated")
+    await chat.world.make_due(chat.user_id)
+    [search] = await chat.world.ledger.due(10)
+    assert [(one.outcome, one.usage) for one in search.attempts] == [(COMPLETED, ESTIMATE["usage"])]
 
 
 async def test_a_settled_turn_is_looked_at_once_more_for_what_the_agent_did_at_its_end(chat: Chat) -> None:

@@ -20,9 +20,29 @@ async def test_failed_and_cancelled_turns_are_told_again_in_order_until_carried(
 async def test_a_reminder_that_failed_is_repeated(chat: Chat) -> None:
     failed = await chat.ended("1", FAILED)
     second, lease = await chat.running("2")
-    await chat.end(lease, second, FAILED, carried=(failed.id,))
+    await chat.end(lease, second, FAILED)
 
     assert [f.turn_id for f in (await chat.say("3")).forgotten] == [failed.id, second.id]
+
+
+async def test_a_failed_turn_that_is_not_to_be_told_again_is_not(chat: Chat) -> None:
+    failed = await chat.ended("1", FAILED)
+    refused, lease = await chat.running("2")
+    await chat.end(lease, refused, FAILED, carried=(failed.id, refused.id))
+    third, lease = await chat.running("3")
+    await chat.end(lease, third, FAILED)
+
+    assert [f.turn_id for f in (await chat.say("4")).forgotten] == [third.id]
+
+
+async def test_a_turn_that_was_not_to_be_told_again_is_when_a_retry_of_it_fails(chat: Chat) -> None:
+    refused, lease = await chat.running("1")
+    await chat.end(lease, refused, FAILED, carried=(refused.id,))
+    again = await chat.again(refused)
+    assert again.lease
+    await chat.end(again.lease, again.turn, FAILED)
+
+    assert [f.turn_id for f in (await chat.say("2")).forgotten] == [refused.id]
 
 
 async def test_turns_cancelled_while_waiting_were_never_sent_and_need_no_reminder(chat: Chat) -> None:

@@ -47,6 +47,19 @@ async def test_a_run_is_remembered_for_the_running_attempt_only(chat: Chat) -> N
     assert stored.run_id == "run-1"
 
 
+async def test_a_completed_turn_keeps_the_reason_why_it_has_no_text(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    ended = await chat.end(lease, turn, COMPLETED, "", reason="Nothing to say.")
+
+    stored = await chat.store.turn(chat.user_id, turn.id)
+    assert stored == ended
+    assert stored.reason == "Nothing to say."
+    assert stored.message
+    assert stored.message.content == ""
+    other, lease = await chat.running("2")
+    assert (await chat.end(lease, other, COMPLETED, "ok")).reason is None
+
+
 async def test_runs_of_earlier_attempts_are_still_known(chat: Chat) -> None:
     turn, lease = await chat.running()
     await chat.store.set_run(lease, turn.id, 1, "run-1")

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from letta_client import APIStatusError
 
-from server.letta_adapter.errors import RefusedError, model_error, stop_error
+from server.letta_adapter.errors import RefusedError, model_error, refuses_request, stop_error
 from server.protocol.codes import ErrorCode
 
 SECRET_DETAIL = (
@@ -140,6 +140,86 @@ def test_a_model_outside_the_plan_is_said_plainly(error_type: str, kind: str) ->
     error = model_error(error_type, quoted(403, "The requested model 'gpt-4' is not available", kind))
     assert (error.code, error.retryable) == (ErrorCode.MODEL_ERROR, False)
     assert error.message == "Your plan does not include the language model that your agent uses."
+
+
+AZURE = (
+    "Bad request to OpenAI-compatible endpoint: Error code: 400 - {'error': {'message': 'The response was filtered', "
+    "'type': None, 'param': 'prompt', 'code': 'content_filter', 'innererror': {'code': 'ResponsibleAIPolicyViolation', "
+    "'content_filter_result': {'hate': {'filtered': True}}}}} [BYOK]"
+)
+
+
+@pytest.mark.parametrize("error_type", ["llm_error", "internal_error"])
+@pytest.mark.parametrize(
+    "detail",
+    [
+        quoted(400, "litellm.BadRequestError: litellm.ContentPolicyViolationError: OpenAIException - no", "None"),
+        quoted(400, "litellm.ContentPolicyViolationError: AnthropicError - Output blocked", "None"),
+        quoted(400, "Your request was rejected as a result of our safety system.", "invalid_request_error"),
+        quoted(
+            400, "litellm.BadRequestError: OpenAIException - Your request was rejected by the safety system", "None"
+        ),
+        quoted(400, "Output blocked by content filtering policy", "invalid_request_error"),
+        "INVALID_ARGUMENT: OpenAI API error: litellm.ContentPolicyViolationError: AzureException - filtered [BYOK]",
+        "Error code: 400 - {'error': {'message': 'no', 'type': 'x', 'code': 'content_policy_violation'}} [BYOK]",
+        AZURE,
+    ],
+)
+def test_a_refusal_by_the_content_policy_has_a_code_of_its_own(error_type: str, detail: str) -> None:
+    error = model_error(error_type, detail)
+    assert (error.code, error.retryable) == (ErrorCode.CONTENT_REFUSED, False)
+    assert "content policy" in error.message
+    assert refuses_request(detail)
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        quoted(400, "Invalid value: 'ContentPolicyViolationError is litellm.ContentPolicyViolationError'", "None"),
+        quoted(400, "unknown 'code': 'content_filter'", "invalid_request_error"),
+        "the user wrote: litellm.ContentPolicyViolationError",
+        quoted(500, "litellm.ContentPolicyViolationError: or so", "None"),
+    ],
+)
+def test_talk_about_content_policies_is_no_refusal(detail: str) -> None:
+    assert model_error("llm_error", detail).code is ErrorCode.MODEL_ERROR
+
+
+@pytest.mark.parametrize("error_type", ["llm_error", "internal_error"])
+@pytest.mark.parametrize(
+    ("status", "retryable", "refused"),
+    [
+        (400, False, True),
+        (404, False, False),
+        (413, False, True),
+        (422, False, True),
+        (403, True, False),
+        (408, True, False),
+        (409, True, False),
+        (500, True, False),
+        (503, True, False),
+        (529, True, False),
+    ],
+)
+def test_what_would_be_refused_again_is_not_worth_a_retry(
+    error_type: str, status: int, retryable: bool, refused: bool
+) -> None:
+    detail = quoted(status, "litellm.BadRequestError: OpenAIException - no", "invalid_request_error")
+    error = model_error(error_type, detail)
+    assert (error.code, error.retryable) == (ErrorCode.MODEL_ERROR, retryable)
+    assert refuses_request(detail) is refused
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 429])
+def test_budgets_plans_and_rates_are_no_refusal_of_what_was_sent(status: int) -> None:
+    for kind in ("budget_exceeded", "throttling_error", "key_model_access_denied"):
+        assert not refuses_request(quoted(status, "no", kind))
+
+
+def test_a_prompt_that_is_too_long_is_called_so() -> None:
+    words = "litellm.BadRequestError: litellm.ContextWindowExceededError: OpenAIException - 40000 tokens"
+    error = model_error("internal_error", quoted(400, words, "None"))
+    assert (error.retryable, error.message) == (False, "This conversation is too long for the language model.")
 
 
 def test_a_failed_run_without_a_report_still_has_an_error() -> None:

@@ -197,12 +197,17 @@ def test_text_around_tool_calls_belongs_to_messages_of_its_own() -> None:
     assert list(messages.values()) == ["let me save that 0 ", "let me save that 1 ", "all done now twice "]
 
 
-def test_an_empty_reply_is_no_answer_and_may_be_asked_for_again() -> None:
-    events = parse(recorded("empty"))
-    assert [type(event) for event in events] == [RunStarted, UsageReported, RunEnded]
-    error = end_of(events).error
-    assert error is not None
-    assert (end_of(events).status, error.code, error.retryable) == (TurnStatus.FAILED, ErrorCode.MODEL_ERROR, True)
+@pytest.mark.parametrize("name", ["empty", "reasoning-only", "memory-without-a-word"])
+def test_a_run_without_a_word_completed_and_reported_its_tokens(name: str) -> None:
+    events = parse(recorded(name))
+    assert text_of(events) == ""
+    assert isinstance(events[-2], UsageReported)
+    assert end_of(events) == RunEnded(TurnStatus.COMPLETED)
+
+
+def test_a_run_that_took_all_its_steps_says_so() -> None:
+    ended = b'data: {"message_type":"stop_reason","stop_reason":"max_steps"}\n\n'
+    assert end_of(parse(ended)) == RunEnded(TurnStatus.COMPLETED, step_limit=50)
 
 
 @pytest.mark.parametrize("name", ["tool", "parallel-calls", "parallel-returns"])
@@ -222,6 +227,9 @@ def test_a_reply_of_tools_is_an_answer(name: str) -> None:
         ("key-refused", ErrorCode.KEY_REFUSED, False),
         ("key-refused-second-step", ErrorCode.KEY_REFUSED, False),
         ("model-denied", ErrorCode.MODEL_ERROR, False),
+        ("content-refused", ErrorCode.CONTENT_REFUSED, False),
+        ("request-refused", ErrorCode.MODEL_ERROR, False),
+        ("too-long", ErrorCode.MODEL_ERROR, False),
         ("budget", ErrorCode.BUDGET_EXCEEDED, True),
         ("budget-second-step", ErrorCode.BUDGET_EXCEEDED, True),
     ],
@@ -231,6 +239,11 @@ def test_a_failed_run_says_why(name: str, code: ErrorCode, retryable: bool) -> N
     assert end.status is TurnStatus.FAILED
     assert end.error is not None
     assert (end.error.code, end.error.retryable) == (code, retryable)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_the_model_refused_for_what_it_is_is_known(name: str) -> None:
+    assert end_of(parse(recorded(name))).refused is (name in ("content-refused", "request-refused", "too-long"))
 
 
 def test_the_text_before_a_failure_is_kept() -> None:

@@ -194,6 +194,7 @@ class Process:
 
     def __init__(self, world: "World", name: str, freeze_at: int | None) -> None:
         self.name = name
+        self.world = world
         self.boundary = Boundary(freeze_at)
         self.gateway = ProcessGateway(world.gateway, self.boundary)
         self._ids = count(1)
