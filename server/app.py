@@ -169,7 +169,7 @@ def _offer_sessions(app: web.Application, hub: SessionHub) -> None:
     """The sessions, and the two ways to follow one."""
     limits = app[appkeys.SETTINGS].limits
     app[appkeys.HUB] = hub
-    app[appkeys.EVENT_STREAMS] = EventStreams(hub, limits)
+    app[appkeys.EVENT_STREAMS] = EventStreams(hub, limits, app[appkeys.TICKETS])
     app[appkeys.SOCKETS] = WebSocketEndpoint(
         hub,
         app[appkeys.AUTHENTICATOR],

@@ -20,6 +20,7 @@ from server.ports import (
     UserReads,
 )
 from server.protocol.cursors import EventCursor
+from server.protocol.errors import PlatformError
 from server.provisioning.provisioner import Provisioner
 from server.readiness import Lifecycle, Readiness
 from server.sessions.hub import SessionHub
@@ -35,6 +36,10 @@ class EventStreaming(Protocol):
         self, request: web.Request, principal: Principal, after: EventCursor | None
     ) -> web.StreamResponse:
         """The session's events from `after` on. Raises PlatformError before the answer begins."""
+        ...
+
+    async def send_away(self, request: web.Request, error: PlatformError) -> web.StreamResponse:
+        """An empty stream that has an EventSource come back later, where `error` is one that passes."""
         ...
 
     async def stream_turn(self, request: web.Request, principal: Principal, new: NewTurn) -> web.StreamResponse:

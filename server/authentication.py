@@ -14,9 +14,10 @@ from pydantic import SecretStr
 
 from server.ports import Account, AccountStore, Principal, TokenVerifier
 from server.protocol.codes import ErrorCode
+from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
-from server.tickets import Purpose, Tickets
+from server.tickets import Purpose, TicketHolder, Tickets
 
 
 class AccountOpener(Protocol):
@@ -79,12 +80,20 @@ class Authenticator:
 
         Raises PlatformError(unauthorized | account_blocked | supabase_unavailable).
         """
-        holder = await self._tickets.redeem(text, purpose)
+        return await self._holder(await self._tickets.redeem(text, purpose))
+
+    async def spent_ticket(self, text: str, purpose: Purpose, cursor: EventCursor) -> Principal:
+        """Let a spent ticket in again with a cursor of its own stream, as `ticket` does. Raises as `ticket` does."""
+        return await self._holder(await self._tickets.resume(text, purpose, cursor))
+
+    async def _holder(self, holder: TicketHolder) -> Principal:
         account = await self._accounts.get(holder.user_id)
         if account is None:
             raise PlatformError(ErrorCode.UNAUTHORIZED)
         refuse_closed(account)
-        return Principal(holder.user_id, account.email, SecretStr(""), holder.token_expires_at)
+        return Principal(
+            holder.user_id, account.email, SecretStr(""), holder.token_expires_at, ticket_id=holder.ticket_id
+        )
 
     async def admit(self, principal: Principal, name: str | None = None) -> None:
         """Let a verified user in: open the account on first sight, keep its provisioning going.

@@ -1,6 +1,7 @@
 """Tickets: what a browser shows instead of its access token where only a URL can carry something, as sockets do.
 
-A ticket is signed with SECRET_KEY, lives for seconds and is redeemed once: seen in a proxy's log it opens nothing.
+A ticket is signed with SECRET_KEY, lives for seconds and is redeemed once: seen in a proxy's log it opens nothing. An
+EventSource comes back with the same URL: it is let in by a proof that its own stream gave it, in Last-Event-ID.
 """
 
 import base64
@@ -18,12 +19,15 @@ from pydantic import SecretStr
 
 from server.ports import Principal
 from server.protocol.codes import ErrorCode
+from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 
 Purpose = Literal["chat"]
 """What a ticket is for. `chat`: opening `chat/stream` or `chat/events`."""
 
 _KEY_CONTEXT: Final = b"ai-chat-platform/ticket/v1"
+_PROOF_CONTEXT: Final = "seen"
+"""No ticket begins like this: those are JSON."""
 _LONGEST: Final = 1024
 
 
@@ -31,6 +35,8 @@ class TicketLedger(Protocol):
     """Remembers which tickets were shown; `SessionStore` is one."""
 
     async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool: ...
+
+    async def is_signed_in(self, user_id: str, session_id: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +47,11 @@ class IssuedTicket:
 
 @dataclass(frozen=True, slots=True)
 class TicketHolder:
-    """Whom a redeemed ticket stands for, and when the access token it was bought with expires."""
+    """Whom a ticket stands for, and when the access token it was bought with expires."""
 
     user_id: str
     token_expires_at: datetime
+    ticket_id: str
 
 
 def _now() -> datetime:
@@ -77,6 +84,7 @@ class Tickets:
                 "id": secrets.token_urlsafe(16),
                 "for": purpose,
                 "user": principal.user_id,
+                "session": principal.session_id,
                 "token_until": principal.expires_at.timestamp(),
                 "until": expires_at.timestamp(),
             }
@@ -94,7 +102,24 @@ class Tickets:
             raise _refusal()
         if not await self._ledger.redeem_ticket(claims["id"], expires_at):
             raise _refusal()
-        return TicketHolder(claims["user"], datetime.fromtimestamp(claims["token_until"], UTC))
+        return _holder(claims)
+
+    def proof(self, ticket_id: str, epoch: str) -> str:
+        """What shows that a stream opened with this ticket has shown this epoch: it goes into the ids of its events."""
+        return _encode(_proof(self._key, ticket_id, epoch))
+
+    async def resume(self, text: str, purpose: Purpose, cursor: EventCursor) -> TicketHolder:
+        """Admit a spent ticket again, with a cursor that its own stream gave out: until the access token it was bought
+        with expires, or the user signs out. Raises as `redeem` does."""
+        claims = self._claims(text)
+        shown = _decode(cursor.proof or "")
+        known = any(hmac.compare_digest(_proof(key, claims["id"], cursor.epoch), shown) for key in self._accepted)
+        holder, session_id = _holder(claims), claims.get("session")
+        if not known or claims["for"] != purpose or session_id is None or self._clock() >= holder.token_expires_at:
+            raise _refusal()
+        if not await self._ledger.is_signed_in(holder.user_id, session_id):
+            raise _refusal()
+        return holder
 
     def _claims(self, text: str) -> dict[str, Any]:
         body_text, dot, signature_text = text.partition(".")
@@ -114,6 +139,14 @@ def _derive(secret_key: SecretStr) -> bytes:
 
 def _sign(key: bytes, body: bytes) -> bytes:
     return hmac.digest(key, body, hashlib.sha256)
+
+
+def _proof(key: bytes, ticket_id: str, epoch: str) -> bytes:
+    return _sign(key, f"{_PROOF_CONTEXT}/{ticket_id}/{epoch}".encode())[:16]
+
+
+def _holder(claims: dict[str, Any]) -> TicketHolder:
+    return TicketHolder(claims["user"], datetime.fromtimestamp(claims["token_until"], UTC), claims["id"])
 
 
 def _encode(raw: bytes) -> str:

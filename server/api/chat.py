@@ -153,10 +153,19 @@ async def ticket(request: web.Request, principal: Principal) -> web.Response:
 
 async def events(request: web.Request, query: EventsQuery) -> web.StreamResponse:
     """The session's events as SSE, from the last one seen: Last-Event-ID is newer than the URL a browser reuses."""
-    seen = request.headers.get("Last-Event-ID") or query.after
-    after = None if seen is None else EventCursor.parse(seen)
-    principal = await authenticate(request, ticket_allowed=True)
-    return await request.app[EVENT_STREAMS].stream_session(request, principal, after)
+    last_id = request.headers.get("Last-Event-ID")
+    last_seen = EventCursor.parse(last_id) if last_id else None
+    after = last_seen if last_seen is not None or query.after is None else EventCursor.parse(query.after)
+    streams = request.app[EVENT_STREAMS]
+    try:
+        principal = await authenticate(request, ticket_allowed=True, last_seen=last_seen)
+        return await streams.stream_session(request, principal, after)
+    except PlatformError as error:
+        # An EventSource that is refused never comes back by itself; one with a proof is known to be one.
+        if query.ticket is None or last_seen is None or last_seen.proof is None or not error.retryable:
+            raise
+        log.info("chat.events_postponed", code=error.code)
+        return await streams.send_away(request, error)
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -258,7 +267,10 @@ ROUTES = (
         {200: Reply("Events until `event: reconnect`.", media="text/event-stream")},
         errors=_STREAM_ERRORS,
         access="ticket",
-        headers={"Last-Event-ID": "The cursor to resume from; comes before `?after=`."},
+        headers={
+            "Last-Event-ID": "The id of the last event: where to resume from, before `?after=`. On a stream that a"
+            " ticket opened it lets the spent ticket in again."
+        },
     ),
     Route(
         "GET",

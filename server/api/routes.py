@@ -18,6 +18,7 @@ from server.api.inputs import BODY_BYTES, QUERY_BYTES, limit_query, path_id, rea
 from server.appkeys import AUTH_LIMITER, AUTHENTICATOR
 from server.ports import Principal
 from server.protocol.codes import ErrorCode
+from server.protocol.cursors import EventCursor
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 
@@ -114,11 +115,19 @@ def _bind(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]
     return endpoint
 
 
-async def authenticate(request: web.Request, *, ticket_allowed: bool = False) -> Principal:
-    """Who asks, by the header, or else by a ticket, which is spent by it. Raises PlatformError."""
+async def authenticate(
+    request: web.Request, *, ticket_allowed: bool = False, last_seen: EventCursor | None = None
+) -> Principal:
+    """Who asks, by the header, or else by a ticket, which is spent by it. Raises PlatformError.
+
+    `last_seen` is what an EventSource says of itself when it comes back: with its proof a spent ticket is good again.
+    """
     authenticator, header = request.app[AUTHENTICATOR], request.headers.get("Authorization")
     if ticket_allowed and header is None and "ticket" in request.query:
-        principal = await authenticator.ticket(request.query["ticket"], "chat")
+        if last_seen is not None and last_seen.proof is not None:
+            principal = await authenticator.spent_ticket(request.query["ticket"], "chat", last_seen)
+        else:
+            principal = await authenticator.ticket(request.query["ticket"], "chat")
     else:
         principal = await authenticator.header(header)
     request[PRINCIPAL] = principal

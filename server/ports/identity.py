@@ -9,12 +9,17 @@ from pydantic import SecretStr
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A user whose access token was verified. `token` is that token, for reads that row level security judges."""
+    """A user whose access token was verified. `token` is that token, for reads that row level security judges.
+
+    `session_id`: the sign-in it belongs to, where the token says so. `ticket_id`: the ticket that was shown instead.
+    """
 
     user_id: str
     email: str
     token: SecretStr
     expires_at: datetime
+    session_id: str | None = None
+    ticket_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,3 +212,7 @@ class SessionStore(Protocol):
     async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool:
         """True the first time a ticket is shown, False ever after."""
         ...
+
+    async def is_signed_in(self, user_id: str, session_id: str) -> bool:
+        """Whether this sign-in of the user still stands: neither signed out, nor expired, nor banned."""
+        ...

@@ -1,34 +1,41 @@
-"""Cursors: where a client is in its event stream (`epoch:seq`), and where it is in its history (opaque)."""
+"""Cursors: where a client is in its event stream (`epoch:seq`), and where it is in its history (opaque).
+
+On an event stream that was opened with a ticket a proof follows (`epoch:seq:proof`), which reconnects are let in by.
+"""
 
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 
-_EVENT_CURSOR = re.compile(r"([0-9A-Za-z_-]{1,64}):(0|[1-9][0-9]{0,17})", re.ASCII)
+_EVENT_CURSOR = re.compile(r"([0-9A-Za-z_-]{1,64}):(0|[1-9][0-9]{0,17})(?::([0-9A-Za-z_-]{1,64}))?", re.ASCII)
 _HISTORY_CURSOR = re.compile(r"p([1-9][0-9]{0,17})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class EventCursor:
-    """The last event a client has seen: `seq` within `epoch`, 0 before the first."""
+    """The last event a client has seen: `seq` within `epoch`, 0 before the first.
+
+    `proof`, where it has one, says that a ticket's stream showed this epoch: see `Tickets.proof`.
+    """
 
     epoch: str
     seq: int
+    proof: str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.epoch}:{self.seq}"
 
     @classmethod
     def parse(cls, text: str) -> "EventCursor":
-        """Read `epoch:seq`. Raises PlatformError(invalid_cursor)."""
+        """Read `epoch:seq` or `epoch:seq:proof`. Raises PlatformError(invalid_cursor)."""
         found = _EVENT_CURSOR.fullmatch(text)
         if found is None:
             raise PlatformError(ErrorCode.INVALID_CURSOR)
-        return cls(found[1], int(found[2]))
+        return cls(found[1], int(found[2]), found[3])
 
 
 def encode_history_cursor(position: int) -> str:

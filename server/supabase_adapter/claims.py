@@ -68,6 +68,7 @@ def principal_of(token: str, claims: dict[str, Any]) -> Principal:
         email=_address(claims.get("email")),
         token=SecretStr(token),
         expires_at=datetime.fromtimestamp(expires_at, UTC),
+        session_id=_session_id(claims.get("session_id")),
     )
 
 
@@ -107,3 +108,11 @@ def _address(email: Any) -> str:
     except UnicodeEncodeError:
         return ""
     return email
+
+
+def _session_id(value: Any) -> str | None:
+    """The sign-in; None for tokens that name none, as those of other issuers."""
+    try:
+        return str(UUID(value))
+    except (ValueError, TypeError, AttributeError):
+        return None

@@ -32,6 +32,7 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import Turn, TurnStatus
 from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub, TurnUnsentError
 from server.sessions.log import TERMINAL, Frame, LogTrimmedError
+from server.tickets import Tickets
 from server.transports.line import arrived, keep_short
 from server.transports.outlet import Outlet, greeting, new_beginning
 from server.transports.slots import Slots, too_many_connections
@@ -41,22 +42,38 @@ class EventStreams:
     """Opens event streams on the users' sessions."""
 
     def __init__(
-        self, hub: SessionHub, limits: Limits, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        hub: SessionHub,
+        limits: Limits,
+        tickets: Tickets,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._hub = hub
         self._slots = Slots(hub, limits)
         self._limits = limits
+        self._tickets = tickets
         self._now = now
 
     async def stream_session(
         self, request: web.Request, principal: Principal, after: EventCursor | None
     ) -> web.StreamResponse:
         """Everything of the session from `after` on, until shortly before proxies cut requests or the token expires."""
-        stream = EventStream(self._limits, can_yield=True)
-        async with self._joined(stream, principal, after) as attachment, stream.open(request) as response:
+        seal = None if principal.ticket_id is None else partial(self._tickets.proof, principal.ticket_id)
+        stream = EventStream(self._limits, can_yield=True, seal=seal)
+        async with self._joined(stream, principal, after) as attachment, stream.open(request):
             stream.end_after(self._seconds_left(principal))
-            await response.write(_event("ready", greeting(attachment, principal.user_id, self._limits)))
+            greeted = greeting(attachment, principal.user_id, self._limits)
+            response = await stream.write_ready(attachment.subscription.cursor, greeted)
             await stream.relay(attachment, principal.user_id, None, _never)
+        return response
+
+    async def send_away(self, request: web.Request, error: PlatformError) -> web.StreamResponse:
+        """An empty stream that has an EventSource come back, which gives up for good at any status but 200."""
+        stream = EventStream(self._limits, can_yield=False)
+        async with stream.open(request) as response:
+            pause = error.retry_after_seconds or 1
+            code = CloseCode(error.rule.status, error.code, True, error.message)
+            await response.write(b"retry: %d\n" % (1000 * pause) + _reconnect(code))
         return response
 
     async def stream_turn(self, request: web.Request, principal: Principal, new: NewTurn) -> web.StreamResponse:
@@ -77,7 +94,8 @@ class EventStreams:
                     await response.write(_event(accepted.turn.terminal_event, terminal_frame(accepted.turn)))
                     return response
                 if accepted.duplicate:
-                    await response.write(_event("ready", greeting(attachment, user_id, self._limits, accepted.turn)))
+                    greeted = greeting(attachment, user_id, self._limits, accepted.turn)
+                    await stream.write_ready(attachment.subscription.cursor, greeted)
                 ended = partial(self._hub.ended, user_id, accepted.turn.id)
                 await stream.relay(attachment, user_id, accepted.turn, ended)
         return response
@@ -103,14 +121,19 @@ class EventStreams:
 
 
 class EventStream(Outlet):
-    """One response that is written as the session goes on."""
+    """One response that is written as the session goes on. `seal` gives what follows the cursors of an epoch."""
 
-    __slots__ = ("_comment_due", "_cut_off", "_end", "_limits", "_may_yield_at", "_proof", "_transport", "response")
+    __slots__ = (
+        *("_comment_due", "_cut_off", "_end", "_limits", "_may_yield_at", "_proof", "_seal", "_sealed", "_transport"),
+        "response",
+    )
 
-    def __init__(self, limits: Limits, *, can_yield: bool) -> None:
+    def __init__(self, limits: Limits, *, can_yield: bool, seal: Callable[[str], str] | None = None) -> None:
         """`can_yield`: whether it may give way to a new connection; a turn's answer ends by itself."""
         super().__init__()
         self._limits = limits
+        self._seal = seal
+        self._sealed = ("", b"")
         now = asyncio.get_running_loop().time()
         self._may_yield_at = now + limits.stream_age_seconds if can_yield else math.inf
         self._comment_due = False
@@ -188,6 +211,18 @@ class EventStream(Outlet):
                 if timer is not None:
                     timer.cancel()
 
+    async def write_ready(self, cursor: EventCursor, ready: bytes) -> EventSourceResponse:
+        """Its cursor is an id as well: a stream on which nothing else comes can be resumed, too."""
+        assert self.response is not None
+        await self.response.write(b"id: %b:%d%b\n" % self._id(cursor.epoch, cursor.seq) + _event("ready", ready))
+        return self.response
+
+    def _id(self, epoch: str, seq: int) -> tuple[bytes, int, bytes]:
+        """Epoch, number and proof of an id."""
+        if self._seal is not None and self._sealed[0] != epoch:
+            self._sealed = epoch, f":{self._seal(epoch)}".encode()
+        return epoch.encode(), seq, self._sealed[1]
+
     async def relay(
         self, attachment: Attachment, user_id: str, turn: Turn | None, ended: Callable[[], Awaitable[Turn | None]]
     ) -> None:
@@ -202,7 +237,8 @@ class EventStream(Outlet):
                 self._comment_due = False
                 await response.write(_COMMENT)
             if subscription.is_lost:
-                await response.write(_event("ready", new_beginning(attachment, user_id, self._limits, turn)))
+                beginning = new_beginning(attachment, user_id, self._limits, turn)
+                await self.write_ready(subscription.cursor, beginning)
                 if turn is not None and (over := await ended()) is not None:
                     await response.write(_event(over.terminal_event, terminal_frame(over)))
                     return
@@ -215,7 +251,7 @@ class EventStream(Outlet):
                 return
             wanted = frames if turn is None else [frame for frame in frames if _belongs(frame, turn)]
             if wanted:
-                await response.write(b"".join([_numbered(epoch, frame) for frame in wanted]))
+                await response.write(b"".join([_numbered(self._id(epoch, frame.seq), frame) for frame in wanted]))
             if turn is not None and any(frame.type in TERMINAL for frame in wanted):
                 return
             if not (subscription.has_more or self._comment_due) and self.closing is None:
@@ -239,8 +275,8 @@ def _event(type_: str, data: bytes) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (type_.encode(), data)
 
 
-def _numbered(epoch: str, frame: Frame) -> bytes:
-    return b"id: %b:%d\nevent: %b\ndata: %b\n\n" % (epoch.encode(), frame.seq, frame.type.encode(), frame.data)
+def _numbered(id_: tuple[bytes, int, bytes], frame: Frame) -> bytes:
+    return b"id: %b:%d%b\nevent: %b\ndata: %b\n\n" % (*id_, frame.type.encode(), frame.data)
 
 
 def _reconnect(code: CloseCode) -> bytes:

@@ -127,6 +127,8 @@ class MemoryDatabase:
     turns: dict[str, TurnRow] = field(default_factory=dict)
     sessions: dict[str, SessionRow] = field(default_factory=dict)
     tickets: dict[str, datetime] = field(default_factory=dict)
+    sign_ins: dict[str, str] = field(default_factory=dict)
+    """User id by the sign-in's id, of those that stand."""
     days: dict[tuple[str, date], DayRow] = field(default_factory=dict)
     attempts: dict[tuple[str, int], AttemptRow] = field(default_factory=dict)
     ledger: dict[str, LedgerEntry] = field(default_factory=dict)
@@ -148,6 +150,7 @@ class MemoryDatabase:
         del self.users[user_id]
         self.profiles.pop(user_id, None)
         self.sessions.pop(user_id, None)
+        self.sign_ins = {key: owner for key, owner in self.sign_ins.items() if owner != user_id}
         self.turns = {key: row for key, row in self.turns.items() if row.turn.user_id != user_id}
         self.days = {key: day for key, day in self.days.items() if key[0] != user_id}
         self.attempts = {key: row for key, row in self.attempts.items() if row.user_id != user_id}

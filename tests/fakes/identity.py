@@ -27,8 +27,8 @@ class FakeIdentity:
     down: bool = False
     passwords: dict[str, SecretStr] = field(default_factory=dict)
     """By user id."""
-    access: dict[str, tuple[str, datetime]] = field(default_factory=dict)
-    """User id and expiry by access token."""
+    access: dict[str, tuple[str, datetime, str]] = field(default_factory=dict)
+    """User id, expiry and sign-in by access token."""
     refreshes: dict[str, str] = field(default_factory=dict)
     """User id by refresh token."""
     verified: int = 0
@@ -65,6 +65,13 @@ class FakeIdentity:
         self._must_answer()
         if scope != "others":
             self.refreshes = {token: owner for token, owner in self.refreshes.items() if owner != principal.user_id}
+        ended = [
+            key
+            for key, owner in self.database.sign_ins.items()
+            if owner == principal.user_id and (scope == "global" or (key == principal.session_id) == (scope == "local"))
+        ]
+        for key in ended:
+            del self.database.sign_ins[key]
 
     # TokenVerifier
 
@@ -72,10 +79,11 @@ class FakeIdentity:
         self.verified += 1
         if token not in self.access:
             raise PlatformError(ErrorCode.UNAUTHORIZED)
-        user_id, expires_at = self.access[token]
+        user_id, expires_at, session_id = self.access[token]
         if expires_at <= self.database.clock():
             raise PlatformError(ErrorCode.TOKEN_EXPIRED)
-        return Principal(user_id, self.database.users.get(user_id, ""), SecretStr(token), expires_at)
+        email = self.database.users.get(user_id, "")
+        return Principal(user_id, email, SecretStr(token), expires_at, session_id)
 
     # What a test does
 
@@ -83,7 +91,9 @@ class FakeIdentity:
         """A fresh pair of tokens, as any way of signing in gives them."""
         access, refresh = f"access-{uuid.uuid4()}", f"refresh-{uuid.uuid4()}"
         expires_at = self.database.clock() + lifetime
-        self.access[access] = user_id, expires_at
+        session_id = str(uuid.uuid4())
+        self.database.sign_ins[session_id] = user_id
+        self.access[access] = user_id, expires_at, session_id
         self.refreshes[refresh] = user_id
         return TokenPair(
             SecretStr(access),

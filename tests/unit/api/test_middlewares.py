@@ -253,7 +253,7 @@ async def test_nothing_is_kept_by_caches_errors_least_of_all(faulty: World) -> N
         await user.get("/nothing"),
         await user.patch("/api/v1/chat/message", {}),
         await user.post("/api/v1/auth/logout"),
-        await user.post("/api/v1/chat/message", {"content": "hello"}),
+        await user.post("/api/v1/chat/message", {"content": "hello", "stream": False}),
         await faulty.visitor.get("/api/v1/auth/me"),
         await faulty.visitor.get("/test/broken"),
         await faulty.visitor.get("/test/several"),

@@ -208,7 +208,7 @@ class World:
         app = web.Application()
         app[appkeys.SETTINGS] = self._settings()
         app[appkeys.HUB] = self.hub
-        app[appkeys.EVENT_STREAMS] = EventStreams(self.hub, self.limits)
+        app[appkeys.EVENT_STREAMS] = EventStreams(self.hub, self.limits, tickets)
         app[appkeys.SOCKETS] = WebSocketEndpoint(self.hub, authenticator, origins, self.limits)
         app[appkeys.IDENTITY] = self.identity
         app[appkeys.READS] = FakeReads(self.database, self.identity)

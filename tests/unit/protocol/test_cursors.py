@@ -43,7 +43,10 @@ def test_a_history_cursor_survives_the_wire(position: int) -> None:
         "e:٣",
         "é:1",
         "e:" + "9" * 19,
-        "e:1:2",
+        "e:1:",
+        "e:1:2:3",
+        "e:1:é",
+        "e:1:" + "x" * 65,
     ],
 )
 def test_anything_else_is_no_event_cursor(text: str) -> None:
@@ -62,3 +65,9 @@ def test_any_text_is_a_cursor_of_ours_or_refused(text: str) -> None:
 def test_operators_and_tampering_are_no_history_cursor(text: str) -> None:
     with pytest.raises(PlatformError):
         decode_history_cursor(text)
+
+
+def test_a_cursor_of_a_tickets_stream_carries_a_proof_and_is_the_same_place() -> None:
+    cursor = EventCursor.parse("e:1:pr-00_f")
+    assert (cursor, cursor.proof, str(cursor)) == (EventCursor("e", 1), "pr-00_f", "e:1")
+    assert EventCursor.parse("e:1").proof is None

@@ -126,6 +126,17 @@ async def test_a_published_key_verifies_its_tokens(bench: Bench, key: Key) -> No
     assert principal == Principal(ANN, "ann@example.com", SecretStr(token), NOW + timedelta(hours=1))
 
 
+@pytest.mark.parametrize(
+    ("claimed", "known"),
+    [(ANN, ANN), (None, None), ("", None), ("s" * 5000, None), (7, None), ([ANN], None), ({}, None), (True, None)],
+)
+async def test_a_token_belongs_to_a_sign_in_where_it_names_one(
+    bench: Bench, claimed: object, known: str | None
+) -> None:
+    principal = await bench.verifier.verify(FIRST.sign(bench.claims(session_id=claimed)))
+    assert (principal.user_id, principal.session_id) == (ANN, known)
+
+
 async def test_a_user_without_an_address_is_a_user(bench: Bench) -> None:
     assert (await bench.verifier.verify(FIRST.sign(bench.claims(email=None)))).email == ""
 

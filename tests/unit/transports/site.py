@@ -182,7 +182,7 @@ class Site:
         hub = self.process.hub
         origins = Origins(["https://chat.example"], localhost_allowed=False)
         self._sockets = WebSocketEndpoint(hub, self.authenticator, origins, self.limits, now=now)
-        self._streams = EventStreams(hub, self.limits, now)
+        self._streams = EventStreams(hub, self.limits, self.tickets, now)
         app = web.Application(middlewares=[_problems])
         app.router.add_get("/stream", self._sockets.handle)
         app.router.add_get("/events", self._events)

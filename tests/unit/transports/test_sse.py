@@ -26,7 +26,7 @@ async def test_a_stream_shows_everything_with_its_cursor_as_id() -> None:
         user = site.user()
         async with site.events(user) as events:
             ready = await events.until("ready")
-            assert (ready["user_id"], events.ids) == (user, [None])
+            assert (ready["user_id"], events.ids) == (user, [ready["cursor"]])
             await site.process.send(user, "count")
             end = await events.until("turn.completed")
             assert events.text() == end["turn"]["message"]["content"] == SPOKEN.text
@@ -53,7 +53,7 @@ async def test_a_stream_resumes_from_every_cursor(manner: str) -> None:
             await events.until("turn.completed")
         cursors = [id_ for id_ in events.ids if id_ is not None]
         before = ""
-        for seen, cursor in enumerate(cursors[:-1], 1):
+        for seen, cursor in enumerate(cursors[:-1]):
             before = "".join(event.get("text", "") for event in events.seen[: seen + 1])
             place = {"after": cursor} if manner == "after" else {"last_event_id": cursor}
             async with site.events(user, **place) as resumed:  # type: ignore[arg-type]
