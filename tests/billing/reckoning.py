@@ -20,6 +20,8 @@ from tests.stack.running_stack import RunningStack
 Json = dict[str, Any]
 PATIENCE: Final = 120.0
 TOLD_SECONDS: Final = 10.0
+TOKENS_A_WORD: Final = 2
+"""Of the words that the scripted model counts up in."""
 LOGGED: Final = "by LiteLLM's log"
 NAMES: Final = (
     "turns",
@@ -38,7 +40,8 @@ NAMES: Final = (
 @dataclass(slots=True)
 class Account:
     """The figures of one user. US dollars, unrounded. `unasked`: cancelled turns that are open because nothing was
-    logged of them; `open`: others that are, though it was."""
+    logged of them; `open`: others that are, though it was. `stopped`: how many words the model wrote of stopped replies
+    and of how many it was asked for."""
 
     counts: Counter[str]
     costs: dict[str, Decimal]
@@ -46,6 +49,7 @@ class Account:
     settled_after: list[float]
     unasked: int
     open: int
+    stopped: tuple[int, int]
     wrong: list[str] = field(default_factory=list)
 
 
@@ -61,23 +65,24 @@ class Reckoning:
         """Everything there is to count of one user, and everything that does not agree once it has had time to.
 
         A turn that was cancelled may stay open for minutes: a call that nobody knows of might still be on its way."""
-        asked = {turn_id: await self._asked(content) for turn_id, content in talker.said.items()}
+        requests = {turn_id: await self._requests(content) for turn_id, content in talker.said.items()}
         until = asyncio.get_running_loop().time() + PATIENCE
         while True:
             book = await self._keeper.settled(talker.user, await self._cancelled(talker), PATIENCE)
-            unlike = [turn_id for turn_id, times in asked.items() if not _may_have_asked(book, turn_id, times)]
+            unlike = [turn_id for turn_id, made in requests.items() if not _may_have_asked(book, turn_id, len(made))]
             if not unlike or asyncio.get_running_loop().time() > until:
                 break
             await asyncio.sleep(0.5)
-            asked |= {turn_id: await self._asked(talker.said[turn_id]) for turn_id in unlike}
-        account = _account(book, asked)
+            requests |= {turn_id: await self._requests(talker.said[turn_id]) for turn_id in unlike}
+        account = _account(book, requests)
         account.wrong += book.wrong
         account.wrong += [f"turn {turn_id} is lost" for turn_id in talker.said.keys() - _ids(book.turns)]
         account.wrong += [f"turn {turn_id} is nobody's" for turn_id in _ids(book.turns) - talker.said.keys()]
         account.wrong += [
-            f"turn {turn_id} asked the model {asked[turn_id]} times and has {_calls_of(book, turn_id)} calls"
+            f"turn {turn_id} asked the model {len(requests[turn_id])} times and has {_calls_of(book, turn_id)} calls"
             for turn_id in unlike
         ]
+        account.wrong += [wrong for turn_id, made in requests.items() if (wrong := _overcharged(book, turn_id, made))]
         told = [self._told(device, book, turn_id) for device in talker.devices for turn_id in talker.said]
         account.wrong += [wrong for wrong in await asyncio.gather(*told) if wrong is not None]
         return account
@@ -86,10 +91,10 @@ class Reckoning:
         book = await self._keeper.read(talker.user)
         return [str(turn["id"]) for turn in book.turns if turn["status"] == "cancelled"]
 
-    async def _asked(self, content: str) -> int:
-        """How often the model was asked with this message at the end: a summary only quotes it."""
+    async def _requests(self, content: str) -> list[Json]:
+        """The model's requests with this message at the end: a summary only quotes it."""
         seen = await self._stack.model_log(self._http, content.split(maxsplit=1)[0])
-        return sum(request["text"].endswith(content) for request in seen)
+        return [request for request in seen if request["text"].endswith(content)]
 
     async def _told(self, device: Device, book: Book, turn_id: str) -> str | None:
         """Whether a device was told the final figures of a turn."""
@@ -116,6 +121,29 @@ def _may_have_asked(book: Book, turn_id: str, times: int) -> bool:
     return times <= _calls_of(book, turn_id) and (charged <= times or not is_done)
 
 
+def _overcharged(book: Book, turn_id: str, requests: Sequence[Json]) -> str | None:
+    """A reply that was stopped is charged no word that the model had not written (one may have been on its way)."""
+    calls = book.of_turn(turn_id)
+    if len(calls) != 1 or not _was_stopped(book, turn_id, requests):
+        return None
+    [request] = requests
+    if calls[0].completion_tokens <= (request["words"] + 1) * TOKENS_A_WORD:
+        return None
+    return f"turn {turn_id} is charged {calls[0].completion_tokens} tokens for {request['words']} words"
+
+
+def _was_stopped(book: Book, turn_id: str, requests: Sequence[Json]) -> bool:
+    """Whether it is one call of a model that was counting."""
+    counting = [str(request["directive"]).startswith("SLOW") for request in requests]
+    return counting == [True] and any(
+        str(turn["id"]) == turn_id and turn["status"] == "cancelled" for turn in book.turns
+    )
+
+
+def _words_asked(request: Json) -> int:
+    return int(request["directive"].split()[1])
+
+
 def _tells(frame: Json, turn: Json) -> bool:
     return bool(
         frame["type"] == "usage.settled"
@@ -129,10 +157,11 @@ def _ids(rows: Sequence[Json]) -> set[str]:
     return {str(row["id"]) for row in rows}
 
 
-def _account(book: Book, asked: dict[str, int]) -> Account:
+def _account(book: Book, requests: dict[str, list[Json]]) -> Account:
     entered = [entry for entry in book.entries if entry["source"] == "litellm"]
     waiting = {turn_id for turn_id, _ in book.waiting}
     opened = {turn_id for turn_id in waiting if book.of_turn(turn_id)}
+    stopped = [made[0] for turn_id, made in requests.items() if _was_stopped(book, turn_id, made)]
     background = sum((call.cost for call in book.of_turn(None)), Decimal(0))
     return Account(
         counts=Counter(
@@ -140,7 +169,7 @@ def _account(book: Book, asked: dict[str, int]) -> Account:
                 "turns": len(book.turns),
                 **Counter(turn["status"] for turn in book.turns),
                 "attempts": len(book.attempts),
-                "asked": sum(asked.values()),
+                "asked": sum(map(len, requests.values())),
                 "ledger": len(entered),
                 "LiteLLM": len(book.calls),
                 "tokens": sum(call.total_tokens for call in book.calls.values() if call.counts),
@@ -162,6 +191,7 @@ def _account(book: Book, asked: dict[str, int]) -> Account:
         ],
         unasked=len(waiting) - len(opened),
         open=len(opened),
+        stopped=(sum(request["words"] for request in stopped), sum(_words_asked(request) for request in stopped)),
     )
 
 
@@ -190,6 +220,8 @@ def table(accounts: Sequence[Account]) -> str:
     text += [f"{name:>22}  ${cost:f}" for name, cost in _costs(accounts).items()]
     waits = [seconds for account in accounts for seconds in account.settled_after]
     text.append(f"settled after {median(waits):.1f} s (median), {max(waits):.1f} s (longest)")
+    written, wanted = (sum(account.stopped[one] for account in accounts) for one in (0, 1))
+    text.append(f"of replies that were stopped the model wrote {written} words of {wanted}")
     unasked, opened = sum(account.unasked for account in accounts), sum(account.open for account in accounts)
     text.append(f"{unasked + opened} cancelled turns are open still, of {unasked} of them the model was not asked")
     return "\n".join(text)

@@ -3,12 +3,14 @@
 import asyncio
 import subprocess
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
+import pytest
 
 from server.stack.letta import patches_folder
+from tests.letta_world import LettaWorld, letta_world, text_of
 from tests.stack.books import Bookkeeper, Call
 from tests.stack.chat_client import PATIENCE, ChatUser
 from tests.stack.conftest import NewUser
@@ -16,6 +18,12 @@ from tests.stack.running_stack import RunningStack
 
 Json = dict[str, Any]
 TOKENS_A_WORD = 2
+
+
+@pytest.fixture(scope="module")
+async def world(stack_env: dict[str, str]) -> AsyncIterator[LettaWorld]:
+    async with letta_world(stack_env) as opened:
+        yield opened
 
 
 async def stopped(
@@ -77,6 +85,36 @@ async def test_several_who_stop_at_once_stop_their_own_models_alone(
         await stack.open_gate(http, gate)
         assert (await device.end_of(turn_id))["type"] == "turn.completed"
         assert device.text_of(turn_id).split() == [f"w{number}" for number in range(6)]
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["in the foreground", "in the background"])
+@pytest.mark.parametrize("reply", ["HANG", "STALL 2", "SLOW 1000 0.05"])
+async def test_letta_leaves_its_model_whatever_that_is_doing(world: LettaWorld, reply: str, background: bool) -> None:
+    """Letta alone, without LiteLLM, which would wait for a first word."""
+    agent, text = await world.fresh(), f"{uuid.uuid4().hex} {reply}"
+    stream = await world.client.as_member(agent.member_id).conversations.messages.create(
+        agent.conversation_id,
+        messages=[{"role": "user", "content": text}],
+        streaming=True,
+        stream_tokens=True,
+        background=background,
+    )
+    reading = asyncio.create_task(_stop_reasons(stream))
+    async with asyncio.timeout(PATIENCE):
+        while not any(text in seen.text for seen in world.script.seen):
+            await asyncio.sleep(0.05)
+        await world.gateway.cancel(agent, None)
+        assert await reading == ["cancelled"]
+        while world.asked(text).state == "running":
+            await asyncio.sleep(0.05)
+    assert world.asked(text).state == "gone"
+    [run] = await world.gateway.runs_within(agent, 600)
+    assert run.status == "cancelled"
+    assert text_of(await world.say(agent, "ECHO after")) == "after"
+
+
+async def _stop_reasons(stream: AsyncIterable[Any]) -> list[str]:
+    return [chunk.stop_reason async for chunk in stream if getattr(chunk, "message_type", "") == "stop_reason"]
 
 
 async def test_letta_says_what_was_changed_to_those_alone_who_know_its_password(
