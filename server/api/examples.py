@@ -30,7 +30,7 @@ USAGE: Final[Json] = {
         "started_at": "2026-11-24T00:00:00Z",
         "resets_at": "2026-12-24T00:00:00Z",
     },
-    "projection": {"until": "2026-12-24T00:00:00Z", "cost": "3.147120"},
+    "projection": {"until": "2026-12-24T00:00:00Z", "cost": "3.14712"},
     "currency": "USD",
     "timezone": "UTC",
 }

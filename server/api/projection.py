@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
+from server.protocol.shapes import MONEY
+
 _DIGITS: Final = Decimal("0.000001")
 """An estimate has no more digits than a message's cost."""
 _DAY: Final = timedelta(days=1)
@@ -30,4 +32,4 @@ def project(spent: Decimal, began: datetime, ends: datetime, now: datetime) -> P
         return None
     paced = max(elapsed, min(_DAY, (ends - began) / _SHORT))
     cost = spent + spent * (left // _MICROSECOND) / (paced // _MICROSECOND)
-    return Projection(ends, cost.quantize(_DIGITS))
+    return Projection(ends, max(cost.quantize(_DIGITS, context=MONEY), spent))

@@ -21,7 +21,7 @@ from server.appkeys import BUDGETS, NOW, READS
 from server.ports import ModelUsage, Principal, Standing, UsageDay, UsageSum
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import FieldError, PlatformError
-from server.protocol.shapes import Json, wire_money, wire_time
+from server.protocol.shapes import MONEY, Json, total_of, wire_money, wire_time
 
 _DEFAULT_DAYS: Final = 30
 _LONGEST_DAYS: Final = 366
@@ -83,10 +83,10 @@ def _range(query: UsageQuery, today: date) -> tuple[date, date]:
 
 
 def _sum(days: Iterable[UsageDay]) -> UsageSum:
-    messages, tokens, cost = 0, 0, Decimal(0)
-    for day in days:
-        messages, tokens, cost = messages + day.messages, tokens + day.tokens, cost + day.cost
-    return UsageSum(messages, tokens, cost)
+    summed = tuple(days)
+    return UsageSum(
+        sum(day.messages for day in summed), sum(day.tokens for day in summed), total_of(day.cost for day in summed)
+    )
 
 
 def _projection(standing: Standing | None, month: Decimal, now: datetime) -> Projection | None:
@@ -103,7 +103,7 @@ def _spending(spent: UsageSum) -> Json:
 
 
 def _range_shape(first: date, last: date, days: Sequence[UsageDay], models: Sequence[ModelUsage]) -> Json:
-    background = sum((used.background_cost for used in models), Decimal(0))
+    background = total_of(used.background_cost for used in models)
     return {
         "from": first.isoformat(),
         "to": last.isoformat(),
@@ -129,7 +129,7 @@ def _by_model(used: Sequence[ModelUsage]) -> list[Json]:
     rows: dict[str, list[ModelUsage]] = {}
     for row in used:
         rows.setdefault(row.model, []).append(row)
-    costs = {model: sum((row.cost for row in own), Decimal(0)) for model, own in rows.items()}
+    costs = {model: total_of(row.cost for row in own) for model, own in rows.items()}
     return [
         {
             "model": model,
@@ -143,7 +143,7 @@ def _by_model(used: Sequence[ModelUsage]) -> list[Json]:
 def _budget_shape(standing: Standing | None) -> Json | None:
     if standing is None or (standing.limit is None and standing.period is None):
         return None
-    remaining = None if standing.limit is None else max(standing.limit - standing.spent, Decimal(0))
+    remaining = None if standing.limit is None else max(MONEY.subtract(standing.limit, standing.spent), Decimal(0))
     return {
         "limit": wire_money(standing.limit),
         "spent": wire_money(standing.spent),

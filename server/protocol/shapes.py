@@ -1,14 +1,19 @@
 """The shapes of the protocol (Message, Turn, User …) as the core holds them, and how each is written on the wire."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from server.protocol.codes import ErrorCode
 
 Json = dict[str, Any]
+
+MONEY: Final = Context(prec=400, rounding=ROUND_HALF_UP)
+"""Room for every digit of any amount, and of sums: the default context has 28 digits."""
+_SHOWN: Final = Decimal("1e-12")
 
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 CostStatus = Literal["estimated", "settled", "written_off"]
@@ -46,13 +51,33 @@ def wire_time(value: datetime | None) -> str | None:
 
 
 def wire_money(value: Decimal | None) -> str | None:
-    """US dollars as plain decimal text, never in scientific notation."""
+    """US dollars as answers show them: rounded to twelve decimals, without trailing zeros or scientific notation.
+
+    LiteLLM calculates in floats, so its amounts end in noise. One that would read as 0 is shown with every digit.
+    """
+    if value is None:
+        return None
+    rounded = value.quantize(_SHOWN, context=MONEY) or value
+    text = format(rounded, "f")
+    return (text.rstrip("0").rstrip(".") if "." in text else text) if rounded else "0"
+
+
+def exact_money(value: Decimal | None) -> str | None:
+    """US dollars with every digit, as plain decimal text: for what is stored, and for columns that are rounded."""
     return None if value is None else format(value, "f")
+
+
+def total_of(amounts: Iterable[Decimal]) -> Decimal:
+    """The sum, with every digit."""
+    total = Decimal(0)
+    for amount in amounts:
+        total = MONEY.add(total, amount)
+    return total
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One line of a conversation as the user sees it. `cost` in US dollars."""
+    """One line of a conversation as the user sees it. `cost` in US dollars, to six digits as its column has them."""
 
     id: str
     turn_id: str
@@ -72,7 +97,7 @@ class Message:
             "content": self.content,
             "status": self.status,
             "tokens_used": self.tokens_used,
-            "cost": wire_money(self.cost),
+            "cost": exact_money(self.cost),
             "created_at": wire_time(self.created_at),
         }
 

@@ -20,7 +20,7 @@ from server.ports import (
     Settlement,
     TurnCharge,
 )
-from server.protocol.shapes import TurnStatus, Usage, wire_money
+from server.protocol.shapes import TurnStatus, Usage, exact_money
 from server.supabase_adapter.client import SupabaseClient
 from server.supabase_adapter.refusals import granted
 from server.supabase_adapter.rows import Row, money_or_none, time_of, time_or_none
@@ -58,7 +58,7 @@ class SupabaseLedger:
         answer = await self._client.call(
             "remember_budget",
             user_id=user_id,
-            limit=wire_money(budget.limit),
+            limit=exact_money(budget.limit),
             period=budget.period,
             resets_at=budget.resets_at and budget.resets_at.isoformat(),
         )
@@ -121,7 +121,7 @@ def _attempt_of(row: Row) -> SentAttempt:
 
 def _entry_row(entry: Entry) -> dict[str, Any]:
     call = entry.call
-    price = call.price and {part: wire_money(value) for part, value in asdict(call.price).items()}
+    price = call.price and {part: exact_money(value) for part, value in asdict(call.price).items()}
     return {
         "turn_id": entry.turn_id,
         "attempt": entry.attempt,
@@ -133,7 +133,7 @@ def _entry_row(entry: Entry) -> dict[str, Any]:
         "cached_tokens": call.cached_tokens,
         "reasoning_tokens": call.reasoning_tokens,
         "price": price,
-        "cost": wire_money(call.cost),
+        "cost": exact_money(call.cost),
         "started_at": call.started_at.isoformat(),
         "ended_at": call.ended_at.isoformat(),
         "flag": entry.flag,

@@ -10,7 +10,7 @@ from server.ports import Accepted, Claim, Lease, NewTurn, OwnedWork, Started, Tu
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Allowance
-from server.protocol.shapes import Turn, wire_money
+from server.protocol.shapes import Turn, exact_money
 from server.supabase_adapter.client import SupabaseClient
 from server.supabase_adapter.refusals import granted
 from server.supabase_adapter.rows import forgotten_of, is_uuid, turn_of, turn_or_none, turns_of
@@ -104,7 +104,7 @@ class SupabaseSessionStore:
 
     async def finish(self, lease: Lease, end: TurnEnd) -> Turn:
         told = asdict(end) | {"error": end.error and end.error.wire()}
-        stored = json.dumps(told, ensure_ascii=False, default=wire_money)
+        stored = json.dumps(told, ensure_ascii=False, default=exact_money)
         answer = await self._client.call("finish_turn", **_lease(lease), end=stored)
         return turn_of(granted(answer, lease.user_id)["turn"])
 

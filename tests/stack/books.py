@@ -1,14 +1,16 @@
 """An independent bookkeeper: what LiteLLM logged of a user, and every place where the platform says it again.
 
-Knows LiteLLM's log, our tables and the API, and nothing of how the server settles. Money is compared to the last digit.
+Knows LiteLLM's log, our tables and the API, and nothing of how the server settles. Money is compared to the last digit,
+in answers to the twelfth, to which exact sums are rounded once.
 """
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
 from typing import Any, Final
 
@@ -20,6 +22,8 @@ from tests.stack.chat_client import PATIENCE, ChatUser
 
 Json = dict[str, Any]
 MICRODOLLAR: Final = Decimal("0.000001")
+PLAIN: Final = re.compile(r"0|(?:0|[1-9]\d*)\.\d{0,11}[1-9]|[1-9]\d*")
+"""How answers write an amount: at most twelve decimals, and no zeros at the end."""
 TOKENS: Final = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
 _QUERIES: Final = {
     "entries": "select * from public.ledger where user_id = %s order by started_at, request_id",
@@ -29,6 +33,11 @@ _QUERIES: Final = {
     "keys": "select key_hash from public.model_keys where user_id = %s",
     "days": "select * from public.usage_metrics where user_id = %s order by date",
 }
+
+
+def shown(amount: Decimal) -> Decimal:
+    """The amount as answers tell it."""
+    return amount.quantize(Decimal("1e-12"), ROUND_HALF_UP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +157,7 @@ class Bookkeeper:
             *_compare_turns(book),
             *_compare_days(book),
             *_compare_usage(book),
+            *_compare_form(book.usage),
             *_compare_everything(book),
         ]
         return book
@@ -244,13 +254,24 @@ def _compare_usage(book: Book) -> list[str]:
     true_models = {}
     for model in {call.model for call in calls}:
         own = [call for call in calls if call.model == model]
-        true_models[model] = [*(_sum(own, name) for name in TOKENS[:2] + TOKENS[3:]), _cost(own)]
+        true_models[model] = [*(_sum(own, name) for name in TOKENS[:2] + TOKENS[3:]), shown(_cost(own))]
     if models != true_models:
         wrong.append(f"models are told as {models} and should be {true_models}")
     background = Decimal(told["range"]["background"]["cost"])
-    if background != _cost(book.of_turn(None)):
+    if background != shown(_cost(book.of_turn(None))):
         wrong.append(f"the background is told as ${background} and should be ${_cost(book.of_turn(None))}")
     return wrong
+
+
+def _compare_form(told: object, name: str = "") -> list[str]:
+    """How the amounts of an answer are written; nothing that was charged reads as 0."""
+    if isinstance(told, dict):
+        return [wrong for key, value in told.items() for wrong in _compare_form(value, key)]
+    if isinstance(told, list):
+        return [wrong for value in told for wrong in _compare_form(value, name)]
+    if name in ("cost", "spent", "limit", "remaining") and told is not None and not PLAIN.fullmatch(str(told)):
+        return [f"{name} is told as {told!r}"]
+    return []
 
 
 def _compare_everything(book: Book) -> list[str]:
@@ -272,7 +293,7 @@ def _told(figures: Json) -> tuple[int, int, Decimal]:
 
 
 def _figures(calls: Sequence[Call]) -> tuple[int, Decimal]:
-    return _sum(calls, "total_tokens"), _cost(calls)
+    return _sum(calls, "total_tokens"), shown(_cost(calls))
 
 
 def _usage(calls: Sequence[Call]) -> Json | None:

@@ -19,10 +19,15 @@ def after(elapsed: timedelta, *, spent: str = "1", length: timedelta = 30 * DAY)
 
 @pytest.mark.parametrize(
     ("days", "spent", "cost"),
-    [(10, "1", "3"), (15, "0.5", "1"), (30 - 1, "29", "30"), (1, "1", "30"), (10, "0", "0"), (20, "0.0000001", "0")],
+    [(10, "1", "3"), (15, "0.5", "1"), (30 - 1, "29", "30"), (1, "1", "30"), (10, "0", "0")],
 )
 def test_the_pace_goes_on_to_the_end(days: int, spent: str, cost: str) -> None:
     assert after(days * DAY, spent=spent) == Decimal(cost)
+
+
+@pytest.mark.parametrize("spent", ["0.000000075", "0.0000004", "0.0100004"])
+def test_it_is_never_below_what_was_spent(spent: str) -> None:
+    assert after(30 * DAY - timedelta(seconds=1), spent=spent) == Decimal(spent)
 
 
 def test_the_first_minute_does_not_foretell_a_fortune() -> None:

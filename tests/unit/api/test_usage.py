@@ -57,6 +57,28 @@ async def test_a_range_holds_both_its_days_and_only_days_with_usage(world: World
     assert usage["today"] == {"messages": 0, "tokens": 0, "cost": "0"}
 
 
+async def test_the_noise_of_floats_is_rounded_away_once_and_nothing_charged_reads_as_zero(world: World) -> None:
+    """0.0212 three times is 0.06360000000000001 by LiteLLM; half a unit of the twelfth decimal, twice, is one."""
+    for spent, told in {
+        "0.06360000000000001": "0.0636",
+        "0.30000000000000004": "0.3",
+        "0.000000075": "0.000000075",
+        "0.00000000000004": "0.00000000000004",
+        "9999.9999999999996": "10000",
+    }.items():
+        user = await world.user()
+        world.database.days[user.user_id, _today(world)] = DayRow(2, 1, Decimal(spent))
+        world.database.standings[user.user_id] = Standing(Decimal(20000), Decimal(spent), None, None, None)
+        usage = (await user.get(USAGE)).json
+        assert {usage[part]["cost"] for part in ("total", "today", "range")} == {told}
+        assert usage["budget"]["spent"] == told
+    halves = await world.user()
+    for day in (2, 3):
+        world.database.days[halves.user_id, date(2024, 2, day)] = DayRow(2, 1, Decimal("0.0000000000005"))
+    usage = (await halves.get(f"{USAGE}?from=2024-02-01&to=2024-02-04")).json
+    assert usage["range"]["cost"] == "0.000000000001"
+
+
 async def test_tiny_costs_are_never_written_in_scientific_notation(world: World) -> None:
     user = await world.user()
     world.database.days[user.user_id, _today(world)] = DayRow(2, 1, Decimal("1E-9"))
@@ -73,7 +95,7 @@ async def test_nothing_used_is_told_as_nothing(world: World) -> None:
     usage = (await (await world.user()).get(USAGE)).json
     assert (usage["models"], usage["days"], usage["budget"]["spent"]) == ([], [], "0")
     assert usage["range"]["background"] == {"cost": "0"}
-    assert usage["projection"]["cost"] == "0.000000"
+    assert usage["projection"]["cost"] == "0"
 
 
 async def test_models_add_up_over_the_range_the_most_expensive_first(world: World) -> None:
@@ -97,7 +119,7 @@ async def test_models_add_up_over_the_range_the_most_expensive_first(world: Worl
     assert usage["models"] == [gpt_4, mini]
     assert usage["range"]["background"] == {"cost": "0.03"}
     second, fourth = usage["days"]
-    assert second["models"] == [{"model": "gpt-4", **one, "cost": "0.30"}, mini]
+    assert second["models"] == [{"model": "gpt-4", **one, "cost": "0.3"}, mini]
     assert (second["date"], second["messages"], second["cost"]) == ("2024-02-02", 2, "0.30001")
     assert fourth["models"] == [{"model": "gpt-4", **one, "cost": "0.06"}]
     assert (fourth["date"], fourth["messages"], fourth["cost"]) == ("2024-02-04", 0, "0")

@@ -26,7 +26,7 @@ from server.protocol.frames import (
     terminal_frame,
 )
 from server.protocol.limits import Limits
-from server.protocol.shapes import Message, Turn, TurnError, TurnStatus, wire_money, wire_time
+from server.protocol.shapes import Message, Turn, TurnError, TurnStatus, exact_money, total_of, wire_money, wire_time
 
 MOST = 64 * 1024
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -169,6 +169,41 @@ def test_money_is_never_in_scientific_notation_and_times_are_utc() -> None:
     assert _turn(TurnStatus.COMPLETED).wire()["cost"] == "0.0000001"
     assert (wire_money(None), wire_money(Decimal("1E+2"))) == (None, "100")
     assert wire_time(NOON) == "2030-01-01T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("amount", "told"),
+    [
+        ("0.06360000000000001", "0.0636"),
+        ("0.0318", "0.0318"),
+        ("0.000450", "0.00045"),
+        ("10.00", "10"),
+        ("0", "0"),
+        ("0E-20", "0"),
+        ("-0.0", "0"),
+        ("7.5E-8", "0.000000075"),
+        ("0.0000000000005", "0.000000000001"),
+        ("0.00000000000049", "0.00000000000049"),
+        ("1E-30", "0." + "0" * 29 + "1"),
+        ("0.9999999999999", "1"),
+        ("123456789012345678901234567890.1234567890123", "123456789012345678901234567890.123456789012"),
+        ("1E+300", "1" + "0" * 300),
+    ],
+)
+def test_money_has_twelve_decimals_at_most_and_none_that_say_nothing(amount: str, told: str) -> None:
+    assert wire_money(Decimal(amount)) == told
+
+
+def test_a_messages_cost_keeps_its_six_digits() -> None:
+    said = Message("msg", "t1", "assistant", "hello", "complete", 3, Decimal("0.127140"), NOON, 2)
+    assert said.wire()["cost"] == "0.127140"
+
+
+def test_what_is_stored_keeps_every_digit() -> None:
+    assert exact_money(Decimal("0.06360000000000001")) == "0.06360000000000001"
+    assert exact_money(Decimal("7.5E-20")) == "0.000000000000000000075"
+    many = [Decimal("1000000.000000000000000000000001"), Decimal("1E-30"), Decimal("2E+40")]
+    assert total_of(many) == Decimal("20000000000000000000000000000000001000000.000000000000000000000001000001")
 
 
 def test_the_length_that_clients_are_told_is_the_one_that_messages_are_held_to() -> None:
