@@ -104,7 +104,8 @@ def test_cached_and_thought_tokens_are_counted_and_charged_at_their_prices(eveni
     assert thought.reasoning_tokens > 0
     for call in (cached, thought):
         assert abs(call.cost - _at_list_price(call)) < FLOATS_ROUND
-        assert call.cost < (call.prompt_tokens * PROMPT) + call.completion_tokens * COMPLETION
+    # Letta lists the tools in no certain order once the memory has changed: only before that a prompt is surely cached.
+    assert cached.cost < (cached.prompt_tokens * PROMPT) + cached.completion_tokens * COMPLETION
 
 
 def _at_list_price(call: Call) -> Decimal:
