@@ -1,9 +1,10 @@
-"""What production asks for beyond valid settings, once, before the server starts. Reads LiteLLM's list of models."""
+"""What is asked of settings beyond their form, once, before the server starts. Reads LiteLLM's list of models."""
 
 import click
 import structlog
 
 from server.litellm_adapter.billing import LiteLLMBilling
+from server.operations.environment import misspelt
 from server.protocol.errors import PlatformError
 from server.services import open_litellm
 from server.settings import Settings
@@ -11,13 +12,36 @@ from server.settings import Settings
 log = structlog.get_logger(__name__)
 
 
-async def check_production(settings: Settings) -> None:
-    """Raises click.ClickException where ENVIRONMENT=production meets the demo model. Anywhere else nothing is asked.
+async def check_at_start(settings: Settings) -> None:
+    """Log what can hardly be meant. Raises click.ClickException where ENVIRONMENT=production meets the demo model.
 
-    What works, but hardly as it is meant, is logged: no budget for new users, no known proxy. A LiteLLM that does not
-    answer (within 8 s) is a warning: it may come up later, and the server does without."""
-    if not settings.is_production:
+    A LiteLLM that does not answer (within 8 s) is a warning: it may come up later, and the server does without."""
+    for given, known in misspelt():
+        log.warning("settings.misspelt", given=given, meant=known, hint="A variable of this name is not read.")
+    if settings.is_production:
+        _warn_in_production(settings)
+    try:
+        async with open_litellm(settings, attempts=1) as litellm:
+            billing = LiteLLMBilling(litellm)
+            is_listed, is_demo = await billing.lists(settings.agent_model), await billing.is_demo(settings.agent_model)
+    except PlatformError as error:
+        log.warning("model.unknown", model=settings.agent_model, reason=error.message)
         return
+    if is_demo and settings.is_production:
+        raise click.ClickException(
+            f"LiteLLM serves {settings.agent_model} by the demo model, which ENVIRONMENT=production refuses;"
+            " give it a model of a provider"
+        )
+    if not is_listed:
+        log.warning(
+            "model.not_listed",
+            model=settings.agent_model,
+            hint="No agent can answer: set AGENT_MODEL to a model_name of LiteLLM, or add it there.",
+        )
+
+
+def _warn_in_production(settings: Settings) -> None:
+    """No budget for new users, no known proxy."""
     if settings.address_header is None and settings.trusted_proxies == 0:
         log.info(
             "client_address.from_connections",
@@ -27,15 +51,4 @@ async def check_production(settings: Settings) -> None:
         log.warning(
             "production.no_default_budget",
             hint="New users may spend without limit: set DEFAULT_BUDGET_USD, and BUDGET_PERIOD for it to start anew.",
-        )
-    try:
-        async with open_litellm(settings, attempts=1) as litellm:
-            is_demo = await LiteLLMBilling(litellm).is_demo(settings.agent_model)
-    except PlatformError as error:
-        log.warning("production.model_unknown", model=settings.agent_model, reason=error.message)
-        return
-    if is_demo:
-        raise click.ClickException(
-            f"LiteLLM serves {settings.agent_model} by the demo model, which ENVIRONMENT=production refuses;"
-            " give it a model of a provider"
         )

@@ -15,7 +15,8 @@ from server.api.connections import BACKLOG, serving
 from server.app import LIFE, create_app
 from server.exit_deadline import GRACE_SECONDS, leave_within
 from server.observability import configure_logging
-from server.production import check_production
+from server.operations.environment import settings_problems
+from server.production import check_at_start
 from server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -27,9 +28,8 @@ def serve() -> None:
     try:
         settings = Settings()
     except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper() or "settings"
-            click.secho(f"chat: {name}: {problem['msg'].removeprefix('Value error, ')}", err=True, fg="red")
+        for problem in settings_problems(error):
+            click.secho(f"chat: {problem}", err=True, fg="red")
         sys.exit(2)
     configure_logging(settings.environment, settings.log_level)
     uvloop.run(run(settings))
@@ -50,7 +50,7 @@ async def run(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
-    await check_production(settings)
+    await check_at_start(settings)
     app = create_app(settings)
     async with serving(app, lambda: _listen(settings.host, settings.port)):
         life = app[LIFE]

@@ -5,9 +5,10 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from server import setting_forms
 from server.client_address import header_in_use
 from server.protocol.limits import Limits, reminder_bytes
 
@@ -15,11 +16,18 @@ MIN_SECRET_LENGTH = 32
 BUDGET_PERIOD = r"^([1-9][0-9]*[smhd]|1mo)$"
 """How often a budget starts anew, as LiteLLM writes it. It refuses other numbers of months."""
 
+HIGHEST_LIMIT = 2**31 - 1
+"""What LiteLLM's columns hold of tokens and requests per minute."""
+MOST_DIGITS = 15
+"""How many LiteLLM's floating point columns keep of an amount of money, whichever it is."""
+
 
 class Settings(BaseSettings):
     """The server's configuration. Raises pydantic.ValidationError naming each variable that is missing or wrong."""
 
-    model_config = SettingsConfigDict(env_file=None, extra="ignore", case_sensitive=False, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_file=None, extra="ignore", case_sensitive=False, env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     supabase_url: HttpUrl
     supabase_anon_key: SecretStr
@@ -37,10 +45,10 @@ class Settings(BaseSettings):
 
     agent_model: str = "gpt-4"
     context_window: int = Field(default=32_000, ge=4_000)
-    default_budget_usd: Decimal | None = Field(default=None, gt=0)
+    default_budget_usd: Decimal | None = Field(default=None, gt=0, max_digits=MOST_DIGITS)
     budget_period: str | None = Field(default=None, pattern=BUDGET_PERIOD)
-    default_tokens_per_minute: int | None = Field(default=None, gt=0)
-    default_requests_per_minute: int | None = Field(default=None, gt=0)
+    default_tokens_per_minute: int | None = Field(default=None, gt=0, le=HIGHEST_LIMIT)
+    default_requests_per_minute: int | None = Field(default=None, gt=0, le=HIGHEST_LIMIT)
     default_models: Annotated[tuple[str, ...], NoDecode] = ()
 
     secret_key: SecretStr
@@ -48,7 +56,7 @@ class Settings(BaseSettings):
     environment: Literal["development", "production", "test"] = "development"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    host: str = ""
+    host: str = Field(default="", pattern=r"^[0-9A-Za-z_.:%-]*$")
     port: int = Field(default=8080, ge=0, le=65535)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: int = Field(default=0, ge=0, le=8)
@@ -63,15 +71,62 @@ class Settings(BaseSettings):
     max_waiting_turns: int = Field(default=8, ge=1)
     messages_per_minute: int = Field(default=30, ge=0)
     auth_requests_per_minute: int = Field(default=60, ge=0)
-    turn_timeout_seconds: float = Field(default=240.0, gt=0, le=280)
-    drain_seconds: float = Field(default=20.0, ge=0)
+    turn_timeout_seconds: float = Field(default=240.0, gt=0, le=280, allow_inf_nan=False)
+    drain_seconds: float = Field(default=20.0, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_blanks(cls, values: object) -> object:
+        """What is left of a pasted value without the white space around it; nothing counts as not set."""
+        if not isinstance(values, dict):
+            return values
+        clean = {name: setting_forms.stripped(v) if isinstance(v, str) else v for name, v in values.items()}
+        return {name: value for name, value in clean.items() if value != ""}
+
+    @field_validator("supabase_url", "letta_base_url", "litellm_base_url", "litellm_url_for_letta")
+    @classmethod
+    def _is_base_url(cls, value: HttpUrl | None) -> HttpUrl | None:
+        if value is not None:
+            setting_forms.check_base_url(str(value))
+        return value
+
+    @field_validator("supabase_anon_key", "supabase_service_key")
+    @classmethod
+    def _is_supabase_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        setting_forms.check_supabase_key(value.get_secret_value(), private=info.field_name == "supabase_service_key")
+        return value
+
+    @field_validator("litellm_master_key", "letta_api_token")
+    @classmethod
+    def _fits_into_a_header(cls, value: SecretStr) -> SecretStr:
+        setting_forms.check_credential(value.get_secret_value())
+        return value
+
+    @field_validator("supabase_db_url")
+    @classmethod
+    def _is_database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            setting_forms.check_database_url(value.get_secret_value())
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            setting_forms.check_redis_url(value.get_secret_value())
+        return value
+
+    @field_validator("agent_model")
+    @classmethod
+    def _is_model_name(cls, value: str) -> str:
+        if "," in value:
+            raise ValueError("must be the name of one model, so without a comma")
+        return value
 
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
-        return value
+        return setting_forms.origins(value) if isinstance(value, str) else value
 
     @field_validator("default_models", mode="before")
     @classmethod
@@ -90,6 +145,13 @@ class Settings(BaseSettings):
     def _refuse_lists(cls, value: str | None) -> str | None:
         if value is not None and value.lower() in ("x-forwarded-for", "forwarded"):
             raise ValueError("must hold one address; TRUSTED_PROXIES is for X-Forwarded-For")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_one_line(cls, value: object) -> object:
+        if isinstance(value, str):
+            setting_forms.check_text(value)
         return value
 
     @model_validator(mode="after")

@@ -2,22 +2,23 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
 import click
 import httpx
-from pydantic import ValidationError
+from pydantic import HttpUrl, ValidationError
 
 from server.doctor import configuration, redis
-from server.doctor.findings import Diagnosis, Level, examine, fail
+from server.doctor.addresses import LETTA, LITELLM, SUPABASE, Place, located
+from server.doctor.findings import Check, Diagnosis, Level, examine, fail
 from server.doctor.letta import LettaChecks
 from server.doctor.litellm import LiteLLMChecks
 from server.doctor.supabase import SupabaseChecks
 from server.observability import configure_logging
-from server.operations.environment import env_file_option, read_settings, settings_problems
+from server.operations.environment import env_file_option, misspelt, read_settings, settings_problems
 from server.services import open_letta, open_litellm
 from server.settings import Settings
 from server.supabase_adapter.inspection import SupabaseInspection
@@ -35,15 +36,16 @@ def doctor(as_json: bool, env_file: Path | None) -> None:
         settings = read_settings(env_file)
     except ValidationError as error:
         mend = "See .env.example."
-        diagnoses = [Diagnosis("settings", "values", fail(says, mend)) for says in settings_problems(error)]
+        problems = settings_problems(error, env_file)
+        diagnoses = [Diagnosis("settings", "values", fail(says, mend)) for says in problems]
     else:
-        diagnoses = asyncio.run(diagnose(settings))
+        diagnoses = asyncio.run(diagnose(settings, misspelt(env_file)))
     click.echo(_json(diagnoses) if as_json else table(diagnoses))
     if any(diagnosis.finding.level == "fail" for diagnosis in diagnoses):
         raise SystemExit(1)
 
 
-async def diagnose(settings: Settings) -> list[Diagnosis]:
+async def diagnose(settings: Settings, misspelt_names: Sequence[tuple[str, str]] = ()) -> list[Diagnosis]:
     """Run all checks, the services side by side."""
     async with (
         httpx.AsyncClient() as http,
@@ -53,13 +55,18 @@ async def diagnose(settings: Settings) -> list[Diagnosis]:
         keys = settings.supabase_anon_key, settings.supabase_service_key
         supabase = SupabaseInspection(str(settings.supabase_url), *keys, http)
         found = await asyncio.gather(
-            examine(configuration.checks(settings)),
-            examine(SupabaseChecks(settings, supabase).all()),
-            examine(LiteLLMChecks(settings, litellm).all()),
-            examine(LettaChecks(settings, letta).all()),
+            examine(configuration.checks(settings, misspelt_names)),
+            examine(_located(SupabaseChecks(settings, supabase).all(), SUPABASE, settings.supabase_url, http)),
+            examine(_located(LiteLLMChecks(settings, litellm).all(), LITELLM, settings.litellm_base_url, http)),
+            examine(_located(LettaChecks(settings, letta).all(), LETTA, settings.letta_base_url, http)),
             examine(redis.checks(settings)),
         )
         return list(chain.from_iterable(found))
+
+
+def _located(checks: list[Check], place: Place, url: HttpUrl, http: httpx.AsyncClient) -> list[Check]:
+    """The first check asks whether the service is there at all."""
+    return [located(checks[0], place, str(url), http), *checks[1:]]
 
 
 def table(diagnoses: Iterable[Diagnosis]) -> str:

@@ -1,5 +1,7 @@
 """Checks of the settings themselves, which need no service."""
 
+from collections.abc import Sequence
+
 from server.doctor.findings import Check, Finding, fail, ok, warn
 from server.settings import MIN_SECRET_LENGTH, Settings
 
@@ -7,7 +9,12 @@ SERVICE = "settings"
 NEW_SECRET = "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"  # noqa: S105 - a command
 
 
-def checks(settings: Settings) -> list[Check]:
+def checks(settings: Settings, misspelt: Sequence[tuple[str, str]] = ()) -> list[Check]:
+    """`misspelt`: names of variables that are not read, each with the setting that may be meant."""
+
+    async def names() -> Finding:
+        return judge_names(misspelt)
+
     async def secret_key() -> Finding:
         return judge_secret(settings.secret_key.get_secret_value(), strict=settings.is_production)
 
@@ -19,7 +26,18 @@ def checks(settings: Settings) -> list[Check]:
             return warn("SECRET_KEY_PREVIOUS is SECRET_KEY itself", "Empty SECRET_KEY_PREVIOUS.")
         return ok("SECRET_KEY is being changed: the previous one is still read")
 
-    return [Check(SERVICE, "secret_key", secret_key), Check(SERVICE, "rotation", rotation)]
+    return [
+        Check(SERVICE, "names", names),
+        Check(SERVICE, "secret_key", secret_key),
+        Check(SERVICE, "rotation", rotation),
+    ]
+
+
+def judge_names(misspelt: Sequence[tuple[str, str]]) -> Finding:
+    if not misspelt:
+        return ok("no variable looks like a misspelt one")
+    pairs = ", ".join(f"{given} (for {known}?)" for given, known in misspelt)
+    return warn(f"variables that are not read, and look like ones that are: {pairs}", "Correct their names.")
 
 
 def judge_secret(secret: str, *, strict: bool) -> Finding:

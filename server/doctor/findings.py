@@ -74,4 +74,5 @@ async def _find(check: Check) -> Finding:
     except (ServiceError, PlatformError) as error:
         return fail(str(error) if isinstance(error, ServiceError) else error.message, mend)
     except Exception as error:
-        return fail(f"this could not be checked: {type(error).__name__}: {error}", mend)
+        # Not its words: they may quote a setting's value.
+        return fail(f"this could not be checked ({type(error).__name__})", mend)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from server.doctor.findings import Check, Finding, fail, ok, warn
-from server.litellm_adapter.billing import LiteLLMBilling
+from server.litellm_adapter.billing import LiteLLMBilling, is_listed
 from server.litellm_adapter.client import LiteLLMClient
 from server.litellm_adapter.probe import LiteLLMProbe
 from server.ports import ModelPrice, SpendLog
@@ -32,6 +32,7 @@ class LiteLLMChecks:
             Check(SERVICE, "model", self.listed, essential=True),
             Check(SERVICE, "price", self.price),
             Check(SERVICE, "spend_log", self.spend_log),
+            Check(SERVICE, "keys", self.keys),
         ]
 
     async def alive(self) -> Finding:
@@ -52,7 +53,7 @@ class LiteLLMChecks:
 
     async def listed(self) -> Finding:
         model, models = self._model, await self._billing.models()
-        if model not in models:
+        if not is_listed(model, models):
             known = ", ".join(sorted(models)) or "none"
             return fail(f"AGENT_MODEL {model} is not listed", f"Add it to LiteLLM's model_list, or choose of: {known}.")
         return judge_model(model, is_demo=await self._billing.is_demo(model), production=self._settings.is_production)
@@ -64,6 +65,19 @@ class LiteLLMChecks:
         """By a key that nobody has: whether the log can be read at all, and by what clock it is kept."""
         now = datetime.now(UTC)
         return judge_log(await self._billing.spend((_NOBODYS_KEY,), now - timedelta(minutes=1), now))
+
+    async def keys(self) -> Finding:
+        return judge_expiry(await self._billing.expiring_keys())
+
+
+def judge_expiry(expiring: int) -> Finding:
+    if not expiring:
+        return ok("users' keys do not expire")
+    return warn(
+        f"{expiring} of the newest 100 keys will expire, after which these users' turns are refused",
+        "Remove the duration from LiteLLM's default_key_generate_params and upperbound_key_generate_params, and run"
+        " chat users repair USER_ID for each.",
+    )
 
 
 def judge_log(log: SpendLog) -> Finding:

@@ -1,8 +1,10 @@
 """Checks of Supabase: the right keys in the right places, the schema, and how tokens and addresses are handled."""
 
 from server.doctor.findings import Check, Finding, fail, ok, warn
+from server.setting_forms import key_kind
 from server.settings import Settings
-from server.supabase_adapter.inspection import SupabaseInspection, key_kind, pending_migrations
+from server.supabase_adapter.database import DatabaseError
+from server.supabase_adapter.inspection import SupabaseInspection, pending_migrations
 from server.supabase_adapter.issuers import own_issuer
 from server.supabase_adapter.migrations import project_migrations
 
@@ -34,12 +36,11 @@ class SupabaseChecks:
         return ok(f"Supabase answers at {self._settings.supabase_url}")
 
     async def anon_key(self) -> Finding:
-        return judge_anon_key(
-            key_kind(self._settings.supabase_anon_key), accepted=await self._supabase.auth_settings() is not None
-        )
+        kind = key_kind(self._settings.supabase_anon_key.get_secret_value())
+        return judge_anon_key(kind, accepted=await self._supabase.auth_settings() is not None)
 
     async def service_key(self) -> Finding:
-        kind = key_kind(self._settings.supabase_service_key)
+        kind = key_kind(self._settings.supabase_service_key.get_secret_value())
         if kind in PUBLIC:
             return fail(f"SUPABASE_SERVICE_KEY is the {kind} key", f"Set it to the secret key: {KEYS_PAGE}.")
         match await self._supabase.service_access():
@@ -53,7 +54,12 @@ class SupabaseChecks:
     async def migrations(self) -> Finding:
         if self._settings.supabase_db_url is None:
             return ok("SUPABASE_DB_URL is not set, so the versions of the schema are not compared")
-        pending = await pending_migrations(self._settings.supabase_db_url, project_migrations())
+        try:
+            pending = await pending_migrations(self._settings.supabase_db_url, project_migrations())
+        except DatabaseError as error:
+            return fail(
+                str(error).rstrip("."), "Copy SUPABASE_DB_URL again: Connect, Session pooler, with the password."
+            )
         if pending:
             return fail(f"migrations are missing: {', '.join(pending)}", "Run chat migrate.")
         return ok("the schema is up to date")

@@ -2,9 +2,11 @@
 
 Every write may be repeated: a customer is found again by our user id, a key by its value, which we choose."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from typing import Any
 
 from pydantic import SecretStr
@@ -84,6 +86,14 @@ class LiteLLMBilling:
         """The names of all models listed; beyond the port."""
         return {str(deployment.get("model_name")) for deployment in await self._deployments()}
 
+    async def lists(self, model: str) -> bool:
+        """Whether a call of this model finds a deployment, by its name or a pattern (`openai/*`); beyond the port."""
+        return is_listed(model, await self.models())
+
+    async def expiring_keys(self) -> int:
+        """See `LiteLLMKeys.expiring`; beyond the port."""
+        return await self._keys.expiring()
+
     async def is_demo(self, model: str) -> bool:
         """Whether a deployment of the model says `demo` in its model_info, as the local stack's demo model does;
         beyond the port."""
@@ -114,6 +124,11 @@ class LiteLLMBilling:
         if user is None:
             raise PlatformError(ErrorCode.NOT_FOUND, "The model gateway does not know this user.")
         return user
+
+
+def is_listed(model: str, names: Iterable[str]) -> bool:
+    """Whether one of LiteLLM's model names is the model, or a pattern with `*` that takes it."""
+    return any(fnmatchcase(model, re.sub(r"[\[?]", r"[\g<0>]", name)) for name in names)
 
 
 def find_price(deployments: Iterable[Mapping[str, Any]], model: str) -> ModelPrice | None:

@@ -4,7 +4,7 @@ Ours are known by their alias, `user <id> <part of the fingerprint>` (`user <id>
 LiteLLM's operators made for a user by hand are never touched."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 RETIREMENT: Final = "10m"
 """How long a replaced key goes on: longer than any turn. A step that has just begun at Letta, or repeats its call, has
 it still; the next step takes the key anew (measured)."""
+EXPIRY_HINT: Final = "LiteLLM's key_generate_params set a duration, which would end this user's turns; it is removed."
+_RETIRED_BY: Final = timedelta(minutes=30)
+_NEWEST: Final = {"return_full_object": "true", "size": "100", "sort_by": "created_at", "sort_order": "desc"}
 _STATES: Final[dict[str, KeyState]] = {
     "active": "active", "expired": "expired", "revoked": "blocked", "deleted": "missing",
 }  # fmt: skip
@@ -41,11 +44,15 @@ class LiteLLMKeys:
         name = fingerprint(key)
         ours = await self._ours(user_id)
         if name not in ours:
-            await self._generate(user_id, key)
-        elif ours[name].get("blocked"):
-            await self._change("/key/unblock", {"key": name})
-            log.info("key.unblocked", user_id=user_id)
-        if name in ours and ours[name].get("expires"):
+            expires = await self._generate(user_id, key)
+            if expires is not None:
+                log.warning("key.expiry_unasked", user_id=user_id, expires=expires, hint=EXPIRY_HINT)
+        else:
+            expires = ours[name].get("expires")
+            if ours[name].get("blocked"):
+                await self._change("/key/unblock", {"key": name})
+                log.info("key.unblocked", user_id=user_id)
+        if expires is not None:
             await self._change("/key/update", {"key": name, "duration": None})
         for older, row in ours.items():
             if older != name and not row.get("expires"):
@@ -77,13 +84,29 @@ class LiteLLMKeys:
         rows = (answer.body.get("keys") or []) if answer.ok else []
         return {str(row["token"]): row for row in rows if _is_ours(user_id, row.get("key_alias"))}
 
-    async def _generate(self, user_id: str, key: SecretStr) -> None:
-        """Register the value. One that is registered already, by a call whose answer was lost, is not made twice."""
+    async def expiring(self) -> int:
+        """How many of the newest keys of our making will expire though nobody asked for it: LiteLLM's configuration
+        may say so. Those that were replaced, which go on for RETIREMENT, are not among them."""
+        answer = await self._client.get("/key/list", _NEWEST)
+        if not answer.ok:
+            raise refused("list of keys", answer)
+        found = [row for row in answer.body.get("keys") or () if isinstance(row, dict)]
+        ours = [row for row in found if str(row.get("key_alias") or "").startswith("user ")]
+        soon = datetime.now(UTC) + _RETIRED_BY
+        return sum((moment(row.get("expires")) or soon) > soon for row in ours)
+
+    async def _generate(self, user_id: str, key: SecretStr) -> str | None:
+        """Register the value. One that is registered already, by a call whose answer was lost, is not made twice. When
+        it will expire, as LiteLLM writes it; None: never, as it should be."""
         alias = f"user {user_id} {fingerprint(key)[:12]}"
         body = {"key": key.get_secret_value(), "user_id": user_id, "key_alias": alias}
         answer = await self._client.post("/key/generate", body)
-        if not answer.ok and fingerprint(key) not in await self._ours(user_id):
+        if answer.ok:
+            return _text(answer.body.get("expires"))
+        registered = (await self._ours(user_id)).get(fingerprint(key))
+        if registered is None:
             raise refused("key", answer)
+        return _text(registered.get("expires"))
 
     async def _change(self, path: str, body: Mapping[str, object]) -> Answer:
         """Change a key; one that was deleted meanwhile needs no change."""
@@ -95,6 +118,10 @@ class LiteLLMKeys:
 
 def _is_ours(user_id: str, alias: str | None) -> bool:
     return alias == f"user {user_id}" or (alias or "").startswith(f"user {user_id} ")
+
+
+def _text(found: object) -> str | None:
+    return None if found is None else str(found)
 
 
 def _state_of(row: Key) -> KeyState:

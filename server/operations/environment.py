@@ -1,11 +1,22 @@
 """Settings for commands: from the environment, with a dotenv file for what it lacks."""
 
+import os
 from pathlib import Path
+from typing import Final
 
 import click
+from dotenv import dotenv_values
 from pydantic import ValidationError
 
+from server.setting_forms import similar_names
 from server.settings import Settings
+
+_SAYINGS: Final = {
+    "missing": "is not set, and has no default",
+    "url_parsing": "is no address such as https://example.com",
+    "url_scheme": "is no address such as https://example.com",
+}
+"""What is said of pydantic's kinds of errors instead of its own words."""
 
 env_file_option = click.option(
     "--env-file",
@@ -15,8 +26,11 @@ env_file_option = click.option(
 
 
 def read_settings(env_file: Path | None) -> Settings:
-    """Raises pydantic.ValidationError."""
-    return Settings(_env_file=env_file)
+    """Raises pydantic.ValidationError, and click.ClickException for a file that is no text."""
+    try:
+        return Settings(_env_file=env_file)
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{env_file} is no text in UTF-8") from None
 
 
 def demand_settings(env_file: Path | None) -> Settings:
@@ -24,12 +38,20 @@ def demand_settings(env_file: Path | None) -> Settings:
     try:
         return read_settings(env_file)
     except ValidationError as error:
-        raise click.ClickException("; ".join(settings_problems(error))) from error
+        raise click.ClickException("; ".join(settings_problems(error, env_file))) from None
 
 
-def settings_problems(error: ValidationError) -> list[str]:
-    """One sentence per variable. Values are never shown."""
-    return [
-        f"{'_'.join(map(str, problem['loc'])).upper() or 'settings'}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in error.errors()
+def settings_problems(error: ValidationError, env_file: Path | None = None) -> list[str]:
+    """One sentence per variable that is missing or wrong, and per one that may be misspelt. Values are never shown."""
+    problems = [
+        f"{'_'.join(map(str, problem['loc'])).upper() or 'settings'}: "
+        + _SAYINGS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+        for problem in error.errors(include_input=False, include_context=False, include_url=False)
     ]
+    return problems + [f"{given}: is not read; {known} is meant, perhaps" for given, known in misspelt(env_file)]
+
+
+def misspelt(env_file: Path | None = None) -> list[tuple[str, str]]:
+    """(given, known) for each variable whose name is one letter away from one of ours."""
+    given = set(os.environ) | set(dotenv_values(env_file) if env_file else ())
+    return similar_names(given, Settings.model_fields)

@@ -15,13 +15,10 @@ from server.operations.environment import env_file_option
 from server.ports import Budget, Plan
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.settings import BUDGET_PERIOD, model_names
+from server.settings import BUDGET_PERIOD, HIGHEST_LIMIT, MOST_DIGITS, model_names
 
 NONE: Final = "none"
 """How a limit is removed. Click takes a parameter's None for one that was not given, so this stays until the end."""
-HIGHEST: Final = 2**31 - 1
-DIGITS: Final = 15
-"""How many LiteLLM's floating point columns keep of a number, whichever it is."""
 
 
 def _money(_context: click.Context, _option: click.Parameter, value: str | None) -> Decimal | None:
@@ -34,8 +31,8 @@ def _money(_context: click.Context, _option: click.Parameter, value: str | None)
         amount = Decimal("NaN")
     if not amount.is_finite() or amount < 0:
         raise click.BadParameter(f"{value} is no amount of US dollars.")
-    if len(amount.normalize().as_tuple().digits) > DIGITS:
-        raise click.BadParameter(f"{value} has more than {DIGITS} digits, which LiteLLM would not keep.")
+    if len(amount.normalize().as_tuple().digits) > MOST_DIGITS:
+        raise click.BadParameter(f"{value} has more than {MOST_DIGITS} digits, which LiteLLM would not keep.")
     return amount
 
 
@@ -51,8 +48,8 @@ def _limit(_context: click.Context, _option: click.Parameter, value: str | None)
     if value is None or value == NONE:
         return value
     number = int(value) if value.isascii() and value.isdigit() else 0
-    if not 1 <= number <= HIGHEST:
-        raise click.BadParameter(f"{value} is no number between 1 and {HIGHEST}, nor {NONE}.")
+    if not 1 <= number <= HIGHEST_LIMIT:
+        raise click.BadParameter(f"{value} is no number between 1 and {HIGHEST_LIMIT}, nor {NONE}.")
     return number
 
 

@@ -2,8 +2,9 @@
 
 import click
 
+from server.setting_forms import stripped
+from server.supabase_adapter.database import DatabaseError
 from server.supabase_adapter.migrations import (
-    MigrationError,
     apply_migrations,
     project_migrations,
     read_migrations,
@@ -24,11 +25,12 @@ def migrate(db_url: str | None, printed: bool) -> None:
         if printed:
             click.echo(script(read_migrations(project_migrations())), nl=False)
             return
+        db_url = stripped(db_url or "")
         if not db_url:
             raise click.ClickException("SUPABASE_DB_URL is not set. Give it, or use --print and the SQL editor.")
         applied = apply_migrations(db_url, project_migrations())
-    except MigrationError as error:
-        raise click.ClickException(str(error)) from error
+    except DatabaseError as error:
+        raise click.ClickException(str(error)) from None
     for version in applied:
         click.echo(f"applied {version}")
     click.echo(f"{len(applied)} applied, the schema is up to date." if applied else "Nothing to do: up to date.")

@@ -5,31 +5,17 @@ from importlib.resources.abc import Traversable
 from typing import Any, Final, Literal
 
 import httpx
-import jwt
 import psycopg
 from pydantic import SecretStr
 
 from server.resilience import ServiceError
+from server.supabase_adapter.database import connect
 from server.supabase_adapter.issuers import DISCOVERY, discovered_issuer
-from server.supabase_adapter.migrations import CONNECT_SECONDS, read_migrations
+from server.supabase_adapter.migrations import read_migrations
 from server.supabase_adapter.probe import NOBODY
 
-KeyKind = Literal["publishable", "secret", "anon", "service_role", "unknown"]
 DEADLINE_SECONDS: Final = 8.0
 _NO_FUNCTION: Final = "PGRST202"
-
-
-def key_kind(key: SecretStr) -> KeyKind:
-    """What a project's API key is, by its looks: a new one by its prefix, a legacy one by the role inside."""
-    text = key.get_secret_value()
-    for prefix, kind in (("sb_publishable_", "publishable"), ("sb_secret_", "secret")):
-        if text.startswith(prefix):
-            return kind  # type: ignore[return-value]
-    try:
-        role = jwt.decode(text, options={"verify_signature": False}).get("role")
-    except jwt.PyJWTError:
-        return "unknown"
-    return role if role in ("anon", "service_role") else "unknown"
 
 
 class SupabaseInspection:
@@ -86,7 +72,7 @@ def _json(response: httpx.Response) -> Any:
 
 
 async def pending_migrations(dsn: SecretStr, folder: Traversable) -> list[str]:
-    """The versions of `folder` that the database has not recorded. Raises ServiceError, MigrationError."""
+    """The versions of `folder` that the database has not recorded. Raises ServiceError, DatabaseError."""
     versions = [migration.version for migration in read_migrations(folder)]
     try:
         applied = await asyncio.to_thread(_applied_versions, dsn.get_secret_value())
@@ -96,7 +82,7 @@ async def pending_migrations(dsn: SecretStr, folder: Traversable) -> list[str]:
 
 
 def _applied_versions(dsn: str) -> set[str]:
-    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS) as connection:
+    with connect(dsn) as connection:
         known = connection.execute("select to_regclass('supabase_migrations.schema_migrations')").fetchone()
         if known == (None,):
             return set()

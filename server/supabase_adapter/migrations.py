@@ -13,6 +13,8 @@ from pathlib import Path
 import psycopg
 import structlog
 
+from server.supabase_adapter.database import DatabaseError, connect
+
 log = structlog.get_logger(__name__)
 
 FILE_NAME = re.compile(r"^(?P<version>\d+)_(?P<name>.+)\.sql$")
@@ -23,7 +25,6 @@ LEDGER = (
     "alter table supabase_migrations.schema_migrations add column if not exists statements text[]",
     "alter table supabase_migrations.schema_migrations add column if not exists name text",
 )
-CONNECT_SECONDS = 10
 
 TOKEN = re.compile(
     r"""
@@ -38,7 +39,7 @@ TOKEN = re.compile(
 )
 
 
-class MigrationError(Exception):
+class MigrationError(DatabaseError):
     """Why a migration could not be applied, as one sentence that names the file and the statement."""
 
 
@@ -95,17 +96,15 @@ def read_migrations(folder: Traversable) -> list[Migration]:
 def apply_migrations(dsn: str, folder: Traversable) -> list[str]:
     """Apply what is not applied yet, each file in a transaction of its own. Returns the versions applied now.
 
-    Two deploys at once wait for each other. Raises MigrationError; files before the failing one stay applied.
+    Two deploys at once wait for each other. Raises DatabaseError; files before the failing one stay applied.
     """
     migrations = read_migrations(folder)
     try:
-        with psycopg.connect(
-            dsn, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS, client_encoding="utf8"
-        ) as connection:
+        with connect(dsn) as connection:
             _prepare_ledger(connection)
             return [migration.version for migration in migrations if _apply(connection, migration)]
     except psycopg.OperationalError as cause:
-        raise MigrationError(f"The database did not answer: {_sentence(cause)}") from cause
+        raise MigrationError(f"The database stopped answering: {_sentence(cause)}") from cause
     except psycopg.Error as cause:
         raise MigrationError(f"The record of migrations could not be kept: {_sentence(cause)}") from cause
 
@@ -152,7 +151,7 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
 
 
 def _sentence(error: psycopg.Error) -> str:
-    """The database's own words, on one line. libpq names host and port, never the password."""
+    """The database's own words, on one line."""
     return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
 
 

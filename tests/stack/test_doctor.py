@@ -5,9 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from tests.stack.own_redis import OwnRedis
 from tests.stack.running_stack import RunningStack
@@ -29,7 +33,7 @@ async def test_nothing_is_wrong_with_the_local_stack(stack: RunningStack) -> Non
     code, found = await diagnosis(stack)
     assert {name: row["says"] for name, row in found.items() if row["level"] != "ok"} == {}
     assert code == 0
-    assert len(found) == 21
+    assert len(found) == 23
 
 
 @pytest.mark.parametrize(
@@ -71,8 +75,60 @@ async def test_a_redis_for_several_instances_is_looked_at(stack: RunningStack, r
 
 async def test_the_two_supabase_keys_swapped_are_noticed(stack: RunningStack) -> None:
     anon, service = stack.env["SUPABASE_ANON_KEY"], stack.env["SUPABASE_SERVICE_KEY"]
-    _, found = await diagnosis(stack, SUPABASE_ANON_KEY=service, SUPABASE_SERVICE_KEY=anon)
-    assert "row level security" in found["supabase anon_key"]["says"]
+    code, found = await diagnosis(stack, SUPABASE_ANON_KEY=service)
+    assert (code, "row level security" in found["settings values"]["says"]) == (1, True)
+    code, found = await diagnosis(stack, SUPABASE_SERVICE_KEY=anon)
+    assert (code, "set it to the secret key" in found["settings values"]["says"]) == (1, True)
+
+
+@pytest.mark.parametrize("setting", ["SUPABASE_URL", "LITELLM_BASE_URL", "LETTA_BASE_URL"])
+@pytest.mark.parametrize("kind", ["redirect", "path"])
+async def test_the_address_to_set_is_named(stack: RunningStack, setting: str, kind: str) -> None:
+    right = stack.env[setting].rstrip("/")
+
+    async def redirect(request: web.Request) -> web.Response:
+        return web.Response(status=308, headers={"Location": right + request.path_qs})
+
+    front = web.Application()
+    front.router.add_route("*", "/{path:.*}", redirect)
+    async with TestServer(front) as server:
+        wrong = str(server.make_url("/")) if kind == "redirect" else f"{right}/dashboard/"
+        code, found = await diagnosis(stack, **{setting: wrong})
+    assert code == 1
+    (failed,) = [row for row in found.values() if row["level"] == "fail"]
+    assert failed["mend"] == f"Set {setting} to {right}."
+
+
+async def test_a_wrong_database_password_is_called_that(stack: RunningStack) -> None:
+    url = stack.env["SUPABASE_DB_URL"]
+    account, _, place = url.rpartition("@")
+    user = account.partition("://")[2].partition(":")[0]
+    code, found = await diagnosis(stack, SUPABASE_DB_URL=f"postgresql://{user}:wrong-hush@{place}")
+    assert (code, found["supabase migrations"]["level"]) == (1, "fail")
+    assert "refuses the user name or password in SUPABASE_DB_URL" in found["supabase migrations"]["says"]
+    assert "hush" not in str(found)
+
+
+async def test_a_misspelt_variable_is_a_warning(stack: RunningStack) -> None:
+    code, found = await diagnosis(stack, REDIS_ULR="redis://u:hush@127.0.0.1/0")
+    assert (code, found["settings names"]["level"]) == (0, "warn")
+    assert "REDIS_ULR (for REDIS_URL?)" in found["settings names"]["says"]
+    assert "hush" not in str(found)
+
+
+async def test_an_expiry_that_nobody_asked_for_is_a_warning(stack: RunningStack, http: aiohttp.ClientSession) -> None:
+    """As LiteLLM's default_key_generate_params would give one; the key is made like ours."""
+    base, headers = stack.env["LITELLM_BASE_URL"], {"Authorization": f"Bearer {stack.env['LITELLM_MASTER_KEY']}"}
+    body = {"key_alias": f"user {uuid.uuid4()} 0123456789ab", "duration": "30d"}
+    async with http.post(f"{base}/key/generate", json=body, headers=headers) as response:
+        key = (await response.json())["key"]
+    try:
+        code, found = await diagnosis(stack)
+        assert (code, found["litellm keys"]["level"]) == (0, "warn")
+        assert found["litellm keys"]["says"].startswith("1 of the newest 100 keys will expire")
+    finally:
+        async with http.post(f"{base}/key/delete", json={"keys": [key]}, headers=headers) as response:
+            assert response.status == 200
 
 
 async def test_a_weak_secret_key_is_a_warning_in_development(stack: RunningStack) -> None:

@@ -48,7 +48,7 @@ def app(settings):
     {wire}
     return app
 
-serve.create_app, serve.check_production, serve.GRACE_SECONDS = app, nothing, 2.0
+serve.create_app, serve.check_at_start, serve.GRACE_SECONDS = app, nothing, 2.0
 uvloop.run(serve.run(Settings))
 """
 

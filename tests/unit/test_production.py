@@ -10,7 +10,8 @@ from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl, SecretStr
 from structlog.testing import capture_logs
 
-from server.production import check_production
+from server.litellm_adapter.billing import is_listed
+from server.production import check_at_start
 from server.settings import Settings
 from tests.unit.litellm.scripted import ScriptedLiteLLM
 
@@ -50,12 +51,12 @@ def deployment(model: str, *, demo: bool) -> dict[str, object]:
 
 async def test_the_demo_model_is_refused(settings: Settings) -> None:
     with pytest.raises(click.ClickException, match="gpt-4 by the demo model, which ENVIRONMENT=production refuses"):
-        await check_production(settings)
+        await check_at_start(settings)
 
 
 async def test_a_real_model_is_taken_whatever_else_litellm_serves(settings: Settings) -> None:
     with capture_logs() as events:
-        await check_production(settings.model_copy(update={"agent_model": "gpt-5"}))
+        await check_at_start(settings.model_copy(update={"agent_model": "gpt-5"}))
     assert events == []
 
 
@@ -64,7 +65,7 @@ async def test_a_model_that_says_nothing_of_itself_is_no_demo(
     settings: Settings, litellm: ScriptedLiteLLM, data: list[object]
 ) -> None:
     litellm.says("/model/info", (200, {"data": data}))
-    await check_production(settings)
+    await check_at_start(settings)
 
 
 @pytest.mark.parametrize("status", [401, 404, 500])
@@ -73,8 +74,8 @@ async def test_a_litellm_that_cannot_say_is_a_warning(
 ) -> None:
     litellm.says("/model/info", (status, {}))
     with capture_logs() as events:
-        await check_production(settings)
-    assert events[-1]["event"] == "production.model_unknown"
+        await check_at_start(settings)
+    assert events[-1]["event"] == "model.unknown"
 
 
 @pytest.mark.parametrize(
@@ -87,12 +88,46 @@ async def test_a_litellm_that_cannot_say_is_a_warning(
 )
 async def test_what_is_hardly_meant_is_told(settings: Settings, changed: dict[str, object], told: list[str]) -> None:
     with capture_logs() as events:
-        await check_production(settings.model_copy(update={"agent_model": "gpt-5"} | changed))
+        await check_at_start(settings.model_copy(update={"agent_model": "gpt-5"} | changed))
     assert [event["event"] for event in events] == told
 
 
-async def test_elsewhere_the_demo_model_is_welcome_and_litellm_not_asked(
-    settings: Settings, litellm: ScriptedLiteLLM
-) -> None:
-    await check_production(settings.model_copy(update={"environment": "development"}))
-    assert litellm.asked == []
+async def test_elsewhere_the_demo_model_is_welcome(settings: Settings) -> None:
+    with capture_logs() as events:
+        await check_at_start(settings.model_copy(update={"environment": "development"}))
+    assert events == []
+
+
+@pytest.mark.parametrize("environment", ["development", "production"])
+async def test_a_model_that_litellm_does_not_list_is_told(settings: Settings, environment: str) -> None:
+    changed = {"environment": environment, "agent_model": "gpt-6"}
+    with capture_logs() as events:
+        await check_at_start(settings.model_copy(update=changed))
+    (event,) = events
+    assert (event["event"], event["model"]) == ("model.not_listed", "gpt-6")
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "listed"),
+    [
+        ("gpt-5", "gpt-5", True),
+        ("openai/gpt-5", "openai/*", True),
+        ("openai/gpt-5", "*", True),
+        ("gpt-5", "openai/*", False),
+        ("gpt-5", "gpt-[5]", False),
+        ("gpt-[5]", "gpt-[5]", True),
+        ("gpt-5", "gpt-?", False),
+        ("gpt-5", "GPT-5", False),
+    ],
+)
+def test_a_model_is_listed_by_its_name_or_a_pattern(model: str, name: str, listed: bool) -> None:
+    assert is_listed(model, ["other", name]) is listed
+
+
+async def test_a_variable_one_letter_away_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LETTA_BASE_ULR", "http://secret.internal")
+    with capture_logs() as events:
+        await check_at_start(settings.model_copy(update={"agent_model": "gpt-5"}))
+    (event,) = events
+    assert (event["given"], event["meant"]) == ("LETTA_BASE_ULR", "LETTA_BASE_URL")
+    assert "secret" not in str(event)

@@ -234,8 +234,8 @@ class World:
         settings = Settings.model_validate(
             {
                 "supabase_url": "http://supabase.test",
-                "supabase_anon_key": "anon",
-                "supabase_service_key": "service",
+                "supabase_anon_key": "sb_publishable_x",
+                "supabase_service_key": "sb_secret_x",
                 "letta_base_url": "http://letta.test",
                 "litellm_base_url": "http://litellm.test",
                 "litellm_master_key": "sk-master",

@@ -42,7 +42,7 @@ async def test_after_any_other_failure_the_rest_is_asked() -> None:
     [
         (ServiceError("Letta did not answer"), "Letta did not answer"),
         (PlatformError(ErrorCode.LETTA_UNAVAILABLE), "The agent service is not reachable right now."),
-        (RuntimeError("surprise"), "this could not be checked: RuntimeError: surprise"),
+        (RuntimeError("a secret, quoted"), "this could not be checked (RuntimeError)"),
         (TimeoutError(), "no answer within 30 s"),
     ],
 )

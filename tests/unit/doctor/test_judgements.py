@@ -4,7 +4,6 @@ from decimal import Decimal
 
 import jwt
 import pytest
-from pydantic import SecretStr
 
 from server.doctor.configuration import judge_secret
 from server.doctor.findings import Finding, Level
@@ -13,7 +12,7 @@ from server.doctor.litellm import judge_log, judge_model, judge_price
 from server.doctor.redis import judge_version
 from server.doctor.supabase import judge_anon_key, judge_confirmation, judge_issuer, judge_tokens
 from server.ports import ModelPrice, SpendLog
-from server.supabase_adapter.inspection import key_kind
+from server.setting_forms import key_kind
 
 GPT_4 = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
 FREE = ModelPrice(Decimal(0), Decimal(0), Decimal(0))
@@ -37,7 +36,7 @@ def legacy(role: str) -> str:
     ],
 )
 def test_the_kind_of_a_key_shows_in_its_looks(key: str, kind: str) -> None:
-    assert key_kind(SecretStr(key)) == kind
+    assert key_kind(key) == kind
 
 
 @pytest.mark.parametrize(

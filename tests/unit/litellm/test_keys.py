@@ -1,9 +1,11 @@
 """Users' keys, by what LiteLLM 1.106 answers: made, retired, unblocked, and those of others left alone."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from server.keyring import fingerprint
 from server.litellm_adapter.billing import LiteLLMBilling
@@ -166,3 +168,44 @@ async def test_a_key_whose_state_is_refused_is_not_called_missing(
     service.says("/key/info", (400, error("bad")))
     with pytest.raises(PlatformError):
         await billing.key_state(NAME)
+
+
+async def test_an_expiry_that_nobody_asked_for_is_told_and_removed(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    service.says("/user/info", user())
+    service.says("/key/generate", (200, {"key": KEY.get_secret_value(), "expires": LATER}))
+    service.says("/key/update", (200, {}))
+    with capture_logs() as events:
+        await billing.ensure_key("ann", KEY)
+    assert asked(service)[1:] == [("/key/update", {"key": NAME, "duration": None})]
+    (event,) = events
+    assert (event["event"], event["user_id"], event["expires"]) == ("key.expiry_unasked", "ann", LATER)
+    assert KEY.get_secret_value() not in str(event)
+
+
+async def test_an_expiry_is_also_removed_where_the_answer_to_the_making_was_lost(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    service.says("/user/info", user(), user(row(NAME, ALIAS, expires=LATER)))
+    service.says("/key/generate", ALIAS_EXISTS)
+    service.says("/key/update", (200, {}))
+    await billing.ensure_key("ann", KEY)
+    assert asked(service)[1:] == [("/key/update", {"key": NAME, "duration": None})]
+
+
+async def test_keys_that_will_expire_are_counted_but_for_replaced_ones(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
+) -> None:
+    now = datetime.now(UTC)
+    in_a_month, in_minutes = (now + timedelta(days=30)).isoformat(), (now + timedelta(minutes=9)).isoformat()
+    keys = [
+        row("a", "user ann 0123", expires=in_a_month),
+        row("b", "user bob 0123", expires=in_minutes),
+        row("c", "user cee 0123", expires=now.isoformat()),
+        row("d", "user dee 0123"),
+        row("e", "made by hand", expires=in_a_month),
+        row("f", None, expires=in_a_month),
+    ]
+    service.says("/key/list", (200, {"keys": [*keys, "a hash alone"]}))
+    assert await billing.expiring_keys() == 1
