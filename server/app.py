@@ -162,7 +162,7 @@ def _offer_services(
     probes: list[Probe] = [SupabaseProbe(supabase), LettaProbe(letta), LiteLLMProbe(litellm)]
     if redis is not None:
         probes.append(RedisProbe(redis))
-    app[appkeys.READINESS] = Readiness(probes, app[appkeys.LIFECYCLE])
+    app[appkeys.READINESS] = Readiness(probes, app[appkeys.LIFECYCLE], needed_first=["supabase"])
 
 
 def _offer_sessions(app: web.Application, hub: SessionHub) -> None:

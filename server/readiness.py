@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -53,7 +53,8 @@ class Readiness:
 
     Answers are kept for `keep` seconds and askers at one moment share one round, so `/ready` cannot be used to hammer
     the services. A dead dependency makes the instance degraded, never unready: the rest of the API works without it,
-    and taking every instance out of rotation for a shared service would turn its outage into ours.
+    and taking every instance out of rotation for a shared service would turn its outage into ours. But an instance that
+    has never reached each of `needed_first` is still starting: its settings may be wrong, and it should replace none.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Readiness:
         probes: Sequence[Probe],
         lifecycle: Lifecycle,
         *,
+        needed_first: Iterable[str] = (),
         timeout: float = 2.0,
         keep: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._probes = tuple(probes)
         self._lifecycle = lifecycle
+        self._missing = set(needed_first)
         self._timeout = timeout
         self._keep = keep
         self._clock = clock
@@ -82,11 +85,14 @@ class Readiness:
                     pings = {probe.name: round_.create_task(self._check(probe)) for probe in self._probes}
                 self._checks = {name: ping.result() for name, ping in pings.items()}
                 self._checked_at = self._clock()
+                self._missing -= {name for name, check in self._checks.items() if check.status == "up"}
         return Report(self._status(), self._checks)
 
     def _status(self) -> Literal["ready", "degraded", "starting", "draining"]:
         if self._lifecycle.phase != "running":
             return self._lifecycle.phase
+        if self._missing:
+            return "starting"
         return "ready" if all(check.status == "up" for check in self._checks.values()) else "degraded"
 
     async def _check(self, probe: Probe) -> Check:

@@ -88,6 +88,8 @@ def model_error(error_type: str | None, detail: str | None, *, now: datetime | N
     """
     detail = detail or ""
     said = QuotedAnswer.of(detail)
+    if said.lacks_database:
+        return _by_rule(ErrorCode.LITELLM_UNAVAILABLE)
     if said.is_over_budget:
         return TurnError(ErrorCode.BUDGET_EXCEEDED, "The budget of this period is used up.", retryable=True)
     if error_type == "llm_rate_limit" or said.is_rate_limit:
@@ -117,7 +119,7 @@ def _refusal(said: QuotedAnswer, error_type: str | None) -> TurnError:
 def refuses_request(detail: str | None) -> bool:
     """Whether the answer that `detail` quotes refuses what was sent for what it is, and would refuse it again."""
     said = QuotedAnswer.of(detail or "")
-    if said.is_over_budget or said.is_rate_limit or said.denies_model:
+    if said.lacks_database or said.is_over_budget or said.is_rate_limit or said.denies_model:
         return False
     return said.refuses_content or said.status in _REFUSED_FOR_WHAT_IT_IS
 

@@ -16,6 +16,11 @@ _BUDGET_WORDS: Final = re.compile(
     r"""(?:Exceeded\w*Budget\b|Budget has been exceeded|[\w =:@.-]{0,120}\bover budget\b)"""
 )
 """How LiteLLM's message begins in releases that gave budget errors no type of their own (400, 401 or 429)."""
+_NO_DATABASE: Final = re.compile(
+    r"""['"]message['"]: ['"](?:Authentication Error, ?)?(?:No connected db|DB not connected|Database not connected)""",
+    re.IGNORECASE,
+)
+"""How LiteLLM's message begins where it runs without the database in which it would look the key up."""
 _RATE_KINDS: Final = frozenset({"throttling_error", "rate_limit_error", "rate_limit_exceeded"})
 _UPSTREAM: Final = re.compile(r"""['"]message['"]: ['"]litellm\.""")
 """How LiteLLM's message begins where the model behind it refused, not LiteLLM itself."""
@@ -55,6 +60,11 @@ class QuotedAnswer:
     def is_over_budget(self) -> bool:
         kind = self._kind
         return kind == "budget_exceeded" or (kind not in _RATE_KINDS and bool(_BUDGET_WORDS.search(self.text)))
+
+    @property
+    def lacks_database(self) -> bool:
+        """The gateway cannot look the key up, which says nothing of the key."""
+        return self._kind == "no_db_connection" or bool(_NO_DATABASE.search(self.text))
 
     @property
     def is_rate_limit(self) -> bool:

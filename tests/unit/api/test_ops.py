@@ -64,6 +64,22 @@ async def test_probes_run_at_once_and_a_stuck_one_is_given_up() -> None:
     assert report.checks["stuck"].error == "no answer within 0.05 s"
 
 
+async def test_an_instance_that_has_never_reached_what_it_needs_first_is_starting() -> None:
+    now = 100.0
+    letta, supabase = SwitchProbe("letta"), SwitchProbe("supabase", error=ConnectionError())
+    readiness = Readiness([letta, supabase], Lifecycle("running"), needed_first=["supabase"], clock=lambda: now)
+    report = await readiness.report()
+    assert (report.status, report.takes_traffic, report.checks["supabase"].status) == ("starting", False, "down")
+    for error, letta_error, status in (
+        (None, ConnectionError(), "degraded"),  # Letta may come later
+        (ConnectionError(), None, "degraded"),  # reached once is reached
+        (None, None, "ready"),
+    ):
+        now += 2.0
+        supabase.error, letta.error = error, letta_error
+        assert (await readiness.report()).status == status
+
+
 async def test_asking_often_does_not_hammer_the_services() -> None:
     now = 100.0
     probe = SwitchProbe("letta")

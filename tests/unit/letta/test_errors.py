@@ -234,3 +234,25 @@ def test_a_reason_that_repeats_the_request_is_dropped(status: int, detail: str) 
     reason = detail or "[{'loc': ('body', 'name'), 'input': {'api_key': 'sk-abc'}}]"
     error = APIStatusError("refused", response=httpx.Response(status, request=request), body={"detail": reason})
     assert RefusedError(error).detail == detail
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "kind"),
+    [
+        (400, "No connected db.", "no_db_connection"),
+        (401, "Authentication Error, No connected db.", "auth_error"),
+        (500, "DB not connected. This endpoint needs a database; …", "internal_server_error"),
+        (503, "Service Unavailable, the authentication database …", "no_db_connection"),
+    ],
+)
+@pytest.mark.parametrize("error_type", ["llm_authentication", "llm_error", "internal_error"])
+def test_a_litellm_without_its_database_is_unavailable(status: int, words: str, kind: str, error_type: str) -> None:
+    error = model_error(error_type, quoted(status, words, kind))
+    assert (error.code, error.retryable) == (ErrorCode.LITELLM_UNAVAILABLE, True)
+
+
+def test_a_model_that_speaks_of_a_database_is_no_litellm_without_one() -> None:
+    words = "litellm.BadRequestError: No connected db."
+    assert model_error("llm_error", quoted(400, words, "invalid_request_error")).code is not (
+        ErrorCode.LITELLM_UNAVAILABLE
+    )
