@@ -1,5 +1,6 @@
 """The project's own files agree with each other: locks, settings, documents and commands, whatever is edited next."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -10,7 +11,9 @@ from typing import Any
 import click
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from pydantic import TypeAdapter
+from uv import find_uv_bin
 
 import server
 from server.cli import main
@@ -93,6 +96,16 @@ def test_uv_is_held_to_the_locked_versions(project: dict[str, Any]) -> None:
 
 def test_the_version_is_written_once_and_the_same_twice(project: dict[str, Any]) -> None:
     assert project["project"]["version"] == server.__version__
+
+
+def test_runtime_txt_pins_a_patch_release_that_is_prebuilt(project: dict[str, Any]) -> None:
+    """Railpack takes its Pythons from the same prebuilt ones as uv, compiles none, and fails where there is none."""
+    found = re.fullmatch(r"python-(\d+\.\d+\.\d+)\n", (ROOT / "runtime.txt").read_text("utf-8"))
+    assert found, "no patch release is pinned"
+    assert SpecifierSet(project["project"]["requires-python"]).contains(found[1])
+    argv = [find_uv_bin(), "python", "list", found[1], "--only-downloads", "--all-platforms", "--output-format", "json"]
+    listed = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    assert ("linux", "x86_64", "cpython") in {(one["os"], one["arch"], one["implementation"]) for one in listed}
 
 
 def test_a_wheel_holds_what_is_not_code_of_the_server_where_it_is_looked_for(project: dict[str, Any]) -> None:
