@@ -139,6 +139,7 @@ def _report(found: Audit) -> list[str]:
     lines = [_line(found, "agrees" if found.agrees else "DIFFERS")]
     for name in ("missing", "surplus", "different", "flagged"):
         lines += [f"  {name}: {which}" for which in getattr(found, name)]
+    lines += [f"  not logged by LiteLLM: {which}" for which in found.unlogged]
     lines += [f"  {one.what} {one.which}: {one.stored}, should be {one.derived}" for one in found.deviations]
     return lines
 

@@ -106,13 +106,7 @@ class _Assignment:
         for attempt in self._search.attempts:
             if attempt.ended_at is None:
                 self._put_aside([*self._new[attempt.key], *self._possible(attempt)])
-        for attempt, ended_at in ended:  # first whatever can be known by its tokens, and what that may still be
-            if attempt.outcome is not TurnStatus.COMPLETED or attempt.usage is None:
-                continue
-            if attempt.is_settled:
-                self._restore(attempt, attempt.usage)
-            else:
-                self._match(attempt, attempt.usage, ended_at)
+        self._assign_by_tokens([(one, one.usage, ended_at) for one, ended_at in ended if one.usage is not None])
         for attempt, ended_at in ended:
             if attempt.outcome is TurnStatus.COMPLETED and attempt.usage is not None:
                 self._take_rest(attempt)
@@ -129,15 +123,35 @@ class _Assignment:
 
     # -- completed: the calls are known by their tokens --------------------------------------------------------------
 
-    def _match(self, attempt: SentAttempt, usage: Usage, ended_at: datetime) -> None:
-        waited = self._search.now - ended_at
-        made, possible = self._made(attempt), self._possible(attempt)
-        own = _adding_up(made, usage) or _adding_up([*made, *possible, *self._taken_loosely(attempt)], usage)
+    def _assign_by_tokens(self, ended: Sequence[tuple[SentAttempt, Usage, datetime]]) -> None:
+        """To completed attempts what they reported: first everyone's own calls, and then what a neighbour has left."""
+        unmatched = []
+        for attempt, usage, ended_at in ended:
+            if attempt.outcome is not TurnStatus.COMPLETED:
+                continue
+            if attempt.is_settled:
+                self._restore(attempt, usage)
+            elif not self._match_own(attempt, usage):
+                unmatched.append((attempt, usage, ended_at))
+        for attempt, usage, ended_at in unmatched:
+            self._match(attempt, usage, ended_at, [one for one, *_ in unmatched])
+
+    def _match_own(self, attempt: SentAttempt, usage: Usage) -> bool:
+        """Whether the calls since the attempt was sent are what it reported.
+
+        Of an upstream that repeats its ids the gateway logs only the first call: an attempt whose own is not logged
+        must not take an equal one of a neighbour's."""
+        own = _adding_up(self._made(attempt), usage)
         if own is not None:
-            for call in own:
-                self._enter(call, attempt)
-            self._settle(attempt)
-            self._put_aside(own)
+            self._take(attempt, own)
+        return own is not None
+
+    def _match(self, attempt: SentAttempt, usage: Usage, ended_at: datetime, unmatched: Sequence[SentAttempt]) -> None:
+        waited = self._search.now - ended_at
+        made, possible = self._made(attempt), self._possible(attempt, unmatched)
+        own = _adding_up([*made, *possible, *self._taken_loosely(attempt)], usage)
+        if own is not None:
+            self._take(attempt, own)
         elif waited > CONFIRMED_WITHIN or (waited > QUIET and len(made) >= usage.model_calls):
             missing = len(made) < usage.model_calls
             for call in made:
@@ -146,6 +160,12 @@ class _Assignment:
             self._put_aside(made)
         else:  # nothing is entered beside the estimate that stands for it
             self._put_aside([*self._new[attempt.key], *possible])
+
+    def _take(self, attempt: SentAttempt, own: Sequence[ModelCall]) -> None:
+        for call in own:
+            self._enter(call, attempt)
+        self._settle(attempt)
+        self._put_aside(own)
 
     def _restore(self, attempt: SentAttempt, usage: Usage) -> None:
         """A row that the ledger has lost is known by the tokens that are missing at its attempt."""
@@ -158,14 +178,21 @@ class _Assignment:
     def _made(self, attempt: SentAttempt) -> list[ModelCall]:
         return [call for call in self._new[attempt.key] if call.outcome == "success"]
 
-    def _possible(self, attempt: SentAttempt) -> list[ModelCall]:
-        """Calls of the neighbours that the clocks cannot tell from this attempt's."""
+    def _possible(self, attempt: SentAttempt, unmatched: Sequence[SentAttempt] = ()) -> list[ModelCall]:
+        """Calls of the neighbours that the clocks cannot tell from this attempt's; but none of one that is `unmatched`
+        because more of its own are still to be logged."""
+        waiting = {one.key for one in unmatched if self._is_incomplete(one)}
         return [
             call
             for key, calls in self._new.items()
             for call in calls
-            if key != attempt.key and call.outcome == "success" and self._may_be(call, attempt)
+            if key != attempt.key and key not in waiting and call.outcome == "success" and self._may_be(call, attempt)
         ]
+
+    def _is_incomplete(self, attempt: SentAttempt) -> bool:
+        if attempt.usage is None or attempt.ended_at is None or self._search.now - attempt.ended_at > ALL_LOGGED:
+            return False
+        return len(self._made(attempt)) < attempt.usage.model_calls
 
     def _taken_loosely(self, attempt: SentAttempt) -> list[ModelCall]:
         """Calls that were taken for housekeeping while this attempt, whose they may be, was not known to have ended."""

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 from server.ports import BillingGateway, Deviation, Ledger, LedgerRow, ModelCall
+from server.settlement.assignment import QUIET
 
 
 @dataclass(slots=True)
@@ -14,7 +15,7 @@ class Audit:
 
     `missing`: calls of the log that the ledger lacks; `surplus`: rows without a call; `different`: of another cost or
     count of tokens. `waiting`: calls and estimates of attempts that are not settled yet. `flagged`: rows that say so of
-    themselves.
+    themselves. `unlogged`: turns of which the gateway did not log all that the agent's service reported.
     """
 
     user_id: str
@@ -28,6 +29,7 @@ class Audit:
     waiting: list[str] = field(default_factory=list)
     written_off: list[str] = field(default_factory=list)
     flagged: list[str] = field(default_factory=list)
+    unlogged: list[str] = field(default_factory=list)
     deviations: list[Deviation] = field(default_factory=list)
 
     @property
@@ -47,6 +49,7 @@ async def audit(ledger: Ledger, billing: BillingGateway, user_id: str, first: da
     unsettled = [attempt.sent_at for attempt in search.attempts if not attempt.is_settled]
     clocks = timedelta(seconds=spent.clock - spent.clock_error)
     _compare(found, spent.calls, rows, min(unsettled) + clocks if unsettled else None)
+    found.unlogged += [_unlogged(row) for row in rows if _is_unlogged(row, search.now)]
     found.deviations += await ledger.deviations(user_id)
     return found
 
@@ -69,6 +72,17 @@ def _compare(
     found.waiting += [row.request_id for row in rows if row.status == "estimated"]
     found.written_off += [row.request_id for row in rows if row.status == "written_off"]
     found.flagged += [f"{row.request_id}: {row.flag}" for row in rows if row.flag is not None]
+
+
+def _is_unlogged(row: LedgerRow, now: datetime) -> bool:
+    """An estimate that the log never confirmed, or has not for longer than logs are late. Where an upstream repeats the
+    ids of its completions, LiteLLM logs only the first of each."""
+    return row.status == "written_off" or (row.status == "estimated" and now - row.started_at > QUIET)
+
+
+def _unlogged(row: LedgerRow) -> str:
+    cost = "no known price" if row.cost is None else f"${row.cost:f}"
+    return f"turn {row.turn_id}: {row.prompt_tokens} + {row.completion_tokens} tokens, {cost}, {row.status}"
 
 
 def _figures(one: LedgerRow | ModelCall) -> tuple[object, ...]:

@@ -116,6 +116,29 @@ def test_turns_in_a_row_each_get_their_own() -> None:
     assert len(findings.settled) == 3
 
 
+def test_a_turn_whose_call_is_not_logged_takes_no_equal_one_of_its_neighbours() -> None:
+    """As where an upstream repeats the ids of its completions, of which the gateway logs only the first."""
+    first, lost, third = call(0.2, 1), call(2.1, 3), call(4.1, 5)
+    a, b = attempt("a", 0, 1.5, COMPLETED, first), attempt("b", 2, 3.5, COMPLETED, lost)
+    c = attempt("c", 4, 5.5, COMPLETED, third)
+    findings = found([a, b, c], [first, third])
+    assert owners(findings) == {first.request_id: "a", third.request_id: "c"}
+    assert {one.turn_id for one in findings.settled} == {"a", "c"}
+
+    known = {one.request_id: KnownCall(turn, 1, one.cost) for one, turn in ((first, "a"), (third, "c"))}
+    a, c = replace(a, is_settled=True), replace(c, is_settled=True)
+    findings = found([a, b, c], [first, third], now=CONFIRMED_WITHIN.total_seconds() + 10, known=known)
+    assert findings == Findings((), (Settled("b", 1, MISSING, written_off=True),))
+
+
+def test_a_neighbours_first_call_is_left_to_it_while_its_second_is_not_logged() -> None:
+    lost, first, second = call(2.1, 3), call(4.1, 5), call(5.1, 6, 150, 20)
+    attempts = [attempt("b", 2, 3.5, COMPLETED, lost), attempt("c", 4, 6.5, COMPLETED, first, second)]
+    assert found(attempts, [first]) == Findings()
+    findings = found(attempts, [first, second])
+    assert owners(findings) == {first.request_id: "c", second.request_id: "c"}
+
+
 def test_what_a_completed_turn_did_not_report_is_housekeeping() -> None:
     own, summary, late = call(0.5, 1, 100, 10), call(1.1, 2, 900, 50), call(3.5, 4, 800, 40)
     findings = found([attempt("t", 0, 3, COMPLETED, own)], [own, summary, late])

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
+from server.settlement.assignment import CONFIRMED_WITHIN, QUIET
 from server.settlement.audit import Audit, audit
 from tests.unit.settlement.world import Office
 
@@ -64,3 +65,21 @@ async def test_another_users_calls_are_none_of_it() -> None:
     bob = office.user()
     await office.turn(bob, office.call(bob, "9"))
     assert (await audited(office, ann)).logged == Decimal("0.1")
+
+
+async def test_what_the_gateway_did_not_log_is_named_once_it_should_be_there() -> None:
+    office, ann = await settled("0.1")
+    first_day = office.now().date()
+    await office.turn(ann, office.call(ann, "0.2"))
+    lost = office.billing.calls.pop()
+    assert (await audited(office, ann)).unlogged == []
+    office.wait(QUIET.total_seconds() + 60)
+    (named,) = (await audited(office, ann)).unlogged
+    assert f"{lost.prompt_tokens} + {lost.completion_tokens} tokens, " in named
+    assert named.endswith(", estimated")
+    office.wait(CONFIRMED_WITHIN.total_seconds())
+    await office.settler.round()
+    found = await audit(office.ledger, office.billing, ann, first_day, office.now().date())
+    (named,) = found.unlogged
+    assert named.endswith(", written_off")
+    assert found.agrees
