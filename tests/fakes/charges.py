@@ -8,6 +8,10 @@ from server.protocol.codes import ErrorCode
 from server.protocol.shapes import CostStatus, TurnError, TurnStatus, Usage
 from tests.fakes.database import DayRow, LedgerEntry, MemoryDatabase, TurnRow, mark
 
+MOST_DOLLARS = Decimal("9999.999999")
+MOST_TOKENS = 2**31 - 1
+"""What the specified columns hold."""
+
 
 def derive_turn(database: MemoryDatabase, turn_id: str) -> None:
     """Make a turn and its reply carry the sums of their rows."""
@@ -24,7 +28,7 @@ def derive_turn(database: MemoryDatabase, turn_id: str) -> None:
         cost = Decimal(0)
     row.turn = replace(row.turn, usage=usage, cost=cost, cost_status=_status(bool(ended), is_open, entries))
     if row.turn.message is not None:
-        tokens = usage.total_tokens if usage else None
+        tokens = min(usage.total_tokens, MOST_TOKENS) if usage else None
         row.turn = replace(row.turn, message=replace(row.turn.message, tokens_used=tokens, cost=rounded(cost)))
 
 
@@ -35,13 +39,13 @@ def derive_days(database: MemoryDatabase, user_id: str) -> None:
     for day in known | {entry.started_at.date() for entry in entries}:
         counted = [entry for entry in entries if entry.counted and entry.started_at.date() == day]
         row = database.days.setdefault((user_id, day), DayRow())
-        row.tokens = sum(entry.usage.total_tokens for entry in counted)
+        row.tokens = min(sum(entry.usage.total_tokens for entry in counted), MOST_TOKENS)
         row.cost = _cost(counted) or Decimal(0)
 
 
 def rounded(cost: Decimal | None) -> Decimal | None:
-    """A cost as the messages table keeps it: six decimals."""
-    return None if cost is None else cost.quantize(Decimal("0.000001"), ROUND_HALF_UP)
+    """A cost as the messages table keeps it: six decimals, and four digits before them."""
+    return None if cost is None else min(cost.quantize(Decimal("0.000001"), ROUND_HALF_UP), MOST_DOLLARS)
 
 
 def standing(database: MemoryDatabase, user_id: str) -> Standing | None:

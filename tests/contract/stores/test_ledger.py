@@ -45,6 +45,34 @@ async def test_an_estimate_counts_until_the_exact_rows_take_its_place(chat: Chat
     assert await chat.world.ledger.deviations(chat.user_id) == []
 
 
+async def test_a_turn_of_no_known_price_has_no_cost(chat: Chat) -> None:
+    turn, lease = await chat.running("hello")
+    ended = await chat.end(lease, turn, COMPLETED, "ok", usage=Usage(20, 10, 30, model_calls=2))
+    assert ended.message
+    assert (ended.cost, ended.message.cost, ended.message.tokens_used) == (None, None, 30)
+    assert await chat.world.today(chat.user_id) == Day(2, 30, Decimal(0))
+
+
+@pytest.mark.parametrize("cost", ["9999.9999995", "10000", "123456789.123456789"])
+async def test_an_amount_beyond_the_specified_columns_saturates_them_and_stops_nothing(chat: Chat, cost: str) -> None:
+    first, second = await completed(chat, "one"), await completed(chat, "two")
+    half = 2**30
+    calls = call(cost, half, half - 1), call("0.5", half, half - 1)
+    await chat.world.ledger.settle(chat.user_id, charged(first, *calls))
+    await chat.world.ledger.settle(chat.user_id, charged(second, call("0.25")))
+
+    turn, exact = await stored(chat, first), Decimal(cost) + Decimal("0.5")
+    assert turn.message
+    assert turn.usage
+    assert (turn.cost, turn.usage.total_tokens) == (exact, 4 * half - 2)
+    assert (turn.message.cost, turn.message.tokens_used) == (Decimal("9999.999999"), 2**31 - 1)
+    assert (await stored(chat, second)).cost == Decimal("0.25")
+    assert await chat.world.today(chat.user_id) == Day(4, 2**31 - 1, exact + Decimal("0.25"))
+    assert await chat.world.ledger.deviations(chat.user_id) == []
+    third = await completed(chat, "three")  # and messages are accepted
+    assert third.cost == Decimal("0.1")
+
+
 async def test_settling_again_changes_nothing_and_tells_nothing(chat: Chat) -> None:
     turn = await completed(chat)
     findings = charged(turn, call(), call())
