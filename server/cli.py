@@ -1,8 +1,11 @@
 """The `chat` command. Each subcommand is imported when it runs, so that `chat --help` is instant."""
 
 from importlib import import_module
+from typing import Any
 
 import click
+
+from server.terminal import printable
 
 COMMANDS = {
     "up": ("server.stack.commands:up", "Install and run everything on this machine."),
@@ -34,6 +37,19 @@ class LazyGroup(click.Group):
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what it refuses is told without characters that act on a terminal."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            message = error.format_message()
+            shown = printable(message, keep="\n")
+            if shown == message:
+                raise
+            if isinstance(error, click.UsageError):
+                raise click.UsageError(shown, error.ctx) from None
+            raise click.ClickException(shown) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table itself."""

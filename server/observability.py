@@ -1,6 +1,9 @@
 """How this process logs: structured lines, readable in development, JSON in production, and never a secret in them."""
 
+import io
+import json
 import logging
+import re
 import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any, Final, Literal, TextIO
@@ -11,12 +14,15 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 from pydantic import SecretStr
 
+from server.terminal import printable
+
 Processor = Callable[[Any, str, MutableMapping[str, Any]], Any]
 
 _SECRET_NAMES: Final = frozenset(
     {"authorization", "api_key", "key", "litellm_key", "password", "secret", "ticket", "token"}
     | {"access_token", "refresh_token", "content", "text"}
 )
+_UNPRINTABLE: Final = re.compile(r"[^ -~]+")
 _CHATTY: Final = ("aiohttp.access", "httpx", "httpcore", "hpack")
 
 
@@ -65,7 +71,22 @@ def configure_logging(
 def _rendering(production: bool, stream: TextIO) -> list[Processor]:
     if production:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
-    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+    renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=_printable_traceback)
+    return [_make_printable, renderer]
+
+
+def _make_printable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Whatever a stranger sent, no character of it acts on the terminal that shows the log."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value, keep="\n" if name in ("exception", "stack") else "")
+    return event
+
+
+def _printable_traceback(stream: TextIO, exc_info: Any) -> None:
+    written = io.StringIO()
+    structlog.dev.plain_traceback(written, exc_info)
+    stream.write(printable(written.getvalue(), keep="\n\t"))
 
 
 def quote_no_request(record: logging.LogRecord) -> bool:
@@ -90,4 +111,13 @@ def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) ->
 
 
 def _to_json(event: Any, **_options: Any) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        line = orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # half a surrogate pair in it, or what orjson does not know: rare, and the line must not be lost
+        return json.dumps(event, default=str)
+    return line if line.isprintable() else _UNPRINTABLE.sub(_escape, line)
+
+
+def _escape(found: re.Match[str]) -> str:
+    """Characters as JSON writes them in ASCII."""
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in found[0])

@@ -18,6 +18,7 @@ from server.observability import configure_logging
 from server.operations.environment import settings_problems
 from server.production import check_at_start
 from server.settings import Settings
+from server.terminal import echo
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +30,7 @@ def serve() -> None:
         settings = Settings()
     except ValidationError as error:
         for problem in settings_problems(error):
-            click.secho(f"chat: {problem}", err=True, fg="red")
+            echo(f"chat: {problem}", err=True, fg="red")
         sys.exit(2)
     configure_logging(settings.environment, settings.log_level)
     uvloop.run(run(settings))

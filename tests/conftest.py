@@ -5,6 +5,7 @@ runs there is used as it is.
 """
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import structlog
 from playwright.async_api import Browser, Page
 
 from tests.browser.chromium import chromium
@@ -55,6 +57,19 @@ def redis_server(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) 
     """A Redis of the tests' own, to be killed, frozen and filled."""
     with own_redis(stack, tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture
+def logging_restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For tests in which a command takes the process's logging over: no logger keeps what it was told then."""
+    root, configure = logging.getLogger(), structlog.configure
+    handlers, level = root.handlers[:], root.level
+    never_kept = {"cache_logger_on_first_use": False}
+    monkeypatch.setattr(structlog, "configure", lambda **options: configure(**(options | never_kept)))
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture

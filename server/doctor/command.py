@@ -22,6 +22,7 @@ from server.operations.environment import env_file_option, misspelt, read_settin
 from server.services import open_letta, open_litellm
 from server.settings import Settings
 from server.supabase_adapter.inspection import SupabaseInspection
+from server.terminal import coloured, echo_coloured, printable
 
 COLOURS: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -40,7 +41,7 @@ def doctor(as_json: bool, env_file: Path | None) -> None:
         diagnoses = [Diagnosis("settings", "values", fail(says, mend)) for says in problems]
     else:
         diagnoses = asyncio.run(diagnose(settings, misspelt(env_file)))
-    click.echo(_json(diagnoses) if as_json else table(diagnoses))
+    echo_coloured(_json(diagnoses) if as_json else table(diagnoses))
     if any(diagnosis.finding.level == "fail" for diagnosis in diagnoses):
         raise SystemExit(1)
 
@@ -74,13 +75,13 @@ def table(diagnoses: Iterable[Diagnosis]) -> str:
     lines = []
     for diagnosis in diagnoses:
         finding = diagnosis.finding
-        level = click.style(f"{finding.level:<4}", fg=COLOURS[finding.level])
-        lines.append(f"{level}  {diagnosis.service + ' ' + diagnosis.name:<24}  {finding.says}")
+        level = coloured(f"{finding.level:<4}", COLOURS[finding.level])
+        lines.append(f"{level}  {diagnosis.service + ' ' + diagnosis.name:<24}  {printable(finding.says)}")
         if finding.mend:
-            lines.append(f"{'':<32}→ {finding.mend}")
+            lines.append(f"{'':<32}→ {printable(finding.mend)}")
     return "\n".join(lines)
 
 
 def _json(diagnoses: Iterable[Diagnosis]) -> str:
     rows = [{"service": one.service, "name": one.name, **asdict(one.finding)} for one in diagnoses]
-    return json.dumps(rows, indent=2, ensure_ascii=False)
+    return json.dumps(rows, indent=2)

@@ -18,6 +18,7 @@ from server.settlement.audit import Audit, audit
 from server.settlement.budgets import Budgets
 from server.settlement.settler import Settler
 from server.supabase_adapter.ledger import SupabaseLedger
+from server.terminal import echo, printable
 
 PAGE = 200
 DEFAULT_DAYS = 2
@@ -81,8 +82,8 @@ def audit_ledger(
                 _add(total, found)
                 wrong += not found.agrees
                 for line in _report(found):
-                    click.echo(line)
-            click.echo(_line(total, "agrees" if not wrong else f"{wrong} users differ"))
+                    echo(printable(line))
+            echo(_line(total, "agrees" if not wrong else f"{wrong} users differ"))
             return wrong
 
     if run(compare()):
@@ -107,7 +108,7 @@ def settle_ledger(user_id: UUID | None, everyone: bool, first: datetime | None, 
                 search = await books.ledger.search(one, datetime.combine(days[0], time(), UTC))
                 await settler.settle(search, asked, datetime.now(UTC))
                 number += 1
-            click.echo(f"{number} users settled since {days[0]}")
+            echo(f"{number} users settled since {days[0]}")
 
     run(catch_up())
 

@@ -10,6 +10,7 @@ from server.operations.environment import env_file_option
 from server.operations.users_budget import set_budget
 from server.operations.users_keys import reencrypt_keys, rotate_key
 from server.protocol.errors import PlatformError
+from server.terminal import echo, printable
 
 ALL_AT_MOST = 10_000
 
@@ -30,7 +31,8 @@ def list_users(limit: int, env_file: Path | None) -> None:
         async with open_desk(settings) as desk:
             for account in await desk.accounts.newest(limit):
                 status = account.agent_status
-                click.echo(f"{account.user_id}  {status:<12}  {account.email}  {account.status_reason or ''}".rstrip())
+                email, reason = printable(account.email), printable(account.status_reason or "")
+                echo(f"{account.user_id}  {status:<12}  {email}  {reason}".rstrip())
 
     run(show())
 
@@ -56,7 +58,7 @@ def repair(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
             else:
                 found = [str(user_id)]
             outcomes = [await _repair(desk, one, thorough=user_id is not None) for one in found]
-            click.echo(f"{sum(outcomes)} of {len(outcomes)} complete")
+            echo(f"{sum(outcomes)} of {len(outcomes)} complete")
             return len(outcomes) - sum(outcomes)
 
     if run(mend()):
@@ -67,9 +69,9 @@ async def _repair(desk: Desk, user_id: str, *, thorough: bool) -> bool:
     try:
         agent = await desk.provisioner.attempt(user_id, thorough=thorough, rebuild=True)
     except PlatformError as error:
-        click.echo(f"{user_id}: {error.message}", err=True)
+        echo(printable(f"{user_id}: {error.message}"), err=True)
         return False
-    click.echo(f"{user_id}: {agent.agent_id}")
+    echo(printable(f"{user_id}: {agent.agent_id}"))
     return True
 
 

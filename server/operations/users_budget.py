@@ -16,6 +16,7 @@ from server.ports import Budget, Plan
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.settings import BUDGET_PERIOD, HIGHEST_LIMIT, MOST_DIGITS, model_names
+from server.terminal import echo, printable
 
 NONE: Final = "none"
 """How a limit is removed. Click takes a parameter's None for one that was not given, so this stays until the end."""
@@ -87,7 +88,7 @@ def set_budget(
             return await _change_plan(desk, str(user_id), change)
 
     for line in _lines(*run(apply())):
-        click.echo(line)
+        echo(printable(line))
 
 
 async def _change_plan(desk: Desk, user_id: str, change: Mapping[str, Any]) -> tuple[Plan, Budget]:

@@ -11,6 +11,7 @@ from server.operations.desk import open_desk, quiet_settings, run
 from server.operations.environment import env_file_option
 from server.provisioning.reencryption import reencrypt
 from server.supabase_adapter.accounts import SupabaseAccountStore
+from server.terminal import echo
 
 PAGE = 200
 
@@ -31,7 +32,7 @@ def rotate_key(user_id: UUID, at_once: bool, env_file: Path | None) -> None:
             await desk.provisioner.rotate_key(str(user_id), "at once" if at_once else "gently")
 
     run(rotate())
-    click.echo(f"{user_id} has a new key. The old one {'is blocked' if at_once else 'ends in ten minutes'}.")
+    echo(f"{user_id} has a new key. The old one {'is blocked' if at_once else 'ends in ten minutes'}.")
 
 
 @click.command("reencrypt")
@@ -51,9 +52,9 @@ def reencrypt_keys(user_id: UUID | None, everyone: bool, env_file: Path | None) 
             return Counter([await reencrypt(desk.accounts, desk.keys, one, owner) async for one in found])
 
     counted = run(move())
-    click.echo(", ".join(f"{number} {outcome}" for outcome, number in sorted(counted.items())) or "no accounts")
+    echo(", ".join(f"{number} {outcome}" for outcome, number in sorted(counted.items())) or "no accounts")
     if counted["unreadable"] or counted["busy"]:
-        click.echo("Run it again for those that were busy; chat users repair USER_ID replaces an unreadable key.")
+        echo("Run it again for those that were busy; chat users repair USER_ID replaces an unreadable key.")
         raise SystemExit(1)
 
 

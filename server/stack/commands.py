@@ -14,6 +14,7 @@ from server.stack import control
 from server.stack.service import StackError
 from server.stack.up import Options
 from server.stack.up import up as run_stack
+from server.terminal import echo, echo_log, printable
 
 data_dir_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     "--data-dir",
@@ -46,12 +47,12 @@ def status(data_dir: Path, as_json: bool) -> None:
     with _sentences():
         rows = control.status(data_dir)
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=1))
+        echo(json.dumps([asdict(row) for row in rows], indent=1))
         return
-    click.echo(f"{'service':<10} {'state':<11} {'pid':>7} {'port':>6} {'memory':>9}")
+    echo(f"{'service':<10} {'state':<11} {'pid':>7} {'port':>6} {'memory':>9}")
     for row in rows:
         memory = f"{row.rss / 1024**2:.0f} MiB" if row.rss else ""
-        click.echo(f"{row.name:<10} {row.state:<11} {row.pid or '':>7} {row.port or '':>6} {memory:>9}")
+        echo(f"{row.name:<10} {row.state:<11} {row.pid or '':>7} {row.port or '':>6} {memory:>9}")
 
 
 @click.command()
@@ -64,10 +65,10 @@ def logs(data_dir: Path, service: str, follow: bool, lines: int) -> None:
     with _sentences():
         if follow:
             for text in control.follow_log(data_dir, service, lines):
-                click.echo(text, nl=False)
+                echo_log(text, nl=False)
         else:
             for line in control.recent_log(data_dir, service, lines):
-                click.echo(line)
+                echo_log(line)
 
 
 @click.command()
@@ -80,13 +81,13 @@ def mails(data_dir: Path, to: str | None, number: int, as_json: bool) -> None:
     with _sentences():
         found = control.mails(data_dir, to)[-number:]
     if as_json:
-        click.echo(json.dumps([asdict(mail) for mail in found], indent=1))
+        echo(json.dumps([asdict(mail) for mail in found], indent=1))
         return
     if not found:
-        click.echo("No mails.")
+        echo("No mails.")
     for mail in found:
         lines = [f"{mail.at}  {mail.to}  {mail.subject}", mail.link, mail.code and f"code {mail.code}"]
-        click.echo("\n    ".join(_printable(line) for line in lines if line))
+        echo("\n    ".join(printable(line) for line in lines if line))
 
 
 @click.command()
@@ -98,15 +99,10 @@ def down(data_dir: Path, wipe: bool, yes: bool) -> None:
     if wipe and not yes:
         click.confirm(f"Delete {data_dir.absolute()} with all its data?", abort=True)
     with _sentences():
-        click.echo("Stopped." if control.down(data_dir) else "Nothing was running.")
+        echo("Stopped." if control.down(data_dir) else "Nothing was running.")
         if wipe:
             control.wipe(data_dir)
-            click.echo(f"Deleted {data_dir.absolute()}.")
-
-
-def _printable(text: str) -> str:
-    """`text` without what would move a terminal's cursor: addresses are what strangers typed."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+            echo(f"Deleted {data_dir.absolute()}.")
 
 
 @contextmanager
@@ -115,10 +111,10 @@ def _sentences() -> Iterator[None]:
     try:
         yield
     except StackError as error:
-        click.secho(f"chat: {error}", err=True, fg="red")
+        echo(f"chat: {error}", err=True, fg="red")
         sys.exit(1)
     except PermissionError as error:
-        click.secho(f"chat: no permission for {error.filename}; run it as the user of `chat up`", err=True, fg="red")
+        echo(f"chat: no permission for {error.filename}; run it as the user of `chat up`", err=True, fg="red")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import click
 import structlog
 
 from server.stack.layout import Layout
 from server.stack.processes import open_log
+from server.terminal import echo
 
 
 class _LogLines:
@@ -46,7 +46,7 @@ class Console:
     def say(self, text: str) -> None:
         """Any text, as it is."""
         with contextlib.suppress(OSError):
-            click.echo(text)
+            echo(text)
         self._record(text)
 
     def _record(self, text: str) -> None:

@@ -10,6 +10,7 @@ from server.supabase_adapter.migrations import (
     read_migrations,
     script,
 )
+from server.terminal import echo
 
 
 @click.command()
@@ -23,7 +24,7 @@ def migrate(db_url: str | None, printed: bool) -> None:
     """Apply the database migrations that are not applied yet."""
     try:
         if printed:
-            click.echo(script(read_migrations(project_migrations())), nl=False)
+            echo(script(read_migrations(project_migrations())), nl=False)
             return
         db_url = stripped(db_url or "")
         if not db_url:
@@ -32,5 +33,5 @@ def migrate(db_url: str | None, printed: bool) -> None:
     except DatabaseError as error:
         raise click.ClickException(str(error)) from None
     for version in applied:
-        click.echo(f"applied {version}")
-    click.echo(f"{len(applied)} applied, the schema is up to date." if applied else "Nothing to do: up to date.")
+        echo(f"applied {version}")
+    echo(f"{len(applied)} applied, the schema is up to date." if applied else "Nothing to do: up to date.")

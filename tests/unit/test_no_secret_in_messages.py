@@ -14,6 +14,8 @@ from server.cli import COMMANDS, main
 from server.settings import Settings
 from tests.unit.test_settings import NEEDED
 
+pytestmark = pytest.mark.usefixtures("logging_restored")
+
 SECRETS = sorted(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
 MARK = "hush7me"
 USER = "00000000-0000-4000-8000-000000000000"
@@ -50,6 +52,7 @@ INVOCATIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "down": (("down", "--data-dir", "/dev/null/x"),),
     "status": (("status", "--data-dir", "/dev/null/x"),),
     "logs": (("logs", "server", "--data-dir", "/dev/null/x"),),
+    "mails": (("mails", "--data-dir", "/dev/null/x"),),
     "serve": (("serve",),),
     "users": (
         ("users", "list"),

@@ -2,7 +2,6 @@
 
 import io
 import logging
-from collections.abc import Iterator
 
 import orjson
 import pytest
@@ -15,17 +14,7 @@ from server.observability import configure_logging
 
 
 @pytest.fixture
-def _logging_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def output(_logging_restored: None) -> io.StringIO:
+def output(logging_restored: None) -> io.StringIO:
     return io.StringIO()
 
 

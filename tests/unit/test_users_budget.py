@@ -6,6 +6,8 @@ from click.testing import CliRunner, Result
 from server.operations.users import users
 from tests.unit.test_settings import NEEDED
 
+pytestmark = pytest.mark.usefixtures("logging_restored")
+
 USER = "00000000-0000-4000-8000-000000000000"
 
 

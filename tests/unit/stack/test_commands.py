@@ -117,7 +117,7 @@ def test_a_mails_address_cannot_steer_the_terminal(layout: Layout) -> None:
 
     _, text = chat("mails", "--data-dir", str(layout.root))
 
-    assert text == "2026-11-28T12:00:00Z  \ufffd[2Ja\ufffd@b.co  Hi\ufffd\n"
+    assert text == "2026-11-28T12:00:00Z  \\x1b[2Ja\\u202e@b.co  Hi\\n\n"
 
 
 def test_a_mail_that_is_being_written_is_not_shown_yet(layout: Layout) -> None:
