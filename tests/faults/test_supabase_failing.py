@@ -3,11 +3,15 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from tests.faults.failing_world import FailingWorld, Resident, failing_world, server_behind_proxies, unique
 from tests.faults.fault_kinds import Answer, Hang, Interrupted, Reset
@@ -42,6 +46,11 @@ SOME: Final = ("reset", "503", "429", "a page of HTML", "a body cut short")
 TIMES: Final = 3
 """More often than a call is repeated at once."""
 
+_CLOSE_OLDER: Final = """
+    select case state when 'idle' then pg_terminate_backend(pid) end from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and backend_start < %s"""
+"""Connections older than a moment: one that is in the middle of something is left, and counted."""
+
 READS: Final[dict[str, tuple[str, str]]] = {
     "history": ("/chat/history", "^/rest/v1/messages"),
     "usage": ("/user/usage", "^/rest/v1/usage"),
@@ -62,6 +71,18 @@ async def world(
 @pytest.fixture
 async def ada(world: FailingWorld) -> Resident:
     return await world.resident()
+
+
+async def report(world: FailingWorld, wanted: str) -> Json:
+    """What `/ready` answers once its status is `wanted`."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            async with world.http.get(f"{world.server.url}/ready") as response:
+                said: Json = await response.json()
+                assert response.status == 200
+                if said["status"] == wanted:
+                    return said
+            await asyncio.sleep(0.3)
 
 
 # -- accepting -------------------------------------------------------------------------------------------------------
@@ -160,6 +181,64 @@ async def test_a_cancel_that_cannot_be_stored_is_refused_and_can_be_asked_again(
     await world.assert_works(ada.user)
 
 
+# -- a database that takes no writes ---------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _read_only(url: str) -> AsyncIterator[None]:
+    """As when the disk is nearly full: no connection may do more than read."""
+    name = sql.Identifier(urlsplit(url).path.removeprefix("/"))
+    writing = "-c default_transaction_read_only=off"
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True, options=writing) as owner:
+        await owner.execute(sql.SQL("alter database {} set default_transaction_read_only = on").format(name))
+        try:
+            await _reconnect_all(owner)
+            yield
+        finally:
+            await owner.execute(sql.SQL("alter database {} reset default_transaction_read_only").format(name))
+            await _reconnect_all(owner)
+
+
+async def _reconnect_all(owner: psycopg.AsyncConnection) -> None:
+    """Have every other connection be made anew, between two of its transactions."""
+    cursor = await owner.execute("select clock_timestamp()")
+    now = await cursor.fetchone()
+    async with asyncio.timeout(PATIENCE):
+        while (await owner.execute(_CLOSE_OLDER, now)).rowcount:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_database_that_takes_no_writes_is_unavailable_until_it_does(world: FailingWorld, ada: Resident) -> None:
+    text, other, gate, message_id = unique(), unique(), unique(), str(uuid.uuid4())
+    body = {"content": f"ECHO {other}", "client_message_id": message_id, "stream": False}
+    before = len(world.letta.seen)
+    async with ada.user.connect() as device:
+        ack = await device.say(f"{text} GATE {gate} 1 1")
+        await device.wait_for(lambda _: device.text_of(ack["turn_id"]) != "")
+        async with _read_only(world.env["SUPABASE_DB_URL"]):
+            tried = world.supabase.requests("POST", rpc("finish_turn"), ada.user.id)
+            await world.stack.open_gate(world.http, gate)
+            checks = world.presentable(await report(world, "degraded"))["checks"]
+            assert [name for name, check in checks.items() if check["status"] == "down"] == ["supabase"]
+            status, problem = await ada.user.call("POST", "/chat/message", body)
+            assert_unavailable(world.presentable(problem), status)
+            async with asyncio.timeout(PATIENCE):
+                while (await ada.user.call("GET", "/chat/history"))[0] != 200:  # its connection was closed too
+                    await asyncio.sleep(0.3)
+                while world.supabase.requests("POST", rpc("finish_turn"), ada.user.id) < tried + 4:
+                    await asyncio.sleep(0.3)
+        end = world.presentable(await device.end_of(ack["turn_id"]))
+        assert [f["type"] for f in device.events_of(ack["turn_id"])].count("turn.completed") == 1
+    assert end["turn"]["message"]["content"] == "w0 w1"
+    await report(world, "ready")
+    await until_it_works(ada.user, body)
+    assert [await world.model_calls(said) for said in (text, other)] == [1, 1]
+    assert len(world.letta.seen) - before < 100
+    log = world.server.log.read_text("utf-8")
+    assert "supabase.read_only" in log
+    assert "Traceback" not in log
+
+
 # -- connecting and reading ------------------------------------------------------------------------------------------
 
 
@@ -188,21 +267,11 @@ async def test_an_event_stream_that_cannot_begin_is_refused_as_any_request(world
 
 @pytest.mark.parametrize("service", ["supabase", "letta", "litellm"])
 async def test_readiness_says_which_service_is_away_and_takes_traffic_on(world: FailingWorld, service: str) -> None:
-    async def report(wanted: str) -> Json:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                async with world.http.get(f"{world.server.url}/ready") as response:
-                    said: Json = await response.json()
-                    assert response.status == 200
-                    if said["status"] == wanted:
-                        return said
-                await asyncio.sleep(0.3)
-
     proxy: FaultProxy = getattr(world, service)
     async with proxy.refusing():
-        checks = world.presentable(await report("degraded"))["checks"]
+        checks = world.presentable(await report(world, "degraded"))["checks"]
     assert [name for name, check in checks.items() if check["status"] == "down"] == [service]
-    await report("ready")
+    await report(world, "ready")
 
 
 @pytest.mark.parametrize("read", READS)

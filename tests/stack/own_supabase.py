@@ -63,6 +63,7 @@ def own_supabase(stack: RunningStack, database: str, *, confirm_email: bool = Fa
                     "SUPABASE_SERVICE_KEY": service_key(layout),
                     "SUPABASE_DB_URL": owner_url,
                     "MAIL_FILE": str(Path(home) / "mails.jsonl"),
+                    "SIGNING_KEY_FILE": environment["LITE_SIGNING_KEY_FILE"],
                 }
 
 

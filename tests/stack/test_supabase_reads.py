@@ -1,10 +1,15 @@
 """What users read of their own through PostgREST: pages by position, whole turns, exact money."""
 
+import json
+import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
+import jwt
 import pytest
 from pydantic import SecretStr
 
@@ -18,6 +23,7 @@ from server.supabase_adapter.client import SupabaseClient
 from server.supabase_adapter.probe import SupabaseProbe
 from server.supabase_adapter.reads import SupabaseReads
 from server.supabase_adapter.sessions import SupabaseSessionStore
+from server.supabase_adapter.tokens import SupabaseTokenVerifier
 from tests.stack.supabase_users import client_of, converse, sign_up
 
 
@@ -140,3 +146,43 @@ async def test_a_forged_token_is_unauthorized(reads: SupabaseReads, ann: Princip
 
 async def test_the_probe_answers(client: SupabaseClient) -> None:
     await SupabaseProbe(client).ping()
+
+
+def _signed(env: dict[str, str], principal: Principal, **changes: object) -> Principal:
+    """The user's token with other claims, signed with the project's own key."""
+    document = json.loads(Path(env["SIGNING_KEY_FILE"]).read_text("utf-8"))
+    claims = jwt.decode(principal.token.get_secret_value(), options={"verify_signature": False}) | changes
+    token = jwt.encode(claims, jwt.PyJWK(document).key, "ES256", headers={"kid": document["kid"]})
+    return replace(principal, token=SecretStr(token))
+
+
+@pytest.mark.parametrize(
+    ("ahead", "lasts", "meaning"),
+    [
+        (0, 3600, None),
+        (20, 3600, None),
+        (60, 3600, ErrorCode.SUPABASE_UNAVAILABLE),
+        (86_400, 2 * 86_400, ErrorCode.SUPABASE_UNAVAILABLE),
+        (-7200, -3600, ErrorCode.TOKEN_EXPIRED),
+    ],
+)
+async def test_a_token_with_another_time_is_judged_alike_at_sign_in_and_by_reads(
+    client: SupabaseClient,
+    reads: SupabaseReads,
+    ann: Principal,
+    supabase_env: dict[str, str],
+    ahead: int,
+    lasts: int,
+    meaning: ErrorCode | None,
+) -> None:
+    now = int(time.time())
+    signed = _signed(supabase_env, ann, iat=now + ahead, exp=now + lasts)
+    asked = (SupabaseTokenVerifier(client).verify(signed.token.get_secret_value()), reads.profile(signed))
+    for answer in asked:
+        if meaning is None:
+            await answer
+            continue
+        with pytest.raises(PlatformError) as refusal:
+            await answer
+        assert refusal.value.code is meaning
+        assert refusal.value.retryable is (meaning is ErrorCode.SUPABASE_UNAVAILABLE)

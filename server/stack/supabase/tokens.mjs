@@ -7,6 +7,7 @@ const JWKS_PATH = "/auth/v1/.well-known/jwks.json";
 const DISCOVERY_PATH = "/auth/v1/.well-known/openid-configuration";
 const AUTH = "/auth/v1/";
 const BEARER = /^Bearer (ey\S+)$/;
+const SKEW_SECONDS = 30;
 
 /** The signing key in `file`, made on first use. */
 async function signingKey(file) {
@@ -47,12 +48,18 @@ export async function withHostedTokens(handle, { issuer, secret, keyFile, apiKey
     }
   }
 
+  /** The same claims where `iat` lies no further ahead than PostgREST allows: Lite would refuse one second. */
+  function withSkew(claims) {
+    const now = Math.floor(Date.now() / 1000);
+    return claims.iat > now && claims.iat <= now + SKEW_SECONDS ? { ...claims, iat: now } : claims;
+  }
+
   async function inbound(request) {
     const token = BEARER.exec(request.headers.get("authorization") ?? "")?.[1];
     if (!token) return request;
     const claims = await claimsOf(token);
     const translated = claims
-      ? await new SignJWT(claims).setProtectedHeader({ alg: "HS256", typ: "JWT" }).sign(shared)
+      ? await new SignJWT(withSkew(claims)).setProtectedHeader({ alg: "HS256", typ: "JWT" }).sign(shared)
       : "not.one.ofours"; // anything not signed by our key, HS256 included, must fail as a bad token
     const headers = new Headers(request.headers);
     headers.set("authorization", `Bearer ${translated}`);
