@@ -1,18 +1,22 @@
 """One's own profile."""
 
 from datetime import datetime
+from functools import partial
 
+import structlog
 from aiohttp import web
 
 from server.api import schemas
 from server.api.answers import answer
 from server.api.models import UpdateProfile
 from server.api.routes import Reply, Route
-from server.appkeys import ACCOUNTS, READS
+from server.appkeys import ACCOUNTS, HUB, PROVISIONER, READS
 from server.ports import Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Json, User, wire_time
+
+log = structlog.get_logger(__name__)
 
 
 async def profile(request: web.Request, principal: Principal) -> web.Response:
@@ -24,7 +28,19 @@ async def profile(request: web.Request, principal: Principal) -> web.Response:
 
 async def update_profile(request: web.Request, principal: Principal, body: UpdateProfile) -> web.Response:
     account = await request.app[ACCOUNTS].rename(principal.user_id, body.name)
+    if account.handle is not None:
+        await _introduce(request, principal.user_id)
     return answer(_profile(account.user, account.agent_id, account.updated_at))
+
+
+async def _introduce(request: web.Request, user_id: str) -> None:
+    """Have the agent told the name now. While it talks, or its service is away, it is told before the next turn."""
+    provisioner = request.app[PROVISIONER]
+    provisioner.forget(user_id)
+    try:
+        await request.app[HUB].while_idle(user_id, partial(provisioner.introduce, user_id))
+    except PlatformError as error:
+        log.info("profile.agent_told_later", code=error.code)
 
 
 def _profile(user: User, agent_id: str | None, updated_at: datetime) -> Json:

@@ -13,8 +13,18 @@ from pydantic import SecretStr
 
 from server.letta_adapter.client import LettaClient, patch_json, post_json, rows
 from server.letta_adapter.errors import RefusedError
-from server.letta_adapter.template import AGENT_TYPE, PROVIDER, TOOLS, follows, memory_blocks, model_config
-from server.ports import AgentTemplate
+from server.letta_adapter.memory import LettaMemory
+from server.letta_adapter.template import (
+    AGENT_TYPE,
+    HUMAN,
+    PROVIDER,
+    TOOLS,
+    follows,
+    memory_blocks,
+    model_config,
+    with_name,
+)
+from server.ports import AgentHandle, AgentTemplate
 
 T = TypeVar("T")
 
@@ -130,6 +140,13 @@ class LettaDirectory:
         if (found := await self._client.repeatable(find)) is not None:
             return found
         return await self._client.once(make)
+
+    async def tell_name(self, agent: AgentHandle, told: str | None, name: str) -> None:
+        """See the port. Without a block about the user, which only an operator can have taken away, nothing is told."""
+        memory = LettaMemory(self._client)
+        human = next((block for block in await memory.blocks(agent) if block.label == HUMAN), None)
+        if human is not None and (text := with_name(human.value, told, name)) != human.value:
+            await memory.update_block(agent, HUMAN, text)
 
     async def _still_there(self, ask: Callable[[], Awaitable[T]]) -> T | None:
         """What `ask` finds; None where Letta says twice, some time apart, that it does not have it."""

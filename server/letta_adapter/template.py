@@ -1,6 +1,7 @@
 """How every user's agent is made, as data: the configuration of ours that Letta is told, and its hash."""
 
 import hashlib
+import re
 from typing import Any, Final
 
 import orjson
@@ -33,6 +34,9 @@ PARALLEL_TOOL_CALLS: Final = True
 """Whether all the tools of one reply of the model are called. Otherwise Letta calls the first and drops the others,
 although their calls have been streamed."""
 
+HUMAN: Final = "human"
+"""The memory block about the user."""
+_NO_NAME: Final = "Friend"
 _PERSONA: Final = (
     "You are a helpful, intelligent assistant with perfect memory. "
     "You remember all conversations and can recall any detail from past interactions."
@@ -72,6 +76,30 @@ def follows(template: AgentTemplate, agent: Any) -> bool:
 def memory_blocks(name: str | None) -> list[CreateBlockParam]:
     """What a new agent knows of its user and of itself."""
     return [
-        {"label": "human", "value": f"User's name: {name or 'Friend'}"},
+        {"label": HUMAN, "value": _name_line(name)},
         {"label": "persona", "value": _PERSONA},
     ]
+
+
+def with_name(human: str, told: str | None, name: str) -> str:
+    """The block about the user with `name` in place of the one that was `told` last (None: none was).
+
+    Only our own words are replaced, so what the agent wrote behind them stays. Where it has rewritten them, the name
+    becomes a first line of its own. Repeating it changes nothing."""
+    if _place_of(name, human):
+        return human
+    place = _place_of(told, human)
+    if place is None:
+        return f"{_name_line(name)}\n{human}"
+    return f"{human[: place.start()]}{_name_line(name)}{human[place.end() :]}"
+
+
+def _place_of(name: str | None, human: str) -> "re.Match[str] | None":
+    """Where our words stand at the beginning of a line, with this very name and not a longer one."""
+    return re.search(rf"^{re.escape(_name_line(name))}(?![\w'’-])", human, re.MULTILINE)
+
+
+def _name_line(name: str | None) -> str:
+    """On one line, whatever the name: a second one would look like the agent's own knowledge."""
+    text = "".join(character if character.isprintable() else " " for character in name or _NO_NAME)
+    return f"User's name: {' '.join(text.split())}"

@@ -12,7 +12,8 @@ from server.protocol.shapes import AgentStatus, User
 class Account:
     """A user's profile row with what provisioning has made so far. `encrypted_key` is `v1:…`, never plaintext.
 
-    `intent` names the step that was begun and whose result is not recorded yet.
+    `intent` names the step that was begun and whose result is not recorded yet, `told_name` the name that the agent
+    was told last.
     """
 
     user_id: str
@@ -29,6 +30,7 @@ class Account:
     provider_id: str | None
     agent_id: str | None
     conversation_id: str | None
+    told_name: str | None
     config_hash: str | None
     intent: str | None
     created_at: datetime
@@ -65,6 +67,7 @@ class AccountChange:
     provider_id: str | None = None
     agent_id: str | None = None
     conversation_id: str | None = None
+    told_name: str | None = None
     config_hash: str | None = None
     intent: str | None = None
 
@@ -82,7 +85,9 @@ class AccountStore(Protocol):
     """Profiles and the provisioning claim on them (service role)."""
 
     async def ensure(self, user_id: str, email: str, name: str | None) -> Account:
-        """The user's profile, created as `provisioning` if it does not exist."""
+        """The user's profile, created as `provisioning` if it does not exist.
+
+        Without a name it takes `name`, or else the one that the user's sign-up left with the identity provider."""
         ...
 
     async def get(self, user_id: str) -> Account | None: ...

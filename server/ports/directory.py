@@ -5,6 +5,8 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
+from server.ports.agent import AgentHandle
+
 
 @dataclass(frozen=True, slots=True)
 class AgentTemplate:
@@ -49,4 +51,12 @@ class AgentDirectory(Protocol):
 
     async def ensure_conversation(self, member_id: str, agent_id: str, *, known: str | None = None) -> str:
         """The agent's conversation: `known` unless it is gone, which is asked twice; else its first; else a new one."""
+        ...
+
+    async def tell_name(self, agent: AgentHandle, told: str | None, name: str) -> None:
+        """Put `name` in the place of the one that was `told` last, in what the agent knows of its user.
+
+        What the agent or the user wrote there stays. While the agent runs, it could be writing the same text. Raises
+        PlatformError(too_large) where there is no room for it.
+        """
         ...

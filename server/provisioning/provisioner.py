@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 from uuid import uuid4
@@ -21,6 +21,7 @@ from server.ports import Account, AccountStore, AgentHandle, FencedError, Provis
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
+from server.provisioning.introduction import Introduction
 from server.provisioning.key_trouble import KeyTrouble
 from server.provisioning.saga import (
     CLAIM_SECONDS,
@@ -31,7 +32,7 @@ from server.provisioning.saga import (
     Rotation,
     Saga,
 )
-from server.provisioning.steps import Workshop, is_complete
+from server.provisioning.steps import Workshop, is_complete, is_introduced
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +47,11 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    """An agent that was ready; `until` on the monotonic clock."""
+    """An agent that was ready; `until` on the monotonic clock. `is_introduced`: it need not be told its user's name."""
 
     agent: AgentHandle
     until: float
+    is_introduced: bool
 
 
 class Provisioner:
@@ -71,6 +73,7 @@ class Provisioner:
         self._template = workshop.template
         self._saga = Saga(store, workshop, observer)
         self._owner = owner or f"provisioner-{uuid4()}"
+        self._introduction = Introduction(store, workshop.directory, f"{self._owner}-name")
         self._trouble = KeyTrouble(store, workshop, observer, f"{self._owner}-keys")
         self._sleep = sleep
         self._clock = clock
@@ -133,6 +136,16 @@ class Provisioner:
         Raises as `attempt`."""
         await self._stand_by(user_id)
         return await _outcome(self._run(user_id, Order("everything", rotation)))
+
+    async def introduce(self, user_id: str) -> None:
+        """Tell the user's agent their name, if that has changed. Only while nothing runs at the agent. Raises nothing.
+
+        What cannot be done now is tried again when the account is looked at anew: a minute later, or after `forget`."""
+        known = self._agents.get(user_id)
+        if known is None or not known.is_introduced:
+            await self._introduction.make(user_id)
+            if known is not None and self._agents.get(user_id) is known:
+                self._agents[user_id] = replace(known, is_introduced=True)
 
     def key_refused(self, user_id: str) -> None:
         """The model gateway has refused the user's key: see to it in the background, once at a time. Raises nothing."""
@@ -241,7 +254,7 @@ class Provisioner:
         _refuse_closed(account)
         handle = account.handle
         assert handle is not None, "a finished saga has made every part of the agent"
-        self._agents[account.user_id] = _Remembered(handle, self._clock() + REMEMBERED_SECONDS)
+        self._agents[account.user_id] = _Remembered(handle, self._clock() + REMEMBERED_SECONDS, is_introduced(account))
         self._agents.move_to_end(account.user_id)
         if len(self._agents) > REMEMBERED_AGENTS:
             self._agents.popitem(last=False)

@@ -107,6 +107,11 @@ def is_complete(account: Account, template: AgentTemplate) -> bool:
     return ready and not is_outdated(account, template)
 
 
+def is_introduced(account: Account) -> bool:
+    """Whether the agent was told the name that the profile has."""
+    return account.name is None or account.name == account.told_name
+
+
 def part(field: str) -> Need:
     """A part of the agent is needed where it is not recorded, and looked at again where the agent is outdated."""
     return lambda account, template: not getattr(account, field) or is_outdated(account, template)
@@ -184,7 +189,8 @@ async def _make_agent(shop: Workshop, job: Job) -> AccountChange:
     member = _made(account.member_id)
     agent = await shop.directory.ensure_agent(member, job.user_id, account.name, shop.template, known=known)
     if known in (None, agent):
-        return AccountChange(agent_id=agent)
+        is_new = known is None and not job.doubtful  # one that was there already may know another name
+        return AccountChange(agent_id=agent, told_name=account.name if is_new else None)
     log.warning("agent.replaced", user_id=job.user_id, old=known, new=agent)
     return AccountChange(agent_id=agent, agent_status=AgentStatus.PROVISIONING, status_reason=AGENT_ANEW)
 

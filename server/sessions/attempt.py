@@ -59,6 +59,10 @@ class Agents(Protocol):
         Raises PlatformError(agent_unavailable | account_blocked)."""
         ...
 
+    async def introduce(self, user_id: str) -> None:
+        """Tell the agent its user's name, if that has changed. Only while nothing runs at it. Raises nothing."""
+        ...
+
     def key_refused(self, user_id: str) -> None:
         """Told that the model gateway has refused the user's key. Returns at once and raises nothing."""
         ...
@@ -180,6 +184,7 @@ class Attempt:
         self._agent = await self._services.agents.ready(self.turn.user_id, timeout=patience)
         if self._taken_over and await self._follow_last_owners_run(self._agent):
             return
+        await self._services.agents.introduce(self.turn.user_id)
         for _ in range(_BUSY_ATTEMPTS):
             if self._stop.is_set() or self._deadline.expired():
                 return

@@ -21,6 +21,7 @@ COLUMNS = {
     "provider_id": "letta_provider_id",
     "agent_id": "letta_agent_id",
     "conversation_id": "letta_conversation_id",
+    "told_name": "told_name",
     "config_hash": "config_hash",
     "intent": "intent",
 }

@@ -70,6 +70,7 @@ class Opener:
             provider_id=None,
             agent_id=None,
             conversation_id=None,
+            told_name=None,
             config_hash=None,
             intent=None,
             created_at=moment,
@@ -96,6 +97,8 @@ class OneAgent:
 
     async def look_again(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
         raise NotImplementedError
+
+    async def introduce(self, user_id: str) -> None: ...
 
     def key_refused(self, user_id: str) -> None: ...
 

@@ -9,10 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from server.letta_adapter.client import LettaClient
+from server.letta_adapter.memory import LettaMemory
 from server.letta_adapter.template import agent_template
-from server.ports import AgentDirectory, AgentTemplate
+from server.ports import AgentDirectory, AgentHandle, AgentTemplate, MemoryBlock
+from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from tests.fakes.directory import FakeDirectory
+from tests.fakes.directory import HUMAN_CHARACTERS, FakeDirectory
 from tests.letta_world import letta_world
 
 KEY = SecretStr("sk-first")
@@ -31,6 +33,18 @@ class DirectoryWorld(Protocol):
 
     async def delete_organization(self, organization_id: str) -> None: ...
 
+    async def human(self, agent: AgentHandle) -> str:
+        """What the agent knows of its user."""
+        ...
+
+    async def write(self, agent: AgentHandle, text: str) -> None:
+        """As the agent writes there."""
+        ...
+
+    async def room(self, agent: AgentHandle) -> int:
+        """How many characters there may be."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class FakeDirectoryWorld:
@@ -45,6 +59,15 @@ class FakeDirectoryWorld:
     async def delete_organization(self, organization_id: str) -> None:
         del self.directory.organizations[organization_id]
 
+    async def human(self, agent: AgentHandle) -> str:
+        return self.directory.agent(agent).human
+
+    async def write(self, agent: AgentHandle, text: str) -> None:
+        self.directory.agent(agent).human = text
+
+    async def room(self, agent: AgentHandle) -> int:
+        return HUMAN_CHARACTERS
+
 
 @dataclass(frozen=True, slots=True)
 class LettaDirectoryWorld:
@@ -57,6 +80,18 @@ class LettaDirectoryWorld:
 
     async def delete_organization(self, organization_id: str) -> None:
         await self.client.as_admin().delete(f"/v1/admin/orgs/?org_id={organization_id}", cast_to=object)
+
+    async def human(self, agent: AgentHandle) -> str:
+        return (await self._block(agent)).value
+
+    async def write(self, agent: AgentHandle, text: str) -> None:
+        await LettaMemory(self.client).update_block(agent, "human", text)
+
+    async def room(self, agent: AgentHandle) -> int:
+        return (await self._block(agent)).limit
+
+    async def _block(self, agent: AgentHandle) -> MemoryBlock:
+        return next(block for block in await LettaMemory(self.client).blocks(agent) if block.label == "human")
 
 
 @pytest.fixture(params=["memory", "letta"], scope="module")
@@ -143,3 +178,38 @@ async def test_two_users_share_nothing(world: DirectoryWorld) -> None:
         made.append({organization, member, provider, agent, conversation})
     assert len(made[0]) == 5
     assert not made[0] & made[1]
+
+
+@pytest.fixture
+async def agent(world: DirectoryWorld, user_id: str) -> AgentHandle:
+    """A new agent whose user is called Ada."""
+    member = await world.directory.ensure_member(await world.directory.create_organization(user_id), user_id)
+    await world.directory.ensure_tools(member)
+    await world.directory.ensure_provider(member, KEY, world.template)
+    agent = await world.directory.ensure_agent(member, user_id, "Ada", world.template)
+    return AgentHandle(member, agent, await world.directory.ensure_conversation(member, agent))
+
+
+async def test_a_new_name_takes_the_place_of_the_old_one_and_of_nothing_else(
+    world: DirectoryWorld, agent: AgentHandle
+) -> None:
+    assert await world.human(agent) == "User's name: Ada"
+    await world.write(agent, "User's name: Ada\nLikes green tea.\n")
+
+    for _ in range(2):
+        await world.directory.tell_name(agent, "Ada", "Grace Hopper")
+
+    assert await world.human(agent) == "User's name: Grace Hopper\nLikes green tea.\n"
+
+
+async def test_a_name_for_which_there_is_no_room_leaves_the_memory_alone(
+    world: DirectoryWorld, agent: AgentHandle
+) -> None:
+    full = "User's name: Ada\n".ljust(await world.room(agent), "x")
+    await world.write(agent, full)
+
+    with pytest.raises(PlatformError) as refusal:
+        await world.directory.tell_name(agent, "Ada", "Grace Hopper")
+
+    assert refusal.value.code is ErrorCode.TOO_LARGE
+    assert await world.human(agent) == full

@@ -34,8 +34,9 @@ class FakeAccountStore:
     def _ensure(self, user_id: str, email: str, name: str | None) -> Account:
         row = self.database.profile(user_id, email, name)
         account = row.account
-        if account.email != email or (account.name is None and name is not None):
-            self._save(row, replace(account, email=email, name=account.name or name))
+        name = account.name or name or self.database.name_at_auth(user_id)
+        if (account.email, account.name) != (email, name):
+            self._save(row, replace(account, email=email, name=name))
         return row.account
 
     async def get(self, user_id: str) -> Account | None:

@@ -1,7 +1,8 @@
 """The rows behind the in-memory stores, the clock they go by, and where tests make the database fail or wait."""
 
+import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -123,6 +124,8 @@ class MemoryDatabase:
     before: Hook | None = None
     after: Hook | None = None
     users: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    """What sign-ups left with Auth, by user id."""
     profiles: dict[str, ProfileRow] = field(default_factory=dict)
     turns: dict[str, TurnRow] = field(default_factory=dict)
     sessions: dict[str, SessionRow] = field(default_factory=dict)
@@ -139,10 +142,11 @@ class MemoryDatabase:
     """By user, what each model did on each day, as tests put it there."""
     standings: dict[str, Standing] = field(default_factory=dict)
 
-    def sign_up(self, email: str | None = None) -> str:
-        """A user of the project, as Supabase Auth would store it. Returns the id."""
+    def sign_up(self, email: str | None = None, metadata: Mapping[str, object] | None = None) -> str:
+        """A user of the project, as Supabase Auth would store it with the sign-up's `metadata`. Returns the id."""
         user_id = str(uuid.uuid4())
         self.users[user_id] = email or f"{user_id[:8]}@example.com"
+        self.metadata[user_id] = metadata or {}
         return user_id
 
     def delete_user(self, user_id: str) -> None:
@@ -172,8 +176,18 @@ class MemoryDatabase:
         if user_id not in self.users:
             raise PlatformError(ErrorCode.UNAUTHORIZED, "This account no longer exists.")
         if user_id not in self.profiles:
+            name = name or self.name_at_auth(user_id)
             self.profiles[user_id] = ProfileRow(self._new_account(user_id, email or self.users[user_id], name))
         return self.profiles[user_id]
+
+    def name_at_auth(self, user_id: str) -> str | None:
+        """What the user is called by what their sign-up left with Auth."""
+        metadata = self.metadata.get(user_id, {})
+        for key in ("name", "full_name", "display_name"):
+            text = metadata.get(key)
+            if isinstance(text, str) and (name := re.sub(r"[\s\x00-\x1f\x7f]+", " ", text).strip()[:100].strip()):
+                return name
+        return None
 
     def _new_account(self, user_id: str, email: str, name: str | None) -> Account:
         now = self.clock()
@@ -192,6 +206,7 @@ class MemoryDatabase:
             provider_id=None,
             agent_id=None,
             conversation_id=None,
+            told_name=None,
             config_hash=None,
             intent=None,
             created_at=now,

@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
-from server.ports import AgentTemplate
+from server.letta_adapter.template import with_name
+from server.ports import AgentHandle, AgentTemplate
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.fakes.database import Hook
+
+HUMAN_CHARACTERS = 1_000
 
 
 @dataclass(slots=True)
@@ -17,6 +20,8 @@ class Agent:
     user_id: str
     name: str | None
     template: AgentTemplate
+    human: str
+    """The memory block about the user."""
 
 
 @dataclass(slots=True)
@@ -100,7 +105,7 @@ class FakeDirectory:
         if agent is None:
             if not member.has_tools:
                 raise PlatformError(ErrorCode.INTERNAL_ERROR, "Tools not found by name.", retryable=False)
-            agent = Agent(_new("agent"), user_id, name, template)
+            agent = Agent(_new("agent"), user_id, name, template, f"User's name: {name or 'Friend'}")
             member.agents.append(agent)
         agent.template = template
         await self._answered("ensure_agent")
@@ -111,6 +116,19 @@ class FakeDirectory:
         conversation_id = self._member(member_id).conversations.setdefault(agent_id, _new("conv"))
         await self._answered("ensure_conversation")
         return conversation_id
+
+    async def tell_name(self, agent: AgentHandle, told: str | None, name: str) -> None:
+        await self._reached("tell_name")
+        found = self.agent(agent)
+        text = with_name(found.human, told, name)
+        if len(text) > HUMAN_CHARACTERS:
+            raise PlatformError(ErrorCode.TOO_LARGE)
+        found.human = text
+        await self._answered("tell_name")
+
+    def agent(self, handle: AgentHandle) -> Agent:
+        """The agent as it is now."""
+        return next(one for one in self._member(handle.member_id).agents if one.id == handle.agent_id)
 
     def _agents_of(self, organization_id: str) -> list[Agent]:
         """All members of an organization share its agents."""

@@ -281,6 +281,23 @@ async def test_the_memory_says_that_letta_is_away_and_comes_back(world: FailingW
     await _until_answered(ada, "/agent/memory")
 
 
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+@pytest.mark.parametrize("name", ["reset after it was done", "500", "a page of HTML"])
+async def test_a_new_name_is_taken_and_reaches_the_agent_when_letta_is_back(
+    world: FailingWorld, ada: Resident, method: str, name: str
+) -> None:
+    new = f"Ada {unique()}"
+    with world.letta.breaking(PASSING[name], method, MEMORY, mentions=ada.member_id):
+        status, profile = await ada.user.call("PATCH", "/user/profile", {"name": new})
+    assert (status, profile["name"]) == (200, new)
+    await _until_answered(ada, "/agent/memory")
+
+    await ada.user.say("ECHO hello")
+
+    [human] = [block for block in (await ada.user.get("/agent/memory"))["blocks"] if block["label"] == "human"]
+    assert human["value"].splitlines().count(f"User's name: {new}") == 1
+
+
 # -- those that began with the first test ------------------------------------------------------------------------------
 
 

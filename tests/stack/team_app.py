@@ -62,6 +62,16 @@ class TeamApp:
         """
         return await self.run(script, {"url": f"{self.api}/api/v1{path}", "method": method, "body": body})
 
+    async def say(self, content: str) -> None:
+        """Have a turn completed."""
+        answer = await self.ask("/chat/message", "POST", {"content": content, "stream": False})
+        assert (answer["status"], answer["body"]["status"]) == (200, "completed"), answer
+
+    async def human(self) -> str:
+        """What the user's agent knows of them."""
+        memory = await self.ask("/agent/memory")
+        return str(next(block["value"] for block in memory["body"]["blocks"] if block["label"] == "human"))
+
     def mail_to(self, email: str, is_it: Callable[[Mail], bool] = lambda _: True) -> Mail:
         """The newest mail to the address."""
         return next(mail for mail in reversed(read_mails(self.mail_file, email)) if is_it(mail))

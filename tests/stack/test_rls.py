@@ -15,6 +15,7 @@ from tests.stack.supabase_users import Visitor, client_of, converse, sign_up
 
 TABLES = {
     "user_profiles": "id",
+    "profiles": "id",
     "turns": "user_id",
     "messages": "user_id",
     "usage_metrics": "user_id",
@@ -38,6 +39,7 @@ HIDDEN_COLUMNS = {
         "tools_ready",
         "letta_provider_id",
         "letta_conversation_id",
+        "told_name",
         "config_hash",
         "intent",
         "provisioning_owner",
@@ -117,6 +119,14 @@ async def test_without_a_token_nothing_is_seen(scene: Scene, table: str) -> None
     assert (await scene.nobody.ask("GET", f"{table}?select={column}")).refused
 
 
+async def test_ones_own_profile_is_read_whole_and_holds_nothing_that_is_hidden(scene: Scene) -> None:
+    [profile] = (await scene.ann.ask("GET", "profiles?select=*")).body
+    assert profile["id"] == scene.ann_id
+    assert set(profile) == {
+        *("id", "email", "name", "agent_status", "status_reason", "agent_id", "created_at", "updated_at")
+    }
+
+
 @pytest.mark.parametrize("table", HIDDEN_TABLES)
 async def test_coordination_tables_are_hidden_from_users(scene: Scene, table: str) -> None:
     assert (await scene.ann.ask("GET", f"{table}?select=*")).refused
@@ -148,6 +158,7 @@ async def test_joining_shows_no_rows_of_others(scene: Scene) -> None:
     "table",
     [
         "user_profiles",
+        "profiles",
         "turns",
         "messages",
         "usage_metrics",

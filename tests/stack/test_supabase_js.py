@@ -204,6 +204,46 @@ async def test_a_link_never_leads_to_a_site_that_is_not_allowed(app: TeamApp, el
     assert await app.follow(app.mail_to(email).link or "") == f"{app.api}/"
 
 
+@pytest.mark.parametrize("data", [{"name": "Ada"}, {"full_name": "Ada", "avatar_url": "https://a.test/a.png"}])
+async def test_the_name_of_a_sign_up_reaches_the_profile_and_the_agent(app: TeamApp, data: dict[str, str]) -> None:
+    await app.sign_up(fresh_address(), data=data)
+
+    assert (await app.ask("/user/profile"))["body"]["name"] == "Ada"
+    await app.say("ECHO hello")
+    assert await app.human() == "User's name: Ada"
+
+
+async def test_a_new_name_reaches_the_agent_and_leaves_alone_what_it_wrote(app: TeamApp) -> None:
+    await app.sign_up(fresh_address(), data={"name": "Ada"})
+    await app.say('CALL memory_insert {"label": "human", "new_string": "Likes green tea."}')
+    assert await app.human() == "User's name: Ada\nLikes green tea."
+
+    renamed = await app.ask("/user/profile", "PATCH", {"name": "Grace"})
+
+    assert (renamed["status"], renamed["body"]["name"]) == (200, "Grace")
+    assert await app.human() == "User's name: Grace\nLikes green tea."
+
+
+async def test_a_page_reads_its_users_profile_and_searches_the_history(app: TeamApp) -> None:
+    email = fresh_address()
+    await app.sign_up(email, data={"name": "Ada"})
+    for text in ("ECHO about green tea", "ECHO about cats"):
+        await app.say(text)
+
+    profile = await app.run("return client.from('profiles').select().single()")
+    assert profile["error"] is None
+    assert (profile["data"]["email"], profile["data"]["name"], profile["data"]["agent_status"]) == (
+        *(email, "Ada", "active"),
+    )
+    found = await app.run(
+        "return client.from('messages').select('role, content').ilike('content', '%GREEN%').order('position')"
+    )
+    assert [message["role"] for message in found["data"]] == ["user", "assistant"]
+    turns = await app.run("return client.from('turns').select('number, status, cost').order('number')")
+    assert [turn["status"] for turn in turns["data"]] == ["completed", "completed"]
+    assert (await app.run("return client.from('profiles').update({ name: 'Eve' }).eq('name', 'Ada')"))["error"]
+
+
 @pytest.fixture(scope="module")
 def confirming(stack: RunningStack) -> Iterator[dict[str, str]]:
     """A Supabase project that wants addresses confirmed."""
@@ -238,4 +278,5 @@ async def test_a_confirmation_link_leads_back_to_the_app_signed_in(confirming_ap
     mail = app.mail_to(email)
     assert mail.kind == "signup"
     assert await app.follow(mail.link or "") == f"{app.origin}/welcome"
-    assert (await app.ask("/auth/me"))["body"]["email"] == email
+    me = await app.ask("/auth/me")
+    assert (me["body"]["email"], me["body"]["name"]) == (email, "Ada Lovelace")

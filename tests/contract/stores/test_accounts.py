@@ -50,6 +50,54 @@ async def test_ensuring_again_keeps_the_name_and_follows_the_address(accounts: A
     assert (account.name, account.email) == ("Ann", "ann@example.org")
 
 
+@pytest.mark.parametrize(
+    ("metadata", "name"),
+    [
+        ({"name": "Ada"}, "Ada"),
+        ({"full_name": "Ada Lovelace", "avatar_url": "https://example.com/a.png"}, "Ada Lovelace"),
+        ({"display_name": "ada"}, "ada"),
+        ({"name": "Ada", "full_name": "Ada Lovelace"}, "Ada"),
+        ({"name": " \t ", "full_name": "Ada Lovelace"}, "Ada Lovelace"),
+        ({"name": 7, "full_name": "Ada Lovelace"}, "Ada Lovelace"),
+        ({"name": {"first": "Ada"}}, None),
+        ({"name": ["Ada"]}, None),
+        ({"name": None}, None),
+        ({"name": ""}, None),
+        ({}, None),
+        ({"name": "  Ada\nUser's name:\r\x1b[2J Eve "}, "Ada User's name: [2J Eve"),
+        ({"name": "Ада Лавлейс 🎉"}, "Ада Лавлейс 🎉"),
+        ({"name": "x" * 99 + " " + "y" * 10_000}, "x" * 99),
+        ({"name": "я" * 5_000}, "я" * 100),
+    ],
+)
+async def test_a_name_that_the_sign_up_left_with_auth_is_the_accounts(
+    world: World, accounts: AccountStore, metadata: dict[str, object], name: str | None
+) -> None:
+    by_ensuring, by_claiming = await world.sign_up(metadata), await world.sign_up(metadata)
+
+    assert (await accounts.ensure(by_ensuring, "ada@example.com", None)).name == name
+    assert (await claimed(accounts, by_claiming)).account.name == name
+
+
+async def test_a_name_of_the_profile_stays_whatever_auth_says(world: World, accounts: AccountStore) -> None:
+    given, renamed = await world.sign_up({"name": "Auth's"}), await world.sign_up({"name": "Auth's"})
+    await accounts.ensure(renamed, "ada@example.com", None)
+    await accounts.rename(renamed, "Ada")
+
+    assert (await accounts.ensure(given, "ada@example.com", "Ada")).name == "Ada"
+    for user_id in (given, renamed):
+        assert (await accounts.ensure(user_id, "ada@example.com", None)).name == "Ada"
+
+
+async def test_which_name_the_agent_was_told_is_recorded(accounts: AccountStore, user_id: str) -> None:
+    claim = await claimed(accounts, user_id)
+    assert claim.account.told_name is None
+    await accounts.record(claim, AccountChange(told_name="Ada"))
+
+    assert (await accounts.rename(user_id, "Grace")).told_name == "Ada"
+    assert (await accounts.record(claim, AccountChange(intent="agent"))).told_name == "Ada"
+
+
 async def test_registering_twice_at_once_is_one_account(accounts: AccountStore, user_id: str) -> None:
     made = await asyncio.gather(*(accounts.ensure(user_id, "ann@example.com", "Ann") for _ in range(8)))
     assert len({account.created_at for account in made}) == 1

@@ -3,6 +3,7 @@
 A world offers what the ports cannot say: signing users up, letting time pass, looking at rows.
 """
 
+import json
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -41,7 +42,9 @@ class World(Protocol):
     accounts: AccountStore
     ledger: Ledger
 
-    async def sign_up(self) -> str: ...
+    async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
+        """A user whose sign-up left `metadata` with Auth."""
+        ...
 
     async def delete_user(self, user_id: str) -> None: ...
 
@@ -86,8 +89,8 @@ class MemoryWorld:
         self.accounts: AccountStore = FakeAccountStore(self.database)
         self.ledger: Ledger = FakeLedger(self.database)
 
-    async def sign_up(self) -> str:
-        return self.database.sign_up()
+    async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
+        return self.database.sign_up(metadata=metadata)
 
     async def delete_user(self, user_id: str) -> None:
         self.database.delete_user(user_id)
@@ -147,11 +150,12 @@ class SupabaseWorld:
         )
         return cls(client, await psycopg.AsyncConnection.connect(env["SUPABASE_DB_URL"], autocommit=True))
 
-    async def sign_up(self) -> str:
+    async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
         """A row of Auth's own table: what a sign-up leaves there."""
         user_id = str(uuid.uuid4())
         await self.database.execute(
-            "insert into auth.users (id, email) values (%s, %s)", [user_id, f"{user_id[:8]}@example.com"]
+            "insert into auth.users (id, email, raw_user_meta_data) values (%s, %s, %s)",
+            [user_id, f"{user_id[:8]}@example.com", json.dumps(metadata or {})],
         )
         return user_id
 

@@ -1,10 +1,16 @@
 """One's profile."""
 
+import asyncio
+
 import pytest
 
-from tests.unit.api.world import World
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from tests.fakes.agent import Reply
+from tests.unit.api.world import Client, World
 
 PROFILE = "/api/v1/user/profile"
+CHAT = "/api/v1/chat/message"
 
 
 async def test_the_profile_is_the_user_with_the_agent(world: World) -> None:
@@ -26,3 +32,71 @@ async def test_the_name_is_changed_and_trimmed(world: World) -> None:
 async def test_nothing_else_of_the_profile_can_be_changed(world: World, body: dict[str, object]) -> None:
     answer = await (await world.user()).patch(PROFILE, body)
     assert (answer.status, answer.code) == (400, "invalid_request")
+
+
+def human(world: World, user: Client) -> str:
+    """What the user's agent knows of them."""
+    handle = world.database.profiles[user.user_id].account.handle
+    assert handle is not None
+    return world.directory.agent(handle).human
+
+
+async def refuse(operation: str) -> None:
+    if operation == "tell_name":
+        raise PlatformError(ErrorCode.LETTA_UNAVAILABLE)
+
+
+async def test_the_agent_is_told_the_new_name_at_once(world: World) -> None:
+    user = await world.user()
+    assert (await user.patch(PROFILE, {"name": "Анна"})).status == 200
+    assert human(world, user) == "User's name: Анна"
+
+
+async def test_a_name_that_the_agent_cannot_be_told_now_is_told_before_the_next_turn(world: World) -> None:
+    user = await world.user()
+    world.directory.before = refuse
+    answer = await user.patch(PROFILE, {"name": "Ada"})
+    assert (answer.status, answer.json["name"]) == (200, "Ada")
+    assert human(world, user) == "User's name: Friend"
+
+    world.directory.before = None
+    await user.say("hello")
+    assert human(world, user) == "User's name: Ada"
+
+
+async def test_a_turn_goes_on_while_the_agent_cannot_be_told(world: World) -> None:
+    user = await world.user()
+    world.directory.before = refuse
+    await user.patch(PROFILE, {"name": "Ada"})
+    assert (await user.say("hello")).status == 200
+
+
+async def test_a_name_is_not_written_while_the_agent_may_write_there(world: World) -> None:
+    world.gateway.plan(Reply(words=("Hm",), stuck=True))
+    user = await world.user()
+    running = (await user.post(CHAT, {"content": "one"}, headers={"Prefer": "respond-async"})).json
+    assert (await user.patch(PROFILE, {"name": "Ada"})).status == 200
+    assert human(world, user) == "User's name: Friend"
+
+    await user.post("/api/v1/chat/cancel", {"turn_id": running["id"]})
+    await user.say("two")
+
+    assert human(world, user) == "User's name: Ada"
+
+
+async def test_a_name_that_changes_while_the_agent_is_made_reaches_it(world: World) -> None:
+    user = await world.user(ready=False)
+    made = asyncio.Event()
+
+    async def hold(operation: str) -> None:
+        if operation == "ensure_agent":
+            await made.wait()
+
+    world.directory.before = hold
+    await user.get("/api/v1/auth/me")
+    await user.patch(PROFILE, {"name": "Ada"})
+    made.set()
+
+    await user.say("hello")
+
+    assert human(world, user) == "User's name: Ada"

@@ -152,6 +152,7 @@ class Agents:
         self.refused_keys: list[str] = []
         self.gone: list[AgentHandle] = []
         self.replacement: AgentHandle | None = None
+        self.introduced: list[str] = []
 
     async def ready(self, user_id: str, *, timeout: float) -> AgentHandle:
         if self.delay > timeout:
@@ -166,6 +167,9 @@ class Agents:
     async def look_again(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
         self.gone.append(gone)
         return await self.ready(user_id, timeout=timeout)
+
+    async def introduce(self, user_id: str) -> None:
+        self.introduced.append(user_id)
 
     def key_refused(self, user_id: str) -> None:
         self.refused_keys.append(user_id)
