@@ -42,7 +42,7 @@ _BY_STOP_REASON: Final[dict[str, tuple[str, bool]]] = {
     "max_tokens_exceeded": ("The reply grew longer than the language model allows.", True),
     "context_window_overflow_in_system_prompt": ("Your agent's memory no longer fits the language model.", False),
     "insufficient_credits": ("The language model's account has no credit left. Please contact support.", False),
-    "requires_approval": ("Your agent waits for an approval that nobody can give here.", False),
+    "requires_approval": ("Your agent asked for a tool that needs an approval, which nobody can give here.", True),
 }
 
 

@@ -5,28 +5,22 @@ released after the last event; without `otid`, since Letta shares those between 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import httpx
 import structlog
 from letta_client import APIConnectionError, APIStatusError
 
+from server.letta_adapter.approvals import Denial, denial, is_denial
 from server.letta_adapter.client import LettaClient, row, rows
 from server.letta_adapter.errors import RefusedError, busy_run, is_service_fault, was_never_sent
 from server.letta_adapter.memory import recompile
-from server.letta_adapter.stream import (
-    Chunk,
-    StreamParser,
-    edits_memory,
-    end_of,
-    failed,
-    returned,
-    text_of,
-    usage_of,
-)
+from server.letta_adapter.records import end_of_record, events_of, run_of, usage_of_steps, was_held
+from server.letta_adapter.stream import Chunk, StreamParser, edits_memory
 from server.letta_adapter.transport import BODY, BROKEN
 from server.ports import (
     AgentBusyError,
@@ -34,19 +28,15 @@ from server.ports import (
     AgentGoneError,
     AgentHandle,
     OutgoingMessage,
-    ReasoningDelta,
     Run,
-    RunEnded,
     RunStarted,
     StreamBrokenError,
-    TextDelta,
-    ToolCalled,
     ToolReturned,
     UsageReported,
 )
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import TurnStatus, Usage
+from server.protocol.shapes import Usage
 from server.resilience import retry_after_in
 
 log = structlog.get_logger(__name__)
@@ -54,13 +44,8 @@ log = structlog.get_logger(__name__)
 _PAGE: Final = 100
 _RECORD: Final = ("id", "status", "created_at")
 _RECOMPILE_SECONDS: Final = 5.0
-_ENDED: Final[dict[TurnStatus, Literal["completed", "failed", "cancelled"]]] = {
-    TurnStatus.COMPLETED: "completed",
-    TurnStatus.FAILED: "failed",
-    TurnStatus.CANCELLED: "cancelled",
-}
-_SAME_IN_OTID: Final = 34
-"""Characters of a message's id (a UUID) that an `otid` made from it begins with; the rest counts the parts."""
+_MOST_DENIALS: Final = 5
+"""How often in a turn. An agent that asks again and again for what it may not do costs a model call each time."""
 _GATEWAY_LOST: Final = (502, 504)
 """A proxy before Letta lost the answer: the request may have arrived."""
 
@@ -76,10 +61,18 @@ class LettaGateway:
         self, agent: AgentHandle, messages: Sequence[OutgoingMessage]
     ) -> AsyncIterator[AsyncIterator[AgentEvent]]:
         """See the port. Entering also raises StreamBrokenError: the request may have arrived, but no answer came."""
+        said = [{"role": message.role, "content": message.content} for message in messages]
+        async with AsyncExitStack() as stack:
+            events = self._events(stack, agent, said, await self._post(stack, agent, said))
+            stack.push_async_callback(events.aclose)
+            yield events
+
+    async def _post(self, stack: AsyncExitStack, agent: AgentHandle, messages: Sequence[Any]) -> httpx.Response:
+        """Send, for as long as the stack lasts. Raises as `send` does."""
         conversations = self._client.as_member(agent.member_id).conversations
         request = conversations.messages.with_streaming_response.create(
             agent.conversation_id,
-            messages=[{"role": message.role, "content": message.content} for message in messages],
+            messages=messages,
             streaming=True,
             stream_tokens=True,
             background=False,
@@ -87,11 +80,9 @@ class LettaGateway:
             extra_headers={"Accept": "text/event-stream", "Accept-Encoding": "identity"},
             timeout=httpx.Timeout(self._client.patience.silence, connect=self._client.patience.connect),
         )
-        async with AsyncExitStack() as stack:
-            response = await self._opened(lambda: stack.enter_async_context(request))
-            events = self._events(agent, response.http_response)
-            stack.push_async_callback(events.aclose)
-            yield events
+        response = await self._opened(lambda: stack.enter_async_context(request))
+        answer: httpx.Response = response.http_response
+        return answer
 
     async def cancel(self, agent: AgentHandle, run_id: str | None) -> None:
         """See the port. Frees the conversation at once, also from a run that died with Letta. Letta looks for the
@@ -104,8 +95,12 @@ class LettaGateway:
                 raise
 
     async def run(self, agent: AgentHandle, run_id: str) -> Run | None:
+        """See the port. One that was held goes on in the run that follows its denial."""
         record = await self._record(agent, run_id)
-        return None if record is None else _run(record)
+        if record is None:
+            return None
+        *_, last = await self._with_what_follows(agent, record)
+        return replace(run_of(last), id=run_id)
 
     async def runs_within(self, agent: AgentHandle, seconds: float) -> list[Run]:
         """See the port. The newest 100 at most."""
@@ -119,50 +114,92 @@ class LettaGateway:
                 return []
             raise
         since = now - timedelta(seconds=seconds)
-        return [_run(record) for record in reversed(records) if datetime.fromisoformat(record["created_at"]) >= since]
+        return [run_of(record) for record in reversed(records) if datetime.fromisoformat(record["created_at"]) >= since]
 
     async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
-        """See the port. Of a failed or cancelled run Letta keeps no text. A run that still goes on has no end yet.
-
-        A run's messages begin with those it was sent."""
+        """See the port. Of a failed or cancelled run Letta keeps no text. A run that still goes on has no end yet."""
         member = self._client.as_member(agent.member_id)
         record = await self._record(agent, run_id)
         if record is None:
             raise PlatformError(ErrorCode.NOT_FOUND)
+        events: list[AgentEvent] = [RunStarted(run_id)]
+        used: list[Usage] = []
+        followed = await self._with_what_follows(agent, record)
+        for run in followed:
+            events += events_of(await self._messages(agent, run["id"]))
+            steps = await self._client.read(member, f"/v1/runs/{run['id']}/steps", rows(), limit=_PAGE)
+            used += filter(None, [usage_of_steps(steps)])
+        if any(isinstance(event, ToolReturned) and edits_memory(event) for event in events):
+            await self._recompile(agent)
+        if used:
+            events.append(UsageReported(sum(used, Usage())))
+        if (end := end_of_record(followed[-1])) is not None:
+            events.append(end)
+        return events
+
+    async def _messages(self, agent: AgentHandle, run_id: str) -> list[Chunk]:
+        """All messages of a run, oldest first."""
+        member = self._client.as_member(agent.member_id)
         messages: list[Chunk] = []
         after: dict[str, str | int] = {}
         path, fields = f"/v1/runs/{run_id}/messages", rows("id", "message_type")
         while page := await self._client.read(member, path, fields, limit=_PAGE, order="asc", **after):
             messages += page
             after = {"after": page[-1]["id"]}
-        said = messages[_number_sent(messages) :]
-        names = _tool_names(said)
-        recorded = (event for message in said for event in _recorded(message, names))
-        events: list[AgentEvent] = [RunStarted(run_id), *recorded]
-        if any(isinstance(event, ToolReturned) and edits_memory(event) for event in events):
-            await self._recompile(agent)
-        steps = await self._client.read(member, f"/v1/runs/{run_id}/steps", rows(), limit=_PAGE)
-        if usage := _sum(steps):
-            events.append(UsageReported(usage))
-        if (end := _end(record)) is not None:
-            events.append(end)
-        return events
+        return messages
 
-    async def _events(self, agent: AgentHandle, response: httpx.Response) -> AsyncGenerator[AgentEvent, None]:
-        """The events of a response, all those of one network read without giving way in between."""
+    async def _with_what_follows(self, agent: AgentHandle, record: Chunk) -> list[Chunk]:
+        """The run, and those that the denials of its tools began, oldest first."""
+        followed = [record]
+        if was_held(record):
+            member = self._client.as_member(agent.member_id)
+            query: Any = {"conversation_id": agent.conversation_id, "order": "desc", "limit": _PAGE}
+            newer = await self._client.read(member, "/v1/runs/", rows(*_RECORD), **query)
+            for run in reversed(newer):
+                later = datetime.fromisoformat(run["created_at"]) > datetime.fromisoformat(record["created_at"])
+                if later and was_held(followed[-1]) and is_denial(await self._messages(agent, run["id"])):
+                    followed.append(run)
+        return followed
+
+    async def _events(
+        self, stack: AsyncExitStack, agent: AgentHandle, messages: Sequence[Any], response: httpx.Response
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """The events of a turn, all those of one network read without giving way in between. A run that is held by a
+        tool which nobody can approve goes on with the denial."""
         parser = StreamParser()
-        feed = parser.feed
-        try:
-            async for data in response.extensions[BODY].iter_any():
-                for event in feed(data):
+        for denials_left in reversed(range(_MOST_DENIALS + 1)):
+            feed = parser.feed
+            try:
+                async for data in response.extensions[BODY].iter_any():
+                    for event in feed(data):
+                        yield event
+            except BROKEN as error:
+                raise StreamBrokenError(f"the stream broke off: {type(error).__name__}") from error
+            last = parser.end()
+            if parser.edited_memory:
+                await self._recompile(agent)
+            if not (parser.is_held and denials_left and (held := await self._denial(agent))):
+                for event in last:
                     yield event
-        except BROKEN as error:
-            raise StreamBrokenError(f"the stream broke off: {type(error).__name__}") from error
-        last = parser.end()
-        if parser.edited_memory:
-            await self._recompile(agent)
-        for event in last:
-            yield event
+                return
+            for event in (*last[:-1], *held.returns):
+                yield event
+            response = await self._deny(stack, agent, [held.message, *(messages if parser.is_refused else [])])
+            parser = StreamParser(parser, denied={returned.call_id for returned in held.returns})
+
+    async def _denial(self, agent: AgentHandle) -> Denial | None:
+        """What denies the tools that wait for an approval; None where none does. Raises StreamBrokenError."""
+        try:
+            return await denial(self._client, agent)
+        except PlatformError as error:
+            raise StreamBrokenError("the tools that wait for an approval are not known") from error
+
+    async def _deny(self, stack: AsyncExitStack, agent: AgentHandle, messages: Sequence[Any]) -> httpx.Response:
+        """Send a denial. Raises StreamBrokenError, whatever goes wrong: the turn's message must not be sent again."""
+        try:
+            return await self._post(stack, agent, messages)
+        except (AgentBusyError, PlatformError) as error:
+            raise StreamBrokenError("no answer to the denial") from error
 
     async def _recompile(self, agent: AgentHandle) -> None:
         """Show the model the memory its tools have changed, before the next turn can begin. Failing, it is left to the
@@ -221,77 +258,3 @@ def _unsent(error: APIStatusError, cooldown: float) -> Exception:
     refusal = RefusedError(error)
     log.warning("letta.message_refused", status=refusal.status, detail=refusal.detail)
     return AgentGoneError() if refusal.status == 404 else refusal
-
-
-def _run(record: Chunk) -> Run:
-    end = _end(record)
-    status: Literal["running", "completed", "failed", "cancelled"] = "running"
-    if end is not None:
-        status = _ENDED[end.status]
-    return Run(record["id"], status)
-
-
-def _end(record: Chunk) -> RunEnded | None:
-    """How a recorded run ended; None while it goes on."""
-    status, stop_reason = record["status"], record.get("stop_reason")
-    if status in ("created", "running") and not stop_reason:
-        return None
-    reported = (record.get("metadata") or {}).get("error")
-    failure: RunEnded | None = None
-    if isinstance(reported, dict):
-        failure = failed(reported.get("error_type"), reported.get("detail"))
-    elif reported:
-        failure = failed(None, str(reported))
-    return end_of(stop_reason or ("end_turn" if status == "completed" else status), failure)
-
-
-def _number_sent(messages: Sequence[Chunk]) -> int:
-    """How many of a run's messages it was sent: all up to the last user message of ours, so also a reply it was
-    reminded of. What Letta itself writes in a user's name (a summary, say) has an `otid` made from its id."""
-    return max((place for place, message in enumerate(messages, 1) if _is_sent(message)), default=0)
-
-
-def _is_sent(message: Chunk) -> bool:
-    made_by_letta = str(message["id"]).removeprefix("message-")[:_SAME_IN_OTID]
-    return message["message_type"] == "user_message" and (message.get("otid") or "")[:_SAME_IN_OTID] != made_by_letta
-
-
-def _calls(message: Chunk) -> Sequence[Chunk]:
-    """The tool calls of a stored message."""
-    if message["message_type"] != "tool_call_message":
-        return []
-    return message.get("tool_calls") or [message["tool_call"]]
-
-
-def _tool_names(messages: Sequence[Chunk]) -> Mapping[str, str]:
-    """The names of the tools that were called, by the ids of their calls."""
-    return {call["tool_call_id"]: call["name"] for message in messages for call in _calls(message)}
-
-
-def _recorded(message: Chunk, names: Mapping[str, str]) -> Sequence[AgentEvent]:
-    """What a stored message would have been in the stream."""
-    match message["message_type"]:
-        case "assistant_message" if text := text_of(message.get("content")):
-            return [TextDelta(message["id"], text)]
-        case "reasoning_message" if reasoning := message.get("reasoning"):
-            return [ReasoningDelta(reasoning)]
-        case "tool_call_message":
-            return [ToolCalled(call["tool_call_id"], call["name"], call["arguments"]) for call in _calls(message)]
-        case "tool_return_message":
-            return returned(message, names)
-    return []
-
-
-def _sum(steps: Sequence[Chunk]) -> Usage | None:
-    """The tokens of a run from those of its steps. `/usage` knows neither cached tokens nor the number of calls."""
-    used = [usage_of(step) for step in steps if step.get("total_tokens")]
-    if not used:
-        return None
-    return Usage(
-        prompt_tokens=sum(step.prompt_tokens for step in used),
-        completion_tokens=sum(step.completion_tokens for step in used),
-        total_tokens=sum(step.total_tokens for step in used),
-        cached_tokens=sum(step.cached_tokens for step in used),
-        reasoning_tokens=sum(step.reasoning_tokens for step in used),
-        model_calls=len(used),
-    )

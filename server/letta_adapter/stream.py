@@ -4,7 +4,7 @@ Letta frames each chunk as one `data: {json}` line. No chunk becomes a model obj
 matched on its `message_type`, a few microseconds in all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final, Literal
 
 import orjson
@@ -28,6 +28,10 @@ Chunk = Mapping[str, Any]
 
 MAX_STEPS: Final = 50
 """How often Letta asks the model in one run, unless it is told otherwise."""
+CALLING: Final = frozenset({"tool_call_message", "approval_request_message"})
+"""The messages that hold tool calls. One of them waits for an approval, and ends its run."""
+_WAITING: Final = "waiting for approval on a tool call"
+"""How Letta refuses what is sent to a conversation with such a call: a CONFLICT inside the stream of a run."""
 _COMPLETE: Final = frozenset({"end_turn", "max_steps", "tool_rule"})
 """The stop reasons that Letta itself counts as a completed run."""
 
@@ -47,6 +51,11 @@ def end_of(stop_reason: str | None, failure: RunEnded | None) -> RunEnded:
     if stop_reason in _COMPLETE:
         return RunEnded(TurnStatus.COMPLETED, step_limit=MAX_STEPS if stop_reason == "max_steps" else None)
     return RunEnded(TurnStatus.FAILED, stop_error(stop_reason))
+
+
+def is_held(stop_reason: str | None, detail: str) -> bool:
+    """Whether a run ended, or was refused, because a tool waits for an approval."""
+    return stop_reason == "requires_approval" or _WAITING in detail
 
 
 def text_of(content: object) -> str:
@@ -118,19 +127,42 @@ class StreamParser:
     """Feed it what the network brings, in pieces of any size; call `end` at the end of the HTTP body.
 
     `RunEnded` comes from `end` alone: after a cancel a piece of text can still follow the stop reason.
-    `edited_memory` tells whether the run has changed a memory block so far.
+    `edited_memory` tells whether the run has changed a memory block so far; `is_refused` that it was because a call of
+    an earlier run waits for an approval. `before` is the parser of the run that this one goes on with: to the core both
+    are one run, by the name of the first. `denied` are the calls of which it is known that they were.
     """
 
-    __slots__ = ("_calls", "_failure", "_names", "_rest", "_run_id", "_stop_reason", "edited_memory")
+    __slots__ = (
+        "_before",
+        "_calls",
+        "_denied",
+        "_failure",
+        "_names",
+        "_rest",
+        "_run_id",
+        "_stop_reason",
+        "_used",
+        "edited_memory",
+        "is_refused",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, before: "StreamParser | None" = None, denied: Container[str] = ()) -> None:
         self.edited_memory = False
+        self.is_refused = False
         self._rest = b""
-        self._run_id: str | None = None
+        self._run_id: str | None = before._run_id if before else None
+        self._before: Usage = before._used if before else Usage()
+        self._used: Usage = self._before
         self._calls: dict[str, _PendingCall] = {}
-        self._names: dict[str, str] = {}
+        self._denied = denied
+        self._names: dict[str, str] = before._names if before else {}
         self._stop_reason: str | None = None
         self._failure: RunEnded | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a tool waits for an approval."""
+        return self.is_refused or is_held(self._stop_reason, "")
 
     def feed(self, data: bytes) -> list[AgentEvent]:
         """The events that `data` completes, in order. Raises StreamBrokenError when a line is not what Letta sends."""
@@ -172,7 +204,7 @@ class StreamParser:
             self._take_other(kind, chunk, events)
 
     def _take_other(self, kind: str | None, chunk: Chunk, events: list[AgentEvent]) -> None:
-        if kind == "tool_call_message":
+        if kind in CALLING:
             self._tool_call(chunk.get("tool_call") or {}, events)
             return
         self._flush_calls(events)
@@ -181,15 +213,17 @@ class StreamParser:
                 if text := chunk.get("reasoning"):
                     events.append(ReasoningDelta(text))
             case "tool_return_message":
-                results = returned(chunk, self._names)
+                results = [one for one in returned(chunk, self._names) if one.call_id not in self._denied]
                 self.edited_memory = self.edited_memory or any(map(edits_memory, results))
                 events += results
             case "usage_statistics":
-                events.append(UsageReported(usage_of(chunk)))
+                self._used = self._before + usage_of(chunk)
+                events.append(UsageReported(self._used))
             case "stop_reason" if self._stop_reason != "cancelled":
                 self._stop_reason = chunk.get("stop_reason")
             case "error_message":
-                self._failure = failed(chunk.get("error_type"), chunk.get("detail"))
+                self._failure = failed(chunk.get("error_type"), detail := chunk.get("detail"))
+                self.is_refused = is_held(None, detail or "")
             case None if "error" in chunk:  # an exception inside Letta after the stream had begun
                 self._failure = self._failure or failed(None, str(chunk["error"]))
 

@@ -57,11 +57,12 @@ class ToolCalled:
 
 @dataclass(slots=True)
 class ToolReturned:
-    """What one tool call came to. `changed_memory`: the agent remembers something else than before."""
+    """What one tool call came to. `denied`: it needs an approval that nobody can give. `changed_memory`: the agent
+    remembers something else than before."""
 
     call_id: str
     name: str
-    status: Literal["success", "error"]
+    status: Literal["success", "error", "denied"]
     changed_memory: bool = False
 
 

@@ -1,7 +1,7 @@
 """The shapes of the protocol (Message, Turn, User …) as the core holds them, and how each is written on the wire."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
 from enum import StrEnum
@@ -112,6 +112,9 @@ class Usage:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     model_calls: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
     def wire(self) -> Json:
         return asdict(self)
