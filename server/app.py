@@ -15,6 +15,7 @@ from server.aio import cancel_and_wait
 from server.api import table
 from server.api.ratelimits import AddressLimiter
 from server.authentication import Authenticator
+from server.buckets import Buckets
 from server.client_address import ClientAddresses
 from server.letta_adapter.client import LettaClient
 from server.letta_adapter.gateway import LettaGateway
@@ -40,6 +41,7 @@ from server.settings import Settings
 from server.settlement.budgets import Budgets
 from server.settlement.pricing import Pricing
 from server.settlement.settler import Settler
+from server.sign_ins import SignInLimits
 from server.supabase_adapter.accounts import SupabaseAccountStore
 from server.supabase_adapter.client import SupabaseClient
 from server.supabase_adapter.identity import SupabaseIdentity
@@ -130,7 +132,11 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     app[appkeys.ACCOUNTS] = accounts
     app[appkeys.PROVISIONER] = provisioner
     app[appkeys.TICKETS] = tickets
-    app[appkeys.AUTHENTICATOR] = Authenticator(verifier, tickets, accounts, provisioner)
+    app[appkeys.AUTHENTICATOR] = Authenticator(
+        verifier, tickets, accounts, provisioner, new_accounts=Buckets(settings.new_accounts_per_minute)
+    )
+    secret_keys = [key for key in (settings.secret_key, settings.secret_key_previous) if key is not None]
+    app[appkeys.SIGN_IN_LIMITS] = SignInLimits(accounts, settings.sign_ins_per_minute, secret_keys)
     _offer_sessions(app, hub)
 
     stack.push_async_callback(provisioner.aclose)

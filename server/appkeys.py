@@ -26,6 +26,7 @@ from server.readiness import Lifecycle, Readiness
 from server.sessions.hub import SessionHub
 from server.settings import Settings
 from server.settlement.budgets import Budgets
+from server.sign_ins import SignInLimits
 from server.tickets import Tickets
 
 
@@ -66,6 +67,7 @@ BUDGETS = web.AppKey("budgets", Budgets)
 TICKETS = web.AppKey("tickets", Tickets)
 AUTH_LIMITER = web.AppKey("auth_limiter", AddressLimiter)
 CLIENT_ADDRESSES = web.AppKey("client_addresses", ClientAddresses)
+SIGN_IN_LIMITS = web.AppKey("sign_in_limits", SignInLimits)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 ORIGINS = web.AppKey("origins", Origins)
 METRICS = web.AppKey("metrics", Metrics)

@@ -7,17 +7,22 @@ import asyncio
 import contextvars
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
+import structlog
 from pydantic import SecretStr
 
+from server.buckets import Buckets
 from server.ports import Account, AccountStore, Principal, TokenVerifier
 from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from server.tickets import Purpose, TicketHolder, Tickets
+
+log = structlog.get_logger(__name__)
 
 
 class AccountOpener(Protocol):
@@ -31,7 +36,8 @@ class Authenticator:
 
     An account that was looked at is trusted for `trust` seconds (blocking one takes that long to close every door;
     a new turn is refused by the database at once), and longer while Supabase cannot be asked. At most `remembered`
-    accounts are held. All devices of a user that come at once, as they do after a loss of network, share one look.
+    accounts are held; `new_accounts` limits those that are made. All devices of a user that come at once, as they do
+    after a loss of network, share one look.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class Authenticator:
         *,
         trust: float = 15.0,
         remembered: int = 10_000,
+        new_accounts: Buckets | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._verifier = verifier
@@ -51,6 +58,7 @@ class Authenticator:
         self._opener = opener
         self._trust = trust
         self._remembered = remembered
+        self._new_accounts = new_accounts or Buckets(0)
         self._clock = clock
         self._seen: OrderedDict[str, float] = OrderedDict()
         self._looking: dict[str, asyncio.Task[Account]] = {}
@@ -98,7 +106,7 @@ class Authenticator:
     async def admit(self, principal: Principal, name: str | None = None) -> None:
         """Let a verified user in: open the account on first sight, keep its provisioning going.
 
-        Raises PlatformError(account_blocked | supabase_unavailable).
+        Raises PlatformError(account_blocked | rate_limited | supabase_unavailable).
         """
         seen_at = self._seen.get(principal.user_id)
         if seen_at is not None and self._clock() - seen_at < self._trust:
@@ -128,9 +136,33 @@ class Authenticator:
         if not task.cancelled():
             task.exception()  # whoever waited has it; perhaps nobody did to the end
 
-    async def open_account(self, user_id: str, email: str, name: str | None = None) -> Account:
-        """The user's account, made if need be, with provisioning under way unless it is done. Raises as `admit`."""
-        account = await self._opener.ensure_account(user_id, email, name)
+    @contextmanager
+    def opening_account(self) -> Iterator[None]:
+        """Around what makes a new account: each takes one of those of this minute, and gives it back if it fails.
+
+        Raises PlatformError(rate_limited) with retry_after.
+        """
+        try:
+            self._new_accounts.take("")
+        except PlatformError as refusal:
+            log.warning("auth.too_many_new_accounts", retry_after=refusal.retry_after_seconds)
+            raise
+        try:
+            yield
+        except BaseException:
+            self._new_accounts.give_back("")
+            raise
+
+    async def open_account(
+        self, user_id: str, email: str, name: str | None = None, *, is_counted: bool = False
+    ) -> Account:
+        """The user's account, made if need be, with provisioning under way unless it is done.
+
+        `is_counted`: it is opened inside of `opening_account`. Raises as `admit`.
+        """
+        is_known = is_counted or user_id in self._seen or await self._accounts.get(user_id) is not None
+        with nullcontext() if is_known else self.opening_account():
+            account = await self._opener.ensure_account(user_id, email, name)
         self._seen.pop(user_id, None)
         refuse_closed(account)
         self._seen[user_id] = self._clock()

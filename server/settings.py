@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     max_waiting_turns: int = Field(default=8, ge=1)
     messages_per_minute: int = Field(default=30, ge=0)
     auth_requests_per_minute: int = Field(default=60, ge=0)
+    sign_ins_per_minute: int = Field(default=10, ge=0)
+    new_accounts_per_minute: int = Field(default=60, ge=0)
     turn_timeout_seconds: float = Field(default=240.0, gt=0, le=280, allow_inf_nan=False)
     drain_seconds: float = Field(default=20.0, ge=0, allow_inf_nan=False)
 

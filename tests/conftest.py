@@ -157,6 +157,8 @@ def _local_stack(data_dir: Path, api_port: int, model_port: int) -> Iterator[Non
         "OPENAI_API_KEY": "sk-scripted",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{model_port}/v1",
         "AUTH_REQUESTS_PER_MINUTE": "0",
+        "SIGN_INS_PER_MINUTE": "0",
+        "NEW_ACCOUNTS_PER_MINUTE": "0",
         "MESSAGES_PER_MINUTE": "0",
     }
     command = [sys.executable, "-m", "server", "up", "--data-dir", str(data_dir), "--port", str(api_port)]

@@ -7,7 +7,8 @@ from server.api import schemas
 from server.api.answers import answer
 from server.api.models import Login, Logout, Refresh, Register
 from server.api.routes import Reply, Route
-from server.appkeys import AUTHENTICATOR, IDENTITY, READS
+from server.appkeys import AUTHENTICATOR, CLIENT_ADDRESSES, IDENTITY, READS, SIGN_IN_LIMITS
+from server.client_address import parse_address
 from server.ports import Principal, TokenPair
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -18,7 +19,9 @@ log = structlog.get_logger(__name__)
 
 async def register(request: web.Request, body: Register) -> web.Response:
     """Create the user and begin to make the agent, which the answer does not wait for."""
-    tokens = await request.app[IDENTITY].sign_up(body.email, body.password, body.name)
+    request.app[SIGN_IN_LIMITS].sign_up(body.email)
+    with request.app[AUTHENTICATOR].opening_account():
+        tokens = await request.app[IDENTITY].sign_up(body.email, body.password, body.name, address=_address(request))
     if tokens is None:
         log.info("auth.confirmation_required")
         return answer({"status": "confirmation_required", "email": body.email}, status=202)
@@ -28,8 +31,10 @@ async def register(request: web.Request, body: Register) -> web.Response:
 
 async def login(request: web.Request, body: Login) -> web.Response:
     """Sign in; provisioning that was left unfinished goes on in the background."""
+    address = _address(request)
     try:
-        tokens = await request.app[IDENTITY].sign_in(body.email, body.password)
+        async with request.app[SIGN_IN_LIMITS].sign_in(body.email, address or "unknown"):
+            tokens = await request.app[IDENTITY].sign_in(body.email, body.password, address=address)
     except PlatformError as error:
         log.warning("auth.sign_in_failed", code=error.code)
         raise
@@ -39,7 +44,8 @@ async def login(request: web.Request, body: Login) -> web.Response:
 
 async def refresh(request: web.Request, body: Refresh) -> web.Response:
     """Exchange a refresh token, which is spent by it, for a new pair."""
-    return await _signed_in(request, await request.app[IDENTITY].refresh(body.refresh_token))
+    tokens = await request.app[IDENTITY].refresh(body.refresh_token, address=_address(request))
+    return await _signed_in(request, tokens)
 
 
 async def me(request: web.Request, principal: Principal) -> web.Response:
@@ -59,7 +65,11 @@ async def logout(request: web.Request, principal: Principal, body: Logout) -> we
 async def _signed_in(
     request: web.Request, tokens: TokenPair, *, status: int = 200, name: str | None = None
 ) -> web.Response:
-    account = await request.app[AUTHENTICATOR].open_account(tokens.user_id, tokens.email, name)
+    account = await request.app[AUTHENTICATOR].open_account(
+        tokens.user_id, tokens.email, name, is_counted=status == 201
+    )
+    if (address := _address(request)) is not None:
+        await request.app[SIGN_IN_LIMITS].signed_in(tokens.user_id, tokens.email, address)
     return answer(
         {
             "access_token": tokens.access_token.get_secret_value(),
@@ -71,6 +81,11 @@ async def _signed_in(
         },
         status=status,
     )
+
+
+def _address(request: web.Request) -> str | None:
+    """The client's IP address, where it is known."""
+    return parse_address(request.app[CLIENT_ADDRESSES].of(request))
 
 
 _SIGNED_IN = Reply("Signed in.", schemas.SignedIn)

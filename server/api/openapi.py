@@ -21,6 +21,7 @@ _SIGNED_IN = (
     ErrorCode.UNAUTHORIZED,
     ErrorCode.TOKEN_EXPIRED,
     ErrorCode.ACCOUNT_BLOCKED,
+    ErrorCode.RATE_LIMITED,  # of new accounts, which a first request opens
     ErrorCode.SUPABASE_UNAVAILABLE,
 )
 

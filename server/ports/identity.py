@@ -44,14 +44,19 @@ class TokenVerifier(Protocol):
 
 
 class IdentityProvider(Protocol):
-    """Sign-up and sign-in. Raises PlatformError(unauthorized | weak_password | invalid_request | rate_limited)."""
+    """Sign-up and sign-in. Raises PlatformError(unauthorized | weak_password | invalid_request | rate_limited).
 
-    async def sign_up(self, email: str, password: SecretStr, name: str | None) -> TokenPair | None:
+    `address` is the client's IP address, by which the provider may limit instead of by ours.
+    """
+
+    async def sign_up(
+        self, email: str, password: SecretStr, name: str | None, *, address: str | None = None
+    ) -> TokenPair | None:
         """Create the user. None: the project wants the e-mail confirmed first (or the address already exists there)."""
         ...
 
-    async def sign_in(self, email: str, password: SecretStr) -> TokenPair: ...
+    async def sign_in(self, email: str, password: SecretStr, *, address: str | None = None) -> TokenPair: ...
 
-    async def refresh(self, refresh_token: SecretStr) -> TokenPair: ...
+    async def refresh(self, refresh_token: SecretStr, *, address: str | None = None) -> TokenPair: ...
 
     async def sign_out(self, principal: Principal, scope: Literal["local", "others", "global"]) -> None: ...

@@ -81,3 +81,10 @@ class SupabaseAccountStore:
     async def rename(self, user_id: str, name: str) -> Account:
         answer = await self._client.call("rename_profile", user_id=user_id, name=name)
         return account_of(granted(answer, user_id)["account"])
+
+    async def known_addresses(self, email: str) -> list[str]:
+        hashes: list[str] = await self._client.call("known_addresses", email=email)
+        return hashes
+
+    async def note_address(self, user_id: str, address_hash: str) -> None:
+        await self._client.call("note_address", user_id=user_id, address_hash=address_hash)

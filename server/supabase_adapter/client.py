@@ -41,6 +41,8 @@ ANON_KEY: Final[Setting] = "SUPABASE_ANON_KEY"
 TURNED_AWAY = frozenset({429, 502, 503, 504})
 """HTTP statuses of a service, or of a gateway in between, that may say when to come back."""
 
+FORWARDED_FOR = "Sb-Forwarded-For"
+
 T = TypeVar("T")
 
 
@@ -78,6 +80,7 @@ class SupabaseClient:
         self._ahead = 0.0
         self._carried: set[asyncio.Future[Any]] = set()
         self._anon_key = anon_key.get_secret_value()
+        self._service_key = service_key.get_secret_value()
         self._service = AsyncClient(self.url, service_key.get_secret_value(), self._options())
 
     def time(self) -> float:
@@ -161,14 +164,20 @@ class SupabaseClient:
         if not carried.cancelled():
             carried.exception()  # whoever waited has it; perhaps nobody did to the end
 
-    def visitor(self) -> AsyncGoTrueClient:
+    def visitor(self, address: str | None = None) -> AsyncGoTrueClient:
         """A client of Auth for one sign-up, sign-in or refresh, to be thrown away afterwards, never closed.
 
-        Not the SDK's whole client: that starts a task of its own when somebody signs in.
+        Auth limits these by IP address, and all of ours come from one. With a secret key (`sb_secret_…`, no legacy
+        one) it takes the client's `address` from Sb-Forwarded-For, where the project has "IP address forwarding" on
+        (supabase.com/docs/guides/auth/rate-limits). Not the SDK's whole client: that starts a task of its own when
+        somebody signs in.
         """
+        key, forwarded = self._anon_key, {}
+        if address is not None and self._service_key.startswith("sb_secret_"):
+            key, forwarded = self._service_key, {FORWARDED_FOR: address}
         return AsyncGoTrueClient(
             url=f"{self.url}/auth/v1",
-            headers={"apikey": self._anon_key, "Authorization": f"Bearer {self._anon_key}"},
+            headers={"apikey": key, "Authorization": f"Bearer {key}", **forwarded},
             auto_refresh_token=False,
             persist_session=False,
             http_client=self.http,

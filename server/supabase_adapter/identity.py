@@ -61,14 +61,16 @@ class SupabaseIdentity:
         self._redirect_url = redirect_url
         self._now = now
 
-    async def sign_up(self, email: str, password: SecretStr, name: str | None) -> TokenPair | None:
+    async def sign_up(
+        self, email: str, password: SecretStr, name: str | None, *, address: str | None = None
+    ) -> TokenPair | None:
         _refuse_nul(email, password.get_secret_value(), name or "")
         options: dict[str, Any] = {"data": {} if name is None else {"name": name}}
         if self._redirect_url is not None:
             options["email_redirect_to"] = str(self._redirect_url)
         credentials = {"email": email, "password": password.get_secret_value(), "options": options}
         try:
-            answer = await self._once(lambda: self._sign_up(credentials))
+            answer = await self._once(lambda: self._sign_up(credentials, address))
         except _AddressExistsError:
             return None
         if answer.session is not None:
@@ -77,25 +79,25 @@ class SupabaseIdentity:
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
         return None
 
-    async def _sign_up(self, credentials: Any) -> AuthResponse:
+    async def _sign_up(self, credentials: Any, address: str | None) -> AuthResponse:
         """Of two sign-ups of one address at once, Auth answers the loser 500, and the truth when it is asked again."""
         try:
-            return await self._client.visitor().sign_up(credentials)
+            return await self._client.visitor(address).sign_up(credentials)
         except AuthApiError as failure:
             if failure.status != httpx.codes.INTERNAL_SERVER_ERROR:
                 raise
-            return await self._client.visitor().sign_up(credentials)
+            return await self._client.visitor(address).sign_up(credentials)
 
-    async def sign_in(self, email: str, password: SecretStr) -> TokenPair:
+    async def sign_in(self, email: str, password: SecretStr, *, address: str | None = None) -> TokenPair:
         _refuse_nul(email, password.get_secret_value())
-        auth = self._client.visitor()
+        auth = self._client.visitor(address)
         answer = await self._once(
             lambda: auth.sign_in_with_password({"email": email, "password": password.get_secret_value()})
         )
         return self._granted(answer.session)
 
-    async def refresh(self, refresh_token: SecretStr) -> TokenPair:
-        auth = self._client.visitor()
+    async def refresh(self, refresh_token: SecretStr, *, address: str | None = None) -> TokenPair:
+        auth = self._client.visitor(address)
         try:
             answer = await self._once(lambda: auth.refresh_session(refresh_token.get_secret_value()))
         except PlatformError as refusal:

@@ -110,3 +110,18 @@ class FakeAccountStore:
 
     def _save(self, row: ProfileRow, account: Account) -> None:
         row.account = replace(account, updated_at=self.database.clock())
+
+    async def known_addresses(self, email: str) -> list[str]:
+        return await self._apply("known_addresses", lambda: self._known_addresses(email))
+
+    def _known_addresses(self, email: str) -> list[str]:
+        user_id = next((one for one, known in self.database.users.items() if known == email), "")
+        return list(reversed(self.database.addresses.get(user_id, [])))
+
+    async def note_address(self, user_id: str, address_hash: str) -> None:
+        await self._apply("note_address", lambda: self._note_address(user_id, address_hash))
+
+    def _note_address(self, user_id: str, address_hash: str) -> None:
+        if user_id in self.database.profiles:
+            before = [one for one in self.database.addresses.get(user_id, []) if one != address_hash]
+            self.database.addresses[user_id] = [*before, address_hash][-20:]

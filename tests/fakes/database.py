@@ -132,6 +132,8 @@ class MemoryDatabase:
     tickets: dict[str, datetime] = field(default_factory=dict)
     sign_ins: dict[str, str] = field(default_factory=dict)
     """User id by the sign-in's id, of those that stand."""
+    addresses: dict[str, list[str]] = field(default_factory=dict)
+    """By user, the hashes of the addresses that signed in, the newest last."""
     days: dict[tuple[str, date], DayRow] = field(default_factory=dict)
     attempts: dict[tuple[str, int], AttemptRow] = field(default_factory=dict)
     ledger: dict[str, LedgerEntry] = field(default_factory=dict)
@@ -160,6 +162,7 @@ class MemoryDatabase:
         self.attempts = {key: row for key, row in self.attempts.items() if row.user_id != user_id}
         self.ledger = {key: row for key, row in self.ledger.items() if row.user_id != user_id}
         self.billing.pop(user_id, None)
+        self.addresses.pop(user_id, None)
         self.models.pop(user_id, None)
         self.standings.pop(user_id, None)
 

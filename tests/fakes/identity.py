@@ -35,7 +35,9 @@ class FakeIdentity:
 
     # IdentityProvider
 
-    async def sign_up(self, email: str, password: SecretStr, name: str | None) -> TokenPair | None:
+    async def sign_up(
+        self, email: str, password: SecretStr, name: str | None, *, address: str | None = None
+    ) -> TokenPair | None:
         self._must_answer()
         if len(password.get_secret_value()) < 8:
             raise PlatformError(ErrorCode.WEAK_PASSWORD)
@@ -47,14 +49,14 @@ class FakeIdentity:
         self.passwords[user_id] = password
         return None if self.confirms else self.issue(user_id)
 
-    async def sign_in(self, email: str, password: SecretStr) -> TokenPair:
+    async def sign_in(self, email: str, password: SecretStr, *, address: str | None = None) -> TokenPair:
         self._must_answer()
         for user_id, known in self.database.users.items():
             if known == email and self.passwords.get(user_id) == password:
                 return self.issue(user_id)
         raise PlatformError(ErrorCode.UNAUTHORIZED, "Wrong e-mail address or password.")
 
-    async def refresh(self, refresh_token: SecretStr) -> TokenPair:
+    async def refresh(self, refresh_token: SecretStr, *, address: str | None = None) -> TokenPair:
         self._must_answer()
         user_id = self.refreshes.pop(refresh_token.get_secret_value(), None)
         if user_id is None:

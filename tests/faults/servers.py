@@ -36,6 +36,8 @@ def server_environment(stack: RunningStack, supabase: Mapping[str, str]) -> dict
         "HOST": "127.0.0.1",
         "DRAIN_SECONDS": "3",
         "AUTH_REQUESTS_PER_MINUTE": "0",
+        "SIGN_INS_PER_MINUTE": "0",
+        "NEW_ACCOUNTS_PER_MINUTE": "0",
         "MESSAGES_PER_MINUTE": "0",
     }
 

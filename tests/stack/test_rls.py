@@ -27,7 +27,7 @@ TABLES = {
 }
 """What users may read, and the column that says whose row it is."""
 
-HIDDEN_TABLES = ("sessions", "tickets", "attempts", "model_keys")
+HIDDEN_TABLES = ("sessions", "tickets", "attempts", "model_keys", "known_addresses")
 HIDDEN_COLUMNS = {
     "user_profiles": (
         "litellm_key",
@@ -168,6 +168,7 @@ async def test_joining_shows_no_rows_of_others(scene: Scene) -> None:
         "model_keys",
         "sessions",
         "tickets",
+        "known_addresses",
     ],
 )
 async def test_nobody_writes_through_postgrest(scene: Scene, who: str, table: str) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from server.protocol.shapes import AgentStatus
-from tests.unit.api.world import PASSWORD, Client, World
+from tests.unit.api.world import PASSWORD, Answer, Client, World
 
 REGISTER = {"email": "ann@example.com", "password": PASSWORD, "name": "Ann"}
 
@@ -204,3 +204,72 @@ async def test_without_a_proxy_a_header_gives_nobody_more_tries() -> None:
             for n in range(2)
         ]
     assert statuses == [401, 429]
+
+
+async def test_an_owner_gets_in_while_a_thousand_addresses_try_the_password() -> None:
+    async with World(sign_ins_per_minute=10, address_header="X-Real-IP").serving() as world:
+        home = {"X-Real-IP": "192.0.2.1"}
+        good = {"email": REGISTER["email"], "password": PASSWORD}
+        await world.visitor.post("/api/v1/auth/register", REGISTER, headers=home)
+
+        async def strangers(numbers: range) -> list[Answer]:
+            guess = {**good, "password": "guess"}
+            tried = (
+                world.visitor.post("/api/v1/auth/login", guess, headers={"X-Real-IP": f"198.51.{n // 250}.{n % 250}"})
+                for n in numbers
+            )
+            return list(await asyncio.gather(*tried))
+
+        first = await strangers(range(500))
+        owner = await world.visitor.post("/api/v1/auth/login", good, headers=home)
+        answers = first + await strangers(range(500, 1000))
+        assert owner.status == (await world.visitor.post("/api/v1/auth/login", good, headers=home)).status == 200
+
+    assert [answer.status for answer in answers].count(401) == 10
+    refused = [answer for answer in answers if answer.status != 401]
+    assert {(answer.status, answer.code) for answer in refused} == {(429, "rate_limited")}
+    assert all(1 <= int(answer.headers["Retry-After"]) <= 60 for answer in refused)
+
+
+async def test_a_refresh_makes_an_address_known_as_a_sign_in_does() -> None:
+    async with World(sign_ins_per_minute=1, address_header="X-Real-IP").serving() as world:
+        tokens = (await world.visitor.post("/api/v1/auth/register", REGISTER)).json
+        moved = {"X-Real-IP": "192.0.2.7"}
+        await world.visitor.post("/api/v1/auth/refresh", {"refresh_token": tokens["refresh_token"]}, headers=moved)
+        guess = {"email": REGISTER["email"], "password": "guess"}
+        await world.visitor.post("/api/v1/auth/login", guess, headers={"X-Real-IP": "198.51.100.1"})
+        good = {**guess, "password": PASSWORD}
+        assert (await world.visitor.post("/api/v1/auth/login", good, headers=moved)).status == 200
+        elsewhere = {"X-Real-IP": "198.51.100.2"}
+        assert (await world.visitor.post("/api/v1/auth/login", good, headers=elsewhere)).status == 429
+
+
+async def test_only_so_many_accounts_are_opened_in_a_minute_by_whichever_door() -> None:
+    async with World(new_accounts_per_minute=3).serving() as world:
+        assert (await world.visitor.post("/api/v1/auth/register", REGISTER)).status == 201
+        for _ in range(2):
+            assert (await (await world.user(ready=False)).get("/api/v1/auth/me")).status == 200
+        stranger = await world.user(ready=False)
+        refused = [
+            await stranger.get("/api/v1/auth/me"),
+            await stranger.say("hello"),
+            await world.visitor.post("/api/v1/auth/register", {**REGISTER, "email": "ben@example.com"}),
+        ]
+        assert [(answer.status, answer.code) for answer in refused] == [(429, "rate_limited")] * 3
+        assert all(1 <= int(answer.headers["Retry-After"]) <= 20 for answer in refused)
+        assert "ben@example.com" not in world.database.users.values()
+        assert stranger.user_id not in world.database.profiles
+        login = await world.visitor.post("/api/v1/auth/login", {"email": REGISTER["email"], "password": PASSWORD})
+        assert login.status == 200  # an account that is there needs no place
+        world.seconds += 20
+        assert (await stranger.get("/api/v1/auth/me")).status == 200
+
+
+async def test_an_account_that_could_not_be_opened_takes_no_place() -> None:
+    async with World(new_accounts_per_minute=1).serving() as world:
+        weak = await world.visitor.post("/api/v1/auth/register", {**REGISTER, "password": "short"})
+        assert weak.code == "weak_password"
+        world.identity.down = True
+        assert (await world.visitor.post("/api/v1/auth/register", REGISTER)).status == 503
+        world.identity.down = False
+        assert (await world.visitor.post("/api/v1/auth/register", REGISTER)).status == 201

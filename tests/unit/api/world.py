@@ -19,6 +19,7 @@ from server.api.openapi import document
 from server.api.ratelimits import AddressLimiter
 from server.api.schemas import Problem
 from server.authentication import Authenticator
+from server.buckets import Buckets
 from server.client_address import ClientAddresses
 from server.keyring import KeyRing
 from server.metrics import Metrics
@@ -32,6 +33,7 @@ from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub
 from server.settings import Settings
 from server.settlement.budgets import Budgets
+from server.sign_ins import SignInLimits
 from server.tickets import Tickets
 from server.transports.sse import EventStreams
 from server.transports.websocket import WebSocketEndpoint
@@ -159,6 +161,8 @@ class World:
     environment: str = "production"
     origins: tuple[str, ...] = ("https://app.example.com",)
     auth_per_minute: int = 0
+    sign_ins_per_minute: int = 0
+    new_accounts_per_minute: int = 0
     address_header: str | None = None
     limits: Limits = field(default_factory=Limits)
     provisioner: Provisioner = field(init=False)
@@ -203,7 +207,14 @@ class World:
         self.budgets = Budgets(FakeLedger(self.database), self.billing, clock=lambda: self.seconds)
         self.hub = SessionHub(attempts, has_room=self.budgets.may_send_after_all)
         tickets = Tickets(store, SECRET, seconds=self.limits.ticket_seconds, clock=self.now)
-        authenticator = Authenticator(self.identity, tickets, accounts, self.provisioner, clock=lambda: self.seconds)
+        authenticator = Authenticator(
+            self.identity,
+            tickets,
+            accounts,
+            self.provisioner,
+            new_accounts=Buckets(self.new_accounts_per_minute, clock=lambda: self.seconds),
+            clock=lambda: self.seconds,
+        )
         origins = Origins(self.origins, localhost_allowed=self.environment != "production")
         app = web.Application()
         app[appkeys.SETTINGS] = self._settings()
@@ -218,6 +229,9 @@ class World:
         app[appkeys.BUDGETS] = self.budgets
         app[appkeys.TICKETS] = tickets
         app[appkeys.AUTHENTICATOR] = authenticator
+        app[appkeys.SIGN_IN_LIMITS] = SignInLimits(
+            accounts, self.sign_ins_per_minute, [SECRET], clock=lambda: self.seconds
+        )
         app[appkeys.CLIENT_ADDRESSES] = addresses = ClientAddresses(self.address_header)
         app[appkeys.AUTH_LIMITER] = AddressLimiter(self.auth_per_minute, addresses)
         app[appkeys.ORIGINS] = origins

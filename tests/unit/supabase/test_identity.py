@@ -15,7 +15,7 @@ from server.protocol.errors import PlatformError
 from server.supabase_adapter.client import SupabaseClient
 from server.supabase_adapter.faults import Faults
 from server.supabase_adapter.identity import SupabaseIdentity
-from tests.unit.supabase.project import ANON, Project
+from tests.unit.supabase.project import ANON, SERVICE, Project
 
 SIGN_UP, TOKEN, LOGOUT = "/auth/v1/signup", "/auth/v1/token", "/auth/v1/logout"
 USER = {
@@ -206,3 +206,31 @@ async def test_what_is_no_answer_of_auths_signs_nobody_up(
     with pytest.raises(PlatformError) as failure:
         await identity.sign_up("ann@example.com", PASSWORD, None)
     assert failure.value.code is ErrorCode.SUPABASE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+async def test_auth_is_told_for_whom_it_is_asked(project: Project, identity: SupabaseIdentity, address: str) -> None:
+    project.answers |= {SIGN_UP: (200, SESSION), TOKEN: (200, SESSION)}
+
+    await identity.sign_up("ann@example.com", PASSWORD, "Ann", address=address)
+    await identity.sign_in("ann@example.com", PASSWORD, address=address)
+    await identity.refresh(SecretStr("r-1"), address=address)
+
+    told = [
+        (request.headers["apikey"], request.headers.get("Authorization"), request.headers["Sb-Forwarded-For"])
+        for request in project.seen
+    ]
+    assert told == [(SERVICE, None, address)] * 3
+
+
+async def test_without_an_address_or_a_secret_key_auth_is_asked_as_anybody_asks(project: Project) -> None:
+    project.answers[TOKEN] = (200, SESSION)
+    legacy = SupabaseClient(project.url, SecretStr(ANON), SecretStr("eyJ.legacy.key"))
+    modern = project.client()
+
+    await SupabaseIdentity(legacy).sign_in("ann@example.com", PASSWORD, address="192.0.2.1")
+    await SupabaseIdentity(modern).sign_in("ann@example.com", PASSWORD)
+
+    assert [(r.headers["apikey"], r.headers.get("Sb-Forwarded-For")) for r in project.seen] == [(ANON, None)] * 2
+    await legacy.aclose()
+    await modern.aclose()
