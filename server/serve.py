@@ -11,7 +11,7 @@ import structlog
 import uvloop
 from pydantic import ValidationError
 
-from server.api.connections import BACKLOG, serving
+from server.api.connections import BACKLOG, serving, within_open_files
 from server.app import LIFE, create_app
 from server.exit_deadline import GRACE_SECONDS, leave_within
 from server.observability import configure_logging
@@ -53,7 +53,8 @@ async def run(settings: Settings) -> None:
         loop.add_signal_handler(number, end)
     await check_at_start(settings)
     app = create_app(settings)
-    async with serving(app, lambda: _listen(settings.host, settings.port)):
+    most = within_open_files(settings.max_connections)
+    async with serving(app, lambda: _listen(settings.host, settings.port), most):
         life = app[LIFE]
         calm_garbage_collector()
         life.started()

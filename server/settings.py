@@ -66,6 +66,7 @@ class Settings(BaseSettings):
 
     max_running_turns: int = Field(default=16, ge=1)
     max_connections_per_user: int = Field(default=16, ge=1)
+    max_connections: int = Field(default=10_000, ge=1)
     max_unauthenticated_sockets: int = Field(default=1_000, ge=1)
     max_unauthenticated_sockets_per_address: int = Field(default=100, ge=1)
     max_waiting_turns: int = Field(default=8, ge=1)

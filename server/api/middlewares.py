@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 SERVER_NAME: Final = "chat"
 """In place of aiohttp's own `Server` header, which tells its version and Python's."""
+HEADERS_BYTES: Final = 64 * 1024
+"""All headers of a request together; the longest one has half of it."""
 _ANSWERING: Final = web.RequestKey("answering", int)
 """The status of an answer whose headers are sent."""
 _ACCEPTED_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -85,6 +87,7 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
     Once an answer has begun, its status is sent: the error can only end the connection.
     """
     try:
+        _limit_headers(request)
         return await handler(request)
     except web.HTTPException as cause:
         if cause.status < 400 or request.get(_ANSWERING):
@@ -104,6 +107,12 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
         if request.get(_ANSWERING):
             raise
         return problem(PlatformError(ErrorCode.INTERNAL_ERROR), request[REQUEST_ID])
+
+
+def _limit_headers(request: web.Request) -> None:
+    if sum(len(name) + len(value) for name, value in request.raw_headers) > HEADERS_BYTES:
+        message = f"The headers of a request have at most {HEADERS_BYTES // 1024} KiB."
+        raise PlatformError(ErrorCode.INVALID_REQUEST, message)
 
 
 def _refusal_in(cause: BaseException) -> PlatformError | None:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -12,9 +13,10 @@ import pytest
 import structlog
 from aiohttp import web
 
-from server.api.connections import REQUEST_SECONDS, serving
+from server.api.connections import REQUEST_SECONDS, Connection, Population, serving, within_open_files
 from server.api.schemas import Problem
 from server.observability import configure_logging
+from tests.unit.api.world import World
 from tests.virtual_time import virtual_time_with_sockets
 
 SECRET = b"hunter2"
@@ -135,10 +137,190 @@ async def test_a_client_that_has_asked_once_is_kept_for_its_next_request() -> No
         writer.close()
 
 
+@virtual_time_with_sockets
+async def test_a_client_that_asks_nothing_more_is_let_go_after_a_minute_or_so() -> None:
+    async with _site() as port:
+        reader, writer = await _asked(port)
+        began = asyncio.get_running_loop().time()
+        assert await reader.read() == b""
+        assert 60 < asyncio.get_running_loop().time() - began < 90
+        writer.close()
+
+
+@virtual_time_with_sockets
+async def test_the_header_of_a_later_request_may_not_trickle_for_ever() -> None:
+    async with _site() as port:
+        for _ in range(2):
+            reader, writer = await _asked(port)
+            began = asyncio.get_running_loop().time()
+            await asyncio.sleep(5)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+            ended = asyncio.ensure_future(reader.read())
+            while not ended.done():
+                writer.write(b"x")
+                await asyncio.wait([ended], timeout=1)
+            with suppress(ConnectionError):
+                assert await ended == b""
+            assert asyncio.get_running_loop().time() - began < 5 + REQUEST_SECONDS + 2
+            writer.close()
+
+
+@virtual_time_with_sockets
+async def test_requests_that_come_in_pieces_have_the_time_anew_each() -> None:
+    async with _site() as port:
+        reader, writer = await _asked(port)
+        for _ in range(5):
+            writer.write(b"GET / HTTP/1.1\r\nHost:")
+            await asyncio.sleep(REQUEST_SECONDS - 5)
+            writer.write(b" x\r\n\r\n")
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+@virtual_time_with_sockets
+async def test_a_slow_body_is_no_slow_header() -> None:
+    async with _site() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        for _ in range(10):
+            await asyncio.sleep(REQUEST_SECONDS / 2)
+            writer.write(b"x")
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"".join(b"X-%d: %b\r\n" % (number, b"x" * 31_000) for number in range(33)),
+        b"".join(b"X-%d: %b\r\n" % (number, b"x" * 22_000) for number in range(3)),
+        b"".join(b"X-%d: %b\r\n" % (number, b"x" * 700) for number in range(100)),
+    ],
+    ids=["a megabyte", "66 kB", "many"],
+)
+@pytest.mark.parametrize("piece", [1_000, 10_000_000])
+async def test_headers_of_over_64_kib_together_are_refused(app_port: int, headers: bytes, piece: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", app_port)
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n"
+    for start in range(0, len(request), piece):
+        writer.write(request[start : start + piece])
+        await asyncio.sleep(0)
+    answer = await reader.readuntil(b"}")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"code":"invalid_request"' in answer
+    writer.transport.abort()
+
+
+async def test_headers_that_do_not_end_are_refused_when_they_are_too_long(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    for number in range(10):
+        writer.write(b"X-%d: %b\r\n" % (number, b"x" * 8_000))
+    answer = await reader.readuntil(b"}")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"no-store" in answer
+    for number in range(100):
+        writer.write(b"X-%d: %b\r\n" % (number, b"x" * 8_000))
+    await writer.drain()  # what still comes is thrown away
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_headers_of_60_kb_together_are_read(app_port: int) -> None:
+    headers = b"".join(b"X-%d: %b\r\n" % (number, b"x" * 30_000) for number in range(2))
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + headers + b"\r\n"
+    assert (await _exchange(app_port, request))[0].startswith(b"HTTP/1.1 200")
+
+
+@virtual_time_with_sockets
+async def test_where_a_connection_is_one_too_many_the_one_idle_longest_gives_way() -> None:
+    async with _site(most=3) as port:
+        working = await asyncio.open_connection("127.0.0.1", port)
+        working[1].write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        first, second = await _asked(port), await _asked(port)
+        first[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await first[0].readuntil(b"}")
+        third = await _asked(port)
+        with suppress(ConnectionResetError):
+            assert await second[0].read() == b""
+        for reader, writer in (first, third):
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        assert (await working[0].readuntil(b"}")).startswith(b"HTTP/1.1 200")
+
+
+@virtual_time_with_sockets
+async def test_where_all_connections_are_at_work_a_new_one_is_refused_until_one_ends() -> None:
+    async with _site(most=2) as port:
+        working = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for _, writer in working:
+            writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await asyncio.sleep(1)
+        refused, _ = await asyncio.open_connection("127.0.0.1", port)
+        with suppress(ConnectionResetError):
+            assert await refused.read() == b""
+        for reader, _ in working:
+            assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        await _asked(port)
+
+
+def test_there_are_no_more_connections_than_files_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [256, 256]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, changed: limits.__setitem__(slice(None), changed))
+    assert within_open_files(10_000) == 192
+    assert within_open_files(100) == 100
+    limits[:] = [256, 20_000]
+    assert (within_open_files(10_000), limits[0] > 10_064) == (10_000, True)
+    limits[:] = [1_024, resource.RLIM_INFINITY]
+    assert (within_open_files(10_000), limits[0] > 10_064) == (10_000, True)
+    limits[:] = [32, 32]
+    assert within_open_files(10_000) == 1
+
+
+@pytest.fixture
+async def app_port() -> AsyncIterator[int]:
+    """With the middlewares of the API around the handlers."""
+    world = World()
+    async with world.serving() as running:
+        assert running.http.app is not None
+        app = running.http.app
+        listening = socket.create_server(("127.0.0.1", 0))
+        server = web.Server(
+            app._handle,  # type: ignore[arg-type]
+            handler_cancellation=True,
+            request_factory=app._make_request,
+        )
+        loop, population = asyncio.get_running_loop(), Population(100)
+        listener = await loop.create_server(lambda: Connection(server, population), sock=listening)
+        yield listening.getsockname()[1]
+        listener.close()
+        await server.shutdown()
+
+
+async def _asked(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that has had its first answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+    return reader, writer
+
+
+async def _read(request: web.Request) -> web.Response:
+    return web.json_response({"length": len(await request.read())})
+
+
+async def _slow(_request: web.Request) -> web.Response:
+    await asyncio.sleep(600)
+    return web.json_response({})
+
+
 @asynccontextmanager
-async def _site() -> AsyncIterator[int]:
+async def _site(most: int = 100) -> AsyncIterator[int]:
     app = web.Application()
     app.router.add_get("/", _echo)
+    app.router.add_get("/slow", _slow)
+    app.router.add_post("/read", _read)
     listening = socket.create_server(("127.0.0.1", 0))
-    async with serving(app, lambda: listening):
+    async with serving(app, lambda: listening, most):
         yield listening.getsockname()[1]
