@@ -85,24 +85,39 @@ class WebSocketEndpoint:
         )
         if not socket.can_prepare(request).ok:
             raise PlatformError(ErrorCode.INVALID_REQUEST, "This path speaks WebSocket.")
-        with self._strangers.counted(network_of(self._addresses.of(request))):
-            header = request.headers.get("Authorization")
-            principal = await self._authenticator.header(header) if header is not None else None
-            opening = _Opening(request, socket, self._limits)
-            try:
-                after = self._check(request, offered)
-            except PlatformError as error:
-                await opening.refuse(error, PROTOCOL_ERROR)
-                return socket
+        header = request.headers.get("Authorization")
+        principal = await self._authenticator.header(header) if header is not None else None
+        opening = _Opening(request, socket, self._limits)
+        after, refusal = None, None
+        try:
+            after = self._check(request, offered)
+        except PlatformError as error:
+            refusal = error, PROTOCOL_ERROR
+        else:
             try:
                 principal = principal or await self._by_request(request, offered)
-                await opening.accept(is_known=principal is not None)
-                principal = principal or await self._authenticator.token(await opening.token())
             except PlatformError as error:
-                await opening.refuse(error, _close_code_for(error))
-                return socket
-        await self._serve(opening, principal, after)
+                refusal = error, _close_code_for(error)
+        if principal is None or refusal is not None:
+            with self._strangers.counted(network_of(self._addresses.of(request))):
+                principal = await self._introduce(opening, refusal)
+        if principal is not None:
+            await opening.accept(is_known=True)
+            await self._serve(opening, principal, after)
         return socket
+
+    async def _introduce(
+        self, opening: "_Opening", refusal: tuple[PlatformError, CloseCode] | None
+    ) -> Principal | None:
+        """Open the socket of a stranger, who says who it is, or is refused."""
+        if refusal is None:
+            await opening.accept(is_known=False)
+            try:
+                return await self._authenticator.token(await opening.token())
+            except PlatformError as error:
+                refusal = error, _close_code_for(error)
+        await opening.refuse(*refusal)
+        return None
 
     def _check(self, request: web.Request, offered: list[str]) -> EventCursor | None:
         """The cursor to resume from, of a request that may be one of ours. Raises PlatformError."""

@@ -139,7 +139,8 @@ async def test_strangers_of_one_address_are_limited_and_users_are_none() -> None
         first = await stack.enter_async_context(site.anonymous())
         await stack.enter_async_context(site.anonymous())
         assert await _status(site) == 429
-        assert await _status(site, Authorization=f"Bearer {site.token(user)}") == 429
+        assert await _status(site, Authorization=f"Bearer {site.token(user)}") == 101
+        assert await _status(site, Authorization="Bearer forged") == 401
         await first.say("auth", token=site.token(user))
         await first.until("ready")
         assert await _status(site) == 101
