@@ -143,11 +143,11 @@ class Lab:
             after = {"after": page[-1]["id"]}
         return found
 
-    async def assert_one_of_everything(self, user_id: str, *, retired: int = 0) -> None:
-        """The invariant; `retired` is how many older keys are still there, expiring."""
+    async def assert_one_of_everything(self, user_id: str, *, retired: int = 0, reason: str | None = None) -> None:
+        """The invariant; `retired` is how many older keys are still there, expiring, `reason` what the user is told."""
         held = await self.holdings(user_id)
         account = held.account
-        assert (account.agent_status, account.status_reason, account.intent) == ("active", None, None)
+        assert (account.agent_status, account.status_reason, account.intent) == ("active", reason, None)
         assert account.encrypted_key is not None
         assert account.encrypted_key.startswith("v1:")
         assert held.key_hashes == [fingerprint(self.keys.open(user_id, account.encrypted_key))]
