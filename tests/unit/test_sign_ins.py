@@ -110,6 +110,14 @@ async def test_an_address_that_signed_in_before_counts_for_itself() -> None:
     assert await door.tries("192.0.2.2", outcome=None) is ErrorCode.RATE_LIMITED
 
 
+async def test_an_address_that_signs_in_otherwise_is_known_at_once() -> None:
+    door = Door()
+    await door.exhaust()
+    assert await door.tries(HOME, outcome=None) is ErrorCode.RATE_LIMITED
+    await door.limits.signed_in("ann", ANN, HOME)  # by a refresh token, for instance
+    assert await door.tries(HOME, outcome=None) is None
+
+
 async def test_a_network_of_ipv6_is_one_address() -> None:
     door = Door()
     await door.tries(MOBILE, outcome=None)

@@ -95,3 +95,11 @@ async def test_beyond_the_unsent_ones_a_message_is_402_with_nothing_stored_and_i
         world.seconds += 10  # when LiteLLM is asked again
         sent = await user.post(MESSAGE, body | {"content": "other words", "stream": False})
         assert (sent.status, sent.json["status"]) == (200, "completed")
+
+
+async def test_a_message_that_the_budget_allows_after_all_counts_once(world: World) -> None:
+    user = await poor_user(world)  # who has sent one already
+    set_limit(world, user, "5")
+    world.seconds += 10  # when LiteLLM is asked again
+    sent = await user.say("one more")
+    assert (sent.status, sent.json["attempt"]) == (200, 2)
