@@ -160,7 +160,7 @@ async def test_a_user_without_an_address_is_a_user(bench: Bench) -> None:
         {"exp": float("nan")},
         {"exp": 253402300800},
         {"exp": "soon"},
-        {"exp": str(int((NOW + timedelta(hours=1)).timestamp()))},
+        {"exp": "4102444800"},
         {"exp": [1]},
         {"exp": {}},
         {"iat": 1e300},
