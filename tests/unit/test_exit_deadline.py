@@ -25,7 +25,7 @@ from aiohttp import web
 from server.app import LIFE
 
 class Settings:
-    host, port, environment, drain_seconds = "127.0.0.1", 0, "test", 0.2
+    host, port, environment, drain_seconds, max_connections = "127.0.0.1", 0, "test", 0.2, 100
 
 class Life:
     def started(self):
