@@ -1,6 +1,7 @@
 """`python -m tests`: everything that must pass before a change lands, each step with its time, all failures shown.
 
-What needs no services is done while they start and are waited for. What it prints is shown when it ends.
+The stack starts once, beside what needs no services. Tests that share it well run in several processes, since most of
+their time is waiting; those marked `alone` follow one by one. What runs beside is printed when it ends.
 """
 
 import subprocess
@@ -9,7 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-PYTEST = (sys.executable, "-m", "pytest", "-q")
+from tests.conftest import shared_stack
+
+PYTEST = (sys.executable, "-m", "pytest", "-q", "--durations=50", "--durations-min=5")
+BESIDE_EACH_OTHER = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
+"""Processes: one more than the cores of a small machine, since tests wait more than they compute. Their order
+stays, because LiteLLM's limits per minute must be tested while few keys are in use."""
 WITHOUT_SERVICES = {
     "lint": ("ruff", "check", "."),
     "format": ("ruff", "format", "--check", "."),
@@ -17,13 +23,19 @@ WITHOUT_SERVICES = {
     "import rules": ("lint-imports",),
     "unit tests": (*PYTEST, "tests/unit"),
 }
-WITH_SERVICES = {"tests with services": (*PYTEST, "tests", "--ignore=tests/unit")}
+SERVICES = (*PYTEST, "tests", "--ignore=tests/unit")
+WITH_SERVICES = {
+    "tests that share the services": (*SERVICES, "-m", "not alone", *BESIDE_EACH_OTHER),
+    "tests that need the services alone": (*SERVICES, "-m", "alone"),
+}
 
 
 def main() -> int:
     with ThreadPoolExecutor(max_workers=1) as beside:
         others = beside.submit(_failed, WITHOUT_SERVICES, shown_at_the_end=True)
-        failed = [*_failed(WITH_SERVICES), *others.result()]
+        with shared_stack():
+            failed = _failed(WITH_SERVICES)
+        failed += others.result()
     print(f"failed: {', '.join(failed)}" if failed else "all passed", flush=True)
     return 1 if failed else 0
 

@@ -80,6 +80,7 @@ async def test_books_that_agree_are_said_to_agree(payer: Payer) -> None:
     assert total.split()[1:] == line.split()[1:]
 
 
+@pytest.mark.alone
 async def test_everyones_books_are_compared_and_any_that_differ_are_told(payer: Payer) -> None:
     code, output = await payer.command("audit", "--all")
     [own] = [line for line in output.splitlines() if line.startswith(payer.user.id)]

@@ -16,6 +16,8 @@ from tests.stack.chat_client import register
 from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended, ready_again
 
+pytestmark = pytest.mark.alone
+
 
 @dataclass(frozen=True, slots=True)
 class Survivors:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.stack.running_stack import RunningStack
 
@@ -72,6 +73,7 @@ async def test_the_example_registers_talks_and_signs_in_again(stack: RunningStac
         assert "Momo" in await end_of_input(client)
 
 
+@pytest.mark.alone
 async def test_the_example_shows_the_whole_reply_although_the_server_dies_meanwhile(
     stack: RunningStack, http: aiohttp.ClientSession
 ) -> None:

@@ -86,6 +86,7 @@ async def test_an_unknown_key_is_refused(stack: RunningStack, http: aiohttp.Clie
     assert answer["error"]["type"] == "token_not_found_in_db"
 
 
+@pytest.mark.alone
 async def test_a_killed_database_engine_is_replaced(stack: RunningStack, user: LiteLLMUser) -> None:
     (engine,) = engines(stack)
     os.kill(engine, signal.SIGKILL)

@@ -6,12 +6,14 @@ import signal
 import uuid
 
 import aiohttp
+import pytest
 
 from tests.stack.chat_client import PATIENCE, ChatUser, register
 from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended, ready_again
 
 
+@pytest.mark.alone
 async def test_sigterm_sends_clients_to_reconnect_and_no_reply_is_lost(
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_second_chat_up_is_refused_in_one_sentence(stack: RunningStack) -> Non
     assert "Traceback" not in second.stderr
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("service", ["redis", "supabase"])
 def test_a_killed_service_comes_back_where_it_was_and_the_log_says_so(stack: RunningStack, service: str) -> None:
     before, moment = stack.status()[service], datetime.now(UTC).isoformat(timespec="milliseconds")

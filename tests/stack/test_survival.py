@@ -12,6 +12,8 @@ from tests.stack.conftest import NewUser
 from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended, ready_again
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def gate() -> str:
