@@ -46,8 +46,13 @@ class RunningStack:
 
     def kill(self, service: str) -> int:
         """SIGKILL a service, as a crash would. Its supervisor starts it again. Returns the pid that died."""
+        return self.signal(service, signal.SIGKILL)
+
+    def signal(self, service: str, number: signal.Signals) -> int:
+        """Send a signal to a service that other tests use, too. Returns its pid."""
+        assert "PYTEST_XDIST_WORKER" not in os.environ, "mark this test `alone`: others use the services beside it"
         pid = int(self.status()[service]["pid"])
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
         return pid
 
     async def open_gate(self, http: aiohttp.ClientSession, name: str) -> None:

@@ -119,6 +119,7 @@ async def test_what_is_deleted_in_mid_turn_never_blocks_the_user(
     assert (await ada.say("ECHO next"))["message"]["content"] == "next"
 
 
+@pytest.mark.alone
 async def test_a_reply_that_a_crash_cut_off_from_its_deleted_agent_fails_and_its_retry_completes(
     lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
 ) -> None:

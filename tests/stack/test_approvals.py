@@ -171,6 +171,7 @@ async def test_a_user_whose_tool_needs_an_approval_is_told_and_talks_on(
     assert any("tool.denied" in line and agent.conversation_id in line for line in log.splitlines())
 
 
+@pytest.mark.alone
 async def test_a_turn_that_a_crash_left_waiting_for_an_approval_fails_and_its_retry_completes(
     lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:

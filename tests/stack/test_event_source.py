@@ -37,6 +37,7 @@ async def restart(stack: RunningStack, http: aiohttp.ClientSession) -> None:
     await ready_again(stack, http, "server", stack.kill("server"))
 
 
+@pytest.mark.alone
 async def test_an_event_source_with_a_ticket_survives_every_reconnect_until_its_user_signs_out(
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str, page: Page, web_app: str
 ) -> None:

@@ -1,7 +1,6 @@
 """The running server as its operator sees it: it leaves politely, and its log gives nothing away."""
 
 import asyncio
-import os
 import signal
 import uuid
 
@@ -21,8 +20,7 @@ async def test_sigterm_sends_clients_to_reconnect_and_no_reply_is_lost(
     async with ada.connect() as device:
         ack = await device.say(f"GATE {gate} 1 2")
         await stack.at_gate(http, gate)
-        pid = int(stack.status()["server"]["pid"])
-        os.kill(pid, signal.SIGTERM)
+        pid = stack.signal("server", signal.SIGTERM)
         async with asyncio.timeout(PATIENCE):
             while not device.socket.closed:
                 await asyncio.sleep(0.1)
