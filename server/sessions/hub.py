@@ -37,6 +37,10 @@ from server.sessions.views import Cancelled, Connection, Snapshot
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _CLAIMS_AT_ONCE: Final = 16
+_RELEASE_SECONDS: Final = 3.0
+"""How long an instance that ends tries to give a lease back, which runs out by itself."""
+_OPENING_SECONDS: Final = 2.0
+"""How long an instance that ends waits for sessions that are just being opened."""
 
 
 class RefusedConnectionError(Exception):
@@ -302,14 +306,17 @@ class SessionHub:
         open_turns = bool(session.view)
         lease = await session.aclose()
         if lease is not None:
-            with suppress(PlatformError):
-                await self._attempts.store.release(lease)
+            with suppress(PlatformError, TimeoutError):
+                async with asyncio.timeout(_RELEASE_SECONDS):
+                    await self._attempts.store.release(lease)
             if open_turns:
                 self._placement.announce(Notice("free", session.user_id))
         session.disconnect(SERVICE_RESTART)
 
     async def _close_all(self) -> None:
-        await asyncio.gather(*self.opening.values(), return_exceptions=True)
+        if opening := tuple(self.opening.values()):
+            _, late = await asyncio.wait(opening, timeout=_OPENING_SECONDS)
+            await cancel_and_wait(*late)  # what one of them claimed is nobody's when its lease has run out
         sessions = tuple(self.sessions.values())
         self.sessions.clear()
         await asyncio.gather(*(self._hand_over(session) for session in sessions))

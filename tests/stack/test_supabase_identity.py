@@ -2,17 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
+import httpx
 import jwt
 import pytest
 from pydantic import SecretStr
 
+from server.doctor.supabase import judge_issuer
 from server.ports import Principal, TokenPair
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.supabase_adapter.client import SupabaseClient
 from server.supabase_adapter.identity import SupabaseIdentity
+from server.supabase_adapter.inspection import SupabaseInspection
+from server.supabase_adapter.issuers import own_issuer
+from server.supabase_adapter.reads import SupabaseReads
 from server.supabase_adapter.tokens import SupabaseTokenVerifier
+from tests.faults.http_faults import FaultProxy
 from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack
 from tests.stack.supabase_users import PASSWORD, client_of, fresh_address
@@ -170,3 +177,20 @@ async def test_keys_are_no_access_tokens(client: SupabaseClient, supabase_env: d
         with pytest.raises(PlatformError) as refusal:
             await SupabaseTokenVerifier(client).verify(supabase_env[key])
         assert refusal.value.code is ErrorCode.UNAUTHORIZED
+
+
+async def test_a_project_under_another_name_is_signed_in_to_read_and_told_by_the_doctor(
+    supabase_env: dict[str, str],
+) -> None:
+    """As with a custom hostname: tokens name the project's own address, and SUPABASE_URL is another one."""
+    own = f"{supabase_env['SUPABASE_URL']}/auth/v1"
+    async with FaultProxy(supabase_env["SUPABASE_URL"]) as elsewhere:
+        env = supabase_env | {"SUPABASE_URL": elsewhere.url}
+        async with aclosing(client_of(env)) as client, httpx.AsyncClient() as http:
+            principal = await verified(client, await registered(SupabaseIdentity(client)))
+            assert await SupabaseReads(client).profile(principal) is None
+            keys = SecretStr(env["SUPABASE_ANON_KEY"]), SecretStr(env["SUPABASE_SERVICE_KEY"])
+            issuer = await SupabaseInspection(elsewhere.url, *keys, http).issuer()
+    assert jwt.decode(principal.token.get_secret_value(), options={"verify_signature": False})["iss"] == issuer == own
+    finding = judge_issuer(issuer, own=own_issuer(elsewhere.url), configured=None)
+    assert own in finding.says

@@ -245,3 +245,20 @@ async def test_who_waits_for_an_end_hears_of_it_although_the_session_was_lost_me
         assert ended is not None
         assert ended.status is TurnStatus.COMPLETED
         assert asyncio.get_running_loop().time() < 1_200
+
+
+@virtual_time
+async def test_a_session_that_cannot_be_opened_keeps_no_instance_from_ending() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+
+        async def hang(operation: str) -> None:
+            if operation == "open_turns":
+                await asyncio.Event().wait()
+
+        world.database.before = hang
+        opening = asyncio.create_task(process.device(user))
+        await asyncio.sleep(0.1)
+        await process.stop()
+        await asyncio.wait({opening})
+        assert opening.cancelled() or opening.exception() is not None
