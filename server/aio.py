@@ -11,7 +11,7 @@ async def cancel_and_wait(*tasks: "asyncio.Future[Any] | None", repeat: float = 
     """Cancel the tasks and return when all of them have ended, however they end.
 
     Libraries can swallow a cancellation that arrives at the moment of their own timeout (`get_message` of redis-py),
-    and the task then goes on for ever. So one that has not ended is cancelled again every `repeat` seconds.
+    and the task then never ends. So one that has not ended is cancelled again every `repeat` seconds.
     """
     running = {task for task in tasks if task is not None}
     pending = {task for task in running if not task.done()}
@@ -21,4 +21,4 @@ async def cancel_and_wait(*tasks: "asyncio.Future[Any] | None", repeat: float = 
         _, pending = await asyncio.wait(pending, timeout=repeat)
     for task in running:
         if not task.cancelled():
-            task.exception()  # whoever waits for its result has it; nobody need be told that nobody asked
+            task.exception()  # retrieved, so that asyncio does not warn of an exception that was never retrieved

@@ -39,7 +39,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what it refuses is told without characters that act on a terminal."""
+        """Run the command; what it refuses is printed without characters that act on a terminal."""
         try:
             return super().invoke(ctx)
         except click.ClickException as error:

@@ -17,7 +17,7 @@ RAILWAY_HEADER: Final = "X-Real-IP"
 from request to request."""
 
 WATCHED_REQUESTS: Final = 50
-"""After so many sign-in requests from one address, this is taken to be a proxy's, and the operator is told."""
+"""After so many sign-in requests from one address, this is taken to be a proxy's, and a warning is logged."""
 
 
 class ReceivedRequest(Protocol):

@@ -1,6 +1,6 @@
-"""The end of the process, whatever hangs: a thread that says what has not ended, and leaves.
+"""The end of the process, whatever hangs: a thread that logs what has not ended, and exits.
 
-A platform kills a process that does not end, and then nobody learns why. Leaving loses nothing of an accepted turn: it
+A platform kills a process that does not end, and then no log says why. Leaving loses nothing of an accepted turn: it
 is in the database, and its lease runs out.
 """
 
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 GRACE_SECONDS: Final = 9.0
 """What an instance has to close everything once it has drained. With the interpreter's own end it is below ten."""
 LOG_SECONDS: Final = 0.5
-"""How long the line may take to be written: whoever reads our output may be what hangs."""
+"""How long the line may take to be written: the reader of our output may be what hangs."""
 EXIT_CODE: Final = 1
 _MOST_TASKS: Final = 50
 _DEEPEST: Final = 40

@@ -24,7 +24,7 @@ class _State(Enum):
     FIRST = "the first message passes, if it is small"
     HELD = "nothing passes, and nothing more is read"
     OPEN = "everything passes"
-    SHUT = "everything is thrown away"
+    SHUT = "everything is discarded"
 
 
 class FrameGate:
@@ -77,7 +77,7 @@ class FrameGate:
             self._parser.feed_data(bytes(held))
 
     def shut(self) -> None:
-        """Throw away what was held and what still comes: read, it keeps the connection from ending with a reset."""
+        """Discard what was held and what still comes: reading it keeps the connection from ending with a reset."""
         self._buffer, self._state = None, _State.SHUT
         self._read(True)
 

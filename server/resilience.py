@@ -21,7 +21,7 @@ from server.protocol.errors import PlatformError
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 LONGEST_RETRY_SECONDS: Final = 86_400.0
-"""Nobody is told to come back later than a day from now."""
+"""Seconds: no client is asked to come back later than a day from now."""
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?")
 
 

@@ -34,7 +34,7 @@ def check_text(value: str) -> None:
     if any(not character.isprintable() for character in value):
         raise ValueError("holds a line break or another character that cannot be seen; copy the value again")
     if len(value) > 1 and value[0] == value[-1] and value[0] in _QUOTES:
-        raise ValueError("stands in quotes, which would count as a part of it; take them away")
+        raise ValueError("stands in quotes, which would count as a part of it; remove them")
 
 
 def check_credential(value: str) -> None:
@@ -116,7 +116,7 @@ def origins(listed: str) -> tuple[str, ...]:
 
 
 def similar_names(given: Iterable[str], known: Iterable[str]) -> list[tuple[str, str]]:
-    """(given, known) for each given name that is one letter away from a known one: another, missing, more, swapped."""
+    """(given, known) for each given name that is one letter off a known one: another, missing, more, swapped."""
     exact = {name.upper() for name in known}
     others = sorted({name.upper() for name in given} - exact)
     return [(other, name) for other in others for name in sorted(exact) if _differs_once(other, name)]

@@ -81,7 +81,7 @@ class SignInLimits:
         self._buckets.take(f"sign-up/{account_name(email)}")
 
     async def signed_in(self, user_id: str, email: str, address: str) -> None:
-        """From now on this address counts for itself. A database that is away now is asked at the next sign-in."""
+        """From now on this address counts for itself. A database that is unavailable is asked at the next one."""
         hashed = self._hashes(account_name(email), network_of(address))[0]
         if not self._is_on or hashed in self._noted:
             return

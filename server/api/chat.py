@@ -65,7 +65,7 @@ async def message(request: web.Request, principal: Principal, body: SendMessage)
 
 async def _after_waiting(request: web.Request, principal: Principal, accepted: Turn) -> Turn:
     """The turn as it stands when it ends, or when nobody waits longer. What is accepted is never answered as refused:
-    while the database is away, or too slow for a server that ends, it is the turn as it was accepted."""
+    while the database is unavailable, or too slow for a server that ends, it is the turn as it was accepted."""
     hub, seconds = request.app[HUB], request.app[SETTINGS].limits.response_seconds
     try:
         ended = await hub.wait_for_end(principal.user_id, accepted.id, seconds)

@@ -1,5 +1,5 @@
 """HTTP connections as this server holds them: room for long tokens, nothing of a malformed request repeated, and no
-place for a client that connects and then says nothing, or says it for ever."""
+place for a client that connects and then sends nothing, or never ends its header."""
 
 import asyncio
 import resource
@@ -36,7 +36,7 @@ KEEPALIVE_SECONDS: Final = 75.0
 """How long a connection is kept between two requests: longer than proxies keep theirs, of which most say a minute."""
 
 _INCOMPLETE_BYTES: Final = 32 * 1024 * 1024
-"""Of all headers that are still arriving, which nobody has had to sign in for."""
+"""Of all headers that are still arriving: they need no sign-in."""
 
 _REFUSAL_SECONDS: Final = 1.0
 _TELL_SECONDS: Final = 10.0
@@ -194,7 +194,7 @@ class Connection(GatedHandler):
             self._deadline = None
 
     def _refuse(self) -> None:
-        """Answer a request whose header does not end. What still comes is thrown away, so that the answer arrives."""
+        """Answer a request whose header does not end. What still comes is discarded, so that the answer arrives."""
         self._is_refused = True
         self._expect_nothing()
         log.info("http.malformed", kind="HeadersTooLong", peer=self._peer())

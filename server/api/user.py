@@ -34,7 +34,7 @@ async def update_profile(request: web.Request, principal: Principal, body: Updat
 
 
 async def _introduce(request: web.Request, user_id: str) -> None:
-    """Have the agent told the name now. While it talks, or its service is away, it is told before the next turn."""
+    """Write the name into the agent's memory now; while a turn runs, or Letta is unavailable, the next turn does."""
     provisioner = request.app[PROVISIONER]
     provisioner.forget(user_id)
     try:

@@ -27,7 +27,7 @@ from server.protocol.shapes import TurnStatus, Usage
 Chunk = Mapping[str, Any]
 
 MAX_STEPS: Final = 50
-"""How often Letta asks the model in one run, unless it is told otherwise."""
+"""How often Letta asks the model in one run, unless a request says otherwise."""
 CALLING: Final = frozenset({"tool_call_message", "approval_request_message"})
 """The messages that hold tool calls. One of them waits for an approval, and ends its run."""
 _WAITING: Final = "waiting for approval on a tool call"

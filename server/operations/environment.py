@@ -52,6 +52,6 @@ def settings_problems(error: ValidationError, env_file: Path | None = None) -> l
 
 
 def misspelt(env_file: Path | None = None) -> list[tuple[str, str]]:
-    """(given, known) for each variable whose name is one letter away from one of ours."""
+    """(given, known) for each variable whose name is one letter off one of ours."""
     given = set(os.environ) | set(dotenv_values(env_file) if env_file else ())
     return similar_names(given, Settings.model_fields)

@@ -15,7 +15,7 @@ from server.provisioning.steps import is_introduced
 log = structlog.get_logger(__name__)
 
 SECONDS: Final = 5.0
-"""How long a turn waits at most for its agent to be told. It is told before another turn then."""
+"""How long a turn waits at most for the name to be written. A later turn tries again."""
 
 
 class Introduction:

@@ -24,7 +24,7 @@ UNDER_REBUILD = "under rebuild"
 """As `UNDER_REPAIR`, where an operator wants everything made anew at an agent service that does not know the user."""
 IN_DOUBT = "in doubt"
 """Stands for the config_hash while the agent is looked for that its service did not find: every step at that service is
-taken again, also by whoever continues."""
+taken again, also by the run that continues."""
 
 AGENT_ANEW = "Your agent was deleted at the agent service and has been made anew: its memory begins again."
 CONVERSATION_ANEW = (

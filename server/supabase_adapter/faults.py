@@ -31,7 +31,7 @@ UNSTORABLE_TEXT: Final = frozenset({"22021", "22P05"})
 """What PostgreSQL says of a NUL character."""
 
 OF_THE_REQUEST: Final = ("21", "22", "23", "44", "54", "P0", "PT", "PGRST1")
-"""SQLSTATE and PostgREST classes that tell of one request's values: a bug of ours, and no outage."""
+"""SQLSTATE and PostgREST classes about one request's values: a bug of ours, and no outage."""
 
 READ_ONLY: Final = "25006"
 """A database whose disk is nearly full, or a replica: supabase.com/docs/guides/platform/database-size."""
@@ -56,7 +56,7 @@ class SupabaseError(Exception):
 
 
 class Faults:
-    """The translation of errors for one project. An operator is told of one kind at most once a minute."""
+    """The translation of errors for one project. One kind is logged at most once a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -84,7 +84,7 @@ class Faults:
         return self._key_refused(str(status), body, key)
 
     def tell(self, event: str, about: str, **fields: object) -> None:
-        """Tell the operator, unless that was done a moment ago."""
+        """Log an event for the operator, at most once a minute for each kind."""
         now, kind = self._clock(), f"{event} {about}"
         if now - self._told_at.get(kind, float("-inf")) >= TOLD_AGAIN_SECONDS:
             self._told_at = {told: at for told, at in self._told_at.items() if now - at < TOLD_AGAIN_SECONDS}

@@ -180,7 +180,7 @@ class SupabaseTokenVerifier:
         principal = principal_of(token, claims)
         issuer = claims["iss"]
         if not isinstance(issuer, str) or not await self._issuers.includes(issuer):
-            raise jwt.InvalidIssuerError("issued by somebody else")
+            raise jwt.InvalidIssuerError("issued by another issuer")
         self._refuse_early(claims)
         return principal
 

@@ -61,7 +61,7 @@ class Slots:
 
 
 def too_many_connections() -> PlatformError:
-    """What a client that found no slot is told."""
+    """The refusal of a client that found no slot."""
     message = "Too many connections are open for this user."
     return PlatformError(ErrorCode.RATE_LIMITED, message, retry_after=_COME_BACK_SECONDS)
 

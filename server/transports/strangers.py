@@ -1,4 +1,4 @@
-"""How many sockets may be open of which nobody knows yet whose they are: on this instance, and from one address."""
+"""How many unauthenticated sockets may be open: on this instance, and from one address."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`WS /api/v1/chat/stream`: who may open a socket. It is nobody's, and is sent nothing, until that is known.
+"""`WS /api/v1/chat/stream`: who may open a socket. Until the user is authenticated it is sent nothing.
 
 A browser reads nothing of a refused handshake. So all that it could be refused for is told on the open socket, by an
 `error` frame and a close code; only a bad Authorization header, which no browser sends, is refused by its status.
