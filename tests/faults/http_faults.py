@@ -142,6 +142,9 @@ class FaultProxy:
         self._upstream = upstream.rstrip("/")
         self._rules: list[Rule] = []
         self._port = 0
+        self._under_way = 0
+        self._passing = asyncio.Event()
+        self._passing.set()
         self.seen: list[Seen] = []
 
     @property
@@ -190,6 +193,17 @@ class FaultProxy:
             self._rules.remove(rule)
 
     @asynccontextmanager
+    async def holding(self) -> AsyncIterator[None]:
+        """Requests wait as long as the block lasts, which begins when those under way have been answered."""
+        self._passing.clear()
+        try:
+            while self._under_way:
+                await asyncio.sleep(0.01)
+            yield
+        finally:
+            self._passing.set()
+
+    @asynccontextmanager
     async def refusing(self) -> AsyncIterator[None]:
         """Nobody listens: connections are refused, open ones are reset."""
         await self._site.stop()
@@ -223,6 +237,8 @@ class FaultProxy:
         seen = Seen(request.method, path, f"{path}\n{head}\n{body.decode(errors='replace')}")
         self.seen.append(seen)
         exchange = Exchange(request, body, self._session, self._upstream)
+        await self._passing.wait()
+        self._under_way += 1
         try:
             for rule in self._rules:
                 if rule.takes(seen):
@@ -230,6 +246,8 @@ class FaultProxy:
             return await exchange.relay()
         except aiohttp.ClientError:
             return await exchange.reset()
+        finally:
+            self._under_way -= 1
 
 
 def _passed_on(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:

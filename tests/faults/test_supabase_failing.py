@@ -46,10 +46,8 @@ SOME: Final = ("reset", "503", "429", "a page of HTML", "a body cut short")
 TIMES: Final = 3
 """More often than a call is repeated at once."""
 
-_CLOSE_OLDER: Final = """
-    select case state when 'idle' then pg_terminate_backend(pid) end from pg_stat_activity
-    where datname = current_database() and pid <> pg_backend_pid() and backend_start < %s"""
-"""Connections older than a moment: one that is in the middle of something is left, and counted."""
+_CLOSE_OTHERS: Final = """select pg_terminate_backend(pid) from pg_stat_activity
+                          where datname = current_database() and pid <> pg_backend_pid()"""
 
 READS: Final[dict[str, tuple[str, str]]] = {
     "history": ("/chat/history", "^/rest/v1/messages"),
@@ -185,26 +183,25 @@ async def test_a_cancel_that_cannot_be_stored_is_refused_and_can_be_asked_again(
 
 
 @asynccontextmanager
-async def _read_only(url: str) -> AsyncIterator[None]:
+async def _read_only(world: FailingWorld) -> AsyncIterator[None]:
     """As when the disk is nearly full: no connection may do more than read."""
+    url = world.env["SUPABASE_DB_URL"]
     name = sql.Identifier(urlsplit(url).path.removeprefix("/"))
     writing = "-c default_transaction_read_only=off"
     async with await psycopg.AsyncConnection.connect(url, autocommit=True, options=writing) as owner:
         await owner.execute(sql.SQL("alter database {} set default_transaction_read_only = on").format(name))
         try:
-            await _reconnect_all(owner)
+            await _reconnect_all(world, owner)
             yield
         finally:
             await owner.execute(sql.SQL("alter database {} reset default_transaction_read_only").format(name))
-            await _reconnect_all(owner)
+            await _reconnect_all(world, owner)
 
 
-async def _reconnect_all(owner: psycopg.AsyncConnection) -> None:
-    """Have every other connection be made anew, between two of its transactions."""
-    cursor = await owner.execute("select clock_timestamp()")
-    now = await cursor.fetchone()
-    async with asyncio.timeout(PATIENCE):
-        while (await owner.execute(_CLOSE_OLDER, now)).rowcount:
+async def _reconnect_all(world: FailingWorld, owner: psycopg.AsyncConnection) -> None:
+    """Have every other connection be made anew while nobody asks anything: Supabase Lite takes no other moment well."""
+    async with asyncio.timeout(PATIENCE), world.supabase.holding():
+        while (await owner.execute(_CLOSE_OTHERS)).rowcount:
             await asyncio.sleep(0.02)
 
 
@@ -215,7 +212,7 @@ async def test_a_database_that_takes_no_writes_is_unavailable_until_it_does(worl
     async with ada.user.connect() as device:
         ack = await device.say(f"{text} GATE {gate} 1 1")
         await device.wait_for(lambda _: device.text_of(ack["turn_id"]) != "")
-        async with _read_only(world.env["SUPABASE_DB_URL"]):
+        async with _read_only(world):
             tried = world.supabase.requests("POST", rpc("finish_turn"), ada.user.id)
             await world.stack.open_gate(world.http, gate)
             checks = world.presentable(await report(world, "degraded"))["checks"]
