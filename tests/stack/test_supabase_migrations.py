@@ -22,7 +22,8 @@ from server.supabase_adapter.migrations import (
 
 AUTH = """
 create schema auth;
-create table auth.users (id uuid primary key, email text);
+create table auth.users (id uuid primary key, email text, raw_user_meta_data jsonb);
+create table auth.sessions (id uuid primary key, user_id uuid);
 create function auth.uid() returns uuid language sql as 'select null::uuid';
 """
 MIGRATIONS = project_migrations()

@@ -101,7 +101,8 @@ async def test_postgrest_lets_no_user_write_or_call_what_is_the_servers(
         status, answer = await postgrest(stack, eve, "POST", f"rpc/{function}", arguments)
         assert status in (401, 403), (function, answer)
         assert answer["code"] == "42501", (function, answer)
-    assert await ada.get(f"/chat/turns/{turn['id']}") == turn
+    after = await ada.get(f"/chat/turns/{turn['id']}")
+    assert {**after, "cost_status": turn["cost_status"]} == turn  # it may have been settled meanwhile
 
 
 def _key(table: str) -> str:
