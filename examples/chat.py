@@ -147,6 +147,7 @@ class Chat:
                 self._ended(await self._account.get(f"chat/turns/{turn_id}"), missed=True)
         for frame in self._unacknowledged.values():
             await socket.send_json(frame)
+        self._look_quiet()
 
     # -- from the server -----------------------------------------------------------------------------------------
 
