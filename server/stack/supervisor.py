@@ -11,9 +11,9 @@ from server.stack.service import Command, Service, StackError
 
 HEALTH_INTERVAL = 0.2
 RESTART_DELAYS = (0.2, 1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds before the first, second, … restart in a row; the last one goes on for ever."""
-STEADY_AFTER = 60.0
-"""A service that ran this many seconds is no longer in a row of restarts."""
+"""Seconds before the first, second, … restart in a row; the last one repeats."""
+STEADY_AFTER = 10.0
+"""A service that was healthy for this many seconds is no longer in a row of restarts."""
 START_ATTEMPTS = 3
 """How often a service may die before it was healthy for the first time."""
 
@@ -130,6 +130,7 @@ class _Runner:
             if healthy:
                 self._enter(State.RUNNING)
                 self._say("running again", time.monotonic() - began)
+                began = time.monotonic()
 
     async def stop(self) -> None:
         """End the process once everything that needs it has ended."""
