@@ -144,4 +144,4 @@ def _frame(buffer: bytearray) -> tuple[int, bool] | None:
 
 
 def _nothing() -> None:
-    """Nobody has to be told."""
+    """The callback of a gate that reports nothing."""

@@ -1,4 +1,4 @@
-"""Tools that an operator has set to require an approval: nobody here can give one, so what waits for it is denied.
+"""Tools that an operator has set to require an approval. The platform has no way to give one, so the call is denied.
 
 Until then Letta refuses every message to the conversation.
 """

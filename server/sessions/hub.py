@@ -289,11 +289,12 @@ class SessionHub:
         await asyncio.gather(*(self._hand_over(session) for session in tuple(self.sessions.values())))
 
     def _end_waits(self) -> None:
-        """Whoever still waits for the end of a turn is answered before the process ends."""
+        """Answer the requests that still wait for the end of a turn before the process ends."""
         self._is_drained = True
         now = asyncio.get_running_loop().time()
         for wait in self._waits:
-            wait.reschedule(now)
+            if not wait.expired():  # one that expires at this moment cannot be rescheduled any more
+                wait.reschedule(now)
 
     async def _see_off(self, session: Session) -> None:
         """Send the clients away once nothing runs for them here."""
