@@ -120,7 +120,7 @@ class Saga:
         try:
             async with asyncio.timeout(STEP_SECONDS), self._kept(claim):
                 change = await step.run(self._workshop, job)
-            return await self._record(claim, account, replace(change, intent=""))
+            return await self._record(claim, account, replace(_recovered(account, change), intent=""))
         except FencedError:
             outcome = "fenced"
             raise
@@ -197,9 +197,17 @@ def _mark(order: Order) -> str | None:
 
 
 def _restart(account: Account, order: Order) -> AccountChange:
-    """An account that failed or has no agent is being provisioned again; one under repair is not complete."""
-    again = account.agent_status is AgentStatus.FAILED or account.handle is None
-    return AccountChange(agent_status=AgentStatus.PROVISIONING if again else None, config_hash=_mark(order))
+    """An account without an agent is being provisioned; one under repair is not complete."""
+    anew = account.handle is None and account.agent_status is not AgentStatus.FAILED
+    return AccountChange(agent_status=AgentStatus.PROVISIONING if anew else None, config_hash=_mark(order))
+
+
+def _recovered(account: Account, change: AccountChange) -> AccountChange:
+    """A failed account is being provisioned again once a step has succeeded. Until then it stays failed, since every
+    retry of a step that cannot succeed would otherwise publish two changes of the status."""
+    if account.agent_status is not AgentStatus.FAILED or change.agent_status is not None:
+        return change
+    return replace(change, agent_status=AgentStatus.PROVISIONING)
 
 
 def _judge(step: Step, cause: Exception) -> ProvisioningError:

@@ -127,6 +127,22 @@ async def test_nothing_is_made_at_an_agent_service_that_lost_the_organization(
         }
 
 
+async def test_a_failed_account_stays_failed_while_it_is_retried_and_fails_again(world: World) -> None:
+    gone = await world.process().ready(ANN, EMAIL)
+    world.empty_agent_service()
+    world.events.clear()
+    for _ in range(3):
+        with pytest.raises(PlatformError):
+            await look_again(world, gone)
+    with pytest.raises(PlatformError):
+        await world.process().attempt(ANN)
+    assert [(event.status, event.reason) for event in world.events] == [(AgentStatus.FAILED, NO_ORGANIZATION)]
+    world.events.clear()
+    await world.process().attempt(ANN, rebuild=True)
+    assert [event.status for event in world.events][0] is AgentStatus.PROVISIONING
+    world.assert_one_of_everything(reason=AGENT_ANEW)
+
+
 async def test_a_rotation_makes_nothing_where_the_organization_is_gone_and_neither_does_the_background(
     world: World,
 ) -> None:
