@@ -1,8 +1,15 @@
-"""Ending tasks: also those that do not take the first request to end for an answer."""
+"""Owned tasks, shared runs, periodic work, and ending them: also those that survive their first cancellation."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
 
-from server.aio import cancel_and_wait
+import pytest
+from structlog.testing import capture_logs
+
+from server.aio import SingleFlight, StoppedError, TaskSet, cancel_and_wait, every
 from tests.virtual_time import virtual_time
 
 
@@ -86,3 +93,270 @@ async def test_one_who_waits_may_be_cancelled_too() -> None:
     await asyncio.wait({waiting})
     assert waiting.cancelled()
     await cancel_and_wait(task)
+
+
+class _WorkError(Exception):
+    pass
+
+
+async def _fail(event: asyncio.Event | None = None) -> None:
+    if event is not None:
+        await event.wait()
+    raise _WorkError("it broke")
+
+
+async def _echo(text: str, event: asyncio.Event) -> str:
+    await event.wait()
+    return text
+
+
+# -- tasks of one owner ------------------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_closing_a_task_set_cancels_its_tasks_and_waits_for_them() -> None:
+    ended: list[int] = []
+    async with TaskSet("test") as tasks:
+        running = [tasks.create(_deaf(times, ended)) for times in (0, 2)]
+        await asyncio.sleep(0)
+        assert len(tasks) == 2
+    assert ended == [0, 2]
+    assert all(task.cancelled() for task in running)
+    assert len(tasks) == 0
+
+
+@virtual_time
+async def test_a_closed_task_set_begins_nothing() -> None:
+    tasks = TaskSet("test")
+    await tasks.aclose()
+    await tasks.aclose()
+    with pytest.raises(StoppedError):
+        tasks.create(_fail())
+
+
+@virtual_time
+async def test_a_failure_nobody_waits_for_is_logged_and_ends_no_other_task() -> None:
+    opened = asyncio.Event()
+    async with TaskSet("test", expected=(ValueError,)) as tasks:
+        with capture_logs() as logs:
+            other = tasks.create(_echo("done", opened))
+            failing = tasks.create(_fail(), name="one")
+            await asyncio.wait({failing})
+        assert [(line["event"], line["task"], line["log_level"]) for line in logs] == [
+            ("task.failed", "test one", "error")
+        ]
+        assert isinstance(logs[0]["exc_info"], _WorkError)
+        opened.set()
+        assert await tasks.result(other) == "done"
+
+
+@virtual_time
+async def test_an_expected_failure_is_one_warning() -> None:
+    async with TaskSet("test", expected=(_WorkError,)) as tasks:
+        with capture_logs() as logs:
+            await asyncio.wait({tasks.create(_fail())})
+    assert logs == [{"event": "task.failed", "task": "test", "reason": "_WorkError: it broke", "log_level": "warning"}]
+
+
+@virtual_time
+async def test_a_failure_somebody_waits_for_is_raised_there_and_not_logged() -> None:
+    async with TaskSet("test") as tasks:
+        with capture_logs() as logs, pytest.raises(_WorkError):
+            await tasks.result(tasks.create(_fail()))
+    assert logs == []
+
+
+@virtual_time
+async def test_a_task_goes_on_when_its_waiter_is_cancelled_and_its_failure_is_logged() -> None:
+    opened = asyncio.Event()
+    async with TaskSet("test") as tasks:
+        task = tasks.create(_fail(opened))
+        waiting = asyncio.create_task(tasks.result(task))
+        await asyncio.sleep(0)
+        await cancel_and_wait(waiting)
+        assert not task.done()
+        with capture_logs() as logs:
+            opened.set()
+            await asyncio.wait({task})
+    assert [line["event"] for line in logs] == ["task.failed"]
+
+
+@virtual_time
+async def test_who_waits_for_a_task_that_is_cancelled_is_not_taken_for_cancelled() -> None:
+    async with TaskSet("test") as tasks:
+        waiting = asyncio.create_task(tasks.result(tasks.create(asyncio.sleep(3600))))
+        await asyncio.sleep(0)
+    with pytest.raises(StoppedError):
+        await waiting
+
+
+@virtual_time
+async def test_a_task_does_not_inherit_the_context_of_who_began_it() -> None:
+    variable: ContextVar[str] = ContextVar("request", default="none")
+
+    async def read() -> str:
+        return variable.get()
+
+    async with TaskSet("test") as tasks:
+        variable.set("a request's")
+        assert await tasks.result(tasks.create(read())) == "none"
+
+
+# -- one run for each key ----------------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_all_who_ask_for_one_key_share_its_run() -> None:
+    flight: SingleFlight[str, str] = SingleFlight("test")
+    opened, begun = asyncio.Event(), list[str]()
+
+    async def work(key: str) -> str:
+        begun.append(key)
+        await opened.wait()
+        return key.upper()
+
+    asking = [asyncio.create_task(flight.run(key, partial(work, key))) for key in ("a", "b", "a", "a")]
+    await asyncio.sleep(0)
+    assert "a" in flight
+    opened.set()
+    assert await asyncio.gather(*asking) == ["A", "B", "A", "A"]
+    assert begun == ["a", "b"]
+    assert "a" not in flight
+    assert await flight.run("a", partial(work, "a")) == "A"
+    assert begun == ["a", "b", "a"]
+
+
+@virtual_time
+async def test_a_run_goes_on_when_one_or_all_who_wait_are_cancelled() -> None:
+    flight: SingleFlight[str, str] = SingleFlight("test")
+    opened, ended = asyncio.Event(), list[str]()
+
+    async def work() -> str:
+        await opened.wait()
+        ended.append("run")
+        return "result"
+
+    first, second = (asyncio.create_task(flight.run("a", work)) for _ in range(2))
+    await asyncio.sleep(0)
+    await cancel_and_wait(first)
+    third = asyncio.create_task(flight.run("a", work))
+    await asyncio.sleep(0)
+    await cancel_and_wait(second, third)
+    assert "a" in flight
+    opened.set()
+    await flight.settled("a")
+    assert ended == ["run"]
+
+
+@virtual_time
+async def test_all_who_wait_are_given_the_failure_and_the_next_one_tries_again() -> None:
+    flight: SingleFlight[str, None] = SingleFlight("test")
+    opened = asyncio.Event()
+    with capture_logs() as logs:
+        asking = [asyncio.create_task(flight.run("a", partial(_fail, opened))) for _ in range(3)]
+        await asyncio.sleep(0)
+        opened.set()
+        outcomes = await asyncio.gather(*asking, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [_WorkError] * 3
+        assert "a" not in flight
+        flight.start("a", _fail)
+        await flight.settled("a")
+    assert [line["task"] for line in logs] == ["test a"]
+
+
+@virtual_time
+async def test_closing_a_single_flight_stops_its_runs_and_tells_who_waits() -> None:
+    flight: SingleFlight[str, str] = SingleFlight("test")
+    waiting = asyncio.create_task(flight.run("a", partial(_echo, "never", asyncio.Event())))
+    await asyncio.sleep(0)
+    await flight.aclose()
+    with pytest.raises(StoppedError):
+        await waiting
+    with pytest.raises(StoppedError):
+        await flight.run("a", partial(_echo, "never", asyncio.Event()))
+    with pytest.raises(StoppedError):
+        flight.start("a", partial(_echo, "never", asyncio.Event()))
+
+
+# -- periodic work -----------------------------------------------------------------------------------------------------
+
+
+class _Pauses:
+    """Records the pauses, and ends the work at the last of them."""
+
+    def __init__(self, most: int) -> None:
+        self.taken: list[float] = []
+        self._most = most
+
+    async def sleep(self, seconds: float) -> None:
+        self.taken.append(seconds)
+        if len(self.taken) == self._most:
+            raise asyncio.CancelledError
+
+
+async def _times(most: int, work: Callable[[], Awaitable[bool | None]], **options: Any) -> list[float]:
+    pauses = _Pauses(most)
+    with pytest.raises(asyncio.CancelledError):
+        await every(10, work, name="test", sleep=pauses.sleep, **options)
+    return pauses.taken
+
+
+async def test_periodic_work_is_done_at_once_and_after_each_pause() -> None:
+    rounds: list[int] = []
+
+    async def work() -> None:
+        rounds.append(len(rounds))
+
+    assert await _times(3, work) == [10, 10, 10]
+    assert len(rounds) == 3
+    rounds.clear()
+    assert await _times(3, work, at_once=False) == [10, 10, 10]
+    assert len(rounds) == 2
+
+
+async def test_a_round_that_fails_is_logged_and_the_next_one_comes() -> None:
+    outcomes: list[Exception | None] = [_WorkError("first"), ValueError("second"), None]
+
+    async def work() -> None:
+        if (outcome := outcomes.pop(0)) is not None:
+            raise outcome
+
+    with capture_logs() as logs:
+        assert await _times(3, work, expected=(_WorkError,)) == [10, 10, 10]
+    assert [(line["event"], line["task"], line["log_level"]) for line in logs] == [
+        ("task.round_failed", "test", "warning"),
+        ("task.round_failed", "test", "error"),
+    ]
+    assert outcomes == []
+
+
+async def test_rounds_that_fail_come_ever_later_until_one_succeeds() -> None:
+    outcomes: list[Exception | bool | None] = [False, _WorkError(), False, False, None, False, True]
+
+    async def work() -> bool | None:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    assert await _times(7, work, longest=60) == [20, 40, 60, 60, 10, 20, 10]
+
+
+async def test_pauses_vary_by_the_jitter() -> None:
+    async def work() -> None:
+        pass
+
+    pauses = await _times(200, work, jitter=0.3)
+    assert all(7 <= pause <= 13 for pause in pauses)
+    assert len(set(pauses)) > 100
+
+
+@virtual_time
+async def test_periodic_work_ends_by_cancellation_also_within_a_round() -> None:
+    tasks = TaskSet("test")
+    ended: list[int] = []
+    periodic = tasks.create(every(1, partial(_deaf, 0, ended), name="test"))
+    await asyncio.sleep(0.5)
+    await tasks.aclose()
+    assert periodic.cancelled()
+    assert ended == [0]
