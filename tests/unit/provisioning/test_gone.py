@@ -139,7 +139,7 @@ async def test_a_failed_account_stays_failed_while_it_is_retried_and_fails_again
     assert [(event.status, event.reason) for event in world.events] == [(AgentStatus.FAILED, NO_ORGANIZATION)]
     world.events.clear()
     await world.process().attempt(ANN, rebuild=True)
-    assert [event.status for event in world.events][0] is AgentStatus.PROVISIONING
+    assert next(event.status for event in world.events) is AgentStatus.PROVISIONING
     world.assert_one_of_everything(reason=AGENT_ANEW)
 
 
