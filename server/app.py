@@ -13,7 +13,6 @@ from aiohttp import web
 from server import appkeys
 from server.aio import cancel_and_wait
 from server.api import table
-from server.api.ratelimits import AddressLimiter
 from server.authentication import Authenticator
 from server.buckets import Buckets
 from server.client_address import ClientAddresses
@@ -29,6 +28,7 @@ from server.ports import Probe
 from server.protocol.shapes import AgentStatus
 from server.provisioning.provisioner import Provisioner
 from server.provisioning.repair import RepairLoop
+from server.rate_limits import AddressLimiter
 from server.readiness import Lifecycle, Readiness
 from server.redis_adapter.client import RedisClient
 from server.redis_adapter.probe import RedisProbe

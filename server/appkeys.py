@@ -6,7 +6,6 @@ from typing import Protocol
 
 from aiohttp import web
 
-from server.api.ratelimits import AddressLimiter
 from server.authentication import Authenticator
 from server.client_address import ClientAddresses
 from server.metrics import Metrics
@@ -22,6 +21,7 @@ from server.ports import (
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.provisioning.provisioner import Provisioner
+from server.rate_limits import AddressLimiter
 from server.readiness import Lifecycle, Readiness
 from server.sessions.hub import SessionHub
 from server.settings import Settings

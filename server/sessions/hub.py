@@ -369,6 +369,6 @@ class SessionHub:
         except PlatformError as error:
             log.warning("session.not_opened", user_id=user_id, code=error.code)
 
-    def _forget(self, session: Session) -> None:
-        if self.sessions.get(session.user_id) is session:
-            del self.sessions[session.user_id]
+    def _forget(self, user_id: str, session: object) -> None:
+        if self.sessions.get(user_id) is session:
+            del self.sessions[user_id]

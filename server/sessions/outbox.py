@@ -5,14 +5,12 @@ One task writes for all sessions, so that nothing overtakes anything and a chunk
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import structlog
 
-from server.ports import EventRelay, RelayAwayError
-
-if TYPE_CHECKING:
-    from server.sessions.relayed_log import RelayedLog
+from server.ports import EventRelay, Outcome, RelayAwayError
+from server.sessions.drafts import Sending
 
 log = structlog.get_logger(__name__)
 
@@ -22,27 +20,46 @@ GATHER_SECONDS = 0.005
 """The least time between two sends. The first event after a silence goes at once."""
 
 
+class Sender(Protocol):
+    """A log whose events are to be sent; `RelayedLog` is one."""
+
+    @property
+    def is_behind(self) -> bool: ...
+
+    def sending(self) -> Sending | None: ...
+
+    async def settle(self, outcome: Outcome) -> None: ...
+
+    def take_back(self) -> None: ...
+
+    async def correct_next(self) -> None: ...
+
+    def detach(self) -> None: ...
+
+    async def attach_again(self) -> None: ...
+
+
 class Outbox:
     """Run `run` for as long as events are to be sent."""
 
     def __init__(self, relay: EventRelay) -> None:
         self._relay = relay
-        self._logs: dict[RelayedLog, None] = {}
-        self._full: dict[RelayedLog, None] = {}
+        self._logs: dict[Sender, None] = {}
+        self._full: dict[Sender, None] = {}
         self._news = asyncio.Event()
         self._relay_changed = False
         self._sent: asyncio.Future[None] | None = None
 
-    def enter(self, one: "RelayedLog") -> None:
+    def enter(self, one: Sender) -> None:
         """This log may have something to say from now on."""
         self._logs[one] = None
 
-    def leave(self, one: "RelayedLog") -> None:
+    def leave(self, one: Sender) -> None:
         """It never will again."""
         self._logs.pop(one, None)
         self._full.pop(one, None)
 
-    def add(self, one: "RelayedLog") -> None:
+    def add(self, one: Sender) -> None:
         """This log has something to say."""
         if one in self._logs:
             self._full[one] = None
@@ -53,7 +70,7 @@ class Outbox:
         self._relay_changed = True
         self._news.set()
 
-    async def emptied(self, one: "RelayedLog") -> None:
+    async def emptied(self, one: Sender) -> None:
         """Return when nothing of this log waits any more, or it has waited too long to matter."""
         with suppress(TimeoutError):
             async with asyncio.timeout(EMPTY_SECONDS):

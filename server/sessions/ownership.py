@@ -4,20 +4,32 @@ An owner tells the connections of every instance what happens; whoever becomes o
 did not.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
-from server.ports import Lease, Notice
+from server.ports import Forgotten, Lease, Notice
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Turn
 from server.sessions.log import EventLog
 from server.sessions.open_turns import OpenTurns
 from server.sessions.services import SessionServices
 from server.sessions.views import View
-from server.sessions.worker import Begun
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn that is the running one in the database and waits for its attempt here.
+
+    `spent`: seconds since it was started, where it was taken over from another owner.
+    """
+
+    turn: Turn
+    forgotten: tuple[Forgotten, ...]
+    spent: float | None = None
 
 
 class Runner(Protocol):

@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -25,10 +25,8 @@ from server.sessions.drafts import (
     key_of,
 )
 from server.sessions.log import AttemptKey, EventLog, new_epoch
+from server.sessions.outbox import Outbox
 from server.sessions.views import View
-
-if TYPE_CHECKING:
-    from server.sessions.outbox import Outbox
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +53,7 @@ class RelayedLog(EventLog):
     is_shared = True
 
     def __init__(
-        self, user_id: str, relay: EventRelay, outbox: "Outbox", limits: Limits, now: Callable[[], datetime]
+        self, user_id: str, relay: EventRelay, outbox: Outbox, limits: Limits, now: Callable[[], datetime]
     ) -> None:
         super().__init__(limits, now)
         self.user_id = user_id

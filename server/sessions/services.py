@@ -3,22 +3,20 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from server.sessions.admission import Admission
 from server.sessions.attempt import AttemptServices
 from server.sessions.patience import CrashBackoff
 from server.sessions.placement import Placement
 
-if TYPE_CHECKING:
-    from server.sessions.session import Session
-
 
 @dataclass(frozen=True, slots=True)
 class SessionServices:
     """`is_current` is False while the leases could not be renewed in time, `may_start` also while draining.
 
-    `forget` drops a session that was lost; `look_after` has the user's current one see to what is open.
+    `forget` drops a session that was lost: its user, and the session itself, which may have a successor by now.
+    `look_after` has the user's current one take up what is open.
     """
 
     attempts: AttemptServices
@@ -29,7 +27,7 @@ class SessionServices:
     may_start: Callable[[], bool]
     is_draining: Callable[[], bool]
     spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
-    forget: "Callable[[Session], None]"
+    forget: Callable[[str, object], None]
     look_after: Callable[[str], None]
     clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
     claim_pause: float = 1.0

@@ -20,10 +20,10 @@ from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus
 from server.sessions.inbox import Inbox
 from server.sessions.log import Subscription
-from server.sessions.ownership import Ownership
+from server.sessions.ownership import Begun, Ownership
 from server.sessions.services import SessionServices
 from server.sessions.views import Cancelled, Connection, Snapshot, View
-from server.sessions.worker import Begun, Worker
+from server.sessions.worker import Worker
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -207,7 +207,7 @@ class Session:
 
     def _retire(self, code: CloseCode) -> None:
         self._owned.is_over, self._owned.lease = True, None
-        self._services.forget(self)
+        self._services.forget(self.user_id, self)
         self.disconnect(code)
         self.log.close()
 

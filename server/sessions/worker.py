@@ -2,38 +2,23 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
 from server.aio import cancel_and_wait
-from server.ports import FencedError, Forgotten, TurnEnd
+from server.ports import FencedError, TurnEnd
 from server.protocol.shapes import Turn
 from server.sessions.attempt import Attempt
 from server.sessions.conclusion import conclude
 from server.sessions.inbox import Inbox
 from server.sessions.log import EventLog
+from server.sessions.ownership import Begun, Ownership
 from server.sessions.patience import patiently
 from server.sessions.services import SessionServices
 
-if TYPE_CHECKING:
-    from server.sessions.ownership import Ownership
-
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A turn that is the running one in the database and waits for its attempt here.
-
-    `spent`: seconds since it was started, where it was taken over from somebody else.
-    """
-
-    turn: Turn
-    forgotten: tuple[Forgotten, ...]
-    spent: float | None = None
 
 
 class Worker:
@@ -58,7 +43,7 @@ class Worker:
         self,
         services: SessionServices,
         events: EventLog,
-        owned: "Ownership",
+        owned: Ownership,
         inbox: Inbox,
         lost: Callable[[], None],
     ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from server.stack import control
-from server.stack.service import StackError
+from server.stack.errors import StackError
 from server.stack.up import Options
 from server.stack.up import up as run_stack
 from server.terminal import echo, echo_log, printable

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.stack import instance
+from server.stack.errors import StackError
 from server.stack.instance import State
 from server.stack.layout import MARKER, Layout
 from server.stack.mails import Mail, read_mails
 from server.stack.processes import tail, tail_of
-from server.stack.service import StackError
 from server.stack.supabase_lite import mail_file
 
 

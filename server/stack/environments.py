@@ -16,8 +16,9 @@ from pathlib import Path
 from uv import find_uv_bin
 
 from server.stack import processes
+from server.stack.errors import StackError
 from server.stack.layout import LOOPBACK, Layout, write_private
-from server.stack.service import Command, Progress, StackError
+from server.stack.service import Command, Progress
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 SETTINGS_OF_OTHERS = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from server.stack import processes
+from server.stack.errors import StackError
 from server.stack.layout import write_private
-from server.stack.service import StackError
 
 LOCK = "run/lock"
 STATE = "run/state.json"

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from server.stack.service import StackError
+from server.stack.errors import StackError
 
 LOOPBACK = "127.0.0.1"
 PRIVATE_PORTS = range(21000, 29000)

@@ -8,10 +8,11 @@ import psycopg
 
 from server.stack import processes
 from server.stack.environments import PythonEnvironment
+from server.stack.errors import StackError
 from server.stack.health import answers
 from server.stack.layout import LOOPBACK, Layout
 from server.stack.postgres import connect, database_url, ensure_database
-from server.stack.service import Command, Progress, Service, StackError
+from server.stack.service import Command, Progress, Service
 
 NOWHERE = "http://127.0.0.1:9"
 """A proxy that refuses: Letta tries to download NLTK data at each start, and could hang where there is no internet."""

@@ -12,13 +12,14 @@ import psycopg
 
 from server.stack import processes
 from server.stack.environments import Node, NodePackages, PythonEnvironment
+from server.stack.errors import StackError
 from server.stack.health import answers
 from server.stack.layout import LOOPBACK, Layout, write_private
 from server.stack.litellm_config import DEFAULT_MODEL, MODEL_KEY, MODEL_URL, Upstream, configuration
 from server.stack.litellm_migrations import apply_litellm_migrations
 from server.stack.model import demo_model_url
 from server.stack.postgres import database_url, ensure_database
-from server.stack.service import Command, Progress, Service, StackError
+from server.stack.service import Command, Progress, Service
 
 ENGINE_SOURCES = Path(__file__).parent / "litellm_engine"
 OPENAI_URL = "https://api.openai.com/v1"

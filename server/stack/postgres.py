@@ -14,8 +14,9 @@ from psycopg import sql
 
 from server.stack import processes
 from server.stack.environments import WheelContents
+from server.stack.errors import StackError
 from server.stack.layout import LOOPBACK, Layout
-from server.stack.service import Account, Command, Progress, Service, StackError
+from server.stack.service import Account, Command, Progress, Service
 
 SUPERUSER = "postgres"
 

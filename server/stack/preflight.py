@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from server.stack.service import StackError
+from server.stack.errors import StackError
 
 GIB = 1024**3
 INSTALL_BYTES = 4 * GIB

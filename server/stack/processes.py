@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from server.stack import launch
-from server.stack.service import Account, Command, StackError
+from server.stack.errors import StackError
+from server.stack.service import Account, Command
 
 LOG_LIMIT = 20 * 1024 * 1024
 """A service's log is set aside as `.1` when it is found longer than this many bytes at a start."""

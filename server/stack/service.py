@@ -7,17 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from server.stack.layout import Layout
+from server.stack.layout import Layout
 
 Progress = Callable[[str], None]
 """Tells the person at the terminal what a long step is doing now: `progress("downloading 840 MB")`."""
-
-
-class StackError(Exception):
-    """Why the stack cannot go on, as one sentence for the person at the terminal (shown without a traceback)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +54,7 @@ class Service(ABC):
     start_seconds: ClassVar[float] = 180.0
     """How long the process may take until it is healthy before `chat up` gives up."""
 
-    def __init__(self, layout: "Layout") -> None:
+    def __init__(self, layout: Layout) -> None:
         self.layout = layout
 
     @property

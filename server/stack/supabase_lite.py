@@ -9,10 +9,11 @@ import psycopg
 
 from server.stack import processes
 from server.stack.environments import Node, NodePackages
+from server.stack.errors import StackError
 from server.stack.health import answers
 from server.stack.layout import LOOPBACK, Layout
 from server.stack.postgres import connect, ensure_login, superuser_url
-from server.stack.service import Command, Progress, Service, StackError
+from server.stack.service import Command, Progress, Service
 from server.supabase_adapter.migrations import MigrationError, apply_migrations, project_migrations
 
 SOURCES = Path(__file__).parent / "supabase"

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from server.stack import processes
 from server.stack.console import Console
+from server.stack.errors import StackError
 from server.stack.instance import ServiceState, State, start_time
-from server.stack.service import Command, Service, StackError
+from server.stack.service import Command, Service
 
 HEALTH_INTERVAL = 0.2
 RESTART_DELAYS = (0.2, 1.0, 2.0, 4.0, 8.0, 15.0)

@@ -13,6 +13,7 @@ from server.stack import instance, launch, preflight
 from server.stack.api_server import ApiServer
 from server.stack.console import Console
 from server.stack.environments import Node
+from server.stack.errors import StackError
 from server.stack.instance import ServiceState
 from server.stack.layout import LOOPBACK, Layout
 from server.stack.letta import Letta
@@ -20,7 +21,7 @@ from server.stack.litellm import LiteLLM, upstream
 from server.stack.model import DemoModel
 from server.stack.postgres import Postgres
 from server.stack.redis import Redis
-from server.stack.service import Service, StackError
+from server.stack.service import Service
 from server.stack.stack_env import write_stack_env
 from server.stack.supabase_lite import SupabaseLite
 from server.stack.supervisor import Supervisor

@@ -16,7 +16,6 @@ from pydantic import SecretStr
 from server import appkeys
 from server.api import table
 from server.api.openapi import document
-from server.api.ratelimits import AddressLimiter
 from server.api.schemas import Problem
 from server.authentication import Authenticator
 from server.buckets import Buckets
@@ -28,6 +27,7 @@ from server.ports import AgentTemplate, Estimate, Plan
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
 from server.provisioning import Provisioner, Workshop
+from server.rate_limits import AddressLimiter
 from server.readiness import Lifecycle, Readiness
 from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub

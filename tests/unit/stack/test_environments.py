@@ -9,8 +9,9 @@ import pytest
 
 from server.stack import environments, processes
 from server.stack.environments import REQUIREMENTS, NodePackages, PythonEnvironment, WheelContents
+from server.stack.errors import StackError
 from server.stack.layout import Layout
-from server.stack.service import Command, StackError
+from server.stack.service import Command
 
 STACK = Path(environments.__file__).parent
 LOCKS = sorted(REQUIREMENTS.glob("*.txt"))

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import pytest
 
 from server.stack import control, instance
+from server.stack.errors import StackError
 from server.stack.instance import ServiceState, State
 from server.stack.layout import Layout
-from server.stack.service import StackError
 from tests.unit.stack.small_services import wait_until_gone
 
 HOLD = """

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from server.stack.errors import StackError
 from server.stack.layout import LOOPBACK, PRIVATE_PORTS, Layout, write_private
-from server.stack.service import StackError
 
 
 def test_secrets_are_random_private_and_stay_the_same(layout: Layout) -> None:

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from server.cli import main
 from server.stack import preflight
 from server.stack.api_server import ApiServer
+from server.stack.errors import StackError
 from server.stack.layout import Layout
-from server.stack.service import StackError
 
 
 def test_this_machine_is_supported() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from server.stack import processes
+from server.stack.errors import StackError
 from server.stack.layout import Layout
-from server.stack.service import Account, Command, StackError
+from server.stack.service import Account, Command
 from tests.unit.stack.small_services import wait_until_gone
 
 PARENT = """

@@ -8,9 +8,10 @@ import pytest
 
 from server.stack import supervisor as supervision
 from server.stack.console import Console
+from server.stack.errors import StackError
 from server.stack.instance import ServiceState, State
 from server.stack.layout import Layout
-from server.stack.service import Service, StackError
+from server.stack.service import Service
 from server.stack.supervisor import Supervisor
 from tests.unit.stack.small_services import (
     IGNORE_SIGTERM,
