@@ -49,13 +49,13 @@ async def cancel_and_wait(*tasks: "asyncio.Future[Any] | None", repeat: float = 
 class TaskSet:
     """Background tasks of one owner. Close with `aclose`, or use as `async with TaskSet("name") as tasks:`.
 
-    A failure that nobody waits for (see `result`) is logged as `task.failed`: with a traceback, or as one warning where
-    it is one of the `expected` exceptions. It ends no other task.
+    A failure that nobody waits for (see `result`) is logged as `task.failed`, with its traceback, unless it is one of
+    the `ignored` exceptions. It ends no other task.
     """
 
-    def __init__(self, name: str, *, expected: tuple[type[Exception], ...] = ()) -> None:
+    def __init__(self, name: str, *, ignored: tuple[type[Exception], ...] = ()) -> None:
         self._name = name
-        self._expected = expected
+        self._ignored = ignored
         self._waiting: dict[asyncio.Task[Any], int] = {}  # for each task that has not ended, how many wait for it
         self._is_closed = False
 
@@ -105,19 +105,20 @@ class TaskSet:
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         is_awaited = self._waiting.pop(task) > 0
-        if not task.cancelled() and (error := task.exception()) is not None and not is_awaited:
-            _log_failure("task.failed", task.get_name(), error, self._expected)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not is_awaited and not isinstance(error, self._ignored):
+            log.error("task.failed", task=task.get_name(), exc_info=error)
 
 
 class SingleFlight(Generic[K, T]):
     """At most one run for each key at a time, shared by all who wait for it; nothing is cached when it has ended.
 
-    A run goes on when one who waits is cancelled, also when all of them are: `aclose` alone cancels it. Failures are
-    logged as by `TaskSet`, unless somebody waits for them.
+    A run goes on when one who waits is cancelled, also when all of them are: `aclose` alone cancels it. A failure that
+    nobody waits for is logged as by `TaskSet`.
     """
 
-    def __init__(self, name: str, *, expected: tuple[type[Exception], ...] = ()) -> None:
-        self._tasks = TaskSet(name, expected=expected)
+    def __init__(self, name: str, *, ignored: tuple[type[Exception], ...] = ()) -> None:
+        self._tasks = TaskSet(name, ignored=ignored)
         self._runs: dict[K, asyncio.Task[T]] = {}
 
     def __contains__(self, key: K) -> bool:
@@ -185,13 +186,8 @@ async def _round(work: Callable[[], Awaitable[bool | None]], name: str, expected
     """Returns False if the round failed."""
     try:
         return await work() is not False
-    except Exception as error:
-        _log_failure("task.round_failed", name, error, expected)
-        return False
-
-
-def _log_failure(event: str, task: str, error: BaseException, expected: tuple[type[Exception], ...]) -> None:
-    if isinstance(error, expected):
-        log.warning(event, task=task, reason=f"{type(error).__name__}: {error}")
-    else:
-        log.error(event, task=task, exc_info=error)
+    except expected as error:
+        log.warning("task.round_failed", task=name, reason=f"{type(error).__name__}: {error}")
+    except Exception:
+        log.exception("task.round_failed", task=name)
+    return False

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from server import appkeys
-from server.aio import cancel_and_wait
+from server.aio import TaskSet
 from server.api import table
 from server.authentication import Authenticator
 from server.buckets import Buckets
@@ -132,19 +132,20 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     app[appkeys.ACCOUNTS] = accounts
     app[appkeys.PROVISIONER] = provisioner
     app[appkeys.TICKETS] = tickets
-    app[appkeys.AUTHENTICATOR] = Authenticator(
+    authenticator = Authenticator(
         verifier, tickets, accounts, provisioner, new_accounts=Buckets(settings.new_accounts_per_minute)
     )
+    app[appkeys.AUTHENTICATOR] = authenticator
     secret_keys = [key for key in (settings.secret_key, settings.secret_key_previous) if key is not None]
     app[appkeys.SIGN_IN_LIMITS] = SignInLimits(accounts, settings.sign_ins_per_minute, secret_keys)
     _offer_sessions(app, hub)
 
     stack.push_async_callback(provisioner.aclose)
+    stack.push_async_callback(authenticator.aclose)
     await stack.enter_async_context(hub.running())
-    settling = asyncio.create_task(Settler(ledger, agents.billing, budgets, hub.tell).run())
-    stack.push_async_callback(cancel_and_wait, settling)
-    repair = asyncio.create_task(RepairLoop(provisioner, accounts, agents.template.hash).run())
-    stack.push_async_callback(cancel_and_wait, repair)
+    background = await stack.enter_async_context(TaskSet("background"))
+    background.create(Settler(ledger, agents.billing, budgets, hub.tell).run(), name="settlement")
+    repair = background.create(RepairLoop(provisioner, accounts, agents.template.hash).run(), name="repair")
     app[LIFE] = Life(app[appkeys.LIFECYCLE], hub, repair)
 
 

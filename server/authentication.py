@@ -3,17 +3,17 @@
 Knows tokens, tickets and accounts, no transport: REST, WebSocket and SSE all ask here.
 """
 
-import asyncio
-import contextvars
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Protocol
 
 import structlog
 from pydantic import SecretStr
 
+from server.aio import SingleFlight, StoppedError
 from server.buckets import Buckets
 from server.ports import Account, AccountStore, Principal, TokenVerifier
 from server.protocol.codes import ErrorCode
@@ -37,7 +37,7 @@ class Authenticator:
     An account that was looked at is trusted for `trust` seconds (blocking one takes that long to close every door;
     a new turn is refused by the database at once), and longer while Supabase cannot be asked. At most `remembered`
     accounts are held; `new_accounts` limits those that are made. All devices of a user that come at once, as they do
-    after a loss of network, share one look.
+    after a loss of network, share one look. Close with `aclose`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Authenticator:
         self._new_accounts = new_accounts or Buckets(0)
         self._clock = clock
         self._seen: OrderedDict[str, float] = OrderedDict()
-        self._looking: dict[str, asyncio.Task[Account]] = {}
+        self._opening: SingleFlight[str, Account] = SingleFlight("account", ignored=(PlatformError,))
 
     async def header(self, authorization: str | None) -> Principal:
         """Authenticate an Authorization header (`Bearer <access token>`). Raises as `token` does."""
@@ -113,28 +113,24 @@ class Authenticator:
             return
         try:
             if name is None:
-                await self._look(principal)
+                await self._open_once(principal)
             else:
                 await self.open_account(principal.user_id, principal.email, name)
         except PlatformError as error:
             if error.code is not ErrorCode.SUPABASE_UNAVAILABLE or seen_at is None:
                 raise
 
-    async def _look(self, principal: Principal) -> Account:
+    async def _open_once(self, principal: Principal) -> Account:
         """`open_account`, once for all who ask while it is under way."""
-        looking = self._looking.get(principal.user_id)
-        if looking is None:
-            opening = self.open_account(principal.user_id, principal.email)
-            # In a context of its own: it may outlive the request that happened to need it first.
-            looking = asyncio.create_task(opening, context=contextvars.Context())
-            self._looking[principal.user_id] = looking
-            looking.add_done_callback(lambda task: self._looked(principal.user_id, task))
-        return await asyncio.shield(looking)
+        opening = partial(self.open_account, principal.user_id, principal.email)
+        try:
+            return await self._opening.run(principal.user_id, opening)
+        except StoppedError as cause:
+            raise PlatformError(ErrorCode.DRAINING) from cause
 
-    def _looked(self, user_id: str, task: "asyncio.Task[Account]") -> None:
-        del self._looking[user_id]
-        if not task.cancelled():
-            task.exception()  # whoever waited has it; perhaps nobody did to the end
+    async def aclose(self) -> None:
+        """Open no more accounts."""
+        await self._opening.aclose()
 
     @contextmanager
     def opening_account(self) -> Iterator[None]:

@@ -1,14 +1,14 @@
 """The platform's way to a user's agent: one run per user in this process, shared by all who wait for it.
 
-Owns the tasks of those runs, and of looks at refused keys, and remembers the agents that are ready; the stored claim
+Owns the tasks of those runs, and of checks of refused keys, and remembers the agents that are ready; the stored claim
 keeps other instances out."""
 
 import asyncio
 import random
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import structlog
 
-from server.aio import cancel_and_wait
+from server.aio import SingleFlight, Sleep, StoppedError
 from server.ports import Account, AccountStore, AgentHandle, FencedError, ProvisioningClaim
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -41,8 +41,6 @@ REMEMBERED_SECONDS: Final = 60.0
 """How long a ready agent is taken for granted: another process (`chat users repair`) may replace it."""
 CONCURRENT_RUNS: Final = 8
 """Letta serves about two turns a second on a core: a wave of registrations must not starve the conversations."""
-
-Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +76,8 @@ class Provisioner:
         self._sleep = sleep
         self._clock = clock
         self._slots = asyncio.Semaphore(CONCURRENT_RUNS)
-        self._runs: dict[str, asyncio.Task[AgentHandle]] = {}
-        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._runs: SingleFlight[str, AgentHandle] = SingleFlight("provisioning", ignored=(PlatformError,))
+        self._key_checks: SingleFlight[str, None] = SingleFlight("key check")
         self._agents: OrderedDict[str, _Remembered] = OrderedDict()
         self._closed = False
 
@@ -94,7 +92,8 @@ class Provisioner:
 
     def start(self, user_id: str) -> None:
         """Begin in the background; a run that is under way goes on. Raises PlatformError(draining) after `aclose`."""
-        self._run(user_id)
+        with _draining():
+            self._runs.start(user_id, partial(self._provision, user_id, NOTHING_SPECIAL))
 
     async def ready(
         self, user_id: str, email: str | None = None, name: str | None = None, *, timeout: float = 30.0
@@ -128,14 +127,14 @@ class Provisioner:
         Raises ProvisioningError and what `ready` raises."""
         if thorough:
             await self._stand_by(user_id)
-        return await _outcome(self._run(user_id, Order("everything" if thorough else "missing", rebuild=rebuild)))
+        return await self._run(user_id, Order("everything" if thorough else "missing", rebuild=rebuild))
 
     async def rotate_key(self, user_id: str, rotation: Rotation) -> AgentHandle:
         """Give the user another key, everywhere. A run that is cut off is continued by any other of this user.
 
         Raises as `attempt`."""
         await self._stand_by(user_id)
-        return await _outcome(self._run(user_id, Order("everything", rotation)))
+        return await self._run(user_id, Order("everything", rotation))
 
     async def introduce(self, user_id: str) -> None:
         """Tell the user's agent their name, if that has changed. Only while nothing runs at the agent. Raises nothing.
@@ -148,9 +147,9 @@ class Provisioner:
                 self._agents[user_id] = replace(known, is_introduced=True)
 
     def key_refused(self, user_id: str) -> None:
-        """The model gateway has refused the user's key: see to it in the background, once at a time. Raises nothing."""
-        if user_id not in self._looks and not self._closed:
-            self._looks[user_id] = asyncio.create_task(self._look(user_id), name=f"key of {user_id}")
+        """The model gateway has refused the user's key: check it in the background, once at a time. Raises nothing."""
+        if not self._closed:
+            self._key_checks.start(user_id, partial(self._check_key, user_id))
 
     def forget(self, user_id: str) -> None:
         """Look at the stored account next time: the remembered agent no longer answers."""
@@ -159,26 +158,21 @@ class Provisioner:
     async def aclose(self) -> None:
         """Stop all runs (each can be continued by any instance) and give their claims back."""
         self._closed = True
-        await cancel_and_wait(*self._runs.values(), *self._looks.values())
+        await asyncio.gather(self._runs.aclose(), self._key_checks.aclose())
 
     async def _stand_by(self, user_id: str) -> None:
         """Until no run of this user's is under way here."""
         self.forget(user_id)
-        while (ordinary := self._runs.get(user_id)) is not None:
-            await asyncio.wait((ordinary,))
+        await self._runs.settled(user_id)
 
-    async def _look(self, user_id: str) -> None:
+    async def _check_key(self, user_id: str) -> None:
         """A key that is good at the gateway was refused because the agent carries another: it is given the right one,
         as it is to an agent that was damaged outside."""
         try:
             if await self._trouble.look(user_id) == "active":
                 await self.attempt(user_id, thorough=True)
         except PlatformError as error:
-            log.warning("key.not_looked_at", user_id=user_id, code=error.code)
-        except Exception:
-            log.exception("key.look_broke", user_id=user_id)
-        finally:
-            del self._looks[user_id]
+            log.warning("key.not_checked", user_id=user_id, code=error.code)
 
     async def _insist(
         self,
@@ -195,7 +189,7 @@ class Provisioner:
                 try:
                     if email is not None:
                         await self._store.ensure(user_id, email, name)
-                    return await _outcome(self._run(user_id, order))
+                    return await self._run(user_id, order)
                 except PlatformError as error:
                     hopeless = not error.retryable or (isinstance(error, ProvisioningError) and error.permanent)
                     if hopeless or self._closed:
@@ -204,21 +198,10 @@ class Provisioner:
                 await self._sleep(pause)
         raise AssertionError("unreachable: the pauses never end")
 
-    def _run(self, user_id: str, order: Order = NOTHING_SPECIAL) -> asyncio.Task[AgentHandle]:
-        run = self._runs.get(user_id)
-        if run is None:
-            if self._closed:
-                raise PlatformError(ErrorCode.DRAINING)
-            run = asyncio.create_task(self._provision(user_id, order), name=f"provisioning {user_id}")
-            self._runs[user_id] = run
-            run.add_done_callback(partial(self._ended, user_id))
-        return run
-
-    def _ended(self, user_id: str, run: asyncio.Task[AgentHandle]) -> None:
-        del self._runs[user_id]
-        error = None if run.cancelled() else run.exception()
-        if error is not None and not isinstance(error, PlatformError):
-            log.error("provisioning.broke", user_id=user_id, exc_info=error)
+    async def _run(self, user_id: str, order: Order) -> AgentHandle:
+        """The outcome of the user's run, begun if there is none. Raises PlatformError(draining) when it was stopped."""
+        with _draining():
+            return await self._runs.run(user_id, partial(self._provision, user_id, order))
 
     async def _provision(self, user_id: str, order: Order) -> AgentHandle:
         """Run the saga, or wait while another instance does; its claim expires if it died."""
@@ -272,12 +255,13 @@ async def _bounded(timeout: float, obstacles: list[PlatformError]) -> AsyncItera
         raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, reason, retry_after=5.0) from cause
 
 
-async def _outcome(run: asyncio.Task[AgentHandle]) -> AgentHandle:
-    """Wait for a run that goes on when the one who waits leaves. Raises PlatformError(draining) when it was stopped."""
-    await asyncio.wait((run,))
-    if run.cancelled():
-        raise PlatformError(ErrorCode.DRAINING)
-    return run.result()
+@contextmanager
+def _draining() -> Iterator[None]:
+    """Raises PlatformError(draining) for what `aclose` has stopped."""
+    try:
+        yield
+    except StoppedError as cause:
+        raise PlatformError(ErrorCode.DRAINING) from cause
 
 
 def _is_closed(account: Account) -> bool:

@@ -11,9 +11,10 @@ from typing import Final
 
 import structlog
 
+from server.aio import Sleep, every
 from server.ports import AccountStore
 from server.protocol.errors import PlatformError
-from server.provisioning.provisioner import Provisioner, Sleep
+from server.provisioning.provisioner import Provisioner
 from server.provisioning.saga import ProvisioningError
 
 log = structlog.get_logger(__name__)
@@ -21,6 +22,8 @@ log = structlog.get_logger(__name__)
 BATCH: Final = 200
 FIRST_REST_SECONDS: Final = 60.0
 LONGEST_REST_SECONDS: Final = 3600.0
+JITTER: Final = 0.3
+"""Pauses vary by this share of them, so that instances which started together do not ask together."""
 
 
 @dataclass(slots=True)
@@ -46,10 +49,15 @@ class RepairLoop:
 
     async def run(self) -> None:
         """Until cancelled. A round cut short by a service that is down doubles the wait, up to eightfold."""
-        stretch = 1
-        while True:
-            await self.sleep(self.interval * stretch * _jitter())
-            stretch = 1 if await self.round() else min(stretch * 2, 8)
+        await every(
+            self.interval,
+            self.round,
+            name="repair",
+            at_once=False,
+            jitter=JITTER,
+            longest=8 * self.interval,
+            sleep=self.sleep,
+        )
 
     async def round(self) -> bool:
         """Try each incomplete user once. False: a service is down, so the rest was left for later."""
@@ -65,7 +73,7 @@ class RepairLoop:
                 continue
             if not await self._repair(user_id):
                 return False
-            await self.sleep(self.breath * _jitter())
+            await self.sleep(self.breath * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - spreads load only
         return True
 
     async def _repair(self, user_id: str) -> bool:
@@ -86,7 +94,3 @@ class RepairLoop:
         before = self._rests.get(user_id)
         seconds = min(before.seconds * 2, LONGEST_REST_SECONDS) if before else FIRST_REST_SECONDS
         self._rests[user_id] = _Rest(seconds, self.clock() + seconds)
-
-
-def _jitter() -> float:
-    return random.uniform(0.7, 1.3)  # noqa: S311 - spreads load, guards nothing

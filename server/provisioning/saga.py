@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import structlog
 
-from server.aio import cancel_and_wait
+from server.aio import TaskSet
 from server.ports import Account, AccountChange, AccountStore, FencedError, ProvisioningClaim
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -139,12 +139,9 @@ class Saga:
     @asynccontextmanager
     async def _kept(self, claim: ProvisioningClaim) -> AsyncIterator[None]:
         """Renew the claim beside a step. Raises TimeoutError inside when that was not possible in time."""
-        async with asyncio.timeout(SAFE_SECONDS) as safe:
-            pulse = asyncio.create_task(self._renew(claim, safe))
-            try:
-                yield
-            finally:
-                await cancel_and_wait(pulse)
+        async with asyncio.timeout(SAFE_SECONDS) as safe, TaskSet("provisioning claim") as tasks:
+            tasks.create(self._renew(claim, safe), name=claim.user_id)
+            yield
 
     async def _renew(self, claim: ProvisioningClaim, safe: asyncio.Timeout) -> None:
         now = asyncio.get_running_loop().time

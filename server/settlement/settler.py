@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from server.aio import every
 from server.ports import BillingGateway, BudgetWarning, Ledger, News, Search, TurnCharge
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import wire_money
@@ -50,12 +51,8 @@ class Settler:
         self._gateway_ahead = 0.0  # seconds, as last heard
 
     async def run(self) -> None:
-        """Until cancelled. While a service is away, look ever more seldom."""
-        pause = PAUSE_SECONDS
-        while True:
-            well = await self.round()
-            pause = PAUSE_SECONDS if well else min(pause * 2, LONGEST_PAUSE_SECONDS)
-            await asyncio.sleep(pause)
+        """Until cancelled. While a service is unavailable, poll ever more seldom."""
+        await every(PAUSE_SECONDS, self.round, name="settlement", longest=LONGEST_PAUSE_SECONDS)
 
     async def round(self) -> bool:
         """Look for what is due now. False: a service was away for some of it, and it will come again."""

@@ -4,9 +4,8 @@ The SDK's clients carry identity in mutable state, so the service client never s
 user is made for one call and thrown away. Closing one of them would close the pool: only `aclose` here does.
 """
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol, TypeVar
@@ -17,7 +16,7 @@ from pydantic import SecretStr
 from supabase import AsyncClient, AsyncClientOptions
 from supabase_auth import AsyncGoTrueClient
 
-from server.aio import cancel_and_wait
+from server.aio import TaskSet
 from server.protocol.codes import ErrorCode
 from server.resilience import Breaker, Guard, ServiceError, retry_after_in
 from server.supabase_adapter.faults import Faults, Setting
@@ -49,7 +48,7 @@ T = TypeVar("T")
 class Query(Protocol):
     """Any of the SDK's request builders."""
 
-    def execute(self) -> Awaitable[Any]: ...
+    def execute(self) -> Coroutine[Any, Any, Any]: ...
 
 
 async def _drop_key_as_bearer(request: httpx.Request) -> None:
@@ -78,7 +77,7 @@ class SupabaseClient:
         )
         self.faults = Faults()
         self._ahead = 0.0
-        self._carried: set[asyncio.Future[Any]] = set()
+        self._requests = TaskSet("Supabase request", ignored=(Exception,))  # nobody needs the answer any more
         self._anon_key = anon_key.get_secret_value()
         self._service_key = service_key.get_secret_value()
         self._service = AsyncClient(self.url, service_key.get_secret_value(), self._options())
@@ -147,22 +146,14 @@ class SupabaseClient:
             raise ServiceError("Supabase answered with something that cannot be read")
         return data
 
-    async def _carry(self, request: Awaitable[T]) -> T:
+    async def _carry(self, request: Coroutine[Any, Any, T]) -> T:
         """Carry a request that was begun to its end, whoever has stopped waiting for it.
 
         httpcore's pool loses a connection for good when a request is cancelled after it was given one and before it has
         begun to connect. With its last one it lost the whole project, until the process was started again. What bounds
         an abandoned request is the client's own timeouts.
         """
-        carried = asyncio.ensure_future(request)
-        self._carried.add(carried)
-        carried.add_done_callback(self._arrived)
-        return await asyncio.shield(carried)
-
-    def _arrived(self, carried: "asyncio.Future[Any]") -> None:
-        self._carried.discard(carried)
-        if not carried.cancelled():
-            carried.exception()  # whoever waited has it; perhaps nobody did to the end
+        return await self._requests.result(self._requests.create(request))
 
     def visitor(self, address: str | None = None) -> AsyncGoTrueClient:
         """A client of Auth for one sign-up, sign-in or refresh, to be thrown away afterwards, never closed.
@@ -201,5 +192,5 @@ class SupabaseClient:
         return await self.guard.repeatable(get, deadline=deadline)
 
     async def aclose(self) -> None:
-        await cancel_and_wait(*self._carried)
+        await self._requests.aclose()
         await self.http.aclose()

@@ -102,6 +102,17 @@ async def test_a_device_that_leaves_takes_nobody_elses_look_with_it() -> None:
     assert door.looks == 1
 
 
+async def test_who_waits_for_an_account_as_the_server_ends_is_told_that_it_drains() -> None:
+    door = Door()
+    coming = asyncio.create_task(door.authenticator.token(door.token()))
+    while not door.looks:
+        await asyncio.sleep(0)
+    await door.authenticator.aclose()
+    with pytest.raises(PlatformError) as refused:
+        await coming
+    assert refused.value.code is ErrorCode.DRAINING
+
+
 async def test_the_token_itself_is_verified_every_time() -> None:
     door = Door()
     token = door.token()

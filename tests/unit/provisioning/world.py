@@ -8,13 +8,13 @@ from decimal import Decimal
 
 from pydantic import SecretStr
 
+from server.aio import Sleep
 from server.keyring import KeyRing, fingerprint
 from server.ports import Account, AgentTemplate, Plan
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from server.provisioning import Provisioner, Workshop
-from server.provisioning.provisioner import Sleep
 from tests.fakes.accounts import FakeAccountStore
 from tests.fakes.billing import FakeBilling
 from tests.fakes.database import Hook, MemoryDatabase
