@@ -25,6 +25,7 @@ class Door:
 
     seconds: float = 0.0
     looks: int = 0
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     away: bool = False
     remembered: int = 100
     database: MemoryDatabase = field(default_factory=MemoryDatabase)
@@ -46,6 +47,7 @@ class Door:
 
     async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account:
         self.looks += 1
+        self.asked.set()
         await asyncio.sleep(0)  # as a database takes its time
         if self.away:
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
@@ -105,8 +107,7 @@ async def test_a_device_that_leaves_takes_nobody_elses_look_with_it() -> None:
 async def test_who_waits_for_an_account_as_the_server_ends_is_told_that_it_drains() -> None:
     door = Door()
     coming = asyncio.create_task(door.authenticator.token(door.token()))
-    while not door.looks:
-        await asyncio.sleep(0)
+    await door.asked.wait()
     await door.authenticator.aclose()
     with pytest.raises(PlatformError) as refused:
         await coming
