@@ -4,7 +4,6 @@ Owns the tasks of those runs, and of checks of refused keys, and remembers the a
 keeps other instances out."""
 
 import asyncio
-import random
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -33,6 +32,7 @@ from server.provisioning.saga import (
     Saga,
 )
 from server.provisioning.steps import Workshop, is_complete, is_introduced
+from server.resilience import Backoff, retry
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +41,9 @@ REMEMBERED_SECONDS: Final = 60.0
 """How long a ready agent is taken for granted: another process (`chat users repair`) may replace it."""
 CONCURRENT_RUNS: Final = 8
 """Letta serves about two turns a second on a core: a wave of registrations must not starve the conversations."""
+RUN_AGAIN: Final = Backoff(first=0.5, longest=5.0)
+CLAIM_POLL: Final = Backoff(first=0.2, longest=2.0)
+"""Between two looks at an account that another instance provisions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,19 +187,21 @@ class Provisioner:
     ) -> AgentHandle:
         """Run again after what may pass by itself, for as long as the caller waits."""
         obstacles: list[PlatformError] = []
+
+        async def attempt() -> AgentHandle:
+            if email is not None:
+                await self._store.ensure(user_id, email, name)
+            return await self._run(user_id, order)
+
         async with _bounded(timeout, obstacles):
-            for pause in _pauses(first=0.5, longest=5.0):
-                try:
-                    if email is not None:
-                        await self._store.ensure(user_id, email, name)
-                    return await self._run(user_id, order)
-                except PlatformError as error:
-                    hopeless = not error.retryable or (isinstance(error, ProvisioningError) and error.permanent)
-                    if hopeless or self._closed:
-                        raise
-                    obstacles.append(error)
-                await self._sleep(pause)
-        raise AssertionError("unreachable: the pauses never end")
+            return await retry(
+                attempt,
+                on=PlatformError,
+                when=lambda error: not self._closed and _may_pass(error),
+                backoff=RUN_AGAIN,
+                failed=lambda error, _: obstacles.append(error),
+                sleep=self._sleep,
+            )
 
     async def _run(self, user_id: str, order: Order) -> AgentHandle:
         """The outcome of the user's run, begun if there is none. Raises PlatformError(draining) when it was stopped."""
@@ -205,7 +210,7 @@ class Provisioner:
 
     async def _provision(self, user_id: str, order: Order) -> AgentHandle:
         """Run the saga, or wait while another instance does; its claim expires if it died."""
-        for pause in _pauses(first=0.2, longest=2.0):
+        for pause in CLAIM_POLL.pauses():
             account = await self._store.get(user_id)
             if account is None:
                 raise PlatformError(ErrorCode.NOT_FOUND, "This account does not exist.")
@@ -264,6 +269,11 @@ def _draining() -> Iterator[None]:
         raise PlatformError(ErrorCode.DRAINING) from cause
 
 
+def _may_pass(error: PlatformError) -> bool:
+    """Whether another run may succeed without anybody repairing anything."""
+    return error.retryable and not (isinstance(error, ProvisioningError) and error.permanent)
+
+
 def _is_closed(account: Account) -> bool:
     return account.agent_status in (AgentStatus.BLOCKED, AgentStatus.DELETING)
 
@@ -271,11 +281,3 @@ def _is_closed(account: Account) -> bool:
 def _refuse_closed(account: Account) -> None:
     if _is_closed(account):
         raise PlatformError(ErrorCode.ACCOUNT_BLOCKED)
-
-
-def _pauses(*, first: float, longest: float) -> Iterator[float]:
-    """Growing, jittered waits in seconds, without end."""
-    pause = first
-    while True:
-        yield pause * random.uniform(0.7, 1.3)  # noqa: S311 - spreads load, guards nothing
-        pause = min(pause * 1.7, longest)

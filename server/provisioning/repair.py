@@ -16,22 +16,15 @@ from server.ports import AccountStore
 from server.protocol.errors import PlatformError
 from server.provisioning.provisioner import Provisioner
 from server.provisioning.saga import ProvisioningError
+from server.resilience import Backoff, FailureBackoff
 
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 200
-FIRST_REST_SECONDS: Final = 60.0
-LONGEST_REST_SECONDS: Final = 3600.0
+AFTER_FAILURE: Final = Backoff(first=60.0, longest=3600.0)
+"""How long a user who failed is left alone."""
 JITTER: Final = 0.3
 """Pauses vary by this share of them, so that instances which started together do not ask together."""
-
-
-@dataclass(slots=True)
-class _Rest:
-    """How long a user who failed is left alone."""
-
-    seconds: float
-    until: float
 
 
 @dataclass(slots=True)
@@ -45,7 +38,10 @@ class RepairLoop:
     breath: float = 1.0
     sleep: Sleep = asyncio.sleep
     clock: Callable[[], float] = time.monotonic
-    _rests: dict[str, _Rest] = field(default_factory=dict, init=False)
+    _failures: FailureBackoff[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._failures = FailureBackoff(AFTER_FAILURE, self.clock)
 
     async def run(self) -> None:
         """Until cancelled. A round cut short by a service that is down doubles the wait, up to eightfold."""
@@ -66,10 +62,9 @@ class RepairLoop:
         except PlatformError as error:
             log.warning("repair.postponed", code=error.code)
             return False
-        self._rests = {user_id: rest for user_id, rest in self._rests.items() if user_id in found}
+        self._failures.retain(found)
         for user_id in found:
-            rest = self._rests.get(user_id)
-            if rest is not None and rest.until > self.clock():
+            if self._failures.is_pausing(user_id):
                 continue
             if not await self._repair(user_id):
                 return False
@@ -83,14 +78,9 @@ class RepairLoop:
         except PlatformError as error:
             log.warning("repair.failed", user_id=user_id, code=error.code, reason=error.message)
             if not isinstance(error, ProvisioningError) or error.permanent:
-                self._let_rest(user_id)
+                self._failures.failed(user_id)
                 return True
             return False
-        self._rests.pop(user_id, None)
+        self._failures.succeeded(user_id)
         log.info("repair.done", user_id=user_id)
         return True
-
-    def _let_rest(self, user_id: str) -> None:
-        before = self._rests.get(user_id)
-        seconds = min(before.seconds * 2, LONGEST_REST_SECONDS) if before else FIRST_REST_SECONDS
-        self._rests[user_id] = _Rest(seconds, self.clock() + seconds)

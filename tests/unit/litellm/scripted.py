@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from server.litellm_adapter.client import LiteLLMClient
 from server.protocol.codes import ErrorCode
-from server.resilience import Breaker, Guard
+from server.resilience import Backoff, Breaker, Guard
 
 MASTER_KEY = "sk-the-master-key"
 
@@ -57,7 +57,7 @@ async def connected(service: ScriptedLiteLLM, guard: Guard | None = None) -> Asy
     """A client of this LiteLLM that tries twice without waiting."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", service.handle)
-    guard = guard or Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE), attempts=2, backoff=0.0)
+    guard = guard or Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE), attempts=2, backoff=Backoff(0, 0))
     async with TestServer(app) as server, aiohttp.ClientSession() as session:
         yield LiteLLMClient(str(server.make_url("/")), SecretStr(MASTER_KEY), session, guard)
 

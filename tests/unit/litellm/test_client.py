@@ -8,7 +8,7 @@ from server.litellm_adapter.client import LiteLLMClient
 from server.litellm_adapter.probe import LiteLLMProbe
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.resilience import Breaker, Guard, ServiceError
+from server.resilience import Backoff, Breaker, Guard, ServiceError
 from tests.unit.litellm.scripted import ScriptedLiteLLM, connected, error
 
 UNAVAILABLE = ErrorCode.LITELLM_UNAVAILABLE
@@ -35,7 +35,7 @@ async def test_a_fault_that_stays_is_litellms(
 
 
 async def test_nobody_listening_is_litellms_fault_too() -> None:
-    guard = Guard(Breaker("litellm", UNAVAILABLE), attempts=2, backoff=0.0)
+    guard = Guard(Breaker("litellm", UNAVAILABLE), attempts=2, backoff=Backoff(0, 0))
     async with aiohttp.ClientSession() as session:
         client = LiteLLMClient("http://127.0.0.1:9", SecretStr("sk-x"), session, guard)
         with pytest.raises(PlatformError) as raised:
@@ -45,7 +45,7 @@ async def test_nobody_listening_is_litellms_fault_too() -> None:
 
 async def test_a_dead_litellm_is_refused_at_once_after_a_few_failures(service: ScriptedLiteLLM) -> None:
     service.says("/model/info", (503, {}))
-    guard = Guard(Breaker("litellm", UNAVAILABLE, threshold=2), attempts=2, backoff=0.0)
+    guard = Guard(Breaker("litellm", UNAVAILABLE, threshold=2), attempts=2, backoff=Backoff(0, 0))
     async with connected(service, guard) as client:
         for _ in range(3):
             with pytest.raises(PlatformError) as raised:

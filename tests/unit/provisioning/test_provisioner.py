@@ -10,6 +10,7 @@ from server.protocol.shapes import AgentStatus
 from server.provisioning.provisioner import CONCURRENT_RUNS, REMEMBERED_SECONDS
 from server.provisioning.saga import CLAIM_SECONDS
 from tests.unit.provisioning.world import ANN, OTHER_TEMPLATE, Killed, World, unavailable
+from tests.virtual_time import virtual_time
 
 EMAIL = "ann@example.com"
 
@@ -129,6 +130,18 @@ async def test_whoever_waits_too_long_is_told_and_the_run_goes_on(world: World) 
     await process.ready(ANN)
     world.assert_one_of_everything()
     assert world.calls.count("ensure_agent") == 1
+
+
+@virtual_time
+async def test_whoever_waits_too_long_is_told_what_stood_in_the_way_last() -> None:
+    world = World()
+    process = world.process(sleep=asyncio.sleep)
+    world.fail("ensure_key", lambda: PlatformError(ErrorCode.LITELLM_UNAVAILABLE, "The model gateway is away."))
+    with pytest.raises(PlatformError) as raised:
+        await process.ready(ANN, EMAIL, timeout=60)
+    assert raised.value.code is ErrorCode.AGENT_UNAVAILABLE
+    assert raised.value.message == "The model gateway is away. Setting up your agent goes on by itself."
+    await process.aclose()
 
 
 async def test_a_caller_who_leaves_does_not_stop_the_run(world: World) -> None:

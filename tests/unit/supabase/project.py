@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
 from server.protocol.codes import ErrorCode
-from server.resilience import Breaker, Guard
+from server.resilience import Backoff, Breaker, Guard
 from server.supabase_adapter.client import SupabaseClient
 
 ANON, SERVICE = "sb_publishable_tests", "sb_secret_tests"
@@ -52,7 +52,7 @@ class Project:
 
     def client(self) -> SupabaseClient:
         """The adapter's client of this project, which retries without waiting."""
-        guard = Guard(Breaker("supabase", ErrorCode.SUPABASE_UNAVAILABLE), attempts=2, backoff=0)
+        guard = Guard(Breaker("supabase", ErrorCode.SUPABASE_UNAVAILABLE), attempts=2, backoff=Backoff(0, 0))
         return SupabaseClient(self.url, SecretStr(ANON), SecretStr(SERVICE), guard)
 
     def requests(self, path: str) -> int:

@@ -9,13 +9,13 @@ import pytest
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.resilience import Breaker, Guard, ServiceError, retry_after_in
+from server.resilience import Backoff, Breaker, Guard, ServiceError, retry_after_in
 
 UNAVAILABLE = ErrorCode.LETTA_UNAVAILABLE
 
 
 def guard(**options: int) -> Guard:
-    return Guard(Breaker("letta", UNAVAILABLE), backoff=0, **options)
+    return Guard(Breaker("letta", UNAVAILABLE), backoff=Backoff(0, 0), **options)
 
 
 def failing(error: Exception, asked: list[int]) -> Callable[[], Awaitable[None]]:

@@ -1,0 +1,57 @@
+"""Circuit breaker: a service that does not answer is not asked for a while."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Opens after `threshold` calls in a row that the service did not answer; then refuses at once for `cooldown`
+    seconds and lets one call try."""
+
+    service: str
+    code: ErrorCode
+    threshold: int = 5
+    cooldown: float = 5.0
+    clock: Callable[[], float] = time.monotonic
+    _failures: int = field(default=0, init=False)
+    _opened_at: float | None = field(default=None, init=False)
+    _probing: bool = field(default=False, init=False)
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened_at is not None
+
+    def admit(self) -> None:
+        """Raises PlatformError(<service>_unavailable, retry_after) while open."""
+        if self._opened_at is None:
+            return
+        remaining = self._opened_at + self.cooldown - self.clock()
+        if remaining > 0 or self._probing:
+            raise PlatformError(self.code, retry_after=max(remaining, 1.0))
+        self._probing = True
+
+    def succeeded(self) -> None:
+        if self._opened_at is not None:
+            log.info("breaker.closed", service=self.service)
+        self._failures, self._opened_at, self._probing = 0, None, False
+
+    def failed(self) -> None:
+        self._failures += 1
+        self._probing = False
+        if self._failures >= self.threshold:
+            if self._opened_at is None:
+                log.warning("breaker.opened", service=self.service, failures=self._failures, cooldown=self.cooldown)
+            self._opened_at = self.clock()
+
+    def undecided(self) -> None:
+        """The call says nothing about the service: it was cancelled, or failed by itself."""
+        self._probing = False

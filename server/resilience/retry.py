@@ -1,0 +1,110 @@
+"""The one retry policy: pauses that double up to a limit, varied at random so that many do not come back together."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Final, Generic, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+from server.aio import Sleep
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
+_MOST_DOUBLINGS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Pauses in seconds: `first`, then twice as long each time, at most `longest`; each varied by this share of it."""
+
+    first: float
+    longest: float
+    jitter: float = 0.3
+
+    def pause(self, failures: int) -> float:
+        """The pause after so many failures in a row, 1 or more."""
+        seconds = min(self.first * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), self.longest)
+        return float(seconds * random.uniform(1 - self.jitter, 1 + self.jitter))  # noqa: S311 - spreads load only
+
+    def pauses(self) -> Iterator[float]:
+        """The pauses of one series, without end: for polling."""
+        return map(self.pause, count(1))
+
+
+async def retry(
+    call: Callable[[], Awaitable[T]],
+    *,
+    on: type[E],
+    backoff: Backoff,
+    when: Callable[[E], bool] = lambda error: True,
+    attempts: int | None = None,
+    seconds: float | None = None,
+    failed: Callable[[E, float], None] = lambda error, pause: None,
+    sleep: Sleep = asyncio.sleep,
+) -> T:
+    """Repeat an idempotent call while it raises an `on` that is worth it by `when`: `attempts` times in all, and for
+    `seconds`.
+
+    `failed` is called before each pause, with the error and the pause in seconds. Raises the last error as it is. Time
+    is the event loop's; a pause that has begun by the end of `seconds` is still followed by an attempt."""
+    now = asyncio.get_running_loop().time
+    until = None if seconds is None else now() + seconds
+
+    def is_enough(state: RetryCallState) -> bool:
+        return (attempts is not None and state.attempt_number >= attempts) or (until is not None and now() > until)
+
+    def report(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, on):
+            failed(error, state.upcoming_sleep)
+
+    policy = AsyncRetrying(
+        sleep=sleep,
+        stop=is_enough,
+        wait=lambda state: backoff.pause(state.attempt_number),
+        retry=retry_if_exception(lambda error: isinstance(error, on) and when(error)),
+        before_sleep=report,
+        reraise=True,
+    )
+    return await policy(call)
+
+
+@dataclass(slots=True)
+class _Pause:
+    failures: int
+    until: float
+
+
+class FailureBackoff(Generic[K]):
+    """How long each of many is left alone after it failed: longer each time in a row, until it succeeds.
+
+    `clock` in seconds, monotonic. Bounded by `retain`, which its owner calls."""
+
+    def __init__(self, backoff: Backoff, clock: Callable[[], float] = time.monotonic) -> None:
+        self._backoff = backoff
+        self._clock = clock
+        self._pauses: dict[K, _Pause] = {}
+
+    def failed(self, key: K) -> float:
+        """Begin a pause; return its seconds."""
+        failures = self._pauses[key].failures + 1 if key in self._pauses else 1
+        seconds = self._backoff.pause(failures)
+        self._pauses[key] = _Pause(failures, self._clock() + seconds)
+        return seconds
+
+    def succeeded(self, key: K) -> None:
+        """The next failure is the first one again."""
+        self._pauses.pop(key, None)
+
+    def is_pausing(self, key: K) -> bool:
+        pause = self._pauses.get(key)
+        return pause is not None and self._clock() < pause.until
+
+    def retain(self, keys: Collection[K]) -> None:
+        """Forget the failures of all others."""
+        self._pauses = {key: pause for key, pause in self._pauses.items() if key in keys}
