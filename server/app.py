@@ -137,11 +137,13 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     )
     app[appkeys.AUTHENTICATOR] = authenticator
     secret_keys = [key for key in (settings.secret_key, settings.secret_key_previous) if key is not None]
-    app[appkeys.SIGN_IN_LIMITS] = SignInLimits(accounts, settings.sign_ins_per_minute, secret_keys)
+    sign_in_limits = SignInLimits(accounts, settings.sign_ins_per_minute, secret_keys)
+    app[appkeys.SIGN_IN_LIMITS] = sign_in_limits
     _offer_sessions(app, hub)
 
     stack.push_async_callback(provisioner.aclose)
     stack.push_async_callback(authenticator.aclose)
+    stack.push_async_callback(sign_in_limits.aclose)
     await stack.enter_async_context(hub.running())
     background = await stack.enter_async_context(TaskSet("background"))
     background.create(Settler(ledger, agents.billing, budgets, hub.tell).run(), name="settlement")

@@ -4,13 +4,13 @@ Knows tokens, tickets and accounts, no transport: REST, WebSocket and SSE all as
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Protocol
 
 import structlog
+from cachetools import LRUCache
 from pydantic import SecretStr
 
 from server.aio import SingleFlight, StoppedError
@@ -35,7 +35,7 @@ class Authenticator:
     """Verifies who asks and opens an account for whoever comes with a valid token for the first time.
 
     An account that was looked at is trusted for `trust` seconds (blocking one takes that long to close every door;
-    a new turn is refused by the database at once), and longer while Supabase cannot be asked. At most `remembered`
+    a new turn is refused by the database at once), and longer while Supabase cannot be asked. At most `cached`
     accounts are held; `new_accounts` limits those that are made. All devices of a user that come at once, as they do
     after a loss of network, share one look. Close with `aclose`.
     """
@@ -48,7 +48,7 @@ class Authenticator:
         opener: AccountOpener,
         *,
         trust: float = 15.0,
-        remembered: int = 10_000,
+        cached: int = 10_000,
         new_accounts: Buckets | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,10 +57,9 @@ class Authenticator:
         self._accounts = accounts
         self._opener = opener
         self._trust = trust
-        self._remembered = remembered
         self._new_accounts = new_accounts or Buckets(0)
         self._clock = clock
-        self._seen: OrderedDict[str, float] = OrderedDict()
+        self._seen: LRUCache[str, float] = LRUCache(cached)  # when; without expiry, since an old one still counts
         self._opening: SingleFlight[str, Account] = SingleFlight("account", ignored=(PlatformError,))
 
     async def header(self, authorization: str | None) -> Principal:
@@ -162,8 +161,6 @@ class Authenticator:
         self._seen.pop(user_id, None)
         refuse_closed(account)
         self._seen[user_id] = self._clock()
-        if len(self._seen) > self._remembered:
-            self._seen.popitem(last=False)
         return account
 
 

@@ -21,10 +21,10 @@ class AddressLimiter:
         per_minute: int,
         addresses: ClientAddresses | None = None,
         *,
-        remembered: int = 10_000,
+        held: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._buckets = Buckets(per_minute, remembered=remembered, clock=clock)
+        self._buckets = Buckets(per_minute, held=held, clock=clock)
         self._addresses = addresses or ClientAddresses()
 
     def admit(self, request: web.Request) -> None:

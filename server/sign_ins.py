@@ -8,14 +8,15 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 import structlog
+from cachetools import LRUCache, TTLCache
 from pydantic import SecretStr
 
+from server.aio import TaskSet
 from server.buckets import Buckets
 from server.client_address import network_of
 from server.protocol.codes import ErrorCode
@@ -26,7 +27,7 @@ log = structlog.get_logger(__name__)
 _KEY_CONTEXT: Final = b"ai-chat-platform/sign-ins/v1"
 KNOWN_SECONDS: Final = 30.0
 """How long what the database knows of an account's addresses is taken for all it knows."""
-REMEMBERED: Final = 10_000
+CACHED: Final = 10_000
 
 
 class AddressBook(Protocol):
@@ -38,7 +39,7 @@ class AddressBook(Protocol):
 
 
 class SignInLimits:
-    """Limits tries per account; `per_minute` 0 turns them off. `clock` in seconds."""
+    """Limits tries per account; `per_minute` 0 turns them off. `clock` in seconds. Close with `aclose`."""
 
     def __init__(
         self,
@@ -53,9 +54,9 @@ class SignInLimits:
         self._buckets = Buckets(per_minute, clock=clock)
         self._is_on = per_minute > 0
         self._keys = [hmac.digest(key.get_secret_value().encode(), _KEY_CONTEXT, hashlib.sha256) for key in secret_keys]
-        self._clock = clock
-        self._known: OrderedDict[str, tuple[asyncio.Future[list[str]], float]] = OrderedDict()
-        self._noted: OrderedDict[str, None] = OrderedDict()
+        self._questions = TaskSet("known addresses", ignored=(PlatformError,))
+        self._known: TTLCache[str, asyncio.Task[list[str]]] = TTLCache(CACHED, KNOWN_SECONDS, timer=clock)
+        self._noted: LRUCache[str, None] = LRUCache(CACHED)
 
     @asynccontextmanager
     async def sign_in(self, email: str, address: str) -> AsyncIterator[None]:
@@ -92,8 +93,10 @@ class SignInLimits:
             return
         self._known.pop(account_name(email), None)
         self._noted[hashed] = None
-        if len(self._noted) > REMEMBERED:
-            self._noted.popitem(last=False)
+
+    async def aclose(self) -> None:
+        """Ask the database no more."""
+        await self._questions.aclose()
 
     async def _take(self, account: str, network: str) -> str:
         """Take a try from all strangers' bucket, or else from the address's own, if it has one."""
@@ -113,24 +116,14 @@ class SignInLimits:
 
     async def _addresses(self, account: str) -> list[str]:
         """The hashes of an account's addresses: one question to the database for all who ask meanwhile."""
-        found, asked_at = self._known.get(account, (None, 0.0))
-        if found is None or self._clock() - asked_at > KNOWN_SECONDS or (found.done() and found.exception()):
-            found = asyncio.ensure_future(self._book.known_addresses(account))
-            found.add_done_callback(_seen)
-            self._known[account] = found, self._clock()
-            self._known.move_to_end(account)
-            if len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
-        return await asyncio.shield(found)
+        asked = self._known.get(account)
+        if asked is None or (asked.done() and asked.exception()):
+            asked = self._known[account] = self._questions.create(self._book.known_addresses(account))
+        return await self._questions.result(asked)
 
     def _hashes(self, account: str, network: str) -> list[str]:
         text = f"{account}\0{network}".encode()
         return [hmac.new(key, text, hashlib.sha256).hexdigest() for key in self._keys]
-
-
-def _seen(asked: "asyncio.Future[list[str]]") -> None:
-    if not asked.cancelled():
-        asked.exception()  # whoever waited has it; perhaps nobody did to the end
 
 
 def account_name(email: str) -> str:

@@ -1,19 +1,19 @@
 """The platform's way to a user's agent: one run per user in this process, shared by all who wait for it.
 
-Owns the tasks of those runs, and of checks of refused keys, and remembers the agents that are ready; the stored claim
+Owns the tasks of those runs, and of checks of refused keys, and caches the agents that are ready; the stored claim
 keeps other instances out."""
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 from uuid import uuid4
 
 import structlog
+from cachetools import TTLCache
 
 from server.aio import SingleFlight, Sleep, StoppedError
 from server.ports import Account, AccountStore, AgentHandle, FencedError, ProvisioningClaim
@@ -36,8 +36,8 @@ from server.resilience import Backoff, retry
 
 log = structlog.get_logger(__name__)
 
-REMEMBERED_AGENTS: Final = 10_000
-REMEMBERED_SECONDS: Final = 60.0
+CACHED_AGENTS: Final = 10_000
+CACHED_SECONDS: Final = 60.0
 """How long a ready agent is taken for granted: another process (`chat users repair`) may replace it."""
 CONCURRENT_RUNS: Final = 8
 """Letta serves about two turns a second on a core: a wave of registrations must not starve the conversations."""
@@ -46,12 +46,11 @@ CLAIM_POLL: Final = Backoff(first=0.2, longest=2.0)
 """Between two looks at an account that another instance provisions."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Remembered:
-    """An agent that was ready; `until` on the monotonic clock. `is_introduced`: it need not be told its user's name."""
+@dataclass(slots=True)
+class _Ready:
+    """An agent that was ready. `is_introduced`: it need not be told its user's name."""
 
     agent: AgentHandle
-    until: float
     is_introduced: bool
 
 
@@ -77,11 +76,10 @@ class Provisioner:
         self._introduction = Introduction(store, workshop.directory, f"{self._owner}-name")
         self._trouble = KeyTrouble(store, workshop, observer, f"{self._owner}-keys")
         self._sleep = sleep
-        self._clock = clock
         self._slots = asyncio.Semaphore(CONCURRENT_RUNS)
         self._runs: SingleFlight[str, AgentHandle] = SingleFlight("provisioning", ignored=(PlatformError,))
         self._key_checks: SingleFlight[str, None] = SingleFlight("key check")
-        self._agents: OrderedDict[str, _Remembered] = OrderedDict()
+        self._agents: TTLCache[str, _Ready] = TTLCache(CACHED_AGENTS, CACHED_SECONDS, timer=clock)
         self._closed = False
 
     async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account:
@@ -105,9 +103,8 @@ class Provisioner:
 
         `email` creates a missing account. Raises PlatformError(agent_unavailable | account_blocked | not_found |
         draining)."""
-        known = self._agents.get(user_id)
-        if known is not None and self._clock() < known.until:
-            return known.agent
+        if (ready := self._agents.get(user_id)) is not None:
+            return ready.agent
         return await self._insist(user_id, timeout, email, name)
 
     async def look_again(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
@@ -119,7 +116,7 @@ class Provisioner:
             await self._stand_by(user_id)
             account = await self._store.get(user_id)
         if account is not None and is_complete(account, self._template) and account.handle != gone:
-            return self._remember(account)
+            return self._cache(account)
         log.warning("agent.not_found", user_id=user_id, agent_id=gone.agent_id, conversation_id=gone.conversation_id)
         return await self._insist(user_id, timeout, order=Order("agent"))
 
@@ -143,11 +140,11 @@ class Provisioner:
         """Tell the user's agent their name, if that has changed. Only while nothing runs at the agent. Raises nothing.
 
         What cannot be done now is tried again when the account is looked at anew: a minute later, or after `forget`."""
-        known = self._agents.get(user_id)
-        if known is None or not known.is_introduced:
+        ready = self._agents.get(user_id)
+        if ready is None or not ready.is_introduced:
             await self._introduction.make(user_id)
-            if known is not None and self._agents.get(user_id) is known:
-                self._agents[user_id] = replace(known, is_introduced=True)
+            if ready is not None:
+                ready.is_introduced = True  # in place: it is cached no longer for that
 
     def key_refused(self, user_id: str) -> None:
         """The model gateway has refused the user's key: check it in the background, once at a time. Raises nothing."""
@@ -155,7 +152,7 @@ class Provisioner:
             self._key_checks.start(user_id, partial(self._check_key, user_id))
 
     def forget(self, user_id: str) -> None:
-        """Look at the stored account next time: the remembered agent no longer answers."""
+        """Look at the stored account next time: the cached agent no longer answers."""
         self._agents.pop(user_id, None)
 
     async def aclose(self) -> None:
@@ -215,7 +212,7 @@ class Provisioner:
             if account is None:
                 raise PlatformError(ErrorCode.NOT_FOUND, "This account does not exist.")
             if order.scope == "missing" and is_complete(account, self._template):
-                return self._remember(account)
+                return self._cache(account)
             _refuse_closed(account)
             async with self._slots:
                 claim = await self._store.claim(user_id, self._owner, CLAIM_SECONDS)
@@ -226,7 +223,7 @@ class Provisioner:
 
     async def _work(self, claim: ProvisioningClaim, order: Order) -> AgentHandle:
         try:
-            return self._remember(await self._saga.run(claim, order))
+            return self._cache(await self._saga.run(claim, order))
         except FencedError as cause:
             raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, retry_after=1.0) from cause
         finally:
@@ -238,14 +235,11 @@ class Provisioner:
         except PlatformError as error:
             log.warning("provisioning.claim_not_released", user_id=claim.user_id, code=error.code)
 
-    def _remember(self, account: Account) -> AgentHandle:
+    def _cache(self, account: Account) -> AgentHandle:
         _refuse_closed(account)
         handle = account.handle
         assert handle is not None, "a finished saga has made every part of the agent"
-        self._agents[account.user_id] = _Remembered(handle, self._clock() + REMEMBERED_SECONDS, is_introduced(account))
-        self._agents.move_to_end(account.user_id)
-        if len(self._agents) > REMEMBERED_AGENTS:
-            self._agents.popitem(last=False)
+        self._agents[account.user_id] = _Ready(handle, is_introduced(account))
         return handle
 
 

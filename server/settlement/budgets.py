@@ -5,11 +5,11 @@ Whether a message may be sent is decided by the database, from what is remembere
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
 import structlog
+from cachetools import LRUCache
 
 from server.ports import BillingGateway, Ledger
 from server.protocol.errors import PlatformError
@@ -20,7 +20,7 @@ FRESH_SECONDS: Final = 60.0
 REFUSED_SECONDS: Final = 5.0
 """How long a refusal stands before LiteLLM is asked again: an operator may have raised the budget there."""
 PATIENCE_SECONDS: Final = 3.0
-REMEMBERED: Final = 10_000
+CACHED: Final = 10_000
 
 
 class Budgets:
@@ -30,7 +30,7 @@ class Budgets:
         self._ledger = ledger
         self._billing = billing
         self._clock = clock
-        self._asked: OrderedDict[str, float] = OrderedDict()
+        self._asked: LRUCache[str, float] = LRUCache(CACHED)  # when; how old it may be depends on who asks
 
     async def refresh_if_old(self, user_id: str, seconds: float = FRESH_SECONDS) -> bool:
         """Ask LiteLLM, unless this instance did so within `seconds`. Whether there is known to be room now."""
@@ -38,9 +38,6 @@ class Budgets:
         if asked is not None and self._clock() - asked < seconds:
             return False
         self._asked[user_id] = self._clock()
-        self._asked.move_to_end(user_id)
-        if len(self._asked) > REMEMBERED:
-            self._asked.popitem(last=False)
         return await self._refresh(user_id)
 
     async def may_send_after_all(self, user_id: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import httpx
 import structlog
+from cachetools import TTLCache
 from postgrest import APIError
 
 from server.protocol.codes import ErrorCode
@@ -48,7 +49,8 @@ _OF_OUR_KEY: Final = re.compile(r"\bapi keys?\b|\binvalid authentication credent
 """Gateways of Supabase in front of PostgREST and Auth: of `apikey`, which carries our key and never a user's."""
 TO_COME_SECONDS: Final = 2.0
 """When to come back with a token of the future. What was measured at hosted projects lasts about as long."""
-TOLD_AGAIN_SECONDS: Final = 60.0
+LOGGED_AGAIN_SECONDS: Final = 60.0
+KINDS: Final = 1_000
 
 
 class SupabaseError(Exception):
@@ -59,8 +61,7 @@ class Faults:
     """The translation of errors for one project. One kind is logged at most once a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._told_at: dict[str, float] = {}
+        self._logged: TTLCache[str, None] = TTLCache(KINDS, LOGGED_AGAIN_SECONDS, timer=clock)
 
     @contextmanager
     def translated(self, key: Setting, *, of_user: bool = False) -> Iterator[None]:
@@ -85,10 +86,9 @@ class Faults:
 
     def tell(self, event: str, about: str, **fields: object) -> None:
         """Log an event for the operator, at most once a minute for each kind."""
-        now, kind = self._clock(), f"{event} {about}"
-        if now - self._told_at.get(kind, float("-inf")) >= TOLD_AGAIN_SECONDS:
-            self._told_at = {told: at for told, at in self._told_at.items() if now - at < TOLD_AGAIN_SECONDS}
-            self._told_at[kind] = now
+        kind = f"{event} {about}"
+        if kind not in self._logged:
+            self._logged[kind] = None
             log.error(event, about=about, **fields)
 
     def _meaning(self, code: str, message: str, key: Setting, *, of_user: bool) -> Exception:

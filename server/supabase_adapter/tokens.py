@@ -6,13 +6,13 @@ Which algorithm a token is checked with follows from the key that is configured 
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
 import httpx
 import jwt
 import structlog
+from cachetools import TTLCache
 from pydantic import SecretStr
 
 from server.ports import Principal
@@ -32,8 +32,8 @@ KEYS_SECONDS: Final = 600.0
 REFETCH_SECONDS: Final = 30.0
 """The least time between two fetches, so that forged key ids cannot make us hammer the project."""
 ANSWER_SECONDS: Final = 30.0
-"""How long Supabase's word on a token is kept, where it has to be asked."""
-REMEMBERED_ANSWERS: Final = 2_000
+"""How long Supabase's answer about a token is cached, where it has to be asked."""
+CACHED_ANSWERS: Final = 2_000
 FETCH_SECONDS: Final = 3.0
 REFUSALS: Final = frozenset({400, 401, 403, 404})
 """What Supabase Auth says of a token: malformed, expired or forged, its session or user gone. Else it says nothing."""
@@ -137,8 +137,7 @@ class SupabaseTokenVerifier:
         self._secret = None if secret is None else secret.get_secret_value()
         self._keys = PublishedKeys(client, clock)
         self._issuers = Issuers(client, issuer, clock)
-        self._clock = clock
-        self._answered: OrderedDict[bytes, float] = OrderedDict()
+        self._known: TTLCache[bytes, None] = TTLCache(CACHED_ANSWERS, ANSWER_SECONDS, timer=clock)
 
     async def verify(self, token: str) -> Principal:
         if len(token) > LARGEST_TOKEN or not token.isascii():
@@ -195,18 +194,15 @@ class SupabaseTokenVerifier:
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE, NOT_YET, retry_after=min(early + 1, LONGEST_PAUSE))
 
     async def _asked(self, token: str) -> Principal:
-        """Ask Supabase Auth, the only one who can tell if the signature fits. Its word is kept for half a minute."""
+        """Ask Supabase Auth, the only one who can tell if the signature fits. Cached for half a minute."""
         claims = claims_of(token)
         principal = principal_of(token, claims)
         digest = hashlib.sha256(token.encode()).digest()
-        if self._clock() - self._answered.get(digest, float("-inf")) >= ANSWER_SECONDS:
+        if digest not in self._known:
             response = await self._client.fetch("/auth/v1/user", headers={"Authorization": f"Bearer {token}"})
             if _user_of(response) != principal.user_id:
                 raise jwt.InvalidTokenError("Supabase Auth does not know this token")
-            self._answered[digest] = self._clock()
-            self._answered.move_to_end(digest)
-            if len(self._answered) > REMEMBERED_ANSWERS:
-                self._answered.popitem(last=False)
+            self._known[digest] = None
         self._refuse_early(claims)
         return principal
 

@@ -27,7 +27,7 @@ class Door:
     looks: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     away: bool = False
-    remembered: int = 100
+    cached: int = 100
     database: MemoryDatabase = field(default_factory=MemoryDatabase)
     identity: FakeIdentity = field(init=False)
     tickets: Tickets = field(init=False)
@@ -41,7 +41,7 @@ class Door:
             self.tickets,
             FakeAccountStore(self.database),
             self,
-            remembered=self.remembered,
+            cached=self.cached,
             clock=lambda: self.seconds,
         )
 
@@ -154,7 +154,7 @@ async def test_known_users_stay_in_while_supabase_is_away_and_new_ones_are_told(
 
 
 async def test_memory_of_users_is_bounded() -> None:
-    door = Door(remembered=2)
+    door = Door(cached=2)
     first = door.token()
     for token in (first, door.token(), door.token()):
         await door.authenticator.token(token)

@@ -47,7 +47,7 @@ def test_a_network_of_ipv6_addresses_counts_as_one() -> None:
 
 
 def test_memory_is_bounded_and_the_least_recent_address_goes_first() -> None:
-    limiter = AddressLimiter(1, remembered=2, clock=Clock())
+    limiter = AddressLimiter(1, held=2, clock=Clock())
     limiter.count("192.0.2.1")
     limiter.count("192.0.2.2")
     with pytest.raises(PlatformError):

@@ -5,7 +5,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from server.provisioning import Provisioner
-from server.provisioning.provisioner import REMEMBERED_SECONDS
+from server.provisioning.provisioner import CACHED_SECONDS
 from tests.unit.provisioning.world import ANN, World
 
 
@@ -61,11 +61,24 @@ async def test_another_instance_tells_the_name_when_it_looks_at_the_account_agai
     await other.introduce(ANN)
     assert human(world) == "User's name: Ann"
 
-    await world.sleep(REMEMBERED_SECONDS)
+    await world.sleep(CACHED_SECONDS)
     await other.ready(ANN)
     await other.introduce(ANN)
 
     assert human(world) == "User's name: Anna"
+
+
+async def test_an_introduction_does_not_prolong_how_long_an_agent_is_taken_for_granted(world: World) -> None:
+    provisioner = await made(world)
+    await rename(world, "Anna")
+    provisioner.forget(ANN)
+    await provisioner.ready(ANN)
+    await world.sleep(CACHED_SECONDS - 1)
+    await provisioner.introduce(ANN)
+    await world.sleep(1)
+    world.calls.clear()
+    await provisioner.ready(ANN)
+    assert world.calls == ["get"]
 
 
 async def test_what_cannot_be_told_now_is_told_later_and_disturbs_nobody(world: World) -> None:

@@ -7,7 +7,7 @@ import pytest
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
-from server.provisioning.provisioner import CONCURRENT_RUNS, REMEMBERED_SECONDS
+from server.provisioning.provisioner import CACHED_SECONDS, CONCURRENT_RUNS
 from server.provisioning.saga import CLAIM_SECONDS
 from tests.unit.provisioning.world import ANN, OTHER_TEMPLATE, Killed, World, unavailable
 from tests.virtual_time import virtual_time
@@ -76,7 +76,7 @@ async def test_an_agent_replaced_by_an_operator_is_noticed_within_a_minute(world
     first = await server.ready(ANN, EMAIL)
     world.directory.members[first.member_id].agents.clear()
     second = await operator.attempt(ANN, thorough=True)
-    await world.sleep(REMEMBERED_SECONDS)
+    await world.sleep(CACHED_SECONDS)
     assert await server.ready(ANN) == second != first
 
 
