@@ -1,7 +1,9 @@
 """Tickets: what a browser shows instead of its access token where only a URL can carry something, as sockets do.
 
-A ticket is signed with SECRET_KEY, lives for seconds and is redeemed once: seen in a proxy's log it opens nothing. An
-EventSource comes back with the same URL: it is let in by a proof that its own stream gave it, in Last-Event-ID.
+A ticket is a JWT that lives for seconds and is redeemed once: seen in a proxy's log it opens nothing. It is signed with
+a key derived from SECRET_KEY and has an audience of its own, so neither a ticket nor an access token passes for the
+other. An EventSource comes back with the same URL: it is let in by a proof that its own stream gave it, in
+Last-Event-ID.
 """
 
 import base64
@@ -14,7 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Protocol
 
-import orjson
+import jwt
+from jwt.types import Options
 from pydantic import SecretStr
 
 from server.ports import Principal
@@ -25,9 +28,16 @@ from server.protocol.errors import PlatformError
 Purpose = Literal["chat"]
 """What a ticket is for. `chat`: opening `chat/stream` or `chat/events`."""
 
-_KEY_CONTEXT: Final = b"ai-chat-platform/ticket/v1"
-_PROOF_CONTEXT: Final = "seen"
-"""No ticket begins like this: those are JSON."""
+_ALGORITHM: Final = "HS256"
+_AUDIENCE: Final = "ai-chat-platform/ticket/"
+"""What the audience of a ticket begins with; its purpose follows."""
+_CHECKED: Final[Options] = {
+    "require": ["aud", "exp", "jti", "sub", "token_exp"],
+    "verify_aud": True,
+    "verify_exp": False,  # by our own clock, where it has not been spent
+}
+_TICKET_KEY: Final = b"ai-chat-platform/ticket/v2"
+_PROOF_KEY: Final = b"ai-chat-platform/ticket-proof/v2"
 _LONGEST: Final = 1024
 
 
@@ -70,87 +80,79 @@ class Tickets:
         seconds: float = 30.0,
         clock: Callable[[], datetime] = _now,
     ) -> None:
+        accepted = [secret_key] if previous is None else [secret_key, previous]
         self._ledger = ledger
-        self._key = _derive(secret_key)
-        self._accepted = (self._key, *(() if previous is None else (_derive(previous),)))
+        self._keys = [_derive(key, _TICKET_KEY) for key in accepted]
+        self._proof_keys = [_derive(key, _PROOF_KEY) for key in accepted]
         self._lifetime = timedelta(seconds=seconds)
         self._clock = clock
 
     def issue(self, principal: Principal, purpose: Purpose) -> IssuedTicket:
         """A ticket for this user and purpose, never outliving the access token it is bought with."""
         expires_at = min(self._clock() + self._lifetime, principal.expires_at)
-        body = orjson.dumps(
-            {
-                "id": secrets.token_urlsafe(16),
-                "for": purpose,
-                "user": principal.user_id,
-                "session": principal.session_id,
-                "token_until": principal.expires_at.timestamp(),
-                "until": expires_at.timestamp(),
-            }
-        )
-        return IssuedTicket(f"{_encode(body)}.{_encode(_sign(self._key, body))}", expires_at)
+        claims = {
+            "aud": _AUDIENCE + purpose,
+            "exp": expires_at.timestamp(),
+            "jti": secrets.token_urlsafe(16),
+            "sub": principal.user_id,
+            "session": principal.session_id,
+            "token_exp": principal.expires_at.timestamp(),
+        }
+        return IssuedTicket(jwt.encode(claims, self._keys[0], _ALGORITHM), expires_at)
 
     async def redeem(self, text: str, purpose: Purpose) -> TicketHolder:
         """Spend a ticket. Raises PlatformError(unauthorized) for any that is forged, expired, spent or for another use.
 
         Raises PlatformError(supabase_unavailable) when the ledger cannot be asked.
         """
-        claims = self._claims(text)
-        expires_at = datetime.fromtimestamp(claims["until"], UTC)
-        if claims["for"] != purpose or self._clock() >= expires_at:
-            raise _refusal()
-        if not await self._ledger.redeem_ticket(claims["id"], expires_at):
+        claims = self._claims(text, purpose)
+        expires_at = datetime.fromtimestamp(claims["exp"], UTC)
+        if self._clock() >= expires_at or not await self._ledger.redeem_ticket(claims["jti"], expires_at):
             raise _refusal()
         return _holder(claims)
 
     def proof(self, ticket_id: str, epoch: str) -> str:
         """What shows that a stream opened with this ticket has shown this epoch: it goes into the ids of its events."""
-        return _encode(_proof(self._key, ticket_id, epoch))
+        return base64.urlsafe_b64encode(_proof(self._proof_keys[0], ticket_id, epoch)).rstrip(b"=").decode()
 
     async def resume(self, text: str, purpose: Purpose, cursor: EventCursor) -> TicketHolder:
         """Admit a spent ticket again, with a cursor that its own stream gave out: until the access token it was bought
         with expires, or the user signs out. Raises as `redeem` does."""
-        claims = self._claims(text)
+        claims = self._claims(text, purpose)
         shown = _decode(cursor.proof or "")
-        known = any(hmac.compare_digest(_proof(key, claims["id"], cursor.epoch), shown) for key in self._accepted)
+        known = any(hmac.compare_digest(_proof(key, claims["jti"], cursor.epoch), shown) for key in self._proof_keys)
         holder, session_id = _holder(claims), claims.get("session")
-        if not known or claims["for"] != purpose or session_id is None or self._clock() >= holder.token_expires_at:
+        if not known or session_id is None or self._clock() >= holder.token_expires_at:
             raise _refusal()
         if not await self._ledger.is_signed_in(holder.user_id, session_id):
             raise _refusal()
         return holder
 
-    def _claims(self, text: str) -> dict[str, Any]:
-        body_text, dot, signature_text = text.partition(".")
-        if not dot or len(text) > _LONGEST:
+    def _claims(self, text: str, purpose: Purpose) -> dict[str, Any]:
+        """What we have signed for this purpose, expired or not."""
+        if len(text) > _LONGEST:
             raise _refusal()
-        body, signature = _decode(body_text), _decode(signature_text)
-        if not any(hmac.compare_digest(_sign(key, body), signature) for key in self._accepted):
-            raise _refusal()
-        claims: dict[str, Any] = orjson.loads(body)
-        return claims
+        for key in self._keys:
+            try:
+                return jwt.decode(text, key, [_ALGORITHM], _CHECKED, audience=_AUDIENCE + purpose)
+            except jwt.InvalidSignatureError:
+                continue
+            except Exception as cause:  # of text from anywhere, which PyJWT need not have foreseen
+                raise _refusal() from cause
+        raise _refusal()
 
 
-def _derive(secret_key: SecretStr) -> bytes:
-    """A key of its own for tickets: a signature made here is worth nothing elsewhere, and the other way round."""
-    return hmac.digest(secret_key.get_secret_value().encode(), _KEY_CONTEXT, hashlib.sha256)
-
-
-def _sign(key: bytes, body: bytes) -> bytes:
-    return hmac.digest(key, body, hashlib.sha256)
+def _derive(secret_key: SecretStr, context: bytes) -> bytes:
+    """A key of its own for each use: a signature made for one is worth nothing for another."""
+    return hmac.digest(secret_key.get_secret_value().encode(), context, hashlib.sha256)
 
 
 def _proof(key: bytes, ticket_id: str, epoch: str) -> bytes:
-    return _sign(key, f"{_PROOF_CONTEXT}/{ticket_id}/{epoch}".encode())[:16]
+    return hmac.digest(key, f"{ticket_id}/{epoch}".encode(), hashlib.sha256)[:16]
 
 
 def _holder(claims: dict[str, Any]) -> TicketHolder:
-    return TicketHolder(claims["user"], datetime.fromtimestamp(claims["token_until"], UTC), claims["id"])
-
-
-def _encode(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return TicketHolder(claims["sub"], datetime.fromtimestamp(claims["token_exp"], UTC), claims["jti"])
 
 
 def _decode(text: str) -> bytes:

@@ -1,11 +1,17 @@
 """A ticket opens one thing, once, for seconds, for one user."""
 
 import base64
+import hashlib
+import hmac
+import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import jwt
 import orjson
 import pytest
+from jwt.warnings import InsecureKeyLengthWarning
 from pydantic import SecretStr
 
 from server.ports import Principal
@@ -84,21 +90,85 @@ async def test_tickets_survive_the_rotation_of_the_key_and_no_other_change_of_it
 
 
 async def test_a_ticket_holds_neither_token_nor_address() -> None:
-    body = _tickets().issue(ANN, "chat").text.partition(".")[0]
-    plain = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
-    assert b"the-access-token" not in plain
-    assert b"example.com" not in plain
+    plain = str(jwt.decode(_tickets().issue(ANN, "chat").text, options={"verify_signature": False}))
+    assert "'sub': 'ann'" in plain
+    assert "the-access-token" not in plain
+    assert "example.com" not in plain
 
 
-def _forged() -> str:
-    body, _, signature = _tickets().issue(ANN, "chat").text.partition(".")
-    claims = orjson.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    changed = base64.urlsafe_b64encode(orjson.dumps({**claims, "user": "bob"})).rstrip(b"=").decode()
-    return f"{changed}.{signature}"
+def _derived_key() -> bytes:
+    return hmac.digest(SECRET.get_secret_value().encode(), b"ai-chat-platform/ticket/v2", hashlib.sha256)
+
+
+def _claims(**changes: object) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(_tickets().issue(ANN, "chat").text, options={"verify_signature": False})
+    return {name: value for name, value in (claims | changes).items() if value is not None}
+
+
+def _signed(key: str | bytes | None = None, algorithm: str = "HS256", **changes: object) -> str:
+    """A JWT with the claims of a ticket but for `changes`, by default signed with the key of tickets."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InsecureKeyLengthWarning)  # the key is one for HS256
+        return jwt.encode(_claims(**changes), _derived_key() if key is None else key, algorithm)
+
+
+def _forged(text: str | None = None) -> str:
+    """A ticket of ANN with her name replaced, and her signature."""
+    header, _, signature = (text or _tickets().issue(ANN, "chat").text).split(".")
+    changed = base64.urlsafe_b64encode(orjson.dumps(_claims(sub="bob"))).rstrip(b"=").decode()
+    return f"{header}.{changed}.{signature}"
+
+
+def _with_another_signature() -> str:
+    signed, _, signature = _tickets().issue(ANN, "chat").text.rpartition(".")
+    return f"{signed}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
+
+
+async def test_the_key_of_tickets_signs_tickets() -> None:
+    """As the tests of what is refused assume."""
+    assert (await _tickets().redeem(_signed(), "chat")).user_id == "ann"
+
+
+ACCESS_TOKEN = {
+    "aud": "authenticated",
+    "role": "authenticated",
+    "iss": "https://p.supabase.co/auth/v1",
+    "email": "a@b.c",
+}
 
 
 @pytest.mark.parametrize(
-    "text", ["", ".", "a", "a.b", "é.é", "e30.", "e30.AAAA", "x" * 5000, f"{'x' * 5000}.", _forged()]
+    "text",
+    [
+        pytest.param(_signed(aud="authenticated"), id="audience of access tokens"),
+        pytest.param(_signed(aud=None), id="no audience"),
+        pytest.param(_signed(aud="ai-chat-platform/ticket/"), id="no purpose"),
+        pytest.param(_signed(aud="ai-chat-platform/ticket/other"), id="another purpose"),
+        pytest.param(_signed(exp=None), id="no expiry"),
+        pytest.param(_signed(jti=None), id="no id"),
+        pytest.param(_signed(sub=None), id="no user"),
+        pytest.param(_signed(token_exp=None), id="no end of the token"),
+        pytest.param(_signed(exp=START.timestamp()), id="expired"),
+        pytest.param(_signed(algorithm="none", key=""), id="unsigned"),
+        pytest.param(_signed(algorithm="HS384"), id="another algorithm"),
+        pytest.param(_signed(algorithm="HS512"), id="yet another algorithm"),
+        pytest.param(_signed(key=SECRET.get_secret_value()), id="signed with SECRET_KEY itself"),
+        pytest.param(_signed(key="x" * 32), id="another key"),
+        pytest.param(_signed(key=SECRET.get_secret_value(), **ACCESS_TOKEN), id="access token"),
+        pytest.param(_signed(**ACCESS_TOKEN), id="access token signed with the key of tickets"),
+        pytest.param(_forged(), id="forged"),
+        pytest.param(_with_another_signature(), id="another signature"),
+        pytest.param(_signed().rpartition(".")[0] + ".", id="no signature"),
+        pytest.param(_signed(session="x" * 2000), id="too long"),
+    ],
+)
+async def test_what_is_no_ticket_of_ours_is_refused(text: str) -> None:
+    with pytest.raises(PlatformError, match="unauthorized"):
+        await _tickets().redeem(text, "chat")
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "a", "a.b", "a.b.c", "é.é.é", "\ud800.a.b", "e30.", "e30.e30.AAAA", "x" * 5000, f"{'x' * 5000}.."]
 )
 async def test_what_we_did_not_sign_is_refused(text: str) -> None:
     with pytest.raises(PlatformError, match="unauthorized"):
@@ -144,7 +214,7 @@ async def test_a_cursor_of_another_ticket_epoch_or_server_lets_nobody_in() -> No
         EventCursor("e1", 7, "AAAA"),
         EventCursor("e1", 7, "not-base64!"),
         EventCursor("e1", 7, tickets.proof(ticket_id, "e1")[:-1]),
-        EventCursor("e1", 7, text.partition(".")[2]),
+        EventCursor("e1", 7, text.rpartition(".")[2]),
     ]
     for cursor in wrong:
         with pytest.raises(PlatformError, match="unauthorized"):

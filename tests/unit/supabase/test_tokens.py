@@ -23,6 +23,9 @@ from server.supabase_adapter.client import SupabaseClient
 from server.supabase_adapter.faults import Faults
 from server.supabase_adapter.issuers import DISCOVERY
 from server.supabase_adapter.tokens import SupabaseTokenVerifier
+from server.tickets import Tickets
+from tests.fakes.database import MemoryDatabase
+from tests.fakes.store import FakeSessionStore
 from tests.unit.supabase.project import Project
 
 JWKS, USER = "/auth/v1/.well-known/jwks.json", "/auth/v1/user"
@@ -284,6 +287,17 @@ async def test_garbage_is_refused_without_asking_anybody(bench: Bench, token: st
     assert len(bench.project.seen) == asked
 
 
+def ticket() -> str:
+    """What Ann could buy with her token, on a server whose SECRET_KEY is the project's secret."""
+    ann = Principal(ANN, "ann@example.com", SecretStr("t"), NOW + timedelta(hours=1), ANN)
+    return Tickets(FakeSessionStore(MemoryDatabase()), SecretStr(SECRET)).issue(ann, "chat").text
+
+
+@pytest.mark.parametrize("secret", [None, SECRET])
+async def test_a_ticket_is_no_access_token_even_where_one_secret_signs_both(bench: Bench, secret: str | None) -> None:
+    assert await bench.refusal(ticket(), bench.with_secret(secret)) is ErrorCode.UNAUTHORIZED
+
+
 async def test_unsigned_tokens_are_refused_even_under_a_known_key_id(bench: Bench) -> None:
     token = jwt.encode(bench.claims(), "", "none", headers={"kid": "first"})
     for verifier in (bench.verifier, bench.with_secret(SECRET)):
@@ -529,6 +543,11 @@ async def test_without_any_key_supabase_is_asked_and_its_word_kept_for_half_a_mi
     asking.seconds += 31
     await asking.verifier.verify(token)
     assert asking.project.requests(USER) == 2
+
+
+async def test_supabase_is_not_asked_about_a_ticket(asking: Bench) -> None:
+    assert await asking.refusal(ticket()) is ErrorCode.UNAUTHORIZED
+    assert asking.project.requests(USER) == 0
 
 
 async def test_what_supabase_refuses_is_refused(asking: Bench) -> None:
