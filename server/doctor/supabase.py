@@ -6,7 +6,7 @@ from server.settings import Settings
 from server.supabase_adapter.database import DatabaseError
 from server.supabase_adapter.inspection import SupabaseInspection, pending_migrations
 from server.supabase_adapter.issuers import own_issuer
-from server.supabase_adapter.migrations import project_migrations
+from server.supabase_adapter.migration_files import project_migrations
 
 SERVICE = "supabase"
 PUBLIC, PRIVATE = ("publishable", "anon"), ("secret", "service_role")

@@ -14,7 +14,8 @@ from server.stack.health import answers
 from server.stack.layout import LOOPBACK, Layout
 from server.stack.postgres import connect, ensure_login, superuser_url
 from server.stack.service import Command, Progress, Service
-from server.supabase_adapter.migrations import MigrationError, apply_migrations, project_migrations
+from server.supabase_adapter.migration_files import MigrationError, project_migrations
+from server.supabase_adapter.migrations import apply_migrations
 
 SOURCES = Path(__file__).parent / "supabase"
 LOGIN = "supabase_lite"

@@ -4,12 +4,8 @@ import click
 
 from server.setting_forms import stripped
 from server.supabase_adapter.database import DatabaseError
-from server.supabase_adapter.migrations import (
-    apply_migrations,
-    project_migrations,
-    read_migrations,
-    script,
-)
+from server.supabase_adapter.migration_files import project_migrations, read_migrations, script
+from server.supabase_adapter.migrations import apply_migrations
 from server.terminal import echo
 
 
@@ -19,9 +15,9 @@ from server.terminal import echo
     envvar="SUPABASE_DB_URL",
     help="The project's PostgreSQL address, of the session pooler (port 5432). Default: $SUPABASE_DB_URL.",
 )
-@click.option("--print", "printed", is_flag=True, help="Print the SQL for the project's SQL editor instead.")
+@click.option("--print", "printed", is_flag=True, help="Print the SQL for a new project's SQL editor instead.")
 def migrate(db_url: str | None, printed: bool) -> None:
-    """Apply the database migrations that are not applied yet."""
+    """Apply the migrations that are not applied yet, and the functions that have changed."""
     try:
         if printed:
             echo(script(read_migrations(project_migrations())), nl=False)
@@ -32,6 +28,6 @@ def migrate(db_url: str | None, printed: bool) -> None:
         applied = apply_migrations(db_url, project_migrations())
     except DatabaseError as error:
         raise click.ClickException(str(error)) from None
-    for version in applied:
-        echo(f"applied {version}")
+    for name in applied:
+        echo(f"applied {name}")
     echo(f"{len(applied)} applied, the schema is up to date." if applied else "Nothing to do: up to date.")

@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from server.resilience import ServiceError
 from server.supabase_adapter.database import connect
 from server.supabase_adapter.issuers import DISCOVERY, discovered_issuer
-from server.supabase_adapter.migrations import read_migrations
+from server.supabase_adapter.migration_files import read_migrations
+from server.supabase_adapter.migrations import Recorded, pending_of, recorded_in
 from server.supabase_adapter.probe import NOBODY
 
 DEADLINE_SECONDS: Final = 8.0
@@ -72,19 +73,15 @@ def _json(response: httpx.Response) -> Any:
 
 
 async def pending_migrations(dsn: SecretStr, folder: Traversable) -> list[str]:
-    """The versions of `folder` that the database has not recorded. Raises ServiceError, DatabaseError."""
-    versions = [migration.version for migration in read_migrations(folder)]
+    """The names of the files that `chat migrate` would apply. Raises ServiceError, DatabaseError."""
+    migrations = read_migrations(folder)
     try:
-        applied = await asyncio.to_thread(_applied_versions, dsn.get_secret_value())
+        recorded = await asyncio.to_thread(_recorded, dsn.get_secret_value())
     except psycopg.Error as cause:
         raise ServiceError("the database at SUPABASE_DB_URL did not answer") from cause
-    return [version for version in versions if version not in applied]
+    return [migration.label for migration in pending_of(migrations, recorded)]
 
 
-def _applied_versions(dsn: str) -> set[str]:
+def _recorded(dsn: str) -> Recorded:
     with connect(dsn) as connection:
-        known = connection.execute("select to_regclass('supabase_migrations.schema_migrations')").fetchone()
-        if known == (None,):
-            return set()
-        rows = connection.execute("select version from supabase_migrations.schema_migrations").fetchall()
-    return {version for (version,) in rows}
+        return recorded_in(connection)

@@ -1,174 +1,139 @@
 """Applying `supabase/migrations` to a project's database, recorded the way Supabase's own CLI records them.
 
-Talks to PostgreSQL directly (SUPABASE_DB_URL, the session pooler): the service key cannot run DDL.
+A numbered file is applied once; a repeatable one, which holds functions, triggers and views, whenever its content
+differs from the recorded one. Talks to PostgreSQL directly (SUPABASE_DB_URL, the session pooler): the service
+key cannot run DDL.
 """
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
 from importlib.resources.abc import Traversable
-from pathlib import Path
+from typing import Final
 
 import psycopg
 import structlog
+from psycopg.errors import DeadlockDetected, LockNotAvailable
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
-from server.supabase_adapter.database import DatabaseError, connect
+from server.supabase_adapter.baseline import adopt_baseline
+from server.supabase_adapter.database import connect
+from server.supabase_adapter.migration_files import RECORDS, REPEATABLE, Migration, MigrationError, read_migrations
 
 log = structlog.get_logger(__name__)
 
-FILE_NAME = re.compile(r"^(?P<version>\d+)_(?P<name>.+)\.sql$")
-LOCK = "select pg_advisory_xact_lock(hashtext('supabase_migrations.schema_migrations'))"
-LEDGER = (
-    "create schema if not exists supabase_migrations",
-    "create table if not exists supabase_migrations.schema_migrations (version text not null primary key)",
-    "alter table supabase_migrations.schema_migrations add column if not exists statements text[]",
-    "alter table supabase_migrations.schema_migrations add column if not exists name text",
-)
+LOCK: Final = "select pg_advisory_xact_lock(hashtext('supabase_migrations.schema_migrations'))"
 
-TOKEN = re.compile(
-    r"""
-      (?P<comment> --[^\n]* | /\*.*?\*/ )
-    | (?P<dollar> \$(?P<tag>[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*|)\$ .*? \$(?P=tag)\$ )
-    | (?P<escaped> \b[eE]'(?:[^'\\]|\\.|'')*' )
-    | (?P<quoted> '(?:[^']|'')*' | "(?:[^"]|"")*" )
-    | (?P<end> ; )
-    | (?P<other> [\w$]+ | . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+LOCK_TIMEOUT: Final = "set local lock_timeout = '3s'"
+"""For each lock on a table: while a migration waits for one, the serving instances' calls wait behind it."""
 
+TRIES: Final = 5
+"""How often a migration is tried that a lock timeout, or a deadlock with a serving instance, has undone."""
 
-class MigrationError(DatabaseError):
-    """Why a migration could not be applied, as one sentence that names the file and the statement."""
+RECORD: Final = """
+insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)
+on conflict (version) do update set statements = excluded.statements, name = excluded.name
+"""
 
+FORGET: Final = """
+delete from supabase_migrations.schema_migrations where starts_with(version, %s) and version <> all(%s)
+"""
+"""Repeatable files that are no more: Supabase's CLI stops at a record without a file."""
 
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One file. `version` is the digits its name begins with; `statements` its SQL, split at top-level semicolons."""
-
-    version: str
-    name: str
-    statements: tuple[str, ...]
-
-
-def split_statements(sql: str) -> Iterator[str]:
-    """Split at semicolons outside of strings, quoted names, comments and dollar-quoted bodies.
-
-    Knows no nested comments and no `begin atomic` bodies: our migrations use neither.
-    """
-    current: list[str] = []
-    substance = False
-    for token in TOKEN.finditer(sql):
-        if token.lastgroup == "end":
-            if substance:
-                yield "".join(current).strip()
-            current, substance = [], False
-        else:
-            current.append(token.group())
-            substance = substance or (token.lastgroup != "comment" and not token.group().isspace())
-    if substance:
-        yield "".join(current).strip()
-
-
-def project_migrations() -> Traversable:
-    """The project's own: a wheel holds them beside the code, a checkout where Supabase's CLI looks for them."""
-    packed = files("server") / "migrations"
-    return packed if packed.is_dir() else Path(__file__).parents[2] / "supabase" / "migrations"
-
-
-def read_migrations(folder: Traversable) -> list[Migration]:
-    """The migrations of a folder, oldest first. Raises MigrationError: no such folder, or two files of one version."""
-    if not folder.is_dir():
-        raise MigrationError(f"There is no folder of migrations at {folder}.")
-    found: dict[str, Migration] = {}
-    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        match = FILE_NAME.match(file.name)
-        if match is None:
-            continue
-        version = match["version"]
-        if version in found:
-            raise MigrationError(f"Two migrations have the version {version}: {found[version].name}, {match['name']}.")
-        found[version] = Migration(version, match["name"], tuple(split_statements(file.read_text("utf-8"))))
-    return list(found.values())
+Recorded = Mapping[str, list[str] | None]
+"""The statements of each migration that a database has, by version; None if only the version is recorded."""
 
 
 def apply_migrations(dsn: str, folder: Traversable) -> list[str]:
-    """Apply what is not applied yet, each file in a transaction of its own. Returns the versions applied now.
+    """Apply what is pending. Returns the names of the files applied.
 
-    Two deploys at once wait for each other. Raises DatabaseError; files before the failing one stay applied.
+    All in one transaction: an instance that serves meanwhile sees the schema before or the one after. Two deploys at
+    once wait for each other. Raises DatabaseError, and then nothing has changed.
     """
     migrations = read_migrations(folder)
+    tries = Retrying(
+        stop=stop_after_attempt(TRIES),
+        retry=retry_if_exception_type((DeadlockDetected, LockNotAvailable)),
+        reraise=True,
+    )
     try:
         with connect(dsn) as connection:
-            _prepare_ledger(connection)
-            return [migration.version for migration in migrations if _apply(connection, migration)]
+            applied = tries(_apply_pending, connection, migrations)
+    except (DeadlockDetected, LockNotAvailable) as cause:
+        raise MigrationError(f"The tables are in use, so nothing was changed; try again: {_sentence(cause)}") from cause
     except psycopg.OperationalError as cause:
         raise MigrationError(f"The database stopped answering: {_sentence(cause)}") from cause
     except psycopg.Error as cause:
         raise MigrationError(f"The record of migrations could not be kept: {_sentence(cause)}") from cause
+    for migration in applied:
+        log.info("migration.applied", version=migration.version, name=migration.name)
+    return [migration.label for migration in applied]
 
 
-def _prepare_ledger(connection: psycopg.Connection) -> None:
-    with connection.transaction():
-        connection.execute(LOCK)
-        known = connection.execute("select to_regclass('supabase_migrations.schema_migrations')").fetchone()
-        columns = connection.execute(
-            "select count(*) from information_schema.columns where table_schema = 'supabase_migrations'"
-            " and table_name = 'schema_migrations' and column_name in ('version', 'statements', 'name')"
-        ).fetchone()
-        if known == (None,) or columns != (3,):
-            for statement in LEDGER:
-                connection.execute(statement.encode())
+def pending_of(migrations: Sequence[Migration], recorded: Recorded) -> list[Migration]:
+    """What is to be applied, in order: numbered files without a record, then repeatable ones whose content differs.
+
+    After a numbered file every repeatable one is applied: it may have dropped a view to change a column.
+    """
+    numbered = [m for m in migrations if not m.is_repeatable and m.version not in recorded]
+    return numbered + [
+        m for m in migrations if m.is_repeatable and (numbered or recorded.get(m.version) != list(m.statements))
+    ]
 
 
-def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
-    """True if this call applied it. The lock is the transaction's, so that a transaction pooler would do as well."""
-    with connection.transaction():
-        connection.execute(LOCK)
-        recorded = connection.execute(
-            "select 1 from supabase_migrations.schema_migrations where version = %s", [migration.version]
-        ).fetchone()
-        if recorded is not None:
-            return False
-        for number, statement in enumerate(migration.statements, start=1):
-            try:
-                connection.execute(statement.encode())
-            except psycopg.OperationalError:
-                raise
-            except psycopg.Error as cause:
-                first_line = next(line for line in statement.splitlines() if line and not line.startswith("--"))
-                raise MigrationError(
-                    f"Migration {migration.version}_{migration.name} failed at statement {number} ({first_line[:80]}):"
-                    f" {_sentence(cause)}"
-                ) from cause
+def recorded_in(connection: psycopg.Connection) -> Recorded:
+    """What the database has recorded as applied."""
+    found = connection.execute("select to_regclass('supabase_migrations.schema_migrations')").fetchone()
+    if found == (None,):
+        return {}
+    return dict(
         connection.execute(
-            "insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)",
-            [migration.version, list(migration.statements), migration.name],
-        )
-    log.info("migration.applied", version=migration.version, name=migration.name)
-    return True
+            "select version, nullif(to_jsonb(m) -> 'statements', 'null') from supabase_migrations.schema_migrations m"
+        ).fetchall()
+    )
+
+
+def _apply_pending(connection: psycopg.Connection, migrations: Sequence[Migration]) -> list[Migration]:
+    """The lock is the transaction's, so that a transaction pooler would do as well."""
+    with connection.transaction():
+        connection.execute(LOCK)
+        connection.execute(LOCK_TIMEOUT)
+        _prepare_records(connection)
+        for migration in adopt_baseline(connection, migrations, recorded_in(connection)):
+            _record(connection, migration)
+        pending = pending_of(migrations, recorded_in(connection))
+        for migration in pending:
+            _apply(connection, migration)
+        connection.execute(FORGET, [REPEATABLE, [migration.version for migration in migrations]])
+    return pending
+
+
+def _prepare_records(connection: psycopg.Connection) -> None:
+    columns = connection.execute(
+        "select count(*) from information_schema.columns where table_schema = 'supabase_migrations'"
+        " and table_name = 'schema_migrations' and column_name in ('version', 'statements', 'name')"
+    ).fetchone()
+    if columns != (3,):
+        for statement in RECORDS:
+            connection.execute(statement.encode())
+
+
+def _apply(connection: psycopg.Connection, migration: Migration) -> None:
+    for number, statement in enumerate(migration.statements, start=1):
+        try:
+            connection.execute(statement.encode())
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as cause:
+            first_line = next(line for line in statement.splitlines() if line and not line.startswith("--"))
+            raise MigrationError(
+                f"Migration {migration.label} failed at statement {number} ({first_line[:80]}): {_sentence(cause)}"
+            ) from cause
+    _record(connection, migration)
+
+
+def _record(connection: psycopg.Connection, migration: Migration) -> None:
+    connection.execute(RECORD, [migration.version, list(migration.statements), migration.name])
 
 
 def _sentence(error: psycopg.Error) -> str:
     """The database's own words, on one line."""
     return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
-
-
-def script(migrations: list[Migration]) -> str:
-    """All migrations and their records as one SQL text, for the SQL editor of a project."""
-    return "\n".join([";\n".join(LEDGER) + ";\n", *map(_script_of, migrations)])
-
-
-def _script_of(migration: Migration) -> str:
-    body = "".join(f"{statement};\n\n" for statement in migration.statements)
-    statements = ", ".join(map(_literal, migration.statements))
-    return (
-        f"-- {migration.version}_{migration.name}\nbegin;\n\n{body}"
-        "insert into supabase_migrations.schema_migrations (version, statements, name) values\n"
-        f"({_literal(migration.version)}, array[{statements}]::text[], {_literal(migration.name)});\n\ncommit;\n"
-    )
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

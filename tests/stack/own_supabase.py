@@ -21,7 +21,8 @@ from psycopg import sql
 from server.stack.environments import Node
 from server.stack.layout import Layout
 from server.stack.supabase_lite import LOGIN, SOURCES, anon_key, service_key
-from server.supabase_adapter.migrations import apply_migrations, project_migrations
+from server.supabase_adapter.migration_files import project_migrations
+from server.supabase_adapter.migrations import apply_migrations
 from tests.stack.running_stack import RunningStack, free_port
 
 READY_SECONDS = 60

@@ -12,35 +12,20 @@ from click.testing import CliRunner
 from psycopg import sql
 
 from server.cli import main
-from server.supabase_adapter.migrations import (
-    MigrationError,
-    apply_migrations,
-    project_migrations,
-    read_migrations,
-    script,
-)
+from server.supabase_adapter.migration_files import MigrationError, project_migrations, read_migrations, script
+from server.supabase_adapter.migrations import apply_migrations
+from tests.stack.schema import empty_project, objects
 
-AUTH = """
-create schema auth;
-create table auth.users (id uuid primary key, email text, raw_user_meta_data jsonb);
-create table auth.sessions (id uuid primary key, user_id uuid);
-create function auth.uid() returns uuid language sql as 'select null::uuid';
-"""
 MIGRATIONS = project_migrations()
-VERSIONS = [migration.version for migration in read_migrations(MIGRATIONS)]
+NAMES = [migration.label for migration in read_migrations(MIGRATIONS)]
+NUMBERED = [migration for migration in read_migrations(MIGRATIONS) if not migration.is_repeatable]
 
 
 @pytest.fixture
 def dsn(supabase_env: dict[str, str]) -> Iterator[str]:
-    """An empty database with as much of Supabase as the migrations refer to."""
-    url, name = supabase_env["SUPABASE_DB_URL"], f"migrations_{uuid.uuid4().hex}"
-    with psycopg.connect(url, autocommit=True) as cluster:
-        cluster.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        fresh = f"{url.rpartition('/')[0]}/{name}"
-        with psycopg.connect(fresh, autocommit=True) as connection:
-            connection.execute(AUTH)
-        yield fresh
-        cluster.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+    """An empty project's database."""
+    with empty_project(supabase_env["SUPABASE_DB_URL"]) as address:
+        yield address
 
 
 def recorded(dsn: str) -> list[tuple[str, list[str], str]]:
@@ -51,14 +36,14 @@ def recorded(dsn: str) -> list[tuple[str, list[str], str]]:
 
 
 def test_migrations_apply_once_and_are_recorded_as_the_cli_records_them(dsn: str) -> None:
-    assert apply_migrations(dsn, MIGRATIONS) == VERSIONS
+    assert apply_migrations(dsn, MIGRATIONS) == NAMES
     assert apply_migrations(dsn, MIGRATIONS) == []
     assert recorded(dsn) == [(m.version, list(m.statements), m.name) for m in read_migrations(MIGRATIONS)]
 
 
 async def test_two_deploys_at_once_apply_each_migration_once(dsn: str) -> None:
     applied = await asyncio.gather(*(asyncio.to_thread(apply_migrations, dsn, MIGRATIONS) for _ in range(3)))
-    assert sorted(chain.from_iterable(applied)) == VERSIONS
+    assert sorted(chain.from_iterable(applied)) == NAMES
 
 
 def test_the_printed_script_does_the_same(dsn: str) -> None:
@@ -75,11 +60,14 @@ def test_a_ledger_that_the_cli_made_is_kept(dsn: str) -> None:
         connection.execute("create table supabase_migrations.schema_migrations (version text not null primary key)")
         connection.execute("insert into supabase_migrations.schema_migrations values ('20200101000000')")
 
-    assert apply_migrations(dsn, MIGRATIONS) == VERSIONS
-    assert [version for version, _, _ in recorded(dsn)] == ["20200101000000", *VERSIONS]
+    assert apply_migrations(dsn, MIGRATIONS) == NAMES
+    assert [version for version, _, _ in recorded(dsn)] == [
+        "20200101000000",
+        *(name.partition("_")[0] for name in NAMES),
+    ]
 
 
-def test_a_failing_migration_is_undone_whole_and_named(dsn: str, tmp_path: Path) -> None:
+def test_a_failing_migration_is_named_and_nothing_of_its_run_stays(dsn: str, tmp_path: Path) -> None:
     (tmp_path / "1_good.sql").write_text("create table good (id int);")
     (tmp_path / "2_bad.sql").write_text("create table half (id int);\n-- why\nselect nonsense;")
 
@@ -87,8 +75,74 @@ def test_a_failing_migration_is_undone_whole_and_named(dsn: str, tmp_path: Path)
         apply_migrations(dsn, tmp_path)
 
     with psycopg.connect(dsn) as connection:
-        assert connection.execute("select to_regclass('good')::text, to_regclass('half')").fetchone() == ("good", None)
-    assert [version for version, _, _ in recorded(dsn)] == ["1"]
+        assert connection.execute("select to_regclass('good'), to_regclass('half')").fetchone() == (None, None)
+        assert connection.execute("select to_regclass('supabase_migrations.schema_migrations')").fetchone() == (None,)
+
+
+def copied(folder: Path) -> Path:
+    """The project's migrations in a folder where a test may change them."""
+    for file in MIGRATIONS.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def answer(dsn: str, call: str) -> object:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(f"select {call}".encode()).fetchone()
+
+
+def test_a_function_is_changed_where_it_stands(dsn: str, tmp_path: Path) -> None:
+    """Its file alone is applied again, once, and recorded anew; a release without the change takes it back."""
+    apply_migrations(dsn, MIGRATIONS)
+    (file,) = copied(tmp_path).glob("9*_sessions.sql")
+    file.write_text(file.read_text("utf-8").replace("interval '12 seconds'", "interval '13 seconds'"))
+
+    assert apply_migrations(dsn, tmp_path) == [file.stem]
+    assert answer(dsn, "private.lease()::text") == ("00:00:13",)
+    assert apply_migrations(dsn, tmp_path) == []
+    assert recorded(dsn) == [(m.version, list(m.statements), m.name) for m in read_migrations(tmp_path)]
+
+    assert apply_migrations(dsn, MIGRATIONS) == [file.stem]
+    assert answer(dsn, "private.lease()::text") == ("00:00:12",)
+
+
+def test_a_numbered_file_comes_before_all_functions_which_then_are_made_again(dsn: str, tmp_path: Path) -> None:
+    apply_migrations(dsn, MIGRATIONS)
+    before = objects(dsn)
+    (copied(tmp_path) / "20990101000000_wider_names.sql").write_text(
+        "drop view public.profiles; alter table public.user_profiles alter column name type varchar(200);"
+    )
+
+    assert apply_migrations(dsn, tmp_path) == ["20990101000000_wider_names", *NAMES[len(NUMBERED) :]]
+    changed = {name for name, definition in objects(dsn).items() if definition != before.get(name)}
+    assert changed == {"column user_profiles.name", "column profiles.name"}
+    assert set(before) == set(objects(dsn))
+
+
+def test_a_file_of_functions_that_is_gone_is_forgotten(dsn: str, tmp_path: Path) -> None:
+    apply_migrations(dsn, MIGRATIONS)
+    (file,) = copied(tmp_path).glob("9*_audit.sql")
+    moved = file.rename(tmp_path / "90000000000099_audits.sql")
+
+    assert apply_migrations(dsn, tmp_path) == [moved.stem]
+    assert [version for version, _, _ in recorded(dsn)] == [m.version for m in read_migrations(tmp_path)]
+
+
+def test_a_migration_waits_for_a_table_in_use_no_longer_than_calls_may_wait_behind_it(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives the lock's place back and tries again; where the table stays in use, nothing has changed."""
+    apply_migrations(dsn, MIGRATIONS)
+    monkeypatch.setattr("server.supabase_adapter.migrations.LOCK_TIMEOUT", "set local lock_timeout = '1ms'")
+    (copied(tmp_path) / "20990101000000_more.sql").write_text("alter table public.turns add column more text;")
+    before = objects(dsn)
+    with psycopg.connect(dsn) as user:
+        user.execute("select from public.turns")
+        with pytest.raises(MigrationError, match="tables are in use, so nothing was changed"):
+            apply_migrations(dsn, tmp_path)
+        assert objects(dsn) == before
+
+    assert "20990101000000_more" in apply_migrations(dsn, tmp_path)
 
 
 @pytest.fixture
@@ -117,7 +171,7 @@ def hosted(dsn: str) -> Iterator[str]:
 
 
 def test_a_hosted_projects_open_defaults_open_nothing_of_ours(dsn: str, hosted: str) -> None:
-    assert apply_migrations(hosted, MIGRATIONS) == VERSIONS
+    assert apply_migrations(hosted, MIGRATIONS) == NAMES
 
     user_id = str(uuid.uuid4())
     accept = "select public.accept_turn(%s, 'id', 'hello', 'hash', 'enqueue', 'me', true, 8, false) ->> 'outcome'"
@@ -145,7 +199,7 @@ def test_the_command_reports_what_it_did(dsn: str) -> None:
     again = CliRunner().invoke(main, ["migrate"], env={"SUPABASE_DB_URL": dsn})
 
     assert (first.exit_code, again.exit_code) == (0, 0)
-    assert f"applied {VERSIONS[0]}" in first.output
+    assert f"applied {NAMES[0]}" in first.output
     assert "Nothing to do" in again.output
 
 

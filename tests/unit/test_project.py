@@ -162,7 +162,10 @@ def test_env_example_follows_the_specification_in_names_and_order() -> None:
 
 
 def documents() -> list[str]:
-    found = (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "tests").glob("*.md"))
+    found = [
+        *ROOT.glob("*.md"),
+        *(page for folder in ("docs", "supabase", "tests") for page in (ROOT / folder).glob("*.md")),
+    ]
     return sorted(str(path.relative_to(ROOT)) for path in found)
 
 

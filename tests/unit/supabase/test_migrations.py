@@ -1,10 +1,12 @@
 """Reading migrations: where a statement ends, and what is wrong with a folder."""
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from server.supabase_adapter.migrations import (
+from server.supabase_adapter.migration_files import (
     Migration,
     MigrationError,
     project_migrations,
@@ -12,6 +14,7 @@ from server.supabase_adapter.migrations import (
     script,
     split_statements,
 )
+from server.supabase_adapter.migrations import Recorded, pending_of
 
 
 @pytest.mark.parametrize(
@@ -45,10 +48,79 @@ def test_every_statement_of_ours_is_whole() -> None:
             assert statement.count("$$") in (0, 2), statement
 
 
+NUMBERED = [migration for migration in read_migrations(project_migrations()) if not migration.is_repeatable]
+REPEATABLE_ONES = [migration for migration in read_migrations(project_migrations()) if migration.is_repeatable]
+FUNCTION = re.compile(r"^create or replace function ([\w.]+\([^$]*?\))\s*returns ([^$]*)\$\$", re.MULTILINE)
+COMMENTS = re.compile(r"^\s*--.*\n", re.MULTILINE)
+
+
+def code(statement: str) -> str:
+    return COMMENTS.sub("", statement).strip()
+
+
+def test_each_function_is_defined_once() -> None:
+    found = Counter(
+        " ".join(name.split())
+        for migration in REPEATABLE_ONES
+        for statement in migration.statements
+        for name, _ in FUNCTION.findall(statement)
+    )
+    assert len(found) > 60
+    assert set(found.values()) == {1}
+
+
+@pytest.mark.parametrize("migration", REPEATABLE_ONES, ids=lambda migration: str(migration.name))
+def test_a_repeatable_file_may_be_applied_again(migration: Migration) -> None:
+    """It says nothing that fails, or undoes something, the second time; and its functions name their search_path."""
+    for statement in map(code, migration.statements):
+        assert statement.startswith(
+            (
+                "create or replace function ",
+                "create or replace view ",
+                "create or replace trigger ",
+                "revoke ",
+                "grant ",
+            )
+        ), statement
+        if statement.startswith("create or replace function"):
+            ((name, attributes),) = FUNCTION.findall(statement)
+            assert "set search_path = ''" in attributes, name
+            assert ("security definer" in attributes) == (name.startswith("public.") or "returns trigger" in statement)
+
+
+@pytest.mark.parametrize("migration", NUMBERED, ids=lambda migration: str(migration.name))
+def test_what_a_repeatable_file_holds_stands_in_no_numbered_one(migration: Migration) -> None:
+    """And nothing in there calls a function of ours: which state of it would depend on when the file is applied."""
+    for statement in map(code, migration.statements):
+        assert not re.match(r"create (or replace )?(function|view|trigger)\b", statement), statement
+        assert statement.startswith("drop function if exists ") or not re.search(r"\bprivate\.\w+\(", statement)
+
+
+ONE, TWO = Migration("20260101000000", "one", ("a", "b")), Migration("20260102000000", "two", ("c",))
+SESSIONS, TURNS = Migration("90000000000001", "sessions", ("d", "e")), Migration("90000000000002", "turns", ("f",))
+ALL_APPLIED = {migration.version: list(migration.statements) for migration in (ONE, TWO, SESSIONS, TURNS)}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "pending"),
+    [
+        (ALL_APPLIED, []),
+        ({}, [ONE, TWO, SESSIONS, TURNS]),
+        (ALL_APPLIED | {SESSIONS.version: ["d"]}, [SESSIONS]),
+        (ALL_APPLIED | {TURNS.version: None}, [TURNS]),  # recorded by somebody who does not keep statements
+        (ALL_APPLIED | {ONE.version: ["other"]}, []),
+        ({ONE.version: None} | {m.version: list(m.statements) for m in (SESSIONS, TURNS)}, [TWO, SESSIONS, TURNS]),
+        (ALL_APPLIED | {"20200101000000": ["not ours"]}, []),
+    ],
+)
+def test_pending_are_new_numbers_and_changed_functions(recorded: Recorded, pending: list[Migration]) -> None:
+    assert pending_of([ONE, TWO, SESSIONS, TURNS], recorded) == pending
+
+
 def test_a_wheels_migrations_are_found_beside_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert project_migrations() == Path(__file__).parents[3] / "supabase" / "migrations"
     (tmp_path / "migrations").mkdir()
-    monkeypatch.setattr("server.supabase_adapter.migrations.files", {"server": tmp_path}.__getitem__)
+    monkeypatch.setattr("server.supabase_adapter.migration_files.files", {"server": tmp_path}.__getitem__)
     assert project_migrations() == tmp_path / "migrations"
 
 

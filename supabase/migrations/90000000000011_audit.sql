@@ -1,6 +1,7 @@
--- Audits: reading the ledger, and whether everything that is derived from it is. Service role only.
+-- Audits: reading the ledger, and whether all that is derived from it is right.
+-- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
 
-create function public.ledger_rows(p_user_id uuid, p_first date, p_last date, p_skip integer, p_limit integer)
+create or replace function public.ledger_rows(p_user_id uuid, p_first date, p_last date, p_skip integer, p_limit integer)
 returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(jsonb_build_object(
@@ -15,12 +16,12 @@ language sql stable security definer set search_path = '' as $$
   ) l
 $$;
 
-create function public.model_key_hashes(p_user_id uuid) returns jsonb
+create or replace function public.model_key_hashes(p_user_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(k.key_hash order by k.created_at), '[]') from public.model_keys k where k.user_id = p_user_id
 $$;
 
-create function public.ledger_users(p_after uuid, p_limit integer) returns jsonb
+create or replace function public.ledger_users(p_after uuid, p_limit integer) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(u.user_id order by u.user_id), '[]')
   from (
@@ -29,8 +30,8 @@ language sql stable security definer set search_path = '' as $$
   ) u
 $$;
 
--- Every figure of a user that should be a sum of the ledger's rows and is not.
-create function public.ledger_deviations(p_user_id uuid) returns jsonb
+-- Every figure of a user that should be a sum of the ledger's rows and is not, by what the specified columns hold.
+create or replace function public.ledger_deviations(p_user_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   with by_turn as (
     select l.turn_id, sum(l.cost) as cost, sum(l.total_tokens) as tokens
@@ -45,12 +46,12 @@ language sql stable security definer set search_path = '' as $$
     from public.turns t left join by_turn s on s.turn_id = t.id where t.user_id = p_user_id
     union all
     select 'message', m.id::text, coalesce(m.cost, 0), coalesce(m.tokens_used, 0),
-      round(coalesce(s.cost, 0), 6), coalesce(s.tokens, 0)
+      private.specified_cost(coalesce(s.cost, 0)), private.specified_tokens(coalesce(s.tokens, 0))
     from public.messages m left join by_turn s on s.turn_id = m.turn_id
     where m.user_id = p_user_id and m.role = 'assistant'
     union all
     select 'day', coalesce(s.date, d.date)::text, coalesce(d.total_cost, 0), coalesce(d.total_tokens, 0),
-      round(coalesce(s.cost, 0), 6), coalesce(s.tokens, 0)
+      private.specified_cost(coalesce(s.cost, 0)), private.specified_tokens(coalesce(s.tokens, 0))
     from (select * from public.usage_metrics where user_id = p_user_id) d full join by_day s on s.date = d.date
     union all
     select 'exact day', d.date::text, d.exact_cost, 0, coalesce(s.cost, 0), 0

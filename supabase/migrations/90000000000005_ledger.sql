@@ -1,19 +1,20 @@
--- Amounts that the specified columns cannot hold: those saturate, the exact ones do not. Without this a day of more than
--- $9,999.999999 raised an error at each change of it, so that nothing of that user's was settled or accepted any more.
+-- The ledger's sums: turns, messages and daily metrics carry sums of its rows, which a trigger derives at each change.
+-- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
 
--- As decimal(10, 6) holds it.
-create function private.specified_cost(p_cost numeric) returns numeric
+-- An amount as decimal(10, 6) holds it. The specified columns saturate, the exact ones do not: a larger amount must not
+-- raise an error at every change of its day.
+create or replace function private.specified_cost(p_cost numeric) returns numeric
 language sql immutable strict set search_path = '' as $$
   select least(round(p_cost, 6), 9999.999999)
 $$;
 
--- As an integer holds it.
-create function private.specified_tokens(p_tokens numeric) returns integer
+-- A number of tokens as an integer holds it.
+create or replace function private.specified_tokens(p_tokens numeric) returns integer
 language sql immutable strict set search_path = '' as $$
   select least(p_tokens, 2147483647)::integer
 $$;
 
--- As before; but the message's columns saturate.
+-- A turn's usage, cost and cost status, from its rows and attempts. Its reply carries the same, rounded once.
 create or replace function private.derive_turn(p_turn_id uuid) returns void
 language plpgsql set search_path = '' as $$
 declare
@@ -53,7 +54,7 @@ begin
 end
 $$;
 
--- As before; but the specified columns saturate.
+-- A UTC day's tokens and cost, from its rows.
 create or replace function private.derive_day(p_user_id uuid, p_date date) returns void
 language sql set search_path = '' as $$
   insert into public.usage_metrics as d (user_id, date, total_tokens, total_cost, exact_cost)
@@ -66,7 +67,7 @@ language sql set search_path = '' as $$
     total_tokens = excluded.total_tokens, total_cost = excluded.total_cost, exact_cost = excluded.exact_cost
 $$;
 
--- As before; but the specified columns saturate.
+-- Add to the user's UTC day.
 create or replace function private.count_usage(p_user_id uuid, p_messages integer, p_tokens integer, p_cost numeric) returns void
 language sql set search_path = '' as $$
   insert into public.usage_metrics as d (user_id, date, total_messages, total_tokens, total_cost, exact_cost)
@@ -81,36 +82,56 @@ language sql set search_path = '' as $$
     exact_cost = d.exact_cost + excluded.exact_cost
 $$;
 
--- As before, by what the specified columns hold.
-create or replace function public.ledger_deviations(p_user_id uuid) returns jsonb
-language sql stable security definer set search_path = '' as $$
-  with by_turn as (
-    select l.turn_id, sum(l.cost) as cost, sum(l.total_tokens) as tokens
-    from public.ledger l where l.user_id = p_user_id and l.counted and l.turn_id is not null group by l.turn_id
-  ), by_day as (
-    select l.date, coalesce(sum(l.cost), 0) as cost, sum(l.total_tokens) as tokens
-    from public.ledger l where l.user_id = p_user_id and l.counted group by l.date
-  ), figures as (
-    select 'turn' as what, t.id::text as which,
-      coalesce(t.cost, 0) as cost, coalesce((t.usage ->> 'total_tokens')::bigint, 0) as tokens,
-      coalesce(s.cost, 0) as true_cost, coalesce(s.tokens, 0) as true_tokens
-    from public.turns t left join by_turn s on s.turn_id = t.id where t.user_id = p_user_id
-    union all
-    select 'message', m.id::text, coalesce(m.cost, 0), coalesce(m.tokens_used, 0),
-      private.specified_cost(coalesce(s.cost, 0)), private.specified_tokens(coalesce(s.tokens, 0))
-    from public.messages m left join by_turn s on s.turn_id = m.turn_id
-    where m.user_id = p_user_id and m.role = 'assistant'
-    union all
-    select 'day', coalesce(s.date, d.date)::text, coalesce(d.total_cost, 0), coalesce(d.total_tokens, 0),
-      private.specified_cost(coalesce(s.cost, 0)), private.specified_tokens(coalesce(s.tokens, 0))
-    from (select * from public.usage_metrics where user_id = p_user_id) d full join by_day s on s.date = d.date
-    union all
-    select 'exact day', d.date::text, d.exact_cost, 0, coalesce(s.cost, 0), 0
-    from public.usage_metrics d left join by_day s on s.date = d.date where d.user_id = p_user_id
-  )
-  select coalesce(jsonb_agg(jsonb_build_object(
-    'what', f.what, 'which', f.which,
-    'stored', f.tokens || ' tokens, $' || f.cost, 'derived', f.true_tokens || ' tokens, $' || f.true_cost
-  )), '[]')
-  from figures f where (f.cost, f.tokens) is distinct from (f.true_cost, f.true_tokens)
+-- The user's profile is locked first, as everywhere, so that the rows do not change while they are summed.
+create or replace function private.ledger_changed() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform from public.user_profiles where id = coalesce(new.user_id, old.user_id) for no key update;
+  if not found then
+    return null; -- the user is being deleted, and all this with it
+  end if;
+  if tg_op <> 'INSERT' then
+    perform private.derive_turn(old.turn_id);
+    perform private.derive_day(old.user_id, old.date);
+  end if;
+  if tg_op <> 'DELETE' then
+    perform private.derive_turn(new.turn_id);
+    perform private.derive_day(new.user_id, new.date);
+  end if;
+  return null;
+end
 $$;
+
+create or replace trigger ledger_changed after insert or update or delete on public.ledger
+  for each row execute function private.ledger_changed();
+
+-- Sums over all days, as text so that no digit is lost on the way through JSON. The reader's own policies apply.
+create or replace view public.usage_totals with (security_invoker = true) as
+  select
+    user_id,
+    sum(total_messages)::bigint as total_messages,
+    sum(total_tokens)::bigint as total_tokens,
+    sum(exact_cost)::text as total_cost
+  from public.usage_metrics
+  group by user_id;
+
+-- What was used on each UTC day, model by model. Money as text, so that no digit is lost on the way through JSON.
+create or replace view public.usage_by_model with (security_invoker = true) as
+  select
+    user_id,
+    date,
+    model,
+    sum(model_calls)::bigint as model_calls,
+    sum(prompt_tokens)::bigint as prompt_tokens,
+    sum(completion_tokens)::bigint as completion_tokens,
+    sum(cached_tokens)::bigint as cached_tokens,
+    sum(reasoning_tokens)::bigint as reasoning_tokens,
+    sum(total_tokens)::bigint as total_tokens,
+    coalesce(sum(cost), 0)::text as cost,
+    coalesce(sum(cost) filter (where turn_id is null), 0)::text as background_cost
+  from public.ledger
+  where counted
+  group by user_id, date, model;
+
+revoke all on public.usage_totals, public.usage_by_model from public, anon, authenticated;
+grant select on public.usage_totals, public.usage_by_model to authenticated, service_role;

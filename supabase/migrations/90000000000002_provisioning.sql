@@ -1,47 +1,8 @@
--- Accounts: profiles and the fenced claim under which they are provisioned. Service role only.
+-- Provisioning: the fenced claim under which an account is provisioned, and what each step stores.
+-- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
 
-create function private.account_json(p_profile public.user_profiles) returns jsonb
-language sql stable set search_path = '' as $$
-  select to_jsonb(p_profile) - array['litellm_key_hash', 'provisioning_owner', 'provisioning_expires_at']
-$$;
-
-create function public.ensure_profile(p_user_id uuid, p_email text, p_name text) returns jsonb
-language plpgsql security definer set search_path = '' as $$
-declare
-  v_profile public.user_profiles := private.lock_profile(p_user_id, p_email, p_name);
-begin
-  if v_profile.id is null then
-    return jsonb_build_object('outcome', 'no_account');
-  end if;
-  if v_profile.email is distinct from p_email or (v_profile.name is null and p_name is not null) then
-    update public.user_profiles set email = p_email, name = coalesce(name, p_name), updated_at = clock_timestamp()
-      where id = p_user_id returning * into v_profile;
-  end if;
-  return jsonb_build_object('outcome', 'ok', 'account', private.account_json(v_profile));
-end
-$$;
-
-create function public.get_profile(p_user_id uuid) returns jsonb
-language sql stable security definer set search_path = '' as $$
-  select private.account_json(p) from public.user_profiles p where p.id = p_user_id
-$$;
-
-create function public.rename_profile(p_user_id uuid, p_name text) returns jsonb
-language plpgsql security definer set search_path = '' as $$
-declare
-  v_profile public.user_profiles;
-begin
-  update public.user_profiles set name = p_name, updated_at = clock_timestamp()
-    where id = p_user_id returning * into v_profile;
-  if not found then
-    return jsonb_build_object('outcome', 'not_found');
-  end if;
-  return jsonb_build_object('outcome', 'ok', 'account', private.account_json(v_profile));
-end
-$$;
-
--- Take the claim if nobody else's is valid; each success brings a new fence, also to the same owner.
-create function public.claim_provisioning(p_user_id uuid, p_owner text, p_seconds double precision) returns jsonb
+-- Claim the account unless somebody else's claim is valid. Each success brings a new fence, also to the same owner.
+create or replace function public.claim_provisioning(p_user_id uuid, p_owner text, p_seconds double precision) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   v_profile public.user_profiles := private.lock_profile(p_user_id);
@@ -62,8 +23,8 @@ end
 $$;
 
 -- Store a step's intent or result. The patch is the text of an object of columns; those it leaves out stay, '' clears a
--- text. The claim is good for another 15 s. Provisioning never reopens an account that is blocked or being deleted.
-create function public.record_provisioning(p_user_id uuid, p_fence bigint, p_patch text) returns jsonb
+-- text. The claim is valid for another 15 s. Provisioning never reopens an account that is blocked or being deleted.
+create or replace function public.record_provisioning(p_user_id uuid, p_fence bigint, p_patch text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   v_patch jsonb := p_patch::jsonb;
@@ -85,6 +46,7 @@ begin
     letta_provider_id = coalesce(v_patch ->> 'letta_provider_id', letta_provider_id),
     letta_agent_id = coalesce(v_patch ->> 'letta_agent_id', letta_agent_id),
     letta_conversation_id = coalesce(v_patch ->> 'letta_conversation_id', letta_conversation_id),
+    told_name = coalesce(v_patch ->> 'told_name', told_name),
     config_hash = coalesce(v_patch ->> 'config_hash', config_hash),
     intent = nullif(coalesce(v_patch ->> 'intent', intent), ''),
     provisioning_expires_at = greatest(provisioning_expires_at, clock_timestamp() + interval '15 seconds'),
@@ -98,24 +60,15 @@ begin
 end
 $$;
 
--- Which of these users may no longer be served. One whose profile is gone is one of them.
-create function public.closed_accounts(p_user_ids text[]) returns jsonb
-language sql stable security definer set search_path = '' as $$
-  select coalesce(jsonb_agg(asked.id), '[]')
-  from unnest(p_user_ids::uuid[]) asked (id)
-  left join public.user_profiles p on p.id = asked.id
-  where p.id is null or p.agent_status in ('blocked', 'deleting')
-$$;
-
-create function public.release_provisioning(p_user_id uuid, p_fence bigint) returns jsonb
+create or replace function public.release_provisioning(p_user_id uuid, p_fence bigint) returns jsonb
 language sql security definer set search_path = '' as $$
   update public.user_profiles set provisioning_owner = null, provisioning_expires_at = null
     where id = p_user_id and provisioning_fence = p_fence;
   select jsonb_build_object('outcome', 'ok')
 $$;
 
--- Users whose provisioning is unfinished, failed, or was done with another configuration, and whom nobody is at.
-create function public.incomplete_profiles(p_config_hash text, p_limit integer) returns jsonb
+-- Users whose provisioning is unfinished, failed, or was done with another configuration, and whom nobody has claimed.
+create or replace function public.incomplete_profiles(p_config_hash text, p_limit integer) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(id order by updated_at), '[]')
   from (
@@ -129,14 +82,10 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 revoke all on function
-  public.ensure_profile(uuid, text, text), public.get_profile(uuid), public.rename_profile(uuid, text),
   public.claim_provisioning(uuid, text, double precision), public.record_provisioning(uuid, bigint, text),
-  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer),
-  public.closed_accounts(text[])
+  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer)
 from public, anon, authenticated;
 grant execute on function
-  public.ensure_profile(uuid, text, text), public.get_profile(uuid), public.rename_profile(uuid, text),
   public.claim_provisioning(uuid, text, double precision), public.record_provisioning(uuid, bigint, text),
-  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer),
-  public.closed_accounts(text[])
+  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer)
 to service_role;

@@ -1,37 +1,8 @@
--- Settlement: which users' calls to look for at LiteLLM and when, and what was found. Service role only.
+-- Reconciliation of the ledger with LiteLLM's spend log: whose calls to read and when, and what was found.
+-- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
 
--- The keys a user's calls were made with, by the hash that LiteLLM logs. One that was replaced goes on for a while.
-create table public.model_keys (
-  key_hash text primary key,
-  user_id uuid not null references public.user_profiles (id) on delete cascade,
-  created_at timestamptz not null default now(),
-  replaced_at timestamptz
-);
-
-create index model_keys_user on public.model_keys (user_id);
-
--- What billing knows of a user: when to look at LiteLLM's log next, and the budget as LiteLLM last told it.
-create table public.billing_accounts (
-  user_id uuid primary key references public.user_profiles (id) on delete cascade,
-  look_at timestamptz, -- null: nothing was used lately
-  reread_at timestamptz not null default now(), -- when the last 24 hours were last read again
-  budget_limit numeric, -- US dollars; null: unlimited
-  budget_period text,
-  budget_started_at timestamptz, -- of the period that was current when LiteLLM was last asked
-  budget_resets_at timestamptz,
-  budget_read_at timestamptz,
-  warned_level integer not null default 0, -- the highest percentage the user was warned of in this period
-  warned_period timestamptz
-);
-
-create index billing_accounts_due on public.billing_accounts (look_at) where look_at is not null;
-
-alter table public.model_keys enable row level security;
-alter table public.billing_accounts enable row level security;
-revoke all on public.model_keys, public.billing_accounts from public, anon, authenticated;
-grant select, insert, update, delete on public.model_keys, public.billing_accounts to service_role;
-
-create function private.key_changed() returns trigger
+-- Record a user's key by the hash that LiteLLM logs. A key that was replaced is valid for a while longer.
+create or replace function private.key_changed() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   update public.model_keys set replaced_at = clock_timestamp()
@@ -42,25 +13,20 @@ begin
 end
 $$;
 
-create trigger key_changed after insert or update of litellm_key_hash on public.user_profiles
+create or replace trigger key_changed after insert or update of litellm_key_hash on public.user_profiles
   for each row when (new.litellm_key_hash is not null) execute function private.key_changed();
 
-insert into public.model_keys (key_hash, user_id)
-  select p.litellm_key_hash, p.id from public.user_profiles p where p.litellm_key_hash is not null;
-insert into public.billing_accounts (user_id, look_at)
-  select distinct a.user_id, now() from public.attempts a;
-
--- Look for the user's calls soon: an attempt has ended.
-create function private.look_soon(p_user_id uuid) returns void
+-- Read the user's calls soon: an attempt has ended.
+create or replace function private.look_soon(p_user_id uuid) returns void
 language sql set search_path = '' as $$
   insert into public.billing_accounts as b (user_id, look_at)
     values (p_user_id, clock_timestamp() + interval '1 second')
   on conflict (user_id) do update set look_at = least(coalesce(b.look_at, excluded.look_at), excluded.look_at)
 $$;
 
--- Whether calls of an attempt may still come to light any moment: it is not settled; or it was broken off, and a call of
--- it that went on is logged only when it has ended.
-create function private.is_awaited(p_attempt public.attempts) returns boolean
+-- Whether calls of an attempt may still appear at any moment: it is not settled; or it was broken off, and a call that
+-- went on is logged only when it has ended.
+create or replace function private.is_awaited(p_attempt public.attempts) returns boolean
 language sql stable set search_path = '' as $$
   select p_attempt.ended_at is not null and (
     p_attempt.settled_at is null
@@ -69,10 +35,10 @@ language sql stable set search_path = '' as $$
   )
 $$;
 
--- When to look again if this look brings nothing new: soon while the last attempt has only just ended, more and more
--- seldom while its calls do not come, once when whatever the agent did at its end is logged, hourly as long as late ones
--- may come, and then no more.
-create function private.next_look(p_user_id uuid) returns timestamptz
+-- When to read again if nothing new is found now: soon after the last attempt's end, at growing intervals while its
+-- calls do not appear, once when whatever the agent did at its end is logged, hourly as long as late ones may appear,
+-- and then no more.
+create or replace function private.next_look(p_user_id uuid) returns timestamptz
 language sql volatile set search_path = '' as $$
   select case
     when bool_or(private.is_awaited(a)) then now() + least(greatest(
@@ -85,8 +51,8 @@ language sql volatile set search_path = '' as $$
     and (a.settled_at is null or a.started_at > now() - interval '2 days')
 $$;
 
--- What to look for: the user's attempts since then, with the one before, and which calls are in the ledger already.
-create function private.search_json(p_user_id uuid, p_since timestamptz) returns jsonb
+-- What to search for: the user's attempts since then, with the one before, and which calls are in the ledger already.
+create or replace function private.search_json(p_user_id uuid, p_since timestamptz) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_object(
     'user_id', p_user_id,
@@ -119,9 +85,17 @@ language sql stable set search_path = '' as $$
   )
 $$;
 
--- Take users whose calls are due to be looked for. Each is put off at once, so that no other instance looks as well, and
--- that a look that fails comes again. Once an hour the last 24 hours are read again.
-create function public.claim_settlements(p_limit integer) returns jsonb
+create or replace function private.charge_json(p_turn public.turns) returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'turn_id', p_turn.id, 'attempt', p_turn.attempt, 'usage', p_turn.usage, 'cost', p_turn.cost::text,
+    'cost_status', p_turn.cost_status
+  )
+$$;
+
+-- Claim users whose calls are due to be read. Each is put off at once, so that no other instance reads them as well,
+-- and so that a read that fails is repeated. Once an hour the last 24 hours are read again.
+create or replace function public.claim_settlements(p_limit integer) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   v_user_id uuid;
@@ -157,17 +131,17 @@ begin
 end
 $$;
 
--- What to look for of one user since then, whether it is due or not: for operators.
-create function public.search_settlement(p_user_id uuid, p_since timestamptz) returns jsonb
+-- What to search for of one user since then, whether it is due or not: for operators.
+create or replace function public.search_settlement(p_user_id uuid, p_since timestamptz) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object('now', clock_timestamp(), 'work', private.search_json(p_user_id, p_since))
 $$;
 
--- Enter LiteLLM's calls, given as the text of {calls: […], settled: [{turn_id, attempt, flag, written_off}]}. A call that
--- is there already keeps its turn, if it has one; whatever else LiteLLM says of it now is taken over. A call of another
--- user's is never touched. Where an attempt is settled, its calls replace its estimate; an estimate without them is
+-- Enter LiteLLM's calls, given as the text of {calls: […], settled: [{turn_id, attempt, flag, written_off}]}. A call
+-- that is in the ledger keeps its turn, if it has one; all else is updated to what LiteLLM says now. A call of another
+-- user is never changed. Where an attempt is settled, its calls replace its estimate; an estimate without them is
 -- written off.
-create function public.settle_usage(p_user_id uuid, p_found text) returns jsonb
+create or replace function public.settle_usage(p_user_id uuid, p_found text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   v_found jsonb := p_found::jsonb;
@@ -240,66 +214,9 @@ begin
 end
 $$;
 
-create function private.charge_json(p_turn public.turns) returns jsonb
-language sql stable set search_path = '' as $$
-  select jsonb_build_object(
-    'turn_id', p_turn.id, 'attempt', p_turn.attempt, 'usage', p_turn.usage, 'cost', p_turn.cost::text,
-    'cost_status', p_turn.cost_status
-  )
-$$;
-
--- End an attempt, given as the text of {turn_id, attempt, status, text, usage, estimate, sent_after, error, carried}. An
--- attempt that has ended is returned as it is stored.
-create or replace function public.finish_turn(p_user_id uuid, p_owner text, p_fence bigint, p_end text) returns jsonb
-language plpgsql security definer set search_path = '' as $$
-declare
-  v_end jsonb := p_end::jsonb;
-  v_turn public.turns;
-  v_status text := v_end ->> 'status';
-  v_error jsonb := nullif(v_end -> 'error', 'null');
-begin
-  if not private.holds(p_user_id, p_owner, p_fence) then
-    return jsonb_build_object('outcome', 'fenced');
-  end if;
-  select * into v_turn from public.turns where user_id = p_user_id and id = (v_end ->> 'turn_id')::uuid;
-  if not found then
-    return jsonb_build_object('outcome', 'not_found');
-  end if;
-  if v_turn.status in ('queued', 'running') and v_turn.attempt = (v_end ->> 'attempt')::integer then
-    if v_error ->> 'code' = 'budget_exceeded' then
-      v_error := v_error || private.budget_facts(p_user_id);
-    end if;
-    update public.turns set
-      status = v_status,
-      error = v_error,
-      started_at = case when v_status = 'unsent' then null else started_at end,
-      finished_at = clock_timestamp()
-    where id = v_turn.id returning * into v_turn;
-    if v_status = 'unsent' then
-      update public.messages set status = 'unsent' where user_id = p_user_id and position = 2 * v_turn.number;
-    else
-      perform private.store_reply(v_turn, v_end ->> 'text');
-    end if;
-    perform private.end_attempt(v_turn, v_end);
-    perform private.look_soon(p_user_id);
-    if v_status = 'completed' then
-      update public.turns set carried_by = v_turn.id
-        where user_id = p_user_id and carried_by is null
-          and id in (select c::uuid from jsonb_array_elements_text(v_end -> 'carried') c);
-    end if;
-    select * into v_turn from public.turns where id = v_turn.id;
-  end if;
-  return jsonb_build_object('outcome', 'ok', 'turn', private.turn_json(v_turn));
-end
-$$;
-
-drop function private.add_usage(jsonb, jsonb);
-
 revoke all on function
-  public.claim_settlements(integer), public.search_settlement(uuid, timestamptz), public.settle_usage(uuid, text),
-  public.finish_turn(uuid, text, bigint, text)
+  public.claim_settlements(integer), public.search_settlement(uuid, timestamptz), public.settle_usage(uuid, text)
 from public, anon, authenticated;
 grant execute on function
-  public.claim_settlements(integer), public.search_settlement(uuid, timestamptz), public.settle_usage(uuid, text),
-  public.finish_turn(uuid, text, bigint, text)
+  public.claim_settlements(integer), public.search_settlement(uuid, timestamptz), public.settle_usage(uuid, text)
 to service_role;

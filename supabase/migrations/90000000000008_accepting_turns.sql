@@ -1,13 +1,9 @@
--- How many messages a user may store: so many per minute, retries included, by one clock for all instances; and so many
--- that the budget did not allow. Service role only.
+-- Accepting turns, retrying and cancelling them. Expected refusals are an `outcome`, and then nothing was stored.
+-- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
 
--- Each message is worth 60 s / rate; those taken so far are worth the time until then. A user may be a minute ahead.
-alter table public.sessions add column paced_until timestamptz;
-
-create index turns_unsent on public.turns (user_id, finished_at) where status = 'unsent';
-
--- Seconds until the user may send at this rate (messages per minute, 0 for any); null: now.
-create function private.pause_before(p_user_id uuid, p_per_minute integer) returns numeric
+-- Seconds until the user may send at this rate (messages per minute, 0 for any); null: now. Each message is worth 60 s
+-- / rate, and a user may be a minute ahead. One clock for all instances.
+create or replace function private.pause_before(p_user_id uuid, p_per_minute integer) returns numeric
 language plpgsql set search_path = '' as $$
 declare
   v_now timestamptz := clock_timestamp();
@@ -22,32 +18,64 @@ begin
 end
 $$;
 
--- Count a message that was taken. The session's row is there: whatever is taken has passed `admit`.
-create function private.count_message(p_user_id uuid, p_per_minute integer) returns void
+-- Count a message that was accepted. The session's row exists: `admit` has made it.
+create or replace function private.count_message(p_user_id uuid, p_per_minute integer) returns void
 language sql set search_path = '' as $$
   update public.sessions
     set paced_until = greatest(paced_until, clock_timestamp()) + interval '60 seconds' / p_per_minute
     where user_id = p_user_id and p_per_minute > 0
 $$;
 
--- Why nothing more is kept for a user whose budget is used up: the error of the budget, where as many turns as are kept
--- unsent were left so in this period. `p_but` is a turn that is one of them already, or may become so again.
-create function private.refuse_unsent(p_user_id uuid, p_max_unsent integer, p_but uuid default null) returns jsonb
-language sql stable set search_path = '' as $$
-  select b.error from (select private.over_budget(p_user_id) as error) b
-  where b.error is not null and p_max_unsent <= (
-    select count(*) from public.turns t
-    where t.user_id = p_user_id and t.status = 'unsent' and t.id is distinct from p_but
-      and t.finished_at >= coalesce(
-        (select s.started_at from public.budget_standings s where s.user_id = p_user_id), '-infinity'
-      )
-  )
+-- Cancel turns that wait; mark the running one.
+create or replace function private.cancel_turns(p_user_id uuid, p_turn_ids uuid[]) returns void
+language sql set search_path = '' as $$
+  update public.turns set
+    cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
+    finished_at = case when status = 'queued' then clock_timestamp() end,
+    status = case when status = 'queued' then 'cancelled' else status end
+  where user_id = p_user_id and id = any (p_turn_ids) and status in ('queued', 'running')
 $$;
 
--- As before, within the limits: `rate_limited` with `retry_after` in seconds, `budget_exceeded` with `error`. An interrupt
--- counts against the queue's limit, too: while the running turn is stopping, so many messages are taken at most.
-drop function public.accept_turn(uuid, text, text, text, text, text, boolean, integer, boolean);
-create function public.accept_turn(
+-- The end of accepting and retrying: claim the session if nobody else holds it, start the turn if it is the next, and
+-- return it. A new turn is stored as unsent where the budget is used up. `started` says that the turn runs under the
+-- caller's own lease, also when an earlier call began it.
+create or replace function private.admit(
+  p_user_id uuid, p_turn_id uuid, p_owner text, p_start boolean, p_duplicate boolean
+) returns jsonb
+language plpgsql set search_path = '' as $$
+declare
+  v_fence bigint := private.take_session(p_user_id, p_owner);
+  v_over_budget jsonb := case when not p_duplicate then private.over_budget(p_user_id) end;
+  v_turn public.turns;
+  v_started boolean;
+begin
+  if v_over_budget is not null then
+    perform private.leave_unsent(p_turn_id, v_over_budget);
+  elsif p_start and v_fence is not null and p_turn_id = (
+    select t.id from public.turns t
+    where t.user_id = p_user_id and t.status in ('queued', 'running')
+    order by t.status = 'running' desc, t.number
+    limit 1
+  ) and exists (select from public.turns t where t.id = p_turn_id and t.status = 'queued') then
+    perform private.run_turn(p_turn_id);
+  end if;
+  select * into v_turn from public.turns where id = p_turn_id;
+  v_started := v_turn.status = 'running' and v_fence is not null;
+  return jsonb_build_object(
+    'outcome', 'ok',
+    'turn', private.turn_json(v_turn),
+    'duplicate', p_duplicate,
+    'started', v_started,
+    'fence', v_fence,
+    'forgotten', case when v_started then private.forgotten_json(p_user_id, p_turn_id) else '[]' end
+  );
+end
+$$;
+
+-- Store a message as a turn, once per client_message_id. Limits: `rate_limited` with `retry_after` in seconds,
+-- `budget_exceeded` with `error`. An interrupt counts against the queue's limit, too: while the running turn is
+-- stopping, at most that many messages are accepted. A message that the budget does not allow interrupts nothing.
+create or replace function public.accept_turn(
   p_user_id uuid,
   p_client_message_id text,
   p_content text,
@@ -57,7 +85,7 @@ create function public.accept_turn(
   p_start boolean,
   p_max_waiting integer,
   p_overloaded boolean,
-  p_max_unsent integer default 20, -- as an instance of the last release calls it
+  p_max_unsent integer default 20,
   p_per_minute integer default 0
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
@@ -141,9 +169,8 @@ begin
 end
 $$;
 
--- As before, within the same limits.
-drop function public.retry_turn(uuid, uuid, text, boolean, integer, boolean);
-create function public.retry_turn(
+-- Queue an ended turn again as its next attempt, within the same limits.
+create or replace function public.retry_turn(
   p_user_id uuid,
   p_turn_id uuid,
   p_owner text,
@@ -195,11 +222,32 @@ begin
 end
 $$;
 
+-- Needs no lease: anybody who may speak for the user may cancel. Without an id, the running turn, else the next.
+create or replace function public.request_cancel(p_user_id uuid, p_turn_id uuid) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_turn public.turns;
+begin
+  perform from public.user_profiles where id = p_user_id for no key update;
+  select * into v_turn from public.turns t
+    where t.user_id = p_user_id
+      and case when p_turn_id is null then t.status in ('queued', 'running') else t.id = p_turn_id end
+    order by t.status = 'running' desc, t.number
+    limit 1;
+  if not found then
+    return jsonb_build_object('outcome', 'not_found');
+  end if;
+  perform private.cancel_turns(p_user_id, array[v_turn.id]);
+  select * into v_turn from public.turns where id = v_turn.id;
+  return jsonb_build_object('outcome', 'ok', 'turn', private.turn_json(v_turn));
+end
+$$;
+
 revoke all on function
   public.accept_turn(uuid, text, text, text, text, text, boolean, integer, boolean, integer, integer),
-  public.retry_turn(uuid, uuid, text, boolean, integer, boolean, integer, integer)
+  public.retry_turn(uuid, uuid, text, boolean, integer, boolean, integer, integer), public.request_cancel(uuid, uuid)
 from public, anon, authenticated;
 grant execute on function
   public.accept_turn(uuid, text, text, text, text, text, boolean, integer, boolean, integer, integer),
-  public.retry_turn(uuid, uuid, text, boolean, integer, boolean, integer, integer)
+  public.retry_turn(uuid, uuid, text, boolean, integer, boolean, integer, integer), public.request_cancel(uuid, uuid)
 to service_role;

@@ -1,0 +1,69 @@
+-- Sign-ins: tickets that are valid once, whether a sign-in still stands, and the addresses an account was signed in to
+-- from.
+-- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
+
+-- True the first time a ticket is shown. Rows are deleted five minutes after the ticket's expiry, so a ticket that old
+-- is refused whether it has a row or not.
+create or replace function public.redeem_ticket(p_ticket_id text, p_expires_at timestamptz) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_horizon timestamptz := clock_timestamp() - interval '5 minutes';
+begin
+  delete from public.tickets where id in (
+    select id from public.tickets where expires_at < v_horizon limit 100 for update skip locked
+  );
+  if p_expires_at < v_horizon then
+    return 'false';
+  end if;
+  insert into public.tickets (id, expires_at) values (p_ticket_id, p_expires_at) on conflict (id) do nothing;
+  return to_jsonb(found);
+end
+$$;
+
+-- Whether a sign-in still stands, for what outlives the access token that was shown for it. A sign-out deletes Auth's
+-- session. A column that this version of Auth does not have does not count.
+create or replace function public.is_signed_in(p_user_id uuid, p_session_id uuid) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select to_jsonb(exists (
+    select from auth.sessions s join auth.users u on u.id = s.user_id
+    where s.id = p_session_id and s.user_id = p_user_id
+      and coalesce((to_jsonb(s) ->> 'not_after')::timestamptz > now(), true)
+      and coalesce((to_jsonb(u) ->> 'banned_until')::timestamptz <= now(), true)
+  ))
+$$;
+
+-- Hashes of the addresses this account was signed in to from, the newest first: each has limits of its own where the
+-- account's passwords are tried.
+create or replace function public.known_addresses(p_email text) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(a.address_hash order by a.seen_at desc), '[]')
+  from auth.users u join public.known_addresses a on a.user_id = u.id
+  where u.email = p_email
+$$;
+
+-- Store an address's hash. Keeps the newest 20.
+create or replace function public.note_address(p_user_id uuid, p_address_hash text) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform from public.user_profiles where id = p_user_id for no key update;
+  if found then
+    insert into public.known_addresses as a (user_id, address_hash, seen_at)
+      values (p_user_id, p_address_hash, clock_timestamp())
+    on conflict (user_id, address_hash) do update set seen_at = excluded.seen_at;
+    delete from public.known_addresses where user_id = p_user_id and address_hash in (
+      select a.address_hash from public.known_addresses a
+      where a.user_id = p_user_id order by a.seen_at desc offset 20
+    );
+  end if;
+  return '{"outcome": "ok"}';
+end
+$$;
+
+revoke all on function
+  public.redeem_ticket(text, timestamptz), public.is_signed_in(uuid, uuid), public.known_addresses(text),
+  public.note_address(uuid, text)
+from public, anon, authenticated;
+grant execute on function
+  public.redeem_ticket(text, timestamptz), public.is_signed_in(uuid, uuid), public.known_addresses(text),
+  public.note_address(uuid, text)
+to service_role;
