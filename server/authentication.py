@@ -19,7 +19,6 @@ from server.ports import Account, AccountStore, Principal, TokenVerifier
 from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import AgentStatus
 from server.tickets import Purpose, TicketHolder, Tickets
 
 log = structlog.get_logger(__name__)
@@ -97,7 +96,7 @@ class Authenticator:
         account = await self._accounts.get(holder.user_id)
         if account is None:
             raise PlatformError(ErrorCode.UNAUTHORIZED)
-        refuse_closed(account)
+        account.refuse_closed()
         return Principal(
             holder.user_id, account.email, SecretStr(""), holder.token_expires_at, ticket_id=holder.ticket_id
         )
@@ -159,12 +158,6 @@ class Authenticator:
         with nullcontext() if is_known else self.opening_account():
             account = await self._opener.ensure_account(user_id, email, name)
         self._seen.pop(user_id, None)
-        refuse_closed(account)
+        account.refuse_closed()
         self._seen[user_id] = self._clock()
         return account
-
-
-def refuse_closed(account: Account) -> None:
-    """Raises PlatformError(account_blocked) for an account that was blocked or is being deleted."""
-    if account.agent_status in (AgentStatus.BLOCKED, AgentStatus.DELETING):
-        raise PlatformError(ErrorCode.ACCOUNT_BLOCKED)

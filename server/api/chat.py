@@ -1,7 +1,6 @@
 """Talking to one's agent over REST: sending, waiting, history, cancel and retry. Streams belong to the transports."""
 
 import asyncio
-import hashlib
 import uuid
 from typing import Final
 from uuid import UUID
@@ -37,13 +36,7 @@ _MESSAGE_ID: TypeAdapter[str] = TypeAdapter(FrameId)
 
 async def message(request: web.Request, principal: Principal, body: SendMessage) -> web.StreamResponse:
     """Send a message: answered with the turn's events, with the ended turn, or with where to look for it."""
-    new = NewTurn(
-        principal.user_id,
-        _client_message_id(request, body),
-        body.content,
-        hashlib.sha256(body.content.encode()).hexdigest(),
-        body.on_busy,
-    )
+    new = NewTurn.of(principal.user_id, _client_message_id(request, body), body.content, body.on_busy)
     at_once = wants_async(request.headers.getall("Prefer", []))
     stream = body.stream
     if stream is None:

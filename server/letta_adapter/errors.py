@@ -11,7 +11,7 @@ from letta_client import APIConnectionError, APIStatusError
 
 from server.letta_adapter.durations import named_wait
 from server.letta_adapter.quoted import QuotedAnswer
-from server.protocol.codes import ERRORS, ErrorCode
+from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnError
 
@@ -89,9 +89,9 @@ def model_error(error_type: str | None, detail: str | None, *, now: datetime | N
     detail = detail or ""
     said = QuotedAnswer.of(detail)
     if said.lacks_database:
-        return _by_rule(ErrorCode.LITELLM_UNAVAILABLE)
+        return TurnError.by_rule(ErrorCode.LITELLM_UNAVAILABLE)
     if said.is_over_budget:
-        return TurnError(ErrorCode.BUDGET_EXCEEDED, "The budget of this period is used up.", retryable=True)
+        return TurnError.by_rule(ErrorCode.BUDGET_EXCEEDED)
     if error_type == "llm_rate_limit" or said.is_rate_limit:
         return TurnError(
             ErrorCode.RATE_LIMITED,
@@ -105,13 +105,13 @@ def model_error(error_type: str | None, detail: str | None, *, now: datetime | N
 def _refusal(said: QuotedAnswer, error_type: str | None) -> TurnError:
     """What was refused for another reason than budgets and rates."""
     if said.refuses_content:
-        return _by_rule(ErrorCode.CONTENT_REFUSED)
+        return TurnError.by_rule(ErrorCode.CONTENT_REFUSED)
     if said.denies_model:
         return _model_error(("Your plan does not include the language model that your agent uses.", False))
     if error_type == "llm_authentication" or said.status == 401:
         if said.is_upstreams:
             return _model_error(_BY_ERROR_TYPE["llm_authentication"])
-        return _by_rule(ErrorCode.KEY_REFUSED)
+        return TurnError.by_rule(ErrorCode.KEY_REFUSED)
     status = 413 if said.is_too_long else said.status or 0
     return _model_error(_BY_STATUS.get(status) or _BY_ERROR_TYPE.get(error_type or ""))
 
@@ -122,11 +122,6 @@ def refuses_request(detail: str | None) -> bool:
     if said.lacks_database or said.is_over_budget or said.is_rate_limit or said.denies_model:
         return False
     return said.refuses_content or said.status in _REFUSED_FOR_WHAT_IT_IS
-
-
-def _by_rule(code: ErrorCode) -> TurnError:
-    rule = ERRORS[code]
-    return TurnError(code, rule.sentence, rule.retryable)
 
 
 def _seconds_to_wait(detail: str, now: datetime) -> int | None:

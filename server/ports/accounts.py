@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Protocol
 
 from server.ports.agent import AgentHandle
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, User
 
 
@@ -35,6 +37,11 @@ class Account:
     intent: str | None
     created_at: datetime
     updated_at: datetime
+
+    def refuse_closed(self) -> None:
+        """Raises PlatformError(account_blocked) if the account was blocked or is being deleted."""
+        if self.agent_status.closed:
+            raise PlatformError(ErrorCode.ACCOUNT_BLOCKED)
 
     @property
     def handle(self) -> AgentHandle | None:

@@ -1,5 +1,6 @@
 """Turns, their order and who may run them. PostgreSQL is the truth: every method is one transaction there."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,6 +42,11 @@ class NewTurn:
     content: str
     content_hash: str
     on_busy: OnBusy
+
+    @classmethod
+    def of(cls, user_id: str, client_message_id: str, content: str, on_busy: OnBusy) -> "NewTurn":
+        """The message with the hash of its content."""
+        return cls(user_id, client_message_id, content, hashlib.sha256(content.encode()).hexdigest(), on_busy)
 
 
 @dataclass(frozen=True, slots=True)

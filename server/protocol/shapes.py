@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-from server.protocol.codes import ErrorCode
+from server.protocol.codes import ERRORS, ErrorCode
 
 Json = dict[str, Any]
 
@@ -43,6 +43,11 @@ class AgentStatus(StrEnum):
     FAILED = "failed"
     BLOCKED = "blocked"
     DELETING = "deleting"
+
+    @property
+    def closed(self) -> bool:
+        """Whether the account may not be used: it was blocked, or is being deleted."""
+        return self in (AgentStatus.BLOCKED, AgentStatus.DELETING)
 
 
 def wire_time(value: datetime | None) -> str | None:
@@ -134,6 +139,11 @@ class TurnError:
     spent: Decimal | None = None
     limit: Decimal | None = None
     resets_at: datetime | None = None
+
+    @classmethod
+    def by_rule(cls, code: ErrorCode) -> "TurnError":
+        """The error with its code's own sentence."""
+        return cls(code, ERRORS[code].sentence, ERRORS[code].retryable)
 
     def wire(self) -> Json:
         why = {

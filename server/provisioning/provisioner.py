@@ -19,7 +19,6 @@ from server.aio import SingleFlight, Sleep, StoppedError
 from server.ports import Account, AccountStore, AgentHandle, FencedError, ProvisioningClaim
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import AgentStatus
 from server.provisioning.introduction import Introduction
 from server.provisioning.key_trouble import KeyTrouble
 from server.provisioning.saga import (
@@ -87,7 +86,7 @@ class Provisioner:
 
         Raises PlatformError(supabase_unavailable)."""
         account = await self._store.ensure(user_id, email, name)
-        if not _is_closed(account) and not is_complete(account, self._template) and not self._closed:
+        if not account.agent_status.closed and not is_complete(account, self._template) and not self._closed:
             self.start(user_id)
         return account
 
@@ -213,7 +212,7 @@ class Provisioner:
                 raise PlatformError(ErrorCode.NOT_FOUND, "This account does not exist.")
             if order.scope == "missing" and is_complete(account, self._template):
                 return self._cache(account)
-            _refuse_closed(account)
+            account.refuse_closed()
             async with self._slots:
                 claim = await self._store.claim(user_id, self._owner, CLAIM_SECONDS)
                 if claim is not None:
@@ -236,7 +235,7 @@ class Provisioner:
             log.warning("provisioning.claim_not_released", user_id=claim.user_id, code=error.code)
 
     def _cache(self, account: Account) -> AgentHandle:
-        _refuse_closed(account)
+        account.refuse_closed()
         handle = account.handle
         assert handle is not None, "a finished saga has made every part of the agent"
         self._agents[account.user_id] = _Ready(handle, is_introduced(account))
@@ -266,12 +265,3 @@ def _draining() -> Iterator[None]:
 def _may_pass(error: PlatformError) -> bool:
     """Whether another run may succeed without anybody repairing anything."""
     return error.retryable and not (isinstance(error, ProvisioningError) and error.permanent)
-
-
-def _is_closed(account: Account) -> bool:
-    return account.agent_status in (AgentStatus.BLOCKED, AgentStatus.DELETING)
-
-
-def _refuse_closed(account: Account) -> None:
-    if _is_closed(account):
-        raise PlatformError(ErrorCode.ACCOUNT_BLOCKED)

@@ -1,7 +1,6 @@
 """An authenticated WebSocket: one reader and one writer around the user's session."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from datetime import datetime
 
@@ -236,8 +235,7 @@ class WebSocketConnection(Outlet):
             case PingFrame():
                 self._answer(pong_frame(frame.id))
             case MessageFrame():
-                content_hash = hashlib.sha256(frame.content.encode()).hexdigest()
-                new = NewTurn(user_id, frame.client_message_id, frame.content, content_hash, frame.on_busy)
+                new = NewTurn.of(user_id, frame.client_message_id, frame.content, frame.on_busy)
                 accepted = await self._hub.send(new)
                 self._acknowledge(frame.id or frame.client_message_id, accepted.turn, accepted.duplicate)
             case RetryFrame():

@@ -13,7 +13,6 @@ from tests.fakes.database import MemoryDatabase, ProfileRow
 
 T = TypeVar("T")
 RENEWED_BY_RECORD = timedelta(seconds=15)
-CLOSED = (AgentStatus.BLOCKED, AgentStatus.DELETING)
 
 
 class FakeAccountStore:
@@ -67,7 +66,7 @@ class FakeAccountStore:
         row.key_hash = values.pop("key_hash", row.key_hash)
         if row.key_hash is not None:
             self.database.key_hashes.setdefault(row.key_hash, claim.user_id)
-        if row.account.agent_status in CLOSED:
+        if row.account.agent_status.closed:
             values.pop("agent_status", None)
         for text in ("intent", "status_reason"):
             if text in values:
@@ -93,7 +92,7 @@ class FakeAccountStore:
         return [
             row.account.user_id
             for row in rows
-            if row.account.agent_status not in CLOSED
+            if not row.account.agent_status.closed
             and (row.account.agent_status is not AgentStatus.ACTIVE or row.account.config_hash != config_hash)
             and (row.claimed_until is None or row.claimed_until <= now)
         ][:limit]

@@ -68,9 +68,7 @@ def over_budget(database: MemoryDatabase, user_id: str) -> TurnError | None:
     found = standing(database, user_id)
     if found is None or found.limit is None or found.spent < found.limit:
         return None
-    return budget_error(
-        database, user_id, TurnError(ErrorCode.BUDGET_EXCEEDED, "The budget of this period is used up.", True)
-    )
+    return budget_error(database, user_id, TurnError.by_rule(ErrorCode.BUDGET_EXCEEDED))
 
 
 def budget_error(database: MemoryDatabase, user_id: str, error: TurnError) -> TurnError:

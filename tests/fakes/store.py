@@ -10,7 +10,7 @@ from server.ports import Accepted, Claim, FencedError, Lease, NewTurn, OwnedWork
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Allowance
-from server.protocol.shapes import AgentStatus, Message, Turn, TurnStatus
+from server.protocol.shapes import Message, Turn, TurnStatus
 from tests.fakes.charges import leave_unsent, over_budget
 from tests.fakes.database import LEASE, AttemptRow, MemoryDatabase, SessionRow, TurnRow, mark
 from tests.fakes.ending import end_attempt
@@ -159,9 +159,7 @@ class FakeSessionStore:
         return replace(accepted, cancelled=tuple(cancelled), interrupted=interrupted)
 
     def _refuse_closed_account(self, user_id: str) -> None:
-        profile = self.database.profile(user_id)
-        if profile.account.agent_status in (AgentStatus.BLOCKED, AgentStatus.DELETING):
-            raise PlatformError(ErrorCode.ACCOUNT_BLOCKED)
+        self.database.profile(user_id).account.refuse_closed()
 
     def _insert(self, new: NewTurn, number: int) -> TurnRow:
         now, turn_id = self.database.clock(), str(uuid.uuid4())
@@ -352,9 +350,8 @@ class FakeSessionStore:
         return await self._apply("closed_accounts", lambda: self._closed_accounts(user_ids))
 
     def _closed_accounts(self, user_ids: Sequence[str]) -> list[str]:
-        closed = (AgentStatus.BLOCKED, AgentStatus.DELETING)
         profiles = self.database.profiles
-        return [one for one in user_ids if one not in profiles or profiles[one].account.agent_status in closed]
+        return [one for one in user_ids if one not in profiles or profiles[one].account.agent_status.closed]
 
     async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool:
         return await self._apply("redeem_ticket", lambda: self._redeem_ticket(ticket_id, expires_at))

@@ -1,6 +1,5 @@
 """One user's side of a store, in few words: say, run, end, retry."""
 
-import hashlib
 import uuid
 from dataclasses import dataclass
 from decimal import Decimal
@@ -53,8 +52,7 @@ class Chat:
         overloaded: bool = False,
     ) -> Accepted:
         """Accept a message whose id is its text unless one is given."""
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        new = NewTurn(self.user_id, id or text, text, digest, on_busy)
+        new = NewTurn.of(self.user_id, id or text, text, on_busy)
         allowance = Allowance(waiting, unsent, per_minute)
         return await self.store.accept(new, owner or self.here, start=start, allowance=allowance, overloaded=overloaded)
 

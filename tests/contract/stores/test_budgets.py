@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from server.ports import Budget, BudgetWarning, Findings
-from server.protocol.codes import ErrorCode
+from server.protocol.codes import ERRORS, ErrorCode
 from server.protocol.shapes import TurnError, Usage
 from tests.contract.stores.calls import call, charged
 from tests.contract.stores.chat import COMPLETED, FAILED, QUEUED, RUNNING, UNSENT, Chat
@@ -32,7 +32,7 @@ async def test_over_budget_a_message_is_kept_as_unsent_and_not_started(chat: Cha
     assert (refused.started, turn.status, turn.user_message.status, turn.cost) == (False, UNSENT, "unsent", None)
     assert turn.error == TurnError(
         ErrorCode.BUDGET_EXCEEDED,
-        "The budget of this period is used up.",
+        ERRORS[ErrorCode.BUDGET_EXCEEDED].sentence,  # which SQL writes as well
         retryable=True,
         spent=Decimal("0.5"),
         limit=Decimal("0.5"),

@@ -412,7 +412,7 @@ async def test_while_draining_nothing_new_is_accepted(world: World) -> None:
 
 
 async def test_a_turn_that_is_over_budget_answers_402_and_is_kept_unsent(world: World) -> None:
-    spent = TurnError(ErrorCode.BUDGET_EXCEEDED, "The budget of this period is used up.", retryable=True)
+    spent = TurnError.by_rule(ErrorCode.BUDGET_EXCEEDED)
     world.gateway.plan(Reply(words=(), usage=None, error=spent))
     user = await world.user()
     answer = await user.say("hello")

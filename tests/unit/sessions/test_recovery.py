@@ -84,7 +84,7 @@ async def test_a_turn_over_budget_is_stored_unsent_at_no_charge_and_can_be_retri
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
-        broke = TurnError(ErrorCode.BUDGET_EXCEEDED, "The budget of this period is used up.", retryable=True)
+        broke = TurnError.by_rule(ErrorCode.BUDGET_EXCEEDED)
         world.gateway.plan(Reply(words=(), usage=None, error=broke))
         turn = (await process.send(user, "hello")).turn
         assert await _failure(device, turn.id) == (ErrorCode.BUDGET_EXCEEDED, True)
@@ -100,7 +100,7 @@ async def test_a_budget_that_ends_in_the_middle_of_a_reply_fails_the_turn_and_ke
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
-        broke = TurnError(ErrorCode.BUDGET_EXCEEDED, "The budget of this period is used up.", retryable=True)
+        broke = TurnError.by_rule(ErrorCode.BUDGET_EXCEEDED)
         world.gateway.plan(Reply(words=("Let me ",), usage=None, error=broke))
         turn = (await process.send(user, "hello")).turn
         await _failure(device, turn.id)

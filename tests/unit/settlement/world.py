@@ -58,7 +58,7 @@ class Office:
     async def turn(self, user_id: str, *calls: ModelCall, status: TurnStatus = TurnStatus.COMPLETED) -> Turn:
         """A turn of four seconds, in which these calls are made; a completed one is estimated at a dollar."""
         text = f"message {next(_ids)}"
-        new = NewTurn(user_id, text, text, hashlib.sha256(text.encode()).hexdigest(), "enqueue")
+        new = NewTurn.of(user_id, text, text, "enqueue")
         accepted = await self.store.accept(new, "here", start=True, allowance=Allowance())
         assert accepted.lease
         self.wait(4)
