@@ -15,14 +15,12 @@ from server.litellm_adapter.client import Answer, LiteLLMClient
 from server.litellm_adapter.plans import moment
 from server.litellm_adapter.refusals import refused
 from server.ports import KeyState
+from server.ports.schedule import KEY_OVERLAP, KEY_REPLACED
 
 log = structlog.get_logger(__name__)
 
-RETIREMENT: Final = "10m"
-"""How long a replaced key goes on: longer than any turn. A step that has just begun at Letta, or repeats its call, has
-it still; the next step takes the key anew (measured)."""
+_OVERLAP: Final = f"{KEY_OVERLAP // timedelta(minutes=1)}m"
 EXPIRY_HINT: Final = "LiteLLM's key_generate_params set a duration, which would end this user's turns; it is removed."
-_RETIRED_BY: Final = timedelta(minutes=30)
 _NEWEST: Final = {"return_full_object": "true", "size": "100", "sort_by": "created_at", "sort_order": "desc"}
 _STATES: Final[dict[str, KeyState]] = {
     "active": "active", "expired": "expired", "revoked": "blocked", "deleted": "missing",
@@ -56,7 +54,7 @@ class LiteLLMKeys:
             await self._change("/key/update", {"key": name, "duration": None})
         for older, row in ours.items():
             if older != name and not row.get("expires"):
-                await self._change("/key/update", {"key": older, "duration": RETIREMENT})
+                await self._change("/key/update", {"key": older, "duration": _OVERLAP})
                 log.info("key.retired", user_id=user_id)
 
     async def block_others(self, user_id: str, key: SecretStr) -> None:
@@ -86,13 +84,13 @@ class LiteLLMKeys:
 
     async def expiring(self) -> int:
         """How many of the newest keys of our making will expire though nobody asked for it: LiteLLM's configuration
-        may say so. Those that were replaced, which go on for RETIREMENT, are not among them."""
+        may say so. Those that were replaced, which go on for KEY_OVERLAP, are not among them."""
         answer = await self._client.get("/key/list", _NEWEST)
         if not answer.ok:
             raise refused("list of keys", answer)
         found = [row for row in answer.body.get("keys") or () if isinstance(row, dict)]
         ours = [row for row in found if str(row.get("key_alias") or "").startswith("user ")]
-        soon = datetime.now(UTC) + _RETIRED_BY
+        soon = datetime.now(UTC) + KEY_REPLACED
         return sum((moment(row.get("expires")) or soon) > soon for row in ours)
 
     async def _generate(self, user_id: str, key: SecretStr) -> str | None:

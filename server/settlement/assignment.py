@@ -14,22 +14,18 @@ from math import comb
 from typing import Final
 
 from server.ports import Entry, Findings, ModelCall, Search, SentAttempt, Settled, SpendLog
+from server.ports.schedule import (
+    ALL_LOGGED,
+    AT_THE_END,
+    CLOCKS_AGREE,
+    CONFIRMED_WITHIN,
+    DOUBTED,
+    LONGEST_CALL,
+    QUIET,
+    SOON_AFTER,
+)
 from server.protocol.shapes import TurnStatus, Usage
 
-QUIET: Final = timedelta(minutes=10)
-"""After so long, calls that do not add up to what was reported never will. Logs are some seconds late, or minutes."""
-ALL_LOGGED: Final = timedelta(seconds=30)
-"""After so long, all calls of a run that ended by itself are logged: LiteLLM writes every 10 to 15 s by default."""
-LONGEST_CALL: Final = timedelta(seconds=660)
-"""A call goes on after its turn was cancelled, and is logged when it has ended: LiteLLM gives up after 600 s."""
-CONFIRMED_WITHIN: Final = timedelta(hours=24)
-"""An estimate that the log has not confirmed by then is written off."""
-CLOCKS_AGREE: Final = timedelta(seconds=0.25)
-"""How well clocks agree that do so as far as can be measured."""
-DOUBTED_SECONDS: Final = 1.5
-"""By how much less a measured difference is doubted: a busy gateway dates its answers with seconds that are over."""
-_AT_THE_END: Final = timedelta(seconds=0.5)
-_SOON_AFTER: Final = timedelta(seconds=5)
 _MOST_CHOICES: Final = 50_000
 
 UNMATCHED: Final = "unmatched"
@@ -58,7 +54,7 @@ class _Clock:
         ahead, error = log.clock - database_ahead, log.clock_error + database_error
         if abs(ahead) <= error:
             return cls(timedelta(0), CLOCKS_AGREE)
-        if abs(ahead) - error <= DOUBTED_SECONDS:  # tokens decide where they can
+        if abs(ahead) - error <= DOUBTED.total_seconds():  # tokens decide where they can
             return cls(timedelta(0), timedelta(seconds=abs(ahead) + error))
         return cls(timedelta(seconds=ahead), timedelta(seconds=error))
 
@@ -230,10 +226,10 @@ class _Assignment:
         with its last."""
         calls = self._logged[attempt.key]
         if attempt.stopped_at is not None:
-            last, patience = attempt.stopped_at - _AT_THE_END, LONGEST_CALL
+            last, patience = attempt.stopped_at - AT_THE_END, LONGEST_CALL
             calls = [call for call in calls if call.is_charged]
         else:
-            last, patience = ended_at - _SOON_AFTER, ALL_LOGGED
+            last, patience = ended_at - SOON_AFTER, ALL_LOGGED
         logged = any(self._clock.ended(call) >= last - self._clock.error for call in calls)
         return logged or self._search.now - ended_at > patience
 

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 from server.ports import BillingGateway, Deviation, Ledger, LedgerRow, ModelCall
-from server.settlement.assignment import QUIET
+from server.ports.schedule import QUIET
 
 
 @dataclass(slots=True)

@@ -5,21 +5,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
 
 import structlog
 
 from server.ports import BillingGateway, Estimate, ModelPrice
+from server.ports.schedule import PRICE_FRESH, PRICE_RETRY, PRICE_TIMEOUT
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Usage
 
 log = structlog.get_logger(__name__)
-
-FRESH_SECONDS: Final = 300.0
-RETRY_SECONDS: Final = 15.0
-"""How long an outdated price, or none, stands after LiteLLM could not be asked."""
-PATIENCE_SECONDS: Final = 2.0
-"""How long the end of a turn is held up for a price, which is an estimate's."""
 
 
 def charge(usage: Usage, price: ModelPrice) -> Decimal:
@@ -66,12 +60,12 @@ class Pricing:
 
     async def _ask(self, known: _Quote | None) -> _Quote:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(PRICE_TIMEOUT.total_seconds()):
                 price = await self._billing.price(self._model)
         except (PlatformError, TimeoutError) as error:
             reason = error.code if isinstance(error, PlatformError) else "no answer in time"
             log.warning("price.unknown", model=self._model, reason=reason, outdated=known is not None)
-            return _Quote(known.price if known else None, self._clock() + RETRY_SECONDS)
+            return _Quote(known.price if known else None, self._clock() + PRICE_RETRY.total_seconds())
         if price is None:
             log.warning("price.not_listed", model=self._model)
-        return _Quote(price, self._clock() + FRESH_SECONDS)
+        return _Quote(price, self._clock() + PRICE_FRESH.total_seconds())

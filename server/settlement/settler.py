@@ -13,6 +13,7 @@ import structlog
 
 from server.aio import every
 from server.ports import BillingGateway, BudgetWarning, Ledger, News, Search, TurnCharge
+from server.ports.schedule import LONGEST_POLL, POLL, READ_MARGIN
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import wire_money
 from server.settlement.assignment import assign
@@ -22,10 +23,6 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE: Final = 4
 BATCH: Final = 20
-PAUSE_SECONDS: Final = 1.0
-LONGEST_PAUSE_SECONDS: Final = 30.0
-MARGIN: Final = timedelta(minutes=2)
-"""How much more is read than is looked for: clocks differ by more than is known of them yet."""
 
 Tell = Callable[[str, News], None]
 """Tells a user's connections; must not raise."""
@@ -52,7 +49,7 @@ class Settler:
 
     async def run(self) -> None:
         """Until cancelled. While a service is unavailable, poll ever more seldom."""
-        await every(PAUSE_SECONDS, self.round, name="settlement", longest=LONGEST_PAUSE_SECONDS)
+        await every(POLL.total_seconds(), self.round, name="settlement", longest=LONGEST_POLL.total_seconds())
 
     async def round(self) -> bool:
         """Look for what is due now. False: a service was away for some of it, and it will come again."""
@@ -70,8 +67,8 @@ class Settler:
         moment between them the database may have told its own. Raises PlatformError."""
         database_ahead = (search.now - received).total_seconds()
         since = search.since + timedelta(seconds=self._gateway_ahead - database_ahead)
-        until = self._now() + timedelta(seconds=self._gateway_ahead) + MARGIN
-        spent = await self._billing.spend(search.key_hashes, since - MARGIN, until)
+        until = self._now() + timedelta(seconds=self._gateway_ahead) + READ_MARGIN
+        spent = await self._billing.spend(search.key_hashes, since - READ_MARGIN, until)
         self._gateway_ahead = spent.clock
         findings = assign(search, spent, database_ahead, (received - asked).total_seconds())
         for entry in findings.entries:

@@ -9,12 +9,12 @@ from pydantic import SecretStr
 
 from server.keyring import fingerprint
 from server.ports import Budget, KeyState, ModelCall, ModelPrice, Plan, SpendLog
+from server.ports.schedule import KEY_OVERLAP
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.fakes.database import Hook
 
 GPT_4 = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
-RETIREMENT = timedelta(minutes=10)
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ class FakeBilling:
         self.keys[name].blocked, self.keys[name].expires = False, None
         for other in self._ours(user_id):
             if other.value != value and other.expires is None:
-                other.expires = self.clock() + RETIREMENT
+                other.expires = self.clock() + KEY_OVERLAP
         await self._answered("ensure_key")
 
     async def block_other_keys(self, user_id: str, key: SecretStr) -> None:

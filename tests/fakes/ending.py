@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from server.ports import TurnEnd
+from server.ports.schedule import FIRST_LOOK
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import Message, MessageStatus, TurnError, TurnStatus
 from tests.fakes.charges import budget_error, derive_days, derive_turn
@@ -52,7 +53,7 @@ def _note(database: MemoryDatabase, row: TurnRow, end: TurnEnd, error: TurnError
             )
     derive_turn(database, turn.id)
     derive_days(database, turn.user_id)
-    soon = now + timedelta(seconds=1)
+    soon = now + FIRST_LOOK
     account = database.billing.setdefault(turn.user_id, BillingRow())
     account.look_at = min(account.look_at or soon, soon)
 

@@ -17,6 +17,15 @@ from server.ports import (
     Settlement,
     TurnCharge,
 )
+from server.ports.schedule import (
+    AWAITED,
+    HOUSEKEEPING_FROM,
+    HOUSEKEEPING_LOOK,
+    HOUSEKEEPING_UNTIL,
+    LATE_LOOKS_EVERY,
+    LATEST_LOOK,
+    SOONEST_LOOK,
+)
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus, Usage
@@ -24,8 +33,6 @@ from tests.fakes.charges import budget_warning, derive_days, derive_turn, over_b
 from tests.fakes.database import AttemptRow, BillingRow, LedgerEntry, MemoryDatabase
 
 T = TypeVar("T")
-HOUR, BROKEN_OFF = timedelta(hours=1), timedelta(minutes=12)
-AT_THE_END, ALL_LOGGED, LONG_AGO = timedelta(seconds=15), timedelta(seconds=20), timedelta(minutes=1)
 PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -63,21 +70,21 @@ class FakeLedger:
     def _is_awaited(self, row: AttemptRow) -> bool:
         if row.ended_at is None:
             return False
-        is_recent = row.ended_at > self.database.clock() - BROKEN_OFF
+        is_recent = row.ended_at > self.database.clock() - AWAITED
         broken_off = row.outcome is not TurnStatus.COMPLETED and row.sent_at is not None
         return row.settled_at is None or (broken_off and is_recent)
 
     def _may_have_been_summarised(self, row: AttemptRow) -> bool:
         now = self.database.clock()
-        return row.ended_at is not None and now - LONG_AGO <= row.ended_at <= now - AT_THE_END
+        return row.ended_at is not None and now - HOUSEKEEPING_UNTIL <= row.ended_at <= now - HOUSEKEEPING_FROM
 
     def _next_look(self, awaited: list[AttemptRow], ends: list[datetime | None]) -> datetime:
         now = self.database.clock()
         if not awaited:
-            last = max((end for end in ends if end is not None), default=now - HOUR)
-            return last + ALL_LOGGED if last > now - ALL_LOGGED else now + HOUR
+            last = max((end for end in ends if end is not None), default=now - LATE_LOOKS_EVERY)
+            return last + HOUSEKEEPING_LOOK if last > now - HOUSEKEEPING_LOOK else now + LATE_LOOKS_EVERY
         age = now - max(row.ended_at for row in awaited if row.ended_at is not None)
-        return now + min(max(age / 3, timedelta(seconds=1)), timedelta(minutes=5))
+        return now + min(max(age / 3, SOONEST_LOOK), LATEST_LOOK)
 
     async def search(self, user_id: str, since: datetime) -> Search:
         return await self._apply("search", lambda: self._search(user_id, since))

@@ -11,15 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.ports import Entry, Findings, KnownCall, ModelCall, ModelPrice, Search, SentAttempt, Settled, SpendLog
+from server.ports.schedule import ALL_LOGGED, CONFIRMED_WITHIN, LONGEST_CALL, QUIET
 from server.protocol.shapes import TurnStatus, Usage
 from server.settlement.assignment import (
-    ALL_LOGGED,
     AMBIGUOUS,
-    CONFIRMED_WITHIN,
     FREE,
-    LONGEST_CALL,
     MISSING,
-    QUIET,
     UNASSIGNED,
     UNMATCHED,
     assign,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from server.settlement.assignment import CONFIRMED_WITHIN, QUIET
+from server.ports.schedule import CONFIRMED_WITHIN, QUIET
 from server.settlement.audit import Audit, audit
 from tests.unit.settlement.world import Office
 

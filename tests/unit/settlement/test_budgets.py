@@ -4,9 +4,10 @@ import asyncio
 from decimal import Decimal
 
 from server.ports import Plan
+from server.ports.schedule import BUDGET_FRESH, BUDGET_REFUSED, BUDGET_TIMEOUT
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.settlement.budgets import FRESH_SECONDS, PATIENCE_SECONDS, REFUSED_SECONDS, Budgets
+from server.settlement.budgets import Budgets
 from tests.fakes.billing import Customer
 from tests.unit.settlement.world import Office
 from tests.virtual_time import virtual_time
@@ -30,7 +31,7 @@ async def test_litellm_is_asked_once_a_minute_for_a_user() -> None:
     office, ann, asked = office_with("5")
     for _ in range(3):
         await office.budgets.refresh_if_old(ann)
-        office.wait(FRESH_SECONDS / 3)
+        office.wait(BUDGET_FRESH.total_seconds() / 3)
     assert asked == ["budget"]
     await office.budgets.refresh_if_old(ann)
     assert asked == ["budget", "budget"]
@@ -43,7 +44,7 @@ async def test_a_refusal_stands_unless_litellm_knows_of_more_room() -> None:
     assert not await office.budgets.may_send_after_all(ann)
     office.billing.customers[ann].plan = Plan(Decimal(2), "30d")
     assert not await office.budgets.may_send_after_all(ann)  # asked only just now
-    office.wait(REFUSED_SECONDS)
+    office.wait(BUDGET_REFUSED.total_seconds())
     assert await office.budgets.may_send_after_all(ann)
     assert asked == ["budget", "budget"]
 
@@ -56,7 +57,7 @@ async def test_while_litellm_is_away_what_was_last_heard_stands() -> None:
         raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
 
     office.billing.before = away
-    office.wait(FRESH_SECONDS)
+    office.wait(BUDGET_FRESH.total_seconds())
     assert not await office.budgets.refresh_if_old(ann)
     assert office.database.billing[ann].limit == Decimal(1)
 
@@ -79,4 +80,4 @@ async def test_an_answer_that_does_not_come_holds_nobody_up() -> None:
     clock = asyncio.get_running_loop().time
     began = clock()
     assert not await Budgets(office.ledger, office.billing, clock).refresh_if_old(ann)
-    assert clock() - began == PATIENCE_SECONDS
+    assert clock() - began == BUDGET_TIMEOUT.total_seconds()

@@ -6,10 +6,11 @@ from decimal import Decimal
 import pytest
 
 from server.ports import Estimate, ModelPrice
+from server.ports.schedule import PRICE_FRESH, PRICE_RETRY, PRICE_TIMEOUT
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Usage
-from server.settlement.pricing import FRESH_SECONDS, PATIENCE_SECONDS, RETRY_SECONDS, Pricing, charge
+from server.settlement.pricing import Pricing, charge
 from tests.fakes.billing import GPT_4, FakeBilling
 from tests.virtual_time import virtual_time
 
@@ -48,9 +49,9 @@ async def test_a_price_is_asked_for_once_and_again_when_it_is_old() -> None:
     pricing = Pricing(billing, "gpt-4", clock)
     assert await asyncio.gather(*(pricing.price() for _ in range(5))) == [GPT_4] * 5
     billing.prices["gpt-4"] = MINI
-    clock.now = FRESH_SECONDS - 1
+    clock.now = PRICE_FRESH.total_seconds() - 1
     assert await pricing.price() == GPT_4
-    clock.now = FRESH_SECONDS
+    clock.now = PRICE_FRESH.total_seconds()
     assert await pricing.price() == MINI
 
 
@@ -75,11 +76,11 @@ async def test_an_outage_leaves_the_last_price_standing_until_it_is_over() -> No
     async def away(_: str) -> None:
         raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
 
-    billing.before, clock.now = away, FRESH_SECONDS
+    billing.before, clock.now = away, PRICE_FRESH.total_seconds()
     assert await pricing.price() == GPT_4
     billing.before = None
     billing.prices["gpt-4"] = MINI
-    clock.now += RETRY_SECONDS
+    clock.now += PRICE_RETRY.total_seconds()
     assert await pricing.price() == MINI
 
 
@@ -99,4 +100,4 @@ async def test_a_price_that_does_not_come_holds_up_no_turn() -> None:
     began = clock()
     estimates = await asyncio.gather(*(pricing.estimate(Usage(prompt_tokens=5)) for _ in range(10)))
     assert estimates == [Estimate("gpt-4")] * 10
-    assert clock() - began == PATIENCE_SECONDS
+    assert clock() - began == PRICE_TIMEOUT.total_seconds()

@@ -5,10 +5,10 @@ from decimal import Decimal
 from itertools import pairwise
 
 from server.ports import Plan
+from server.ports.schedule import LONGEST_POLL
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus
-from server.settlement.settler import LONGEST_PAUSE_SECONDS
 from tests.fakes.billing import Customer
 from tests.unit.settlement.world import Office
 from tests.virtual_time import virtual_time
@@ -190,5 +190,5 @@ async def test_a_service_that_stays_away_is_asked_ever_more_seldom() -> None:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     pauses = [later - earlier for earlier, later in pairwise(asked)]
-    assert pauses[:5] == [2, 4, 8, 16, LONGEST_PAUSE_SECONDS]
-    assert set(pauses[5:]) == {LONGEST_PAUSE_SECONDS}
+    assert pauses[:5] == [2, 4, 8, 16, LONGEST_POLL.total_seconds()]
+    assert set(pauses[5:]) == {LONGEST_POLL.total_seconds()}
