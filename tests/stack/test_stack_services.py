@@ -1,5 +1,6 @@
 """The local stack as it stands: what runs, who may reach it, and that it mends itself."""
 
+import asyncio
 import socket
 import struct
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from server.stack import control
 from server.stack.layout import Layout
+from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack, read_env
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +115,20 @@ async def test_a_token_signed_with_the_shared_secret_behind_the_scenes_is_refuse
     headers = {"apikey": stack.env["SUPABASE_ANON_KEY"], "Authorization": f"Bearer {forged}"}
     async with http.get(f"{stack.env['SUPABASE_URL']}/rest/v1/profiles", headers=headers) as response:
         assert response.status == 401
+
+
+async def test_requests_that_reach_a_new_supabase_at_once_all_succeed(
+    stack: RunningStack, http: aiohttp.ClientSession
+) -> None:
+    with own_supabase(stack, "first_requests") as env:
+        headers = {"apikey": env["SUPABASE_SERVICE_KEY"]}
+        url = f"{env['SUPABASE_URL']}/rest/v1/user_profiles?select=id"
+
+        async def ask() -> tuple[int, str]:
+            async with http.get(url, headers=headers) as response:
+                return response.status, await response.text()
+
+        assert await asyncio.gather(*(ask() for _ in range(20))) == [(200, "[]")] * 20
 
 
 async def test_letta_refuses_whoever_does_not_know_its_password(

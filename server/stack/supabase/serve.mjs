@@ -21,6 +21,9 @@ if (process.argv.includes("--prepare")) {
   process.exit(0);
 }
 
+// Lite grants its roles what they need at its first request. Of two first requests at once, one would fail (23505).
+await app.connection.ensureRlsContext();
+
 const lite = (request, peerAddress) => app.fetch(request, { peerAddress });
 const handle = withCors(
   await withHostedTokens(withMailCodes(withDestinations(lite)), {
