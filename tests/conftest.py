@@ -13,9 +13,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 import pytest
@@ -25,11 +26,21 @@ from playwright.async_api import Browser, Page
 from tests.browser.chromium import chromium
 from tests.browser.site import serve_site
 from tests.stack.own_redis import OwnRedis, own_redis
+from tests.stack.own_server import ServerProcess, server_environment
 from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack, free_port, read_env
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 900
+
+
+class NewServer(Protocol):
+    """Starts an API server and waits until it is ready.
+
+    Variables that are named replace those of `server_env`; None removes one. `name` names its log.
+    """
+
+    def __call__(self, name: str = "server", **variables: str | None) -> Awaitable[ServerProcess]: ...
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +68,33 @@ def redis_server(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) 
     """A Redis of the tests' own, to be killed, frozen and filled."""
     with own_redis(stack, tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def server_env(stack: RunningStack) -> Iterator[dict[str, str]]:
+    """The variables of an API server on the stack's Letta, LiteLLM and Redis and on a Supabase of the tests' own."""
+    with own_supabase(stack, "server_tests") as supabase:
+        yield server_environment(stack, supabase)
+
+
+@pytest.fixture
+async def new_server(
+    server_env: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[NewServer]:
+    """API servers that run until the test ends. A test that fails shows the ends of their logs."""
+    servers: dict[str, ServerProcess] = {}
+
+    async def make(name: str = "server", **variables: str | None) -> ServerProcess:
+        assert name not in servers, f"this test has a server named {name} already"
+        env = {key: value for key, value in (server_env | variables).items() if value is not None}
+        servers[name] = running.enter_context(ServerProcess(env, tmp_path / f"{name}.log"))
+        await servers[name].ready()
+        return servers[name]
+
+    with ExitStack() as running:
+        yield make
+    for name, server in servers.items():
+        request.node.add_report_section("teardown", f"log of {name}", server.log_tail())
 
 
 @pytest.fixture

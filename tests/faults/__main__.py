@@ -17,7 +17,7 @@ import click
 from tests.conftest import shared_stack
 from tests.faults.marathon import Blow, Marathon, Plan
 from tests.faults.reckoning import Reckoning, table
-from tests.faults.servers import ServerProcess, server_environment
+from tests.stack.own_server import ServerProcess, server_environment
 from tests.stack.own_supabase import own_supabase
 
 KINDS: Final[tuple[Blow, ...]] = ("kill", "kill", "kill", "deploy", "freeze", "blackout")

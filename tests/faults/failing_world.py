@@ -15,8 +15,8 @@ from psycopg.rows import dict_row
 
 from tests.faults.fault_kinds import VENDOR_WORDS
 from tests.faults.http_faults import FaultProxy
-from tests.faults.servers import ServerProcess
 from tests.stack.chat_client import PATIENCE, ChatUser, Json, register
+from tests.stack.own_server import ServerProcess
 from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended

@@ -14,8 +14,8 @@ from typing import Final, Literal
 import aiohttp
 
 from tests.faults.clients import Device, all_quiet
-from tests.faults.servers import ServerProcess
 from tests.stack.chat_client import ChatUser, register
+from tests.stack.own_server import ServerProcess
 
 Blow = Literal["kill", "deploy", "freeze", "blackout"]
 PATIENCE: Final = 240.0

@@ -4,8 +4,8 @@ import asyncio
 
 import aiohttp
 
-from tests.faults.servers import ServerProcess
 from tests.stack.chat_client import PATIENCE
+from tests.stack.own_server import ServerProcess
 
 
 async def metric(http: aiohttp.ClientSession, server: ServerProcess, name: str) -> float:

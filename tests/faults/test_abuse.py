@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.faults.conftest import NewServer
+from tests.conftest import NewServer
 from tests.stack.chat_client import ChatUser, register
 
 LONG = "x" * 32_000

@@ -6,7 +6,7 @@ import uuid
 import aiohttp
 import pytest
 
-from tests.faults.conftest import NewServer
+from tests.conftest import NewServer
 from tests.stack.chat_client import register
 from tests.stack.running_stack import RunningStack
 

@@ -18,12 +18,12 @@ SILENT: Final = ("supabase", "letta", "litellm", "redis")
 
 @pytest.mark.parametrize("silent", [SILENT, *((name,) for name in SILENT)], ids="+".join)
 async def test_a_server_ends_though_services_answer_no_more(
-    stack: RunningStack, faults_env: dict[str, str], tmp_path: Path, silent: tuple[str, ...]
+    stack: RunningStack, server_env: dict[str, str], tmp_path: Path, silent: tuple[str, ...]
 ) -> None:
     """Within DRAIN_SECONDS and ten seconds more, of which the limit here leaves some to a busy machine."""
     log = tmp_path / "server.log"
     with own_redis(stack, tmp_path) as redis:
-        async with failing_world(stack, faults_env, log, REDIS_URL=redis.url, DRAIN_SECONDS="0") as world:
+        async with failing_world(stack, server_env, log, REDIS_URL=redis.url, DRAIN_SECONDS="0") as world:
             ada, text, gate = (await world.new_resident()).user, unique(), unique()
             async with ada.connect() as device:
                 ack = await device.say(f"{text} GATE {gate} 2 1")

@@ -71,10 +71,10 @@ REPLY: Final = "w0 w1 w2 w3"
 
 @pytest.fixture(scope="module")
 async def world(
-    stack: RunningStack, faults_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    stack: RunningStack, server_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[FailingWorld]:
     log = tmp_path_factory.mktemp("letta") / "server.log"
-    async with failing_world(stack, faults_env, log) as world:
+    async with failing_world(stack, server_env, log) as world:
         yield world
 
 
@@ -138,10 +138,10 @@ SLOW: Final[dict[str, tuple[Callable[[FailingWorld, Fault], Awaitable[None]], Fa
 
 @pytest.fixture(scope="module", autouse=True)
 async def slow(
-    stack: RunningStack, faults_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    stack: RunningStack, server_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, "asyncio.Task[None]"]]:
     log = tmp_path_factory.mktemp("letta-slow") / "server.log"
-    async with failing_world(stack, faults_env, log) as world:
+    async with failing_world(stack, server_env, log) as world:
         tasks = {name: asyncio.ensure_future(case(world, fault)) for name, (case, fault) in SLOW.items()}
         yield tasks
         for task in tasks.values():

@@ -85,10 +85,10 @@ ANSWERS: Final[dict[str, Fault]] = {
 
 @pytest.fixture(scope="module")
 async def world(
-    stack: RunningStack, faults_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    stack: RunningStack, server_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[FailingWorld]:
     log = tmp_path_factory.mktemp("litellm") / "server.log"
-    async with failing_world(stack, faults_env, log, TURN_TIMEOUT_SECONDS=TURN_SECONDS) as world:
+    async with failing_world(stack, server_env, log, TURN_TIMEOUT_SECONDS=TURN_SECONDS) as world:
         yield world
 
 

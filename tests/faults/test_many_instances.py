@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.faults.conftest import NewServer
+from tests.conftest import NewServer
 from tests.faults.two_servers import Json, TwoServers, faultless, two_servers
 from tests.stack.own_redis import OwnRedis
 from tests.stack.running_stack import RunningStack

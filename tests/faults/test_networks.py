@@ -11,13 +11,13 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
+from tests.conftest import NewServer
 from tests.faults.chaos import BYTE_BY_BYTE, NORMAL, STALLED, SWALLOWED, ChaosProxy, at_rate
 from tests.faults.clients import Device, all_quiet
-from tests.faults.conftest import NewServer
 from tests.faults.metrics import metric, until_metric
-from tests.faults.servers import ServerProcess
 from tests.faults.transcript import TERMINAL, Transcript
 from tests.stack.chat_client import ChatUser, register
+from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
 
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from tests.conftest import NewServer
 from tests.faults.chaos import NORMAL, SWALLOWED, ChaosProxy
-from tests.faults.conftest import NewServer
 from tests.faults.two_servers import Json, TwoServers, content, faultless, two_servers
 from tests.stack.own_redis import OwnRedis
 from tests.stack.running_stack import RunningStack

@@ -83,10 +83,10 @@ STEPS: Final[dict[str, Step]] = {
 
 @pytest.fixture(scope="module")
 async def world(
-    stack: RunningStack, faults_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    stack: RunningStack, server_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[FailingWorld]:
     log = tmp_path_factory.mktemp("registration") / "server.log"
-    async with failing_world(stack, faults_env, log) as world:
+    async with failing_world(stack, server_env, log) as world:
         yield world
 
 
@@ -189,10 +189,10 @@ ON_ITS_OWN: Final = {
 
 @pytest.fixture(scope="module", autouse=True)
 async def cases(
-    stack: RunningStack, faults_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    stack: RunningStack, server_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, "asyncio.Task[None]"]]:
     log = tmp_path_factory.mktemp("provisioning") / "server.log"
-    async with failing_world(stack, faults_env, log) as world:
+    async with failing_world(stack, server_env, log) as world:
         tasks = {name: asyncio.ensure_future(case(world)) for name, case in ON_ITS_OWN.items()}
         tasks |= {name: asyncio.ensure_future(_step_fails(world, name)) for name in STEPS}
         yield tasks

@@ -5,9 +5,9 @@ import asyncio
 import aiohttp
 import pytest
 
-from tests.faults.conftest import NewServer
-from tests.faults.servers import ServerProcess
+from tests.conftest import NewServer
 from tests.stack.chat_client import register
+from tests.stack.own_server import ServerProcess
 
 
 async def test_a_server_of_the_tests_own_keeps_its_users_across_a_kill_and_a_deploy(
@@ -47,9 +47,9 @@ async def test_a_server_that_cannot_start_says_why(new_server: NewServer) -> Non
         await new_server(SECRET_KEY=None)
 
 
-async def test_nothing_is_left_running(new_server: NewServer, faults_env: dict[str, str]) -> None:
+async def test_nothing_is_left_running(new_server: NewServer, server_env: dict[str, str]) -> None:
     server = await new_server()
-    with ServerProcess(faults_env, server.log.with_name("other.log")) as other:
+    with ServerProcess(server_env, server.log.with_name("other.log")) as other:
         await other.ready()
         other.freeze()
     assert not other.alive

@@ -7,9 +7,9 @@ from functools import partial
 
 import aiohttp
 
+from tests.conftest import NewServer
 from tests.faults.chaos import ChaosProxy
 from tests.faults.clients import Device, all_quiet
-from tests.faults.conftest import NewServer
 from tests.stack.chat_client import ChatUser, register
 from tests.stack.running_stack import RunningStack
 

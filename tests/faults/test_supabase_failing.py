@@ -59,10 +59,10 @@ READS: Final[dict[str, tuple[str, str]]] = {
 
 @pytest.fixture(scope="module")
 async def world(
-    stack: RunningStack, faults_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    stack: RunningStack, server_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[FailingWorld]:
     log = tmp_path_factory.mktemp("supabase") / "server.log"
-    async with failing_world(stack, faults_env, log) as world:
+    async with failing_world(stack, server_env, log) as world:
         yield world
 
 

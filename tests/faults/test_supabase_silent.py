@@ -139,7 +139,7 @@ HANGING_AT_ONCE: Final = 2
 
 @pytest.fixture(scope="module")
 async def cases(
-    stack: RunningStack, faults_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    stack: RunningStack, server_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, "asyncio.Task[None]"]]:
     places = asyncio.Semaphore(HANGING_AT_ONCE)
 
@@ -152,7 +152,7 @@ async def cases(
         await case[0](world, case[1])
 
     log = tmp_path_factory.mktemp("supabase-silent") / "server.log"
-    async with failing_world(stack, faults_env, log) as world:
+    async with failing_world(stack, server_env, log) as world:
         tasks = {name: asyncio.ensure_future(case(world, fault)) for name, (case, fault) in LOST.items()}
         tasks |= {name: asyncio.ensure_future(in_turn(case)) for name, case in HANGING.items()}
         for name, case in ALONE.items():

@@ -9,11 +9,11 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.conftest import NewServer
 from tests.faults.clients import Device
-from tests.faults.conftest import NewServer
-from tests.faults.servers import ServerProcess
 from tests.faults.transcript import content_of
 from tests.stack.chat_client import ChatUser, register
+from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
 
 Json = dict[str, Any]

@@ -1,11 +1,14 @@
 """Users of the real platform: registered once where tests only need some user, fresh ones where they change things."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import aiohttp
 import pytest
 
+from tests.conftest import NewServer
 from tests.stack.chat_client import ChatUser, register
+from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
 
 NewUser = Callable[..., Awaitable[ChatUser]]
@@ -25,3 +28,22 @@ async def new_user(stack: RunningStack, http: aiohttp.ClientSession) -> NewUser:
 async def ada(new_user: NewUser) -> ChatUser:
     """A fresh user."""
     return await new_user("Ada")
+
+
+@pytest.fixture
+async def own_server(new_server: NewServer) -> ServerProcess:
+    """An API server of this test's own, to be killed and started again while other tests use the stack's: without
+    Redis, as that one."""
+    return await new_server(REDIS_URL=None)
+
+
+@pytest.fixture
+def own_stack(stack: RunningStack, own_server: ServerProcess, server_env: dict[str, str]) -> RunningStack:
+    """The stack with that server, and the Supabase it works on, in the place of its own."""
+    return replace(stack, url=own_server.url, env=server_env)
+
+
+@pytest.fixture
+async def bob(own_stack: RunningStack, http: aiohttp.ClientSession) -> ChatUser:
+    """A fresh user of that server."""
+    return await register(http, own_stack.url, "Bob")

@@ -11,9 +11,10 @@ import pytest
 from server.provisioning.steps import AGENT_ANEW, CONVERSATION_ANEW
 from tests.stack.chat_client import ChatUser, Device
 from tests.stack.commands import chat_users
+from tests.stack.own_server import ServerProcess
 from tests.stack.provisioning_lab import Lab, open_lab
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended, ready_again
+from tests.stack.waiting import ended
 
 NEEDS_OPERATOR = "The agent service no longer knows your agent. This needs an operator."
 
@@ -119,25 +120,25 @@ async def test_what_is_deleted_in_mid_turn_never_blocks_the_user(
     assert (await ada.say("ECHO next"))["message"]["content"] == "next"
 
 
-@pytest.mark.alone
 async def test_a_reply_that_a_crash_cut_off_from_its_deleted_agent_fails_and_its_retry_completes(
-    lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
+    own_stack: RunningStack, own_server: ServerProcess, http: aiohttp.ClientSession, bob: ChatUser, gate: str
 ) -> None:
-    async with ada.connect() as device:
+    async with bob.connect() as device:
         ack = await device.say(f"GATE {gate} 2 3")
-        await stack.at_gate(http, gate)
+        await own_stack.at_gate(http, gate)
         await device.wait_for(lambda frame: frame["type"] == "message.delta")
-    pid = stack.kill("server")
-    await delete(lab, ada, "agent")
-    await stack.open_gate(http, gate)
-    await ready_again(stack, http, "server", pid)
-    turn = await ended(ada, ack["turn_id"])
+    own_server.kill()
+    async with open_lab(own_stack.env) as lab:
+        await delete(lab, bob, "agent")
+    await own_stack.open_gate(http, gate)
+    await own_server.restart()
+    turn = await ended(bob, ack["turn_id"])
     assert (turn["status"], turn["error"]["code"], turn["error"]["retryable"]) == ("failed", "letta_unavailable", True)
-    status, _ = await ada.call("POST", f"/chat/turns/{ack['turn_id']}/retry")
+    status, _ = await bob.call("POST", f"/chat/turns/{ack['turn_id']}/retry")
     assert status == 200
-    turn = await ended(ada, ack["turn_id"])
+    turn = await ended(bob, ack["turn_id"])
     assert (turn["status"], turn["message"]["content"]) == ("completed", "w0 w1 w2 w3 w4")
-    assert len(await stack.model_log(http, gate)) == 2
+    assert len(await own_stack.model_log(http, gate)) == 2
 
 
 async def test_where_letta_lost_the_organization_only_a_repair_makes_anything(

@@ -18,9 +18,10 @@ from server.ports import (
 from server.protocol.shapes import TurnStatus
 from tests.letta_world import LettaWorld, letta_world, roles_and_texts, text_of
 from tests.stack.chat_client import ChatUser
+from tests.stack.own_server import ServerProcess
 from tests.stack.provisioning_lab import Lab, open_lab
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended, ready_again
+from tests.stack.waiting import ended
 
 REMEMBER = 'memory_insert {"label": "human", "new_string": "Sails"}'
 DENIED = "there is nobody who could give it"
@@ -171,22 +172,22 @@ async def test_a_user_whose_tool_needs_an_approval_is_told_and_talks_on(
     assert any("tool.denied" in line and agent.conversation_id in line for line in log.splitlines())
 
 
-@pytest.mark.alone
 async def test_a_turn_that_a_crash_left_waiting_for_an_approval_fails_and_its_retry_completes(
-    lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
+    own_stack: RunningStack, own_server: ServerProcess, http: aiohttp.ClientSession, bob: ChatUser
 ) -> None:
-    await ada.say("ECHO before")
-    await require_approval(lab, await agent_of(lab, ada))
+    await bob.say("ECHO before")
+    async with open_lab(own_stack.env) as lab:
+        await require_approval(lab, await agent_of(lab, bob))
     gate = uuid.uuid4().hex
-    async with ada.connect() as device:
+    async with bob.connect() as device:
         ack = await device.say(f"CALL AT {gate} {REMEMBER}")
-        await stack.at_gate(http, gate)
-    pid = stack.kill("server")
-    await stack.open_gate(http, gate)
-    await ready_again(stack, http, "server", pid)
-    turn = await ended(ada, ack["turn_id"])
+        await own_stack.at_gate(http, gate)
+    own_server.kill()
+    await own_stack.open_gate(http, gate)
+    await own_server.restart()
+    turn = await ended(bob, ack["turn_id"])
     assert (turn["status"], turn["error"]["code"], turn["error"]["retryable"]) == ("failed", "model_error", True)
-    assert (await ada.call("POST", f"/chat/turns/{ack['turn_id']}/retry"))[0] == 200
-    turn = await ended(ada, ack["turn_id"])
+    assert (await bob.call("POST", f"/chat/turns/{ack['turn_id']}/retry"))[0] == 200
+    turn = await ended(bob, ack["turn_id"])
     assert turn["status"] == "completed"
     assert DENIED in turn["message"]["content"]

@@ -1,6 +1,7 @@
 """`chat billing` on the real services: it finds what was tampered with, call by call, and puts it right."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -35,9 +36,9 @@ class Payer:
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """(exit code, output) of `chat billing …`."""
-        env_file = str(self.stack.data_dir / "stack.env")
-        command = [sys.executable, "-m", "server", "billing", *arguments, "--env-file", env_file]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False)
+        command = [sys.executable, "-m", "server", "billing", *arguments]
+        env = os.environ | self.stack.env
+        done = await asyncio.to_thread(subprocess.run, command, env=env, capture_output=True, check=False)
         return done.returncode, done.stdout.decode() + done.stderr.decode()
 
     async def audit(self) -> tuple[int, str]:
@@ -80,8 +81,12 @@ async def test_books_that_agree_are_said_to_agree(payer: Payer) -> None:
     assert total.split()[1:] == line.split()[1:]
 
 
-@pytest.mark.alone
-async def test_everyones_books_are_compared_and_any_that_differ_are_told(payer: Payer) -> None:
+async def test_everyones_books_are_compared_and_any_that_differ_are_told(
+    own_stack: RunningStack, http: aiohttp.ClientSession, bob: ChatUser
+) -> None:
+    payer = Payer(own_stack, bob, Bookkeeper(own_stack.env, http))
+    await bob.say("ECHO one")
+    assert (await payer.keeper.settled(bob)).wrong == []
     code, output = await payer.command("audit", "--all")
     [own] = [line for line in output.splitlines() if line.startswith(payer.user.id)]
     assert own.endswith(" agrees")

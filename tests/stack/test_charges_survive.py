@@ -1,11 +1,9 @@
 """Charges across a kill of the API server: nothing is lost, and nothing is charged twice."""
 
 import asyncio
-import os
-import signal
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 import pytest
@@ -13,10 +11,9 @@ import pytest
 from tests.stack.books import Book
 from tests.stack.charges import Charged, Scene
 from tests.stack.chat_client import register
+from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended, ready_again
-
-pytestmark = pytest.mark.alone
+from tests.stack.waiting import ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +26,31 @@ class Survivors:
 
 
 @pytest.fixture(scope="module")
-async def survivors(stack: RunningStack) -> AsyncIterator[Survivors]:
+async def survivors(
+    stack: RunningStack, server_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Survivors]:
+    log = tmp_path_factory.mktemp("charges") / "server.log"
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=180)) as http:
-        ada, bob = await asyncio.gather(register(http, stack.url), register(http, stack.url))
-        await asyncio.gather(ada.say("ECHO before"), bob.say("ECHO before"))
-        gate, pid = uuid.uuid4().hex, int(stack.status()["server"]["pid"])
-        async with ada.connect() as hers, bob.connect() as his:
-            one, other = Scene(stack, http, ada, hers), Scene(stack, http, bob, his)
-            running = await one.send("resumed", f"GATE {gate} 2 3")
-            await hers.wait_for(lambda _: hers.text_of(running).split() == ["w0", "w1"])
-            await other.say("just ended", "ECHO done")
-            os.kill(pid, signal.SIGKILL)  # a settlement begins a second after the end of a turn
-        await ready_again(stack, http, "server", pid)
-        await stack.open_gate(http, gate)
-        await ended(ada, running)
-        books = await asyncio.gather(*(scene.keeper.settled(scene.user) for scene in (one, other)))
-        yield Survivors(await one.charged("resumed", books[0]), await other.charged("just ended", books[1]), books)
+        with ServerProcess(server_env, log) as server:
+            await server.ready()
+            yield await _survivors(replace(stack, url=server.url, env=server_env), server, http)
+
+
+async def _survivors(stack: RunningStack, server: ServerProcess, http: aiohttp.ClientSession) -> Survivors:
+    ada, bob = await asyncio.gather(register(http, stack.url), register(http, stack.url))
+    await asyncio.gather(ada.say("ECHO before"), bob.say("ECHO before"))
+    gate = uuid.uuid4().hex
+    async with ada.connect() as hers, bob.connect() as his:
+        one, other = Scene(stack, http, ada, hers), Scene(stack, http, bob, his)
+        running = await one.send("resumed", f"GATE {gate} 2 3")
+        await hers.wait_for(lambda _: hers.text_of(running).split() == ["w0", "w1"])
+        await other.say("just ended", "ECHO done")
+        server.kill()  # a settlement begins a second after the end of a turn
+    await server.restart()
+    await stack.open_gate(http, gate)
+    await ended(ada, running)
+    books = await asyncio.gather(*(scene.keeper.settled(scene.user) for scene in (one, other)))
+    return Survivors(await one.charged("resumed", books[0]), await other.charged("just ended", books[1]), books)
 
 
 def test_a_turn_that_is_resumed_after_a_crash_is_charged_once(survivors: Survivors) -> None:

@@ -7,8 +7,8 @@ import pytest
 from playwright.async_api import Page
 
 from tests.stack.chat_client import ChatUser
+from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ready_again
 
 OPEN = """async ([api, token]) => {
   const asked = await fetch(`${api}/chat/ticket`, { method: "POST", headers: { Authorization: `Bearer ${token}` } });
@@ -33,31 +33,37 @@ def gate() -> str:
     return uuid.uuid4().hex
 
 
-async def restart(stack: RunningStack, http: aiohttp.ClientSession) -> None:
-    await ready_again(stack, http, "server", stack.kill("server"))
+async def crash_and_restart(server: ServerProcess) -> None:
+    server.kill()
+    await server.restart()
 
 
-@pytest.mark.alone
 async def test_an_event_source_with_a_ticket_survives_every_reconnect_until_its_user_signs_out(
-    stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str, page: Page, web_app: str
+    own_stack: RunningStack,
+    own_server: ServerProcess,
+    http: aiohttp.ClientSession,
+    bob: ChatUser,
+    gate: str,
+    page: Page,
+    web_app: str,
 ) -> None:
     await page.goto(web_app)
-    await page.evaluate(OPEN, [f"{stack.url}/api/v1", ada.access_token])
+    await page.evaluate(OPEN, [f"{own_stack.url}/api/v1", bob.access_token])
     await page.wait_for_function(TIMES_READY, arg=1, timeout=PATIENCE)
 
-    await restart(stack, http)  # before anything but `ready` had come
+    await crash_and_restart(own_server)  # before anything but `ready` had come
     await page.wait_for_function(TIMES_READY, arg=2, timeout=PATIENCE)
-    async with ada.connect() as device:
+    async with bob.connect() as device:
         turn_id = (await device.say(f"GATE {gate} 2 3"))["turn_id"]
         await page.wait_for_function(SAID, arg=2, timeout=PATIENCE)
 
-    await restart(stack, http)  # in mid-reply, and in an epoch that began after the ticket was spent
+    await crash_and_restart(own_server)  # in mid-reply, and in an epoch that began after the ticket was spent
     await page.wait_for_function(TIMES_READY, arg=3, timeout=PATIENCE)
-    await stack.open_gate(http, gate)
+    await own_stack.open_gate(http, gate)
     await page.wait_for_function(ENDED, arg=turn_id, timeout=PATIENCE)
     assert await page.evaluate(REPLY, turn_id) == "w0 w1 w2 w3 w4"
 
-    assert (await ada.call("POST", "/auth/logout", {"scope": "local"}))[0] == 204
-    await restart(stack, http)
+    assert (await bob.call("POST", "/auth/logout", {"scope": "local"}))[0] == 204
+    await crash_and_restart(own_server)
     await page.wait_for_function(GIVEN_UP, timeout=PATIENCE)
     assert await page.evaluate("() => seen.filter(event => event.type === 'ready').length") == 3

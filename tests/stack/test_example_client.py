@@ -7,15 +7,14 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiohttp
-import pytest
 
 from tests.faults.chaos import ChaosProxy
 from tests.stack.chat_client import ChatUser
+from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended, ready_again
+from tests.stack.waiting import ended
 
 CLIENT = Path(__file__).resolve().parents[2] / "examples" / "chat.py"
 PATIENCE = 90.0
@@ -77,37 +76,34 @@ async def test_the_example_registers_talks_and_signs_in_again(stack: RunningStac
         assert "Momo" in await end_of_input(client)
 
 
-@pytest.mark.alone
 async def test_the_example_shows_the_whole_reply_although_the_server_dies_meanwhile(
-    stack: RunningStack, http: aiohttp.ClientSession
+    own_stack: RunningStack, own_server: ServerProcess, http: aiohttp.ClientSession
 ) -> None:
     gate = uuid.uuid4().hex
-    async with chatting(stack.url, f"{uuid.uuid4().hex[:12]}@example.com") as client:
+    async with chatting(own_stack.url, f"{uuid.uuid4().hex[:12]}@example.com") as client:
         type_lines(client, f"GATE {gate} 2 3")
         before = await read_until(client, lambda text: "agent: w0 w1" in text)
-        stack.kill("server")
+        own_server.kill()
         await read_until(client, lambda text: "reconnecting" in text)
-        await stack.open_gate(http, gate)
+        await own_server.restart()
+        await own_stack.open_gate(http, gate)
         after = await end_of_input(client)
     assert "agent: w0 w1" in before
     assert "agent: w0 w1 w2 w3 w4" in after
 
 
-@pytest.mark.alone
 async def test_the_example_shows_a_reply_that_ended_while_it_was_not_connected_and_ends(
-    stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
+    own_stack: RunningStack, own_server: ServerProcess, http: aiohttp.ClientSession, bob: ChatUser
 ) -> None:
     gate = uuid.uuid4().hex
-    port = urlsplit(stack.url).port
-    assert port is not None
-    async with ChaosProxy(port) as proxy, chatting(proxy.url, ada.email) as client:
+    async with ChaosProxy(own_server.port) as proxy, chatting(proxy.url, bob.email) as client:
         type_lines(client, f"GATE {gate} 2 3")
         await read_until(client, lambda text: "agent: w0 w1" in text)
-        turn_id = (await ada.get("/agent/status"))["turn"]["turn_id"]
+        turn_id = (await bob.get("/agent/status"))["turn"]["turn_id"]
         await proxy.refuse()
-        pid = stack.kill("server")
-        await stack.open_gate(http, gate)
-        await ready_again(stack, http, "server", pid)
-        await ended(ada, turn_id)
+        own_server.kill()
+        await own_stack.open_gate(http, gate)
+        await own_server.restart()
+        await ended(bob, turn_id)
         proxy.listen()
         assert "agent: w0 w1 w2 w3 w4" in await end_of_input(client)

@@ -1,35 +1,34 @@
 """The running server as its operator sees it: it leaves politely, and its log gives nothing away."""
 
 import asyncio
-import signal
 import uuid
 
 import aiohttp
-import pytest
 
 from tests.stack.chat_client import PATIENCE, ChatUser, register
+from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended, ready_again
+from tests.stack.waiting import ended
 
 
-@pytest.mark.alone
 async def test_sigterm_sends_clients_to_reconnect_and_no_reply_is_lost(
-    stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
+    own_stack: RunningStack, own_server: ServerProcess, http: aiohttp.ClientSession, bob: ChatUser
 ) -> None:
     gate = uuid.uuid4().hex
-    async with ada.connect() as device:
+    async with bob.connect() as device:
         ack = await device.say(f"GATE {gate} 1 2")
-        await stack.at_gate(http, gate)
-        pid = stack.signal("server", signal.SIGTERM)
+        await own_stack.at_gate(http, gate)
+        own_server.terminate()
         async with asyncio.timeout(PATIENCE):
             while not device.socket.closed:
                 await asyncio.sleep(0.1)
         assert device.socket.close_code == 1012
-    await stack.open_gate(http, gate)
-    await ready_again(stack, http, "server", pid)
-    turn = await ended(ada, ack["turn_id"])
+    await own_stack.open_gate(http, gate)
+    assert await own_server.stopped() == 0
+    await own_server.restart()
+    turn = await ended(bob, ack["turn_id"])
     assert (turn["status"], turn["message"]["content"]) == ("completed", "w0 w1 w2")
-    assert len(await stack.model_log(http, gate)) == 1
+    assert len(await own_stack.model_log(http, gate)) == 1
 
 
 async def test_the_log_holds_neither_words_nor_secrets(stack: RunningStack, http: aiohttp.ClientSession) -> None:

@@ -10,7 +10,7 @@ from playwright.async_api import Page
 from server.stack.supabase_lite import mail_file
 from tests.browser.site import serve_site
 from tests.browser.supabase_js import supabase_js
-from tests.faults.servers import ServerProcess, server_environment
+from tests.stack.own_server import ServerProcess, server_environment
 from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack
 from tests.stack.team_app import PASSWORD, TeamApp, fresh_address

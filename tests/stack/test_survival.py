@@ -7,12 +7,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.stack.chat_client import ChatUser
-from tests.stack.conftest import NewUser
+from tests.stack.chat_client import ChatUser, register
+from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended, ready_again
-
-pytestmark = pytest.mark.alone
 
 
 @pytest.fixture
@@ -22,44 +20,45 @@ def gate() -> str:
 
 
 async def test_killing_the_server_in_mid_reply_loses_nothing(
-    stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
+    own_stack: RunningStack, own_server: ServerProcess, http: aiohttp.ClientSession, bob: ChatUser, gate: str
 ) -> None:
-    async with ada.connect() as device:
+    async with bob.connect() as device:
         ack = await device.say(f"GATE {gate} 2 3")
         waiting = await device.say("ECHO afterwards")
         await device.wait_for(lambda _: device.text_of(ack["turn_id"]).split() == ["w0", "w1"])
         cursor = f"{device.frames[-1]['epoch']}:{device.frames[-1]['seq']}"
-        pid = stack.kill("server")
-    await ready_again(stack, http, "server", pid)
-    async with ada.connect(after=cursor) as device:
+        own_server.kill()
+    await own_server.restart()
+    async with bob.connect(after=cursor) as device:
         assert device.ready["resumed"] is False
         assert device.ready["turn"]["turn_id"] == ack["turn_id"]
-        await stack.open_gate(http, gate)
+        await own_stack.open_gate(http, gate)
         end = await device.end_of(ack["turn_id"])
         assert end["type"] == "turn.completed"
         shown = device.ready["turn"]["text"] + device.text_of(ack["turn_id"])
         assert end["turn"]["message"]["content"] == shown == "w0 w1 w2 w3 w4"
         assert (await device.end_of(waiting["turn_id"]))["turn"]["message"]["content"] == "afterwards"
-    history = (await ada.get("/chat/history"))["data"]
+    history = (await bob.get("/chat/history"))["data"]
     assert [m["content"] for m in history] == ["afterwards", "ECHO afterwards", "w0 w1 w2 w3 w4", f"GATE {gate} 2 3"]
-    assert len(await stack.model_log(http, gate)) == 1
+    assert len(await own_stack.model_log(http, gate)) == 1
 
 
 async def test_a_turn_that_ended_while_the_server_was_dead_is_stored_all_the_same(
-    stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
+    own_stack: RunningStack, own_server: ServerProcess, http: aiohttp.ClientSession, bob: ChatUser, gate: str
 ) -> None:
-    async with ada.connect() as device:
+    async with bob.connect() as device:
         ack = await device.say(f"GATE {gate} 1 2")
-        await stack.at_gate(http, gate)
-        pid = stack.kill("server")
-        await stack.open_gate(http, gate)
-    await ready_again(stack, http, "server", pid)
-    turn = await ended(ada, ack["turn_id"])
+        await own_stack.at_gate(http, gate)
+        own_server.kill()
+        await own_stack.open_gate(http, gate)
+    await own_server.restart()
+    turn = await ended(bob, ack["turn_id"])
     assert (turn["status"], turn["message"]["content"]) == ("completed", "w0 w1 w2")
     assert turn["usage"]["model_calls"] == 1
-    assert len(await stack.model_log(http, gate)) == 1
+    assert len(await own_stack.model_log(http, gate)) == 1
 
 
+@pytest.mark.alone
 async def test_killing_letta_fails_the_turn_retryably_and_frees_the_conversation(
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
 ) -> None:
@@ -79,6 +78,7 @@ async def test_killing_letta_fails_the_turn_retryably_and_frees_the_conversation
     assert done["turn"]["message"]["content"] == "w0 w1 w2"
 
 
+@pytest.mark.alone
 async def test_a_fact_comes_back_from_memory_after_every_service_was_killed(
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:
@@ -96,17 +96,17 @@ async def test_a_fact_comes_back_from_memory_after_every_service_was_killed(
 
 
 async def test_registrations_cut_off_by_a_crash_end_with_one_agent_each(
-    stack: RunningStack, http: aiohttp.ClientSession, new_user: NewUser
+    own_stack: RunningStack, own_server: ServerProcess, http: aiohttp.ClientSession
 ) -> None:
-    users = await asyncio.gather(*(new_user(f"User {n}") for n in range(4)))
-    pid = stack.kill("server")  # while the agents are being made
-    await ready_again(stack, http, "server", pid)
+    users = await asyncio.gather(*(register(http, own_stack.url, f"User {n}") for n in range(4)))
+    own_server.kill()  # while the agents are being made
+    await own_server.restart()
     turns = await asyncio.gather(*(user.say("ECHO still here") for user in users))
     assert [turn["message"]["content"] for turn in turns] == ["still here"] * 4
-    organizations = [o["name"] for o in await _letta(stack, http, "/v1/admin/orgs/?limit=1000")]
+    organizations = [o["name"] for o in await _letta(own_stack, http, "/v1/admin/orgs/?limit=1000")]
     for user in users:
         assert organizations.count(user.id) == 1
-        keys = await _litellm(stack, http, f"/key/list?user_id={user.id}&size=10")
+        keys = await _litellm(own_stack, http, f"/key/list?user_id={user.id}&size=10")
         assert keys["total_count"] == 1
 
 
