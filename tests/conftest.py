@@ -82,19 +82,40 @@ async def new_server(
     server_env: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[NewServer]:
     """API servers that run until the test ends. A test that fails shows the ends of their logs."""
-    servers: dict[str, ServerProcess] = {}
+    with _own_servers(server_env, tmp_path) as (make, servers):
+        yield make
+    report_logs(request, *servers)
+
+
+@pytest.fixture(scope="module")
+async def new_shared_server(
+    server_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[NewServer]:
+    """API servers that run until the last test of the file has ended."""
+    with _own_servers(server_env, tmp_path_factory.mktemp("servers")) as (make, _):
+        yield make
+
+
+def report_logs(request: pytest.FixtureRequest, *servers: ServerProcess) -> None:
+    """Show the ends of these servers' logs if the test of this request fails."""
+    for server in servers:
+        request.node.add_report_section("teardown", f"log of {server.log.stem}", server.log_tail())
+
+
+@contextmanager
+def _own_servers(env: dict[str, str], folder: Path) -> Iterator[tuple[NewServer, list[ServerProcess]]]:
+    servers: list[ServerProcess] = []
 
     async def make(name: str = "server", **variables: str | None) -> ServerProcess:
-        assert name not in servers, f"this test has a server named {name} already"
-        env = {key: value for key, value in (server_env | variables).items() if value is not None}
-        servers[name] = running.enter_context(ServerProcess(env, tmp_path / f"{name}.log"))
-        await servers[name].ready()
-        return servers[name]
+        settings = {key: value for key, value in (env | variables).items() if value is not None}
+        server = ServerProcess(settings, folder / f"{name}.log")
+        assert not server.log.exists(), f"there is a server named {name} already"
+        servers.append(running.enter_context(server))
+        await server.ready()
+        return server
 
     with ExitStack() as running:
-        yield make
-    for name, server in servers.items():
-        request.node.add_report_section("teardown", f"log of {name}", server.log_tail())
+        yield make, servers
 
 
 @pytest.fixture

@@ -7,18 +7,29 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.conftest import NewServer
-from tests.faults.two_servers import Json, TwoServers, faultless, two_servers
+from tests.conftest import NewServer, report_logs
+from tests.faults.two_servers import Json, TwoServers, faultless, start_two, two_servers
 from tests.stack.own_redis import OwnRedis
+from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
+
+
+@pytest.fixture(scope="module")
+async def pair(new_shared_server: NewServer, redis_server: OwnRedis) -> tuple[ServerProcess, ServerProcess]:
+    return await start_two(new_shared_server, REDIS_URL=redis_server.url, DRAIN_SECONDS="60")
 
 
 @pytest.fixture
 async def both(
-    stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer, redis_server: OwnRedis
+    stack: RunningStack,
+    http: aiohttp.ClientSession,
+    pair: tuple[ServerProcess, ServerProcess],
+    request: pytest.FixtureRequest,
 ) -> AsyncIterator[TwoServers]:
-    async with two_servers(stack, http, new_server, REDIS_URL=redis_server.url, DRAIN_SECONDS="60") as servers:
+    """The servers that the tests of this file share, both running."""
+    async with two_servers(stack, http, pair) as servers:
         yield servers
+    report_logs(request, *pair)
 
 
 async def test_a_device_on_another_instance_sees_every_word_as_it_comes(both: TwoServers) -> None:
@@ -163,7 +174,8 @@ async def test_a_deploy_moves_a_running_reply_at_once(
     stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer, redis_server: OwnRedis
 ) -> None:
     """The old instance has no time to finish it."""
-    async with two_servers(stack, http, new_server, REDIS_URL=redis_server.url, DRAIN_SECONDS="0") as both:
+    pair = await start_two(new_server, REDIS_URL=redis_server.url, DRAIN_SECONDS="0")
+    async with two_servers(stack, http, pair) as both:
         user, gate = await both.user(), both.gate()
         phone, laptop = await both.device(user, both.first, both.second), await both.device(user, both.second)
         message = await phone.say(f"GATE {gate} 2 3")
@@ -188,11 +200,12 @@ async def test_a_rolling_restart_under_traffic_loses_nothing(both: TwoServers) -
         for user in users
     ]
     sent: dict[str, int] = {}
+    run = both.gate()
 
     async def talk(number: int) -> None:
         phone, laptop = devices[number]
         for turn in range(6):
-            message = await (phone, laptop)[turn % 2].say(f"SLOW 6 0.1 talk-{number}-{turn}")
+            message = await (phone, laptop)[turn % 2].say(f"SLOW 6 0.1 {run}-{number}-{turn}")
             sent[message] = number
             await asyncio.gather(phone.end_of(message), laptop.end_of(message))
 
@@ -209,4 +222,4 @@ async def test_a_rolling_restart_under_traffic_loses_nothing(both: TwoServers) -
         assert [phone.text(m) for m in own] == [laptop.text(m) for m in own] == ["w0 w1 w2 w3 w4 w5"] * 6
     for number in range(3):
         for turn in range(6):
-            assert await both.asked(f"talk-{number}-{turn}") == 1
+            assert await both.asked(f"{run}-{number}-{turn}") == 1

@@ -11,7 +11,7 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from tests.conftest import NewServer
+from tests.conftest import NewServer, report_logs
 from tests.faults.chaos import BYTE_BY_BYTE, NORMAL, STALLED, SWALLOWED, ChaosProxy, at_rate
 from tests.faults.clients import Device, all_quiet
 from tests.faults.metrics import metric, until_metric
@@ -21,10 +21,19 @@ from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
 
 
+@pytest.fixture(scope="module")
+async def shared_server(new_shared_server: NewServer) -> ServerProcess:
+    return await new_shared_server(REDIS_URL=None)
+
+
 @pytest.fixture
-async def server(new_server: NewServer) -> ServerProcess:
-    """One instance, without Redis."""
-    return await new_server(REDIS_URL=None)
+async def server(
+    shared_server: ServerProcess, http: aiohttp.ClientSession, request: pytest.FixtureRequest
+) -> AsyncIterator[ServerProcess]:
+    """One instance, without Redis, that nobody is connected to yet. No test ends it."""
+    await until_metric(http, shared_server, "chat_connections", 0)
+    yield shared_server
+    report_logs(request, shared_server)
 
 
 @pytest.fixture

@@ -5,21 +5,32 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.conftest import NewServer
+from tests.conftest import NewServer, report_logs
 from tests.faults.chaos import NORMAL, SWALLOWED, ChaosProxy
-from tests.faults.two_servers import Json, TwoServers, content, faultless, two_servers
+from tests.faults.two_servers import Json, TwoServers, content, faultless, start_two, two_servers
 from tests.stack.own_redis import OwnRedis
+from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
 
 WHOLE = "w0 w1 w2 w3 w4"
 
 
+@pytest.fixture(scope="module")
+async def pair(new_shared_server: NewServer, redis_server: OwnRedis) -> tuple[ServerProcess, ServerProcess]:
+    return await start_two(new_shared_server, REDIS_URL=redis_server.url)
+
+
 @pytest.fixture
 async def both(
-    stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer, redis_server: OwnRedis
+    stack: RunningStack,
+    http: aiohttp.ClientSession,
+    pair: tuple[ServerProcess, ServerProcess],
+    request: pytest.FixtureRequest,
 ) -> AsyncIterator[TwoServers]:
-    async with two_servers(stack, http, new_server, REDIS_URL=redis_server.url) as servers:
+    """The servers that the tests of this file share, both running."""
+    async with two_servers(stack, http, pair) as servers:
         yield servers
+    report_logs(request, *pair)
 
 
 async def test_a_redis_that_dies_and_comes_back_costs_no_word(both: TwoServers, redis_server: OwnRedis) -> None:

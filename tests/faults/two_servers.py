@@ -12,7 +12,7 @@ import aiohttp
 from tests.conftest import NewServer
 from tests.faults.clients import Device
 from tests.faults.transcript import content_of
-from tests.stack.chat_client import ChatUser, register
+from tests.stack.chat_client import PATIENCE, ChatUser, register
 from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
 
@@ -65,13 +65,31 @@ class TwoServers:
             return response.status, await response.json()
 
 
+async def start_two(new_server: NewServer, **variables: str | None) -> tuple[ServerProcess, ServerProcess]:
+    """Two servers, ready, with these settings."""
+    first, second = await asyncio.gather(new_server("first", **variables), new_server("second", **variables))
+    return first, second
+
+
 @asynccontextmanager
 async def two_servers(
-    stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer, **variables: str | None
+    stack: RunningStack, http: aiohttp.ClientSession, pair: tuple[ServerProcess, ServerProcess]
 ) -> AsyncIterator[TwoServers]:
-    first, second = await asyncio.gather(new_server("first", **variables), new_server("second", **variables))
-    async with TwoServers(stack, http, first, second) as both:
+    """The pair, once both run and neither lacks a service: a test before may have killed one, or Redis."""
+    await asyncio.gather(*(_is_well(server, http) for server in pair))
+    async with TwoServers(stack, http, *pair) as both:
         yield both
+
+
+async def _is_well(server: ServerProcess, http: aiohttp.ClientSession) -> None:
+    if not server.alive:
+        await server.restart()
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            async with http.get(f"{server.url}/ready") as response:
+                if (await response.json())["status"] == "ready":
+                    return
+            await asyncio.sleep(0.1)
 
 
 def content(device: Device, message_id: str) -> str:
