@@ -1,20 +1,26 @@
-"""`python -m tests`: everything that must pass before a change lands, each step with its time, all failures shown.
+"""`python -m tests`: everything that must pass before a change lands. Prints all failures, and a table of times.
 
-The stack starts once, beside what needs no services. Tests that share it well run in several processes, since most of
-their time is waiting; those marked `alone` follow one by one. What runs beside is printed when it ends.
+The stack starts once, beside what needs no services, which lets the rest go first. Tests that share the stack well run
+in several processes, since most of their time is waiting; those marked `alone` follow one by one.
 """
 
+import os
+import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.conftest import shared_stack
 
-PYTEST = (sys.executable, "-m", "pytest", "-q", "--durations=50", "--durations-min=5")
-BESIDE_EACH_OTHER = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
-"""Processes: one more than the cores of a small machine, since tests wait more than they compute. Their order
+PYTEST = (sys.executable, "-m", "pytest", "-q", "--durations=50", "--durations-min=2")
+BESIDE_EACH_OTHER = ("-n", "5", "--dist", "loadfile", "--no-loadscope-reorder")
+"""Processes: more than the two cores of a small machine, since tests wait more than they compute. The order of files
 stays, because LiteLLM's limits per minute must be tested while few keys are in use."""
 WITHOUT_SERVICES = {
     "lint": ("ruff", "check", "."),
@@ -28,36 +34,106 @@ WITH_SERVICES = {
     "tests that share the services": (*SERVICES, "-m", "not alone", *BESIDE_EACH_OTHER),
     "tests that need the services alone": (*SERVICES, "-m", "alone"),
 }
+LOWER_PRIORITY = 5
+"""A third of the usual share of a busy processor: some tests of `unit/` measure real time, and must not starve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`seconds` of wall-clock time, and of `processor` time in its processes, user and system."""
+
+    name: str
+    passed: bool
+    seconds: float
+    processor: float
+
+    def __str__(self) -> str:
+        outcome = "passed" if self.passed else "failed"
+        return f"{self.name}: {outcome}, {self.seconds:.0f} s ({self.processor:.0f} s of processor time)"
+
+
+@dataclass(slots=True)
+class Beside:
+    """Runs steps at a lower priority, and prints what each has written when it has ended."""
+
+    running: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def steps(self, commands: Mapping[str, Sequence[str]]) -> list[Step]:
+        return [self._step(name, command) for name, command in commands.items()]
+
+    def _step(self, name: str, command: Sequence[str]) -> Step:
+        _announce(name, command)
+        with tempfile.TemporaryFile() as output:
+            began = time.monotonic()
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            self.running.append(process)
+            _give_way(process.pid)
+            step = _ended(name, process, began)
+            output.seek(0)
+            print(f"{output.read().decode(errors='replace')}== {step}", flush=True)
+        return step
+
+    def stop(self) -> None:
+        """End what still runs: as a session of its own it does not get the terminal's interrupt."""
+        for process in self.running:
+            with suppress(ProcessLookupError):
+                process.terminate()
 
 
 def main() -> int:
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        others = beside.submit(_failed, WITHOUT_SERVICES, shown_at_the_end=True)
-        with shared_stack():
-            failed = _failed(WITH_SERVICES)
-        failed += others.result()
+    began, beside = time.monotonic(), Beside()
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        others = thread.submit(beside.steps, WITHOUT_SERVICES)
+        try:
+            with shared_stack():
+                ready = time.monotonic() - began
+                steps = [_step(name, command) for name, command in WITH_SERVICES.items()]
+                steps += others.result()
+        except BaseException:
+            beside.stop()
+            raise
+    _print_times(steps, ready, time.monotonic() - began)
+    failed = [step.name for step in steps if not step.passed]
     print(f"failed: {', '.join(failed)}" if failed else "all passed", flush=True)
     return 1 if failed else 0
 
 
-def _failed(steps: Mapping[str, Sequence[str]], *, shown_at_the_end: bool = False) -> list[str]:
-    """Do the steps one after another; the names of those that failed."""
-    failed = []
-    for name, command in steps.items():
-        print(f"== {name}: {' '.join(command)}\n", end="", flush=True)  # in one piece: both kinds print
-        began = time.monotonic()
-        done = subprocess.run(
-            command,
-            check=False,
-            stdout=subprocess.PIPE if shown_at_the_end else None,
-            stderr=subprocess.STDOUT if shown_at_the_end else None,
-            text=True,
-        )
-        if done.returncode != 0:
-            failed.append(name)
-        outcome = "failed" if done.returncode != 0 else "passed"
-        print(f"{done.stdout or ''}== {name}: {outcome}, {time.monotonic() - began:.0f} s", flush=True)
-    return failed
+def _step(name: str, command: Sequence[str]) -> Step:
+    _announce(name, command)
+    began = time.monotonic()
+    step = _ended(name, subprocess.Popen(command), began)
+    print(f"== {step}", flush=True)
+    return step
+
+
+def _announce(name: str, command: Sequence[str]) -> None:
+    print(f"== {name}: {' '.join(command)}\n", end="", flush=True)  # in one piece: two threads print
+
+
+def _ended(name: str, process: "subprocess.Popen[bytes]", began: float) -> Step:
+    """The step, once its process has ended."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return Step(name, process.returncode == 0, time.monotonic() - began, used.ru_utime + used.ru_stime)
+
+
+def _give_way(pid: int) -> None:
+    """Lower the priority of the process, the leader of a session, and so of its children."""
+    with suppress(OSError):  # it may have ended, or this is no Linux
+        os.setpriority(os.PRIO_PROCESS, pid, LOWER_PRIORITY)
+        Path(f"/proc/{pid}/autogroup").write_text(str(LOWER_PRIORITY))  # between sessions only this one counts
+
+
+def _print_times(steps: Sequence[Step], ready: float, seconds: float) -> None:
+    """A line for each step, the stack's services, and all of it: seconds passed, and seconds of processor time."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = used.ru_utime + used.ru_stime
+    services = total - sum(step.processor for step in steps)
+    rows = [(f"services (ready after {ready:.0f} s)", seconds, services)]
+    rows += [(step.name, step.seconds, step.processor) for step in steps]
+    print(f"{'':40}  passed  of processor time")
+    for name, passed, processor in (*rows, ("all", seconds, total)):
+        print(f"{name:40} {passed:5.0f} s {processor:17.0f} s", flush=True)
 
 
 if __name__ == "__main__":
