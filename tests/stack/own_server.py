@@ -53,12 +53,14 @@ class ServerProcess:
     """`python -m server serve` with the given variables: `with ServerProcess(…) as server: await server.ready()`.
 
     Its log is kept in one file across restarts; whatever state it is in at the end of the block, it is killed there.
+    `code` is the folder in which `server` is, this checkout's or another release's.
     """
 
-    def __init__(self, env: Mapping[str, str], log: Path, port: int | None = None) -> None:
+    def __init__(self, env: Mapping[str, str], log: Path, port: int | None = None, code: Path = ROOT) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
+        self._code = code
         self._env = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self._env |= {**env, "PORT": str(self.port), "NO_PROXY": "127.0.0.1,localhost"}
         self._process: subprocess.Popen[bytes] | None = None
@@ -86,7 +88,7 @@ class ServerProcess:
         assert not self.alive
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "server", "serve"], cwd=ROOT, env=self._env, stdout=log, stderr=log
+                [sys.executable, "-m", "server", "serve"], cwd=self._code, env=self._env, stdout=log, stderr=log
             )
 
     async def ready(self) -> None:

@@ -10,8 +10,9 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,43 +30,66 @@ READY_SECONDS = 60
 
 
 @contextmanager
-def own_supabase(stack: RunningStack, database: str, *, confirm_email: bool = False) -> Iterator[dict[str, str]]:
-    """A fresh, migrated project. Yields its variables, named as in `stack.env`."""
+def own_supabase(
+    stack: RunningStack, database: str, *, confirm_email: bool = False, migrations: Traversable | None = None
+) -> Iterator[dict[str, str]]:
+    """A fresh project with this release's schema, or that of `migrations`. Yields its variables, as in `stack.env`."""
     database = f"{database}_{os.getpid()}"  # several test runs may share a stack
     layout = Layout(stack.data_dir, api_port=0)
     owner_url = _with_database(stack.env["SUPABASE_DB_URL"], database)
-    password = layout.secret("postgres_supabase_lite")
-    port = free_port()
     with tempfile.TemporaryDirectory() as home:
-        environment = layout.base_environment() | {
-            "HOME": home,
-            "DO_NOT_TRACK": "1",
-            "LITE_TELEMETRY": "0",
-            "LITE_DATABASE_URL": _with_database(stack.env["SUPABASE_DB_URL"], database, LOGIN, password),
-            "LITE_PORT": str(port),
-            "LITE_SITE_URL": "http://127.0.0.1",
-            "LITE_JWT_SECRET": layout.secret("supabase_jwt"),
-            "LITE_JWT_EXPIRY": "3600",
-            "LITE_CONFIRM_EMAIL": str(confirm_email).lower(),
-            "LITE_PUBLISHABLE_KEY": anon_key(layout),
-            "LITE_SECRET_KEY": service_key(layout),
-            "LITE_MAIL_FILE": str(Path(home) / "mails.jsonl"),
-            "LITE_SIGNING_KEY_FILE": str(Path(home) / "signing-key.json"),
-        }
-        serve = [str(Node(layout).program), "serve.mjs"]
-        folder = layout.environment("supabase")
+        environment = _environment(layout, owner_url, Path(home), confirm_email=confirm_email)
         with _database(stack.env["SUPABASE_DB_URL"], database):
-            subprocess.run([*serve, "--prepare"], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-            apply_migrations(owner_url, project_migrations())
-            with _running(serve, folder, environment, f"http://127.0.0.1:{port}"):
-                yield {
-                    "SUPABASE_URL": f"http://127.0.0.1:{port}",
-                    "SUPABASE_ANON_KEY": anon_key(layout),
-                    "SUPABASE_SERVICE_KEY": service_key(layout),
-                    "SUPABASE_DB_URL": owner_url,
-                    "MAIL_FILE": str(Path(home) / "mails.jsonl"),
-                    "SIGNING_KEY_FILE": environment["LITE_SIGNING_KEY_FILE"],
-                }
+            _prepare(layout, environment)
+            apply_migrations(owner_url, migrations or project_migrations())
+            with _running(layout, environment) as url:
+                yield _variables(layout, url, owner_url, environment)
+
+
+@contextmanager
+def once_more(stack: RunningStack, project: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The same project at another address, which takes the same tokens and knows the schema as it is now.
+
+    Supabase Lite reads the schema once, when it starts; PostgREST reads it again after each change.
+    """
+    layout, owner_url = Layout(stack.data_dir, api_port=0), project["SUPABASE_DB_URL"]
+    with tempfile.TemporaryDirectory() as home:
+        environment = _environment(layout, owner_url, Path(home))
+        environment["LITE_SIGNING_KEY_FILE"] = project["SIGNING_KEY_FILE"]
+        with _running(layout, environment) as url:
+            issuer = f"{project['SUPABASE_URL']}/auth/v1"
+            yield _variables(layout, url, owner_url, environment) | {"SUPABASE_JWT_ISSUER": issuer}
+
+
+def _environment(layout: Layout, owner_url: str, home: Path, *, confirm_email: bool = False) -> dict[str, str]:
+    """What `serve.mjs` reads."""
+    database = urlsplit(owner_url).path.removeprefix("/")
+    return layout.base_environment() | {
+        "HOME": str(home),
+        "DO_NOT_TRACK": "1",
+        "LITE_TELEMETRY": "0",
+        "LITE_DATABASE_URL": _with_database(owner_url, database, LOGIN, layout.secret("postgres_supabase_lite")),
+        "LITE_PORT": str(free_port()),
+        "LITE_SITE_URL": "http://127.0.0.1",
+        "LITE_JWT_SECRET": layout.secret("supabase_jwt"),
+        "LITE_JWT_EXPIRY": "3600",
+        "LITE_CONFIRM_EMAIL": str(confirm_email).lower(),
+        "LITE_PUBLISHABLE_KEY": anon_key(layout),
+        "LITE_SECRET_KEY": service_key(layout),
+        "LITE_MAIL_FILE": str(home / "mails.jsonl"),
+        "LITE_SIGNING_KEY_FILE": str(home / "signing-key.json"),
+    }
+
+
+def _variables(layout: Layout, url: str, owner_url: str, environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "SUPABASE_URL": url,
+        "SUPABASE_ANON_KEY": anon_key(layout),
+        "SUPABASE_SERVICE_KEY": service_key(layout),
+        "SUPABASE_DB_URL": owner_url,
+        "MAIL_FILE": environment["LITE_MAIL_FILE"],
+        "SIGNING_KEY_FILE": environment["LITE_SIGNING_KEY_FILE"],
+    }
 
 
 def _with_database(url: str, database: str, user: str | None = None, password: str | None = None) -> str:
@@ -92,14 +116,35 @@ def _database(url: str, name: str) -> Iterator[None]:
             cluster.execute(drop)
 
 
+def _serve(layout: Layout) -> list[str]:
+    return [str(Node(layout).program), "serve.mjs"]
+
+
+def _prepare(layout: Layout, environment: Mapping[str, str]) -> None:
+    subprocess.run(
+        [*_serve(layout), "--prepare"],
+        cwd=layout.environment("supabase"),
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
 @contextmanager
-def _running(serve: list[str], folder: Path, environment: dict[str, str], url: str) -> Iterator[None]:
+def _running(layout: Layout, environment: Mapping[str, str]) -> Iterator[str]:
+    """A Supabase Lite that is ready. Yields its URL."""
+    url = f"http://127.0.0.1:{environment['LITE_PORT']}"
     with subprocess.Popen(
-        serve, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        _serve(layout),
+        cwd=layout.environment("supabase"),
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     ) as process:
         try:
             _wait_until_healthy(process, url, environment["LITE_PUBLISHABLE_KEY"])
-            yield
+            yield url
         finally:
             process.terminate()
             try:

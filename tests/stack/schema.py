@@ -139,3 +139,10 @@ def last_release() -> Iterator[Path]:
     with TemporaryDirectory() as folder, tarfile.open(LAST_RELEASE) as archive:
         archive.extractall(folder, filter="data")
         yield Path(folder) / "supabase" / "migrations"
+
+
+def last_release_commit() -> str:
+    """The commit that the last release was made from; git writes it into its archives."""
+    with tarfile.open(LAST_RELEASE) as archive:
+        archive.getmembers()
+        return str(archive.pax_headers["comment"])
