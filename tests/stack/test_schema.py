@@ -10,7 +10,9 @@ import pytest
 from server.supabase_adapter.baseline import BASELINE, REPLACED
 from server.supabase_adapter.migration_files import MigrationError, project_migrations, read_migrations
 from server.supabase_adapter.migrations import apply_migrations
+from tests.stack.running_stack import RunningStack
 from tests.stack.schema import empty_project, identities, last_release, objects, recorded_versions
+from tests.supabase_cli import SupabaseCli, install, supabase_cli
 
 MIGRATIONS = project_migrations()
 VERSIONS = [migration.version for migration in read_migrations(MIGRATIONS)]
@@ -59,6 +61,50 @@ def differences(first: str, second: str) -> dict[str, tuple[object, object]]:
     return {name: (ours.get(name), theirs.get(name)) for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)}
 
 
+CHANGES = {
+    "relation more": "create table public.more (id int)",
+    "column turns.number": "alter table public.turns alter column number type numeric",
+    "column turns.attempt": "alter table public.turns alter column attempt set default 2",
+    "column turns.content_hash": "alter table public.turns alter column content_hash drop not null",
+    "column turns.run_id": "grant select (run_id) on public.turns to authenticated",
+    "column turns.carried_by": "comment on column public.turns.carried_by is 'something'",
+    "relation attempts": "grant select on public.attempts to anon",
+    "relation turns": "alter table public.turns disable row level security",
+    "relation profiles": "alter view public.profiles reset (security_invoker)",
+    "policy turns.turns_own": "alter policy turns_own on public.turns using (true)",
+    "constraint turns.turns_status_check": "alter table public.turns drop constraint turns_status_check",
+    "constraint messages.messages_turn_id_fkey": "alter table public.messages drop constraint messages_turn_id_fkey",
+    "index turns_open": "drop index public.turns_open",
+    "view usage_totals": "create or replace view public.usage_totals as select user_id, 1::bigint as total_messages,"
+    " 1::bigint as total_tokens, ''::text as total_cost from public.usage_metrics",
+    "function private.lease()": "alter function private.lease() volatile",
+    "function get_turn(uuid,uuid)": "alter function public.get_turn security invoker",
+    "function open_turns(uuid)": "alter function public.open_turns reset search_path",
+    "function owned_work(text)": "grant execute on function public.owned_work to anon",
+    "function private.specified_tokens(numeric)": "create or replace function"
+    " private.specified_tokens(p_tokens numeric) returns integer language sql immutable strict"
+    " set search_path = '' as 'select 1'",
+    "trigger ledger.ledger_changed": "alter table public.ledger disable trigger ledger_changed",
+    "schema private": "grant usage on schema private to anon",
+    "type mood": "create type public.mood as enum ('good')",
+    "sequence numbers": "create sequence public.numbers",
+    "publication changes": "create publication changes for table public.turns",
+}
+
+
+def test_the_comparison_sees_every_kind_of_change(databases: Databases) -> None:
+    dsn = databases.migrated()
+    before = objects(dsn)
+    with psycopg.connect(dsn) as connection:
+        for statement in CHANGES.values():
+            connection.execute(statement.encode())
+        connection.execute("alter default privileges in schema public grant select on tables to anon")
+    after = objects(dsn)
+    changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+    assert set(CHANGES) - changed == set()
+    assert any(name.startswith("default access") for name in changed)
+
+
 def test_the_last_releases_database_takes_over_the_tables_without_a_change(
     databases: Databases, tmp_path: Path
 ) -> None:
@@ -104,36 +150,44 @@ def test_an_older_database_is_told_which_release_to_deploy_first(
     assert (objects(older), recorded_versions(older)) == (before, records)
 
 
-def push(dsn: str) -> None:
-    """As `supabase db push` does it: the files in the order of their names, each in a transaction with its record."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("create schema supabase_migrations")
-        connection.execute(
-            "create table supabase_migrations.schema_migrations"
-            " (version text primary key, statements text[], name text)"
-        )
-        for file in sorted(MIGRATIONS.iterdir(), key=lambda entry: entry.name):
-            version, _, name = file.name.removesuffix(".sql").partition("_")
-            connection.execute("reset all")
-            with connection.transaction():
-                connection.execute(file.read_bytes())
-                connection.execute(
-                    "insert into supabase_migrations.schema_migrations values (%s, %s, %s)", [version, [name], name]
-                )
+@pytest.fixture(scope="module")
+async def cli_programs(stack: RunningStack) -> tuple[Path, Path]:
+    return await install(stack.data_dir)
 
 
-def test_supabases_cli_gives_an_empty_project_the_same_schema(databases: Databases) -> None:
+@pytest.fixture
+def cli(cli_programs: tuple[Path, Path]) -> Iterator[SupabaseCli]:
+    with supabase_cli(*cli_programs) as ready:
+        yield ready
+
+
+def test_supabases_cli_gives_an_empty_project_the_same_schema(databases: Databases, cli: SupabaseCli) -> None:
     pushed, fresh = databases.empty(), databases.migrated()
-    push(pushed)
-    assert differences(pushed, fresh) == {}
-    apply_migrations(pushed, MIGRATIONS)
+    code, output = cli.push(pushed)
+    assert code == 0, output
     assert differences(pushed, fresh) == {}
     assert recorded_versions(pushed) == VERSIONS
+    assert apply_migrations(pushed, MIGRATIONS) == []
 
 
-def test_supabases_cli_finds_no_file_without_a_record_and_no_record_without_a_file(databases: Databases) -> None:
-    files = sorted(file.name.partition("_")[0] for file in MIGRATIONS.iterdir())
-    assert recorded_versions(databases.migrated()) == files
+def test_supabases_cli_finds_nothing_missing_after_a_migration(databases: Databases, cli: SupabaseCli) -> None:
+    """In a new project, and in one that the last release had made."""
+    code, output = cli.push(databases.migrated())
+    assert (code, "Remote database is up to date" in output) == (0, True), output
+    upgraded = databases.released()
+    apply_migrations(upgraded, MIGRATIONS)
+    code, output = cli.push(upgraded)
+    assert (code, "Remote database is up to date" in output) == (0, True), output
+
+
+def test_supabases_cli_leaves_a_new_releases_tables_to_chat_migrate(databases: Databases, cli: SupabaseCli) -> None:
+    dsn = databases.migrated()
+    (cli.migrations / "20990101000000_more.sql").write_text("create table public.more (id int);")
+    code, output = cli.push(dsn)
+    assert (code, "inserted before the last migration" in output) == (1, True), output
+    assert apply_migrations(dsn, cli.migrations)[0] == "20990101000000_more"
+    code, output = cli.push(dsn)
+    assert (code, "Remote database is up to date" in output) == (0, True), output
 
 
 def signatures(dsn: str) -> list[Signature]:
