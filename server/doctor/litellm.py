@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from server.doctor.findings import Check, Finding, fail, ok, warn
 from server.litellm_adapter.billing import LiteLLMBilling, is_listed
 from server.litellm_adapter.client import LiteLLMClient
-from server.litellm_adapter.probe import LiteLLMProbe
+from server.litellm_adapter.probe import OLDEST_RELEASE, LiteLLMProbe, is_supported
 from server.ports import ModelPrice, SpendLog
 from server.settings import Settings
 
@@ -29,6 +29,7 @@ class LiteLLMChecks:
             Check(SERVICE, "alive", self.alive, essential=True),
             Check(SERVICE, "database", self.database),
             Check(SERVICE, "master_key", self.master_key, essential=True),
+            Check(SERVICE, "release", self.release),
             Check(SERVICE, "model", self.listed, essential=True),
             Check(SERVICE, "price", self.price),
             Check(SERVICE, "spend_log", self.spend_log),
@@ -51,6 +52,9 @@ class LiteLLMChecks:
             return ok("LITELLM_MASTER_KEY is accepted")
         return fail("LiteLLM refuses LITELLM_MASTER_KEY", "Set it to the LITELLM_MASTER_KEY of that proxy.")
 
+    async def release(self) -> Finding:
+        return judge_release(await self._probe.release())
+
     async def listed(self) -> Finding:
         model, models = self._model, await self._billing.models()
         if not is_listed(model, models):
@@ -68,6 +72,16 @@ class LiteLLMChecks:
 
     async def keys(self) -> Finding:
         return judge_expiry(await self._billing.expiring_keys())
+
+
+def judge_release(found: str | None) -> Finding:
+    if is_supported(found):
+        return ok(f"LiteLLM is {found}")
+    oldest = ".".join(map(str, OLDEST_RELEASE))
+    return fail(
+        f"LiteLLM {found or 'of an unknown release'} is not supported: costs cannot be settled",
+        f"Deploy LiteLLM {oldest} or later, pinned to a release.",
+    )
 
 
 def judge_expiry(expiring: int) -> Finding:

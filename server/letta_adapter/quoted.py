@@ -15,7 +15,7 @@ _BUDGET_WORDS: Final = re.compile(
     r"""['"]message['"]: ['"](?:Authentication Error, ?)?"""
     r"""(?:Exceeded\w*Budget\b|Budget has been exceeded|[\w =:@.-]{0,120}\bover budget\b)"""
 )
-"""How LiteLLM's message begins in releases that gave budget errors no type of their own (400, 401 or 429)."""
+"""How LiteLLM's message begins where a budget error has no type of its own: its authentication alone gives them one."""
 _NO_DATABASE: Final = re.compile(
     r"""['"]message['"]: ['"](?:Authentication Error, ?)?(?:No connected db|DB not connected|Database not connected)""",
     re.IGNORECASE,

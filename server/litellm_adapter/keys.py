@@ -16,6 +16,8 @@ from server.litellm_adapter.plans import moment
 from server.litellm_adapter.refusals import refused
 from server.ports import KeyState
 from server.ports.schedule import KEY_OVERLAP, KEY_REPLACED
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +74,11 @@ class LiteLLMKeys:
         if not answer.ok:
             raise refused("key", answer)
         row = answer.body.get("info") or {}
-        return _STATES.get(row.get("status") or "") or _state_of(row)
+        state = _STATES.get(row.get("status") or "")
+        if state is None:
+            log.error("litellm.key_state_unreadable")
+            raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
+        return state
 
     async def _ours(self, user_id: str) -> dict[str, Key]:
         """The user's keys of our making, by hash."""
@@ -120,11 +126,3 @@ def _is_ours(user_id: str, alias: str | None) -> bool:
 
 def _text(found: object) -> str | None:
     return None if found is None else str(found)
-
-
-def _state_of(row: Key) -> KeyState:
-    """For releases that do not say it themselves."""
-    expires = moment(row.get("expires"))
-    if row.get("blocked"):
-        return "blocked"
-    return "expired" if expires is not None and expires <= datetime.now(UTC) else "active"

@@ -3,7 +3,6 @@
 The log is written seconds after the calls, also while its pages are read. So pages are told apart by time, not by
 number: the next one begins at the second where the last one ended, and what both hold counts once."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,15 +19,10 @@ from server.protocol.errors import PlatformError
 log = structlog.get_logger(__name__)
 
 PAGE_ROWS: Final = 100
-"""What every release accepts. A row is 7 to 10 KB: reading larger pages would hold up both servers' event loops."""
+"""A row is 7 to 10 KB: reading larger pages would hold up both servers' event loops."""
 MAX_PAGES: Final = 1_000
-CAP_ROWS: Final = 10_000
-"""`/spend/logs` answers no more rows than this, the newest, and does not tell."""
-RECHECK_SECONDS: Final = 3600.0
-"""How long a LiteLLM without `/spend/logs/v2` is not asked for it again: it may be upgraded."""
 _KEY_HASH: Final = re.compile(r"[0-9a-f]{64}")
 _SECOND: Final = timedelta(seconds=1)
-_DAY: Final = timedelta(days=1)
 
 Row = Mapping[str, Any]
 
@@ -38,7 +32,6 @@ class LiteLLMSpendLog:
 
     def __init__(self, client: LiteLLMClient) -> None:
         self._client = client
-        self._has_pages_from = 0.0
 
     async def read(self, key_hashes: Sequence[str], since: datetime, until: datetime) -> SpendLog:
         """`BillingGateway.spend`: both times included. Raises PlatformError(litellm_unavailable, internal_error), and
@@ -61,38 +54,18 @@ class LiteLLMSpendLog:
         """The rows of one key, some of them twice and some from around the time asked for."""
         if since > until:
             return
-        now = asyncio.get_running_loop().time
-        if now() >= self._has_pages_from:
-            first = await self._page(key_hash, _floor(since), _ceil(until), 1)
-            if first.ok:
-                async for row in self._paged(key_hash, since, until, first):
-                    yield row
-                return
-            log.warning("litellm.spend_log_unpaged", status=first.status)
-        for row in await self._days(key_hash, since, until):
-            yield row
-        if now() >= self._has_pages_from:
-            self._has_pages_from = now() + RECHECK_SECONDS
-
-    async def _paged(self, key_hash: str, since: datetime, until: datetime, answer: Answer) -> AsyncIterator[Row]:
-        """Narrows the time page by page, from whichever end LiteLLM sorts by: older releases know only the newest."""
         first, last, number = _floor(since), _ceil(until), 1
         for _ in range(MAX_PAGES):
+            answer = await self._page(key_hash, first, last, number)
+            if not answer.ok:
+                raise _refused(answer)
             rows = _objects(answer.body.get("data"))
             for row in rows:
                 yield row
             if len(rows) < PAGE_ROWS:
                 return
-            begins, ends = _read(rows[0]).started_at, _read(rows[-1]).started_at
-            before = first, last
-            if begins < ends:
-                first = max(first, _floor(ends))
-            elif begins > ends:
-                last = min(last, _ceil(ends))
-            number = number + 1 if (first, last) == before else 1
-            answer = await self._page(key_hash, first, last, number)
-            if not answer.ok:
-                raise _refused(answer)
+            ends = _floor(_read(rows[-1]).started_at)
+            first, number = (ends, 1) if ends > first else (first, number + 1)
         log.error("litellm.spend_log_endless", pages=MAX_PAGES)
         raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
 
@@ -107,34 +80,6 @@ class LiteLLMSpendLog:
             "sort_order": "asc",
         }
         return await self._client.get("/spend/logs/v2", query)
-
-    async def _days(self, key_hash: str, since: datetime, until: datetime) -> list[Row]:
-        """The same from a release without pages: all at once, or day by day where all at once were cut off."""
-        first, end = _midnight(since), _midnight(until) + _DAY
-        rows = await self._between(key_hash, first, end)
-        if len(rows) < CAP_ROWS:
-            return rows
-        rows = []
-        while first < end:
-            of_day = await self._between(key_hash, first, first + _DAY)
-            if len(of_day) >= CAP_ROWS:
-                log.warning("litellm.spend_log_cut_off", day=f"{first:%Y-%m-%d}", rows=len(of_day))
-            rows += of_day
-            first += _DAY
-        return rows
-
-    async def _between(self, key_hash: str, first: datetime, end: datetime) -> list[Row]:
-        """Whole days, and the first instant of day `end`, which LiteLLM includes."""
-        query = {
-            "api_key": key_hash,
-            "start_date": f"{first:%Y-%m-%d}",
-            "end_date": f"{end:%Y-%m-%d}",
-            "summarize": "false",
-        }
-        answer = await self._client.get("/spend/logs", query, kind=list)
-        if not answer.ok:
-            raise _refused(answer)
-        return _objects(answer.body)
 
 
 def _read(row: Row) -> ModelCall:
@@ -170,7 +115,3 @@ def _floor(moment: datetime) -> datetime:
 
 def _ceil(moment: datetime) -> datetime:
     return moment if moment.microsecond == 0 else _floor(moment) + _SECOND
-
-
-def _midnight(moment: datetime) -> datetime:
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -1,7 +1,7 @@
 """A row of LiteLLM's spend log, read. Pure computation.
 
 A row that cannot be read is money that would be lost, so it is an error and never left out. The shapes are those of
-LiteLLM 1.106; older releases leave out what may be missing here."""
+LiteLLM 1.106; rows that an older release has logged leave out what may be missing here."""
 
 import json
 from collections.abc import Mapping

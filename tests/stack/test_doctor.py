@@ -33,7 +33,7 @@ async def test_nothing_is_wrong_with_the_local_stack(stack: RunningStack) -> Non
     code, found = await diagnosis(stack)
     assert {name: row["says"] for name, row in found.items() if row["level"] != "ok"} == {}
     assert code == 0
-    assert len(found) == 24
+    assert len(found) == 25
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from server.doctor.configuration import judge_secret
 from server.doctor.findings import Finding, Level
 from server.doctor.letta import judge_stop
-from server.doctor.litellm import judge_log, judge_model, judge_price
+from server.doctor.litellm import judge_log, judge_model, judge_price, judge_release
 from server.doctor.redis import judge_version
 from server.doctor.supabase import judge_anon_key, judge_confirmation, judge_issuer, judge_tokens
 from server.ports import ModelPrice, SpendLog
@@ -89,6 +89,17 @@ def test_a_weak_secret_is_not_repeated_to_the_terminal() -> None:
 
 def test_prices_are_shown_per_thousand_tokens() -> None:
     assert judge_price("gpt-4", GPT_4).says == "gpt-4 costs $0.03 in and $0.06 out per 1,000 tokens"
+
+
+@pytest.mark.parametrize(
+    ("release", "level"),
+    [
+        *(("1.106.2", "ok"), ("1.106.0rc1", "ok"), ("1.200.0", "ok"), ("2.0.0", "ok")),
+        *(("1.105.9", "fail"), ("0.999.1", "fail"), ("", "fail"), ("main", "fail"), (None, "fail")),
+    ],
+)
+def test_litellm_is_recent_enough_for_its_spend_log(release: str | None, level: str) -> None:
+    assert judge_release(release).level == level
 
 
 @pytest.mark.parametrize(("version", "level"), [("6.2.14", "ok"), ("8.0.1", "ok"), ("6.0.20", "fail"), ("?", "fail")])

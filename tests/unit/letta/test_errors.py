@@ -86,7 +86,7 @@ def test_a_budget_error_is_known_by_its_kind_whatever_its_status(error_type: str
         (400, "auth_error", "internal_error"),
     ],
 )
-def test_a_budget_error_of_an_older_release_is_known_by_its_words(
+def test_a_budget_error_without_a_type_is_known_by_its_words(
     words: str, status: int, kind: str, error_type: str
 ) -> None:
     assert model_error(error_type, quoted(status, words, kind)).code is ErrorCode.BUDGET_EXCEEDED

@@ -47,9 +47,8 @@ def row(request_id: str, after: float = 0.0, **changed: Any) -> dict[str, Any]:
 class Pages:
     """`/spend/logs/v2` over rows that may grow between pages."""
 
-    def __init__(self, rows: Sequence[dict[str, Any]], *, newest_first: bool = False) -> None:
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
         self.rows = list(rows)
-        self.newest_first = newest_first
 
     def __call__(self, query: dict[str, str]) -> tuple[int, object]:
         first, last = (datetime.fromisoformat(query[name] + "+00:00") for name in ("start_date", "end_date"))
@@ -61,6 +60,6 @@ class Pages:
             for row in self.rows
             if row["api_key"] == query["api_key"] and first <= datetime.fromisoformat(row["startTime"]) <= last
         ]
-        found.sort(key=lambda row: str(row["startTime"]), reverse=self.newest_first)
+        found.sort(key=lambda row: str(row["startTime"]))
         page = found[size * (number - 1) : size * number]
         return 200, {"data": page, "total": len(found), "page": number, "page_size": size, "total_pages": 1}

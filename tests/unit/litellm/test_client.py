@@ -95,3 +95,19 @@ async def test_the_probe_notices_a_missing_database(
     service.says("/health/readiness", readiness)
     with pytest.raises(ServiceError):
         await LiteLLMProbe(client).ping()
+
+
+@pytest.mark.parametrize(
+    ("answer", "release"),
+    [
+        ((200, {"litellm_version": "1.106.2", "status": "healthy"}), "1.106.2"),
+        ((200, {"status": "healthy"}), None),
+        ((404, {"detail": "Not Found"}), None),
+    ],
+)
+async def test_litellm_says_its_release_to_who_has_the_key(
+    service: ScriptedLiteLLM, client: LiteLLMClient, answer: tuple[int, object], release: str | None
+) -> None:
+    service.says("/health/readiness/details", answer)
+    assert await LiteLLMProbe(client).release() == release
+    assert service.asked[0].authorization is not None

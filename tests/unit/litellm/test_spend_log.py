@@ -1,4 +1,4 @@
-"""Every call of the keys asked for is found exactly once, on any page and in any release, or the reading fails."""
+"""Every call of the keys asked for is found exactly once, on any page, or the reading fails."""
 
 from collections.abc import MutableMapping
 from datetime import timedelta, timezone
@@ -12,10 +12,10 @@ from server.litellm_adapter.billing import LiteLLMBilling
 from server.ports import SpendLog
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from tests.unit.litellm.scripted import ScriptedLiteLLM, error
+from tests.unit.litellm.scripted import ScriptedLiteLLM
 from tests.unit.litellm.spend import KEY, NOON, OTHER_KEY, Pages, row
 
-V2, V1 = "/spend/logs/v2", "/spend/logs"
+V2 = "/spend/logs/v2"
 HOUR = timedelta(hours=1)
 UNKNOWN_PATH = (404, {"detail": "Not Found"})
 
@@ -76,23 +76,19 @@ async def test_a_key_by_its_value_is_refused_before_it_reaches_a_url(
     assert not service.asked
 
 
-@pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("apart", [0.0, 0.004, 0.7, 60.0])
-async def test_every_page_is_read_in_either_order(
-    service: ScriptedLiteLLM, billing: LiteLLMBilling, newest_first: bool, apart: float
-) -> None:
+async def test_every_page_is_read(service: ScriptedLiteLLM, billing: LiteLLMBilling, apart: float) -> None:
     rows = [row(f"{number:04}", number * apart) for number in range(430)]
-    service.computed[V2] = Pages(rows, newest_first=newest_first)
+    service.computed[V2] = Pages(rows)
     found = await billing.spend([KEY], NOON - HOUR, NOON + 24 * HOUR)
     assert ids(found) == [f"{number:04}" for number in range(430)]
     assert len(service.asked) < 15
 
 
-@pytest.mark.parametrize("newest_first", [False, True])
 async def test_a_row_written_between_two_pages_hides_no_other(
-    service: ScriptedLiteLLM, billing: LiteLLMBilling, newest_first: bool
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
-    log = Pages([row(f"{number:04}", number) for number in range(250)], newest_first=newest_first)
+    log = Pages([row(f"{number:04}", number) for number in range(250)])
 
     def growing(query: dict[str, str]) -> tuple[int, object]:
         answer = log(query)
@@ -116,63 +112,16 @@ async def test_a_log_without_an_end_is_given_up(
     assert len(service.asked) < 10
 
 
-@pytest.mark.parametrize("refusal", [UNKNOWN_PATH, (405, {"detail": "Method Not Allowed"}), (400, error("sort_by"))])
-async def test_an_older_release_is_asked_for_whole_days(
-    service: ScriptedLiteLLM, billing: LiteLLMBilling, refusal: tuple[int, object]
+async def test_a_refusal_is_no_empty_log_and_is_asked_for_again(
+    service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
-    service.says(V2, refusal)
-    service.says(V1, (200, [row("later", 2), row("sooner", 1), row("next day", 13 * 3600), row("morning", -7200)]))
-    assert ids(await read(billing)) == ["sooner", "later"]
-    assert service.asked[-1].query == {
-        "api_key": KEY, "start_date": "2026-11-26", "end_date": "2026-11-27", "summarize": "false",
-    }  # fmt: skip
-
-
-async def test_that_a_release_is_older_is_remembered_for_a_while(
-    service: ScriptedLiteLLM, billing: LiteLLMBilling, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service.says(V2, UNKNOWN_PATH)
-    service.says(V1, (200, []))
-    await read(billing, KEY, OTHER_KEY)
-    await read(billing)
-    assert [asked.path for asked in service.asked] == [V2, V1, V1, V1]
-    monkeypatch.setattr(spend_log, "RECHECK_SECONDS", -1.0)
-    fresh = LiteLLMBilling(billing._client)
-    await read(fresh)
-    service.computed[V2] = Pages([row("one")])
-    assert ids(await read(fresh)) == ["one"]
-
-
-async def test_a_refusal_of_both_is_not_remembered(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     """A gateway in between may know no path for a moment."""
     service.says(V2, UNKNOWN_PATH)
-    service.says(V1, UNKNOWN_PATH)
     with pytest.raises(PlatformError) as raised:
         await read(billing)
     assert raised.value.code is ErrorCode.INTERNAL_ERROR
     service.computed[V2] = Pages([row("one")])
     assert ids(await read(billing)) == ["one"]
-
-
-async def test_days_are_read_one_by_one_where_all_at_once_are_cut_off(
-    service: ScriptedLiteLLM, billing: LiteLLMBilling, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spend_log, "CAP_ROWS", 3)
-    days = {24: [row("a", -86400), row("b", -86300)], 25: [row("c"), row("d", 1), row("e", 2)], 26: [row("c")]}
-    newest = [row("e", 2), row("d", 1), row("c")]
-
-    def answer(query: dict[str, str]) -> tuple[int, object]:
-        first, end = (int(query[name][-2:]) for name in ("start_date", "end_date"))
-        return 200, days[first - 1] if end == first + 1 else newest
-
-    service.says(V2, UNKNOWN_PATH)
-    service.computed[V1] = answer
-    events: list[MutableMapping[str, Any]]
-    with capture_logs() as events:
-        found = await billing.spend([KEY], NOON - 24 * HOUR, NOON + 24 * HOUR)
-    assert ids(found) == ["a", "b", "c", "d", "e"]
-    cut = [event for event in events if event["event"] == "litellm.spend_log_cut_off"]
-    assert [(event["day"], event["log_level"]) for event in cut] == [("2026-11-26", "warning")]
 
 
 HOSTILE = [
@@ -196,18 +145,6 @@ async def test_what_cannot_be_read_is_litellms_fault_and_never_an_empty_log(
     with pytest.raises(PlatformError) as raised:
         await read(billing)
     assert (raised.value.code, raised.value.retryable) == (ErrorCode.LITELLM_UNAVAILABLE, True)
-
-
-@pytest.mark.parametrize("answer", [(200, "<html>"), (200, {}), (200, ["row"]), (200, [{"startTime": "2026-11-26"}])])
-async def test_nor_from_an_older_release(
-    service: ScriptedLiteLLM, billing: LiteLLMBilling, answer: tuple[int, object]
-) -> None:
-    """A release that knows no `summarize` answers sums of days, which name no key."""
-    service.says(V2, UNKNOWN_PATH)
-    service.says(V1, answer)
-    with pytest.raises(PlatformError) as raised:
-        await read(billing)
-    assert raised.value.code is ErrorCode.LITELLM_UNAVAILABLE
 
 
 async def test_the_log_tells_nothing_of_an_unreadable_row_but_the_field(
