@@ -8,9 +8,9 @@ import time
 import aiohttp
 import click
 
-from tests.billing.evening import Plan, spend
-from tests.billing.reckoning import disagreements, table
+from tests.billing.billing_run import Plan, run_billing
 from tests.conftest import shared_stack
+from tests.reconcile.charges import disagreements, table
 from tests.stack.running_stack import RunningStack
 
 
@@ -32,9 +32,9 @@ async def run(plan: Plan, stack: RunningStack) -> int:
     began = time.monotonic()
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as http:
-        accounts = await spend(plan, stack, http, lambda what: _tell(f"{time.monotonic() - began:.0f} s: {what}"))
-    print(table(accounts), flush=True)
-    wrong = disagreements(accounts)
+        reports = await run_billing(plan, stack, http, lambda what: _tell(f"{time.monotonic() - began:.0f} s: {what}"))
+    print(table(reports), flush=True)
+    wrong = disagreements(reports)
     print("\n".join(wrong) or "All books agree, to the last digit.", flush=True)
     return bool(wrong)
 

@@ -16,7 +16,8 @@ import click
 
 from tests.conftest import shared_stack
 from tests.faults.marathon import Blow, Marathon, Plan
-from tests.faults.reckoning import Reckoning, table
+from tests.reconcile.conversations import NAMES, ConversationReconciler
+from tests.reconcile.report import disagreements, table
 from tests.stack.own_server import ServerProcess, server_environment
 from tests.stack.own_supabase import own_supabase
 
@@ -49,9 +50,9 @@ async def run(plan: Plan, env: dict[str, str], logs: Path) -> int:
         ):
             await marathon.run()
             print(f"{time.monotonic() - began:.0f} s, {dict(marathon.blows)}", flush=True)
-            accounts = [await Reckoning(env, http).of(talker) for talker in marathon.talkers]
-    print(table(accounts), flush=True)
-    wrong = [f"user {number}: {what}" for number, account in enumerate(accounts) for what in account.wrong]
+            reports = [await ConversationReconciler(env, http).of(talker) for talker in marathon.talkers]
+    print(table(NAMES, [report.counts for report in reports]), flush=True)
+    wrong = disagreements(reports)
     print("\n".join(wrong) or "Nothing is lost, nothing happened twice.", flush=True)
     return bool(wrong)
 

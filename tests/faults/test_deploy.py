@@ -19,7 +19,8 @@ import pytest
 from server.supabase_adapter.migration_files import REPEATABLE, project_migrations, read_migrations
 from tests.faults.clients import Device, all_quiet
 from tests.faults.marathon import Line, Talker
-from tests.faults.reckoning import Reckoning, table
+from tests.reconcile.conversations import NAMES, ConversationReconciler
+from tests.reconcile.report import table
 from tests.stack.chat_client import register
 from tests.stack.own_server import ROOT, ServerProcess, server_environment
 from tests.stack.own_supabase import once_more, own_supabase
@@ -146,7 +147,7 @@ async def test_a_deploy_loses_nothing_while_users_talk(
             assert await old.stopped() == 0, old.log_tail()
             await talk.goes_on(2)
             await talk.end()
-            reckoning = Reckoning(env, http)
-            accounts = [await reckoning.of(talker) for talker in talk.talkers]
-    assert [account.wrong for account in accounts] == [[], []], table(accounts)
+            reconciler = ConversationReconciler(env, http)
+            reports = [await reconciler.of(talker) for talker in talk.talkers]
+    assert [report.wrong for report in reports] == [[], []], table(NAMES, [report.counts for report in reports])
     assert all(f"applied {migration.label}\n" in applied for migration in REPEATABLE_ONES)

@@ -7,7 +7,8 @@ import aiohttp
 
 from tests.conftest import NewServer
 from tests.faults.marathon import Marathon, Plan
-from tests.faults.reckoning import Reckoning, table
+from tests.reconcile.conversations import NAMES, ConversationReconciler
+from tests.reconcile.report import table
 
 
 async def test_conversations_survive_kills_of_either_server_at_random_moments(
@@ -16,8 +17,8 @@ async def test_conversations_survive_kills_of_either_server_at_random_moments(
     servers = [await new_server("a"), await new_server("b")]
     async with Marathon(Plan(users=2, turns=8, blows=3, seed=1), http, servers) as marathon:
         await marathon.run()
-        reckoning = Reckoning(server_env, http)
-        accounts = [await reckoning.of(talker) for talker in marathon.talkers]
-    told = "\n".join([table(accounts), *marathon.diary])
-    assert [account.wrong for account in accounts] == [[], []], told
-    assert sum(account.sent for account in accounts) == 8
+        reconciler = ConversationReconciler(server_env, http)
+        reports = [await reconciler.of(talker) for talker in marathon.talkers]
+    told = "\n".join([table(NAMES, [report.counts for report in reports]), *marathon.diary])
+    assert [report.wrong for report in reports] == [[], []], told
+    assert sum(report.counts["sent"] for report in reports) == 8

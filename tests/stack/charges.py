@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from tests.stack.books import Book, Bookkeeper, Call
+from tests.stack.bookkeeper import Book, Bookkeeper, Call
 from tests.stack.chat_client import PATIENCE, ChatUser, Device
 from tests.stack.running_stack import RunningStack
 

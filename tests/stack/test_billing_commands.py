@@ -13,7 +13,7 @@ import aiohttp
 import psycopg
 import pytest
 
-from tests.stack.books import Book, Bookkeeper, shown
+from tests.stack.bookkeeper import Book, Bookkeeper, shown
 from tests.stack.charges import REMEMBER
 from tests.stack.chat_client import ChatUser, register
 from tests.stack.running_stack import RunningStack

@@ -2,14 +2,14 @@
 
 import aiohttp
 
-from tests.billing.evening import Plan, spend
-from tests.billing.reckoning import disagreements, table
+from tests.billing.billing_run import Plan, run_billing
+from tests.reconcile.charges import disagreements, table
 from tests.stack.running_stack import RunningStack
 
 
 async def test_whatever_users_do_all_books_agree_to_the_last_digit(
     stack: RunningStack, http: aiohttp.ClientSession
 ) -> None:
-    accounts = await spend(Plan(turns=24, users=3, seed=1), stack, http)
-    assert disagreements(accounts) == [], table(accounts)
-    assert sum(account.counts["turns"] for account in accounts) >= 24
+    reports = await run_billing(Plan(turns=24, users=3, seed=1), stack, http)
+    assert disagreements(reports) == [], table(reports)
+    assert sum(report.counts["turns"] for report in reports) >= 24

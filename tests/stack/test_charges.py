@@ -14,7 +14,7 @@ from typing import Final
 import aiohttp
 import pytest
 
-from tests.stack.books import Book, Call, shown
+from tests.stack.bookkeeper import Book, Call, shown
 from tests.stack.charges import (
     LONG_MESSAGES,
     Charged,
@@ -47,7 +47,7 @@ class Played:
 
 
 @dataclass(slots=True)
-class Evening:
+class AllPlayed:
     """All scenes; one that went wrong fails the tests that look at it, and no others."""
 
     played: dict[Play, Played | BaseException] = field(default_factory=dict)
@@ -64,11 +64,11 @@ class Evening:
 
 
 @pytest.fixture(scope="module")
-async def evening(stack: RunningStack) -> Evening:
+async def scenes(stack: RunningStack) -> AllPlayed:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=180)) as http:
         played = await asyncio.gather(*(_play(stack, http, play) for play in SCENES), return_exceptions=True)
-    return Evening(dict(zip(SCENES, played, strict=True)))
+    return AllPlayed(dict(zip(SCENES, played, strict=True)))
 
 
 async def _play(stack: RunningStack, http: aiohttp.ClientSession, play: Play) -> Played:
@@ -83,23 +83,23 @@ async def _play(stack: RunningStack, http: aiohttp.ClientSession, play: Play) ->
 # -- answered ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_turn_is_charged_its_one_call_and_its_user_is_told(evening: Evening) -> None:
-    done = evening.charged(answers, "done")
+def test_a_turn_is_charged_its_one_call_and_its_user_is_told(scenes: AllPlayed) -> None:
+    done = scenes.charged(answers, "done")
     assert (done.turn["status"], done.statuses, done.asked) == ("completed", ["success"], 1)
     assert done.cost == done.calls[0].cost > 0
     assert [(Decimal(told["cost"]), told["cost_status"]) for told in done.told] == [(shown(done.cost), "settled")]
     assert done.told[0]["usage"] == done.turn["usage"]
 
 
-def test_a_turn_that_uses_a_tool_is_charged_both_its_calls(evening: Evening) -> None:
-    tools = evening.charged(answers, "tools")
+def test_a_turn_that_uses_a_tool_is_charged_both_its_calls(scenes: AllPlayed) -> None:
+    tools = scenes.charged(answers, "tools")
     assert (tools.turn["status"], tools.statuses, tools.asked) == ("completed", ["success"] * 2, 2)
     assert all(call.cost > 0 for call in tools.calls)
     assert tools.turn["usage"]["model_calls"] == 2
 
 
-def test_cached_and_thought_tokens_are_counted_and_charged_at_their_prices(evening: Evening) -> None:
-    [cached], [thought] = evening.charged(answers, "done again").calls, evening.charged(answers, "thinking").calls
+def test_cached_and_thought_tokens_are_counted_and_charged_at_their_prices(scenes: AllPlayed) -> None:
+    [cached], [thought] = scenes.charged(answers, "done again").calls, scenes.charged(answers, "thinking").calls
     assert cached.cached_tokens > 0
     assert thought.reasoning_tokens > 0
     for call in (cached, thought):
@@ -113,73 +113,73 @@ def _at_list_price(call: Call) -> Decimal:
     return whole * PROMPT + call.cached_tokens * CACHED + call.completion_tokens * COMPLETION
 
 
-def test_an_answer_that_nobody_can_read_has_failed_and_is_charged_as_it_was(evening: Evening) -> None:
-    alone = evening.charged(answers, "thinking alone")
+def test_an_answer_that_nobody_can_read_has_failed_and_is_charged_as_it_was(scenes: AllPlayed) -> None:
+    alone = scenes.charged(answers, "thinking alone")
     assert (alone.turn["status"], alone.statuses, alone.asked) == ("failed", ["success"], 1)
     assert alone.cost == alone.calls[0].cost > 0
     assert alone.turn["usage"]["reasoning_tokens"] == alone.calls[0].reasoning_tokens > 0
 
 
-def test_a_tool_that_is_followed_by_no_word_is_charged_both_its_calls(evening: Evening) -> None:
-    quiet = evening.charged(answers, "remembering")
+def test_a_tool_that_is_followed_by_no_word_is_charged_both_its_calls(scenes: AllPlayed) -> None:
+    quiet = scenes.charged(answers, "remembering")
     assert (quiet.turn["status"], quiet.statuses) == ("completed", ["success"] * 2)
     assert quiet.cost == sum(call.cost for call in quiet.calls)
 
 
-def test_an_error_that_the_agent_gets_over_is_listed_and_costs_nothing(evening: Evening) -> None:
-    recovered = evening.charged(answers, "recovered")
+def test_an_error_that_the_agent_gets_over_is_listed_and_costs_nothing(scenes: AllPlayed) -> None:
+    recovered = scenes.charged(answers, "recovered")
     assert (recovered.turn["status"], recovered.statuses) == ("completed", ["failure", "success"])
     assert (recovered.calls[0].cost, recovered.cost) == (NOTHING, recovered.calls[1].cost)
     assert recovered.turn["usage"]["model_calls"] == 1
 
 
-def test_a_message_that_is_sent_twice_is_charged_once(evening: Evening) -> None:
-    once = evening.charged(answers, "sent twice")
+def test_a_message_that_is_sent_twice_is_charged_once(scenes: AllPlayed) -> None:
+    once = scenes.charged(answers, "sent twice")
     assert (once.statuses, once.asked) == (["success"], 1)
 
 
 # -- cancelled ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_turn_that_is_cancelled_before_the_agent_was_asked_costs_nothing(evening: Evening) -> None:
-    unasked = evening.charged(answers, "before the model")
+def test_a_turn_that_is_cancelled_before_the_agent_was_asked_costs_nothing(scenes: AllPlayed) -> None:
+    unasked = scenes.charged(answers, "before the model")
     assert (unasked.turn["status"], unasked.cost, unasked.turn["cost_status"]) == ("cancelled", NOTHING, "settled")
     assert (unasked.calls, unasked.asked) == ([], 0)
 
 
 @pytest.mark.parametrize(("name", "words"), [("in mid-reply", 3), ("interrupted", 1)])
 def test_a_turn_that_is_stopped_is_charged_the_words_that_the_model_wrote_until_then(
-    evening: Evening, name: str, words: int
+    scenes: AllPlayed, name: str, words: int
 ) -> None:
-    stopped = evening.charged(cancellations, name)
+    stopped = scenes.charged(cancellations, name)
     assert (stopped.turn["status"], stopped.turn["cost_status"]) == ("cancelled", "settled")
     assert (stopped.statuses, stopped.asked, stopped.written) == (["success"], 1, words)
     assert stopped.cost == stopped.calls[0].cost > 0
     assert stopped.calls[0].completion_tokens == 2 * words
 
 
-def test_a_turn_that_is_stopped_before_the_first_word_is_settled_when_that_came(evening: Evening) -> None:
+def test_a_turn_that_is_stopped_before_the_first_word_is_settled_when_that_came(scenes: AllPlayed) -> None:
     """LiteLLM waits for it, and notices only then that nobody waits for LiteLLM."""
-    stopped = evening.charged(cancellations, "early")
+    stopped = scenes.charged(cancellations, "early")
     assert (stopped.turn["status"], stopped.turn["cost_status"]) == ("cancelled", "settled")
     assert (stopped.statuses, stopped.asked) == (["success"], 1)
     assert stopped.calls[0].completion_tokens <= 2 * 9
 
 
-def test_a_turn_that_is_cancelled_while_it_waits_is_charged_nothing_at_all(evening: Evening) -> None:
-    waiting = evening.charged(cancellations, "waiting")
+def test_a_turn_that_is_cancelled_while_it_waits_is_charged_nothing_at_all(scenes: AllPlayed) -> None:
+    waiting = scenes.charged(cancellations, "waiting")
     assert (waiting.turn["status"], waiting.cost, waiting.turn["cost_status"]) == ("cancelled", None, None)
     assert (waiting.calls, waiting.asked, waiting.told) == ([], 0, [])
 
 
-def test_the_message_that_interrupts_is_charged_its_own_call_alone(evening: Evening) -> None:
-    urgent = evening.charged(cancellations, "interrupting")
+def test_the_message_that_interrupts_is_charged_its_own_call_alone(scenes: AllPlayed) -> None:
+    urgent = scenes.charged(cancellations, "interrupting")
     assert (urgent.turn["status"], urgent.statuses, urgent.asked) == ("completed", ["success"], 1)
     assert urgent.calls[0].completion_tokens == 1
 
 
-def test_a_call_of_which_nothing_is_logged_yet_stays_open_while_all_else_agrees(evening: Evening) -> None:
-    hanging = evening.charged(silences, "hanging")
+def test_a_call_of_which_nothing_is_logged_yet_stays_open_while_all_else_agrees(scenes: AllPlayed) -> None:
+    hanging = scenes.charged(silences, "hanging")
     assert (hanging.turn["status"], hanging.cost, hanging.turn["cost_status"]) == ("cancelled", None, "estimated")
     assert (hanging.calls, hanging.asked) == ([], 1)
 
@@ -191,39 +191,39 @@ def test_a_call_of_which_nothing_is_logged_yet_stays_open_while_all_else_agrees(
     ("name", "code", "calls"),
     [("server error", "model_error", 2), ("bad request", "model_error", 1), ("model too busy", "rate_limited", 2)],
 )
-def test_a_turn_that_the_model_refuses_costs_nothing(evening: Evening, name: str, code: str, calls: int) -> None:
+def test_a_turn_that_the_model_refuses_costs_nothing(scenes: AllPlayed, name: str, code: str, calls: int) -> None:
     """However often Letta asks: three times, unless one of its connections is never made."""
-    failed = evening.charged(failures, name)
+    failed = scenes.charged(failures, name)
     assert (failed.turn["status"], failed.turn["error"]["code"]) == ("failed", code)
     assert failed.statuses == ["failure"] * failed.asked
     assert failed.asked >= calls
     assert (failed.cost, failed.turn["cost_status"], failed.turn["usage"]) == (NOTHING, "settled", None)
 
 
-def test_a_reply_that_the_model_breaks_off_is_charged_what_it_had_said(evening: Evening) -> None:
-    broken = evening.charged(failures, "broken off")
+def test_a_reply_that_the_model_breaks_off_is_charged_what_it_had_said(scenes: AllPlayed) -> None:
+    broken = scenes.charged(failures, "broken off")
     assert (broken.turn["status"], broken.statuses) == ("failed", ["failure"])
     assert broken.cost == broken.calls[0].cost > 0
     assert abs(broken.cost - _at_list_price(broken.calls[0])) < FLOATS_ROUND
     assert broken.turn["usage"]["completion_tokens"] == 6
 
 
-def test_a_second_attempt_at_a_refused_turn_is_all_that_is_charged(evening: Evening) -> None:
-    again = evening.charged(failures, "tried again")
+def test_a_second_attempt_at_a_refused_turn_is_all_that_is_charged(scenes: AllPlayed) -> None:
+    again = scenes.charged(failures, "tried again")
     assert (again.turn["status"], again.turn["attempt"], again.statuses) == ("completed", 2, ["failure", "success"])
     assert again.cost == again.calls[1].cost > 0
 
 
-def test_a_message_beyond_the_budget_is_not_sent_and_costs_nothing(evening: Evening) -> None:
-    unsent = evening.charged(budgets, "no budget")
+def test_a_message_beyond_the_budget_is_not_sent_and_costs_nothing(scenes: AllPlayed) -> None:
+    unsent = scenes.charged(budgets, "no budget")
     assert (unsent.turn["status"], unsent.turn["error"]["code"]) == ("unsent", "budget_exceeded")
     assert (unsent.asked, unsent.cost) == (0, NOTHING)
     assert all((call.status, call.cost, call.total_tokens) == ("failure", NOTHING, 0) for call in unsent.calls)
 
 
-def test_a_budget_that_ends_in_mid_turn_leaves_its_first_step_charged_and_a_retry_adds_up(evening: Evening) -> None:
-    twice = evening.charged(budgets, "out of budget")
-    book = evening.scene(budgets).book
+def test_a_budget_that_ends_in_mid_turn_leaves_its_first_step_charged_and_a_retry_adds_up(scenes: AllPlayed) -> None:
+    twice = scenes.charged(budgets, "out of budget")
+    book = scenes.scene(budgets).book
     assert (twice.turn["status"], twice.turn["attempt"], twice.asked) == ("completed", 2, 3)
     assert twice.statuses == ["success", "failure", "success", "success"]
     assert twice.cost == sum(call.cost for call in twice.calls)
@@ -236,8 +236,8 @@ def test_a_budget_that_ends_in_mid_turn_leaves_its_first_step_charged_and_a_retr
 # -- the whole ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_agent_summarises_is_its_users_and_no_turns(evening: Evening) -> None:
-    played = evening.scene(summaries)
+def test_what_the_agent_summarises_is_its_users_and_no_turns(scenes: AllPlayed) -> None:
+    played = scenes.scene(summaries)
     background = played.book.of_turn(None)
     assert len(background) >= 1
     spent = shown(sum((call.cost for call in background), NOTHING))
@@ -248,19 +248,19 @@ def test_what_the_agent_summarises_is_its_users_and_no_turns(evening: Evening) -
         assert long.turn["usage"]["prompt_tokens"] == long.calls[0].prompt_tokens
 
 
-def test_users_who_talk_at_the_same_time_are_charged_their_own_calls_alone(evening: Evening) -> None:
-    books = [evening.scene(play).book for play in SCENES]
+def test_users_who_talk_at_the_same_time_are_charged_their_own_calls_alone(scenes: AllPlayed) -> None:
+    books = [scenes.scene(play).book for play in SCENES]
     for one, other in combinations(books, 2):
         assert not one.calls.keys() & other.calls.keys()
     for play in SCENES:
-        for charged in evening.scene(play).charges.values():
+        for charged in scenes.scene(play).charges.values():
             if charged.turn["cost_status"] != "estimated":
                 assert charged.asked == sum(call.total_tokens > 0 for call in charged.calls)
 
 
-def test_everything_that_is_settled_is_told_with_its_final_figures(evening: Evening) -> None:
+def test_everything_that_is_settled_is_told_with_its_final_figures(scenes: AllPlayed) -> None:
     for play in SCENES:
-        for name, charged in evening.scene(play).charges.items():
+        for name, charged in scenes.scene(play).charges.items():
             if charged.cost is None or not charged.calls:
                 continue
             assert charged.told, name
@@ -268,5 +268,5 @@ def test_everything_that_is_settled_is_told_with_its_final_figures(evening: Even
             assert charged.told[-1]["usage"] == charged.turn["usage"], name
 
 
-def test_nothing_needs_a_flag(evening: Evening) -> None:
-    assert [evening.scene(play).book.flagged for play in SCENES] == [[]] * len(SCENES)
+def test_nothing_needs_a_flag(scenes: AllPlayed) -> None:
+    assert [scenes.scene(play).book.flagged for play in SCENES] == [[]] * len(SCENES)

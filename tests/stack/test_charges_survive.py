@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import aiohttp
 import pytest
 
-from tests.stack.books import Book
+from tests.stack.bookkeeper import Book
 from tests.stack.charges import Charged, Scene
 from tests.stack.chat_client import register
 from tests.stack.own_server import ServerProcess

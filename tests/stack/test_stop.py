@@ -11,7 +11,7 @@ import pytest
 
 from server.stack.letta import patches_folder
 from tests.letta_world import LettaWorld, letta_world, text_of
-from tests.stack.books import Bookkeeper, Call
+from tests.stack.bookkeeper import Bookkeeper, Call
 from tests.stack.chat_client import PATIENCE, ChatUser
 from tests.stack.conftest import NewUser
 from tests.stack.running_stack import RunningStack

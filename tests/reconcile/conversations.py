@@ -1,10 +1,9 @@
-"""What became of the messages of a marathon, compared byte for byte wherever it is kept: on every device, in the
-history, in our rows, in Letta and in LiteLLM's log of what was paid."""
+"""The messages of a marathon, compared byte for byte wherever they are kept: on every device, in the history, in our
+rows, in Letta, and in LiteLLM's log of what was paid."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import aiohttp
@@ -13,52 +12,50 @@ from psycopg.rows import dict_row
 
 from tests.faults.marathon import Talker
 from tests.faults.transcript import Json, content_of
-from tests.stack.books import Bookkeeper
+from tests.reconcile.report import Report
+from tests.stack.bookkeeper import Bookkeeper
 
 PATIENCE: Final = 60.0
 MOST_CALLS: Final = 4
 """Model calls an attempt may have made that did not complete: a tool or two and a word about it."""
 
 
-@dataclass(slots=True)
-class Account:
-    """The counts of one user. `wrong` says what does not agree."""
-
-    sent: int = 0
-    turns: int = 0
-    completed: int = 0
-    cancelled: int = 0
-    retried: int = 0
-    messages: int = 0
-    letta_runs: int = 0
-    model_calls: int = 0
-    spend_rows: int = 0
-    assembled: int = 0
-    looked_up: int = 0
-    unfinished: int = 0
-    connections: int = 0
-    wrong: list[str] = field(default_factory=list)
+NAMES: Final = (
+    "sent",
+    "turns",
+    "completed",
+    "cancelled",
+    "retried",
+    "messages",
+    "letta_runs",
+    "model_calls",
+    "spend_rows",
+    "assembled",
+    "looked_up",
+    "unfinished",
+    "connections",
+)
 
 
-class Reckoning:
+class ConversationReconciler:
     """Reads the services with their own keys. `env` names them as `stack.env` does."""
 
     def __init__(self, env: Mapping[str, str], http: aiohttp.ClientSession) -> None:
         self._env = env
         self._http = http
 
-    async def of(self, talker: Talker) -> Account:
+    async def of(self, talker: Talker) -> Report:
         """Everything there is to count of one user, and everything that does not agree."""
-        account = Account(sent=len(talker.sent))
+        report = Report(Counter({"sent": len(talker.sent)}))
         rows = self._rows("select * from public.turns where user_id = %s order by number", talker.user.id)
         (profile,) = self._rows("select * from public.user_profiles where id = %s", talker.user.id)
-        self._compare_turns(account, talker, rows)
+        self._compare_turns(report, talker, rows)
         history = await self._history(talker)
-        self._compare_history(account, talker, rows, history)
-        self._compare_devices(account, talker, rows, history)
-        calls = await self._compare_letta(account, rows, history, profile)
-        await self._compare_spending(account, talker, rows, calls)
-        return account
+        self._compare_history(report, talker, rows, history)
+        self._compare_devices(report, talker, rows, history)
+        calls = await self._compare_letta(report, rows, history, profile)
+        await self._compare_spending(report, talker, rows, calls)
+        return report
 
     # -- our rows, the history, the devices ----------------------------------------------------------------------
 
@@ -66,17 +63,18 @@ class Reckoning:
         with psycopg.connect(self._env["SUPABASE_DB_URL"], row_factory=dict_row) as connection:
             return connection.execute(query.encode(), values).fetchall()
 
-    def _compare_turns(self, account: Account, talker: Talker, rows: Sequence[Json]) -> None:
+    def _compare_turns(self, report: Report, talker: Talker, rows: Sequence[Json]) -> None:
         statuses = Counter(row["status"] for row in rows)
-        account.turns, account.completed, account.cancelled = len(rows), statuses["completed"], statuses["cancelled"]
-        account.retried = sum(row["attempt"] - 1 for row in rows)
+        retried = sum(row["attempt"] - 1 for row in rows)
+        report.counts.update(turns=len(rows), retried=retried)
+        report.counts.update({status: statuses[status] for status in ("completed", "cancelled")})
         kept = Counter(row["client_message_id"] for row in rows)
-        account.wrong += [f"message {message} is lost" for message in talker.sent if not kept[message]]
-        account.wrong += [f"message {message} became {n} turns" for message, n in kept.items() if n > 1]
+        report.wrong += [f"message {message} is lost" for message in talker.sent if not kept[message]]
+        report.wrong += [f"message {message} became {n} turns" for message, n in kept.items() if n > 1]
         for row in rows:
             line = talker.sent.get(row["client_message_id"])
             if line is None or row["status"] not in (("completed", "cancelled") if line.cancelled else ("completed",)):
-                account.wrong.append(f"turn {row['id']} is {row['status']}, of {line}")
+                report.wrong.append(f"turn {row['id']} is {row['status']}, of {line}")
 
     async def _history(self, talker: Talker) -> list[Json]:
         """All messages, oldest first."""
@@ -89,8 +87,8 @@ class Reckoning:
                 return messages[::-1]
             query = f"&before={page['next_cursor']}"
 
-    def _compare_history(self, account: Account, talker: Talker, rows: Sequence[Json], history: Sequence[Json]) -> None:
-        account.messages = len(history)
+    def _compare_history(self, report: Report, talker: Talker, rows: Sequence[Json], history: Sequence[Json]) -> None:
+        report.counts["messages"] = len(history)
         places = [(message["turn_id"], message["role"]) for message in history]
         answered = {message["turn_id"] for message in history if message["role"] == "assistant"}
         expected = [
@@ -99,8 +97,8 @@ class Reckoning:
             for role in (("user", "assistant") if str(row["id"]) in answered else ("user",))
         ]
         if places != expected:
-            account.wrong.append(f"the history is {places} instead of {expected}")
-        account.wrong += [
+            report.wrong.append(f"the history is {places} instead of {expected}")
+        report.wrong += [
             f"turn {row['id']} has no reply"
             for row in rows
             if row["status"] == "completed" and str(row["id"]) not in answered
@@ -108,53 +106,53 @@ class Reckoning:
         said = {message["turn_id"]: message["content"] for message in history if message["role"] == "user"}
         for row in rows:
             if said.get(str(row["id"])) != talker.sent[row["client_message_id"]].content:
-                account.wrong.append(f"turn {row['id']} keeps another message than was sent")
+                report.wrong.append(f"turn {row['id']} keeps another message than was sent")
 
-    def _compare_devices(self, account: Account, talker: Talker, rows: Sequence[Json], history: Sequence[Json]) -> None:
+    def _compare_devices(self, report: Report, talker: Talker, rows: Sequence[Json], history: Sequence[Json]) -> None:
         replies = {message["turn_id"]: message["content"] for message in history if message["role"] == "assistant"}
         for device in talker.devices:
             seen = device.transcript
-            account.connections += device.connections
-            account.unfinished += len(seen.unfinished)
-            account.wrong += seen.faults
+            report.counts["connections"] += device.connections
+            report.counts["unfinished"] += len(seen.unfinished)
+            report.wrong += seen.faults
             if set(seen.replies) != {str(row["id"]) for row in rows}:
-                account.wrong.append(f"a device knows the turns {set(seen.replies)}")
+                report.wrong.append(f"a device knows the turns {set(seen.replies)}")
             for turn_id, reply in seen.replies.items():
                 kept = replies.get(turn_id, "")
                 if reply.turn is None or content_of(reply.turn) != kept:
-                    account.wrong.append(f"a device has {reply.turn} where the history has {kept!r}")
+                    report.wrong.append(f"a device has {reply.turn} where the history has {kept!r}")
                 elif reply.followed and reply.text == kept:
-                    account.assembled += 1
+                    report.counts["assembled"] += 1
                 else:
-                    account.looked_up += 1
+                    report.counts["looked_up"] += 1
 
     # -- Letta ---------------------------------------------------------------------------------------------------
 
     async def _compare_letta(
-        self, account: Account, rows: Sequence[Json], history: Sequence[Json], profile: Json
+        self, report: Report, rows: Sequence[Json], history: Sequence[Json], profile: Json
     ) -> Counter[tuple[int, int]]:
         """Its completed runs are our completed turns. Returns their model calls as (prompt, completion) tokens."""
         member, conversation = profile["letta_member_id"], profile["letta_conversation_id"]
         runs = await self._letta_pages(member, "/v1/runs/", conversation_id=conversation)
         done = [run["id"] for run in runs if run["status"] == "completed"]
-        account.letta_runs = len(done)
+        report.counts["letta_runs"] = len(done)
         own = {row["run_id"]: row for row in rows if row["status"] == "completed"}
-        account.wrong += [f"run {run_id} is of no completed turn" for run_id in done if run_id not in own]
-        account.wrong += [f"turn {row['id']} has no completed run" for run_id, row in own.items() if run_id not in done]
+        report.wrong += [f"run {run_id} is of no completed turn" for run_id in done if run_id not in own]
+        report.wrong += [f"turn {row['id']} has no completed run" for run_id, row in own.items() if run_id not in done]
         contents = {(message["turn_id"], message["role"]): message["content"] for message in history}
         calls: Counter[tuple[int, int]] = Counter()
         for run_id, row in own.items():
             asked, reply = _said(await self._letta_pages(member, f"/v1/runs/{run_id}/messages"))
             if asked.count(contents[str(row["id"]), "user"]) != 1:
-                account.wrong.append(f"run {run_id} was asked {asked}")
+                report.wrong.append(f"run {run_id} was asked {asked}")
             if reply != (kept := contents.get((str(row["id"]), "assistant"))):
-                account.wrong.append(f"turn {row['id']} is {kept!r} here and {reply!r} in Letta")
+                report.wrong.append(f"turn {row['id']} is {kept!r} here and {reply!r} in Letta")
             steps = await self._letta(member, f"/v1/runs/{run_id}/steps", limit=100)
             paid = [(step["prompt_tokens"], step["completion_tokens"]) for step in steps if step.get("total_tokens")]
             calls.update(paid)
             if row["attempt"] == 1 and row["usage"]["model_calls"] != len(paid):
-                account.wrong.append(f"turn {row['id']} counts {row['usage']} where Letta has {len(paid)} calls")
-        account.model_calls = calls.total()
+                report.wrong.append(f"turn {row['id']} counts {row['usage']} where Letta has {len(paid)} calls")
+        report.counts["model_calls"] = calls.total()
         return calls
 
     async def _letta_pages(self, member: str, path: str, **query: str) -> list[Json]:
@@ -179,35 +177,21 @@ class Reckoning:
     # -- LiteLLM -------------------------------------------------------------------------------------------------
 
     async def _compare_spending(
-        self, account: Account, talker: Talker, rows: Sequence[Json], calls: Counter[tuple[int, int]]
+        self, report: Report, talker: Talker, rows: Sequence[Json], calls: Counter[tuple[int, int]]
     ) -> None:
         """Each call of a completed turn was paid once. What else was paid belongs to attempts that did not complete."""
         async with asyncio.timeout(PATIENCE):
             while calls - (paid := await self._paid(talker.user.id)):
                 await asyncio.sleep(0.5)  # LiteLLM writes its rows in batches, seconds after the call
-        account.spend_rows = paid.total()
+        report.counts["spend_rows"] = paid.total()
         lost = sum(row["attempt"] - (row["status"] == "completed") for row in rows)
         if (more := (paid - calls).total()) > lost * MOST_CALLS:
-            account.wrong.append(f"{more} calls were paid beyond those of completed turns, for {lost} other attempts")
+            report.wrong.append(f"{more} calls were paid beyond those of completed turns, for {lost} other attempts")
 
     async def _paid(self, user_id: str) -> Counter[tuple[int, int]]:
         """The successful calls of a user, by their tokens."""
         calls = await Bookkeeper(self._env, self._http).logged(user_id)
         return Counter((call.prompt_tokens, call.completion_tokens) for call in calls if call.status == "success")
-
-
-def table(accounts: Sequence[Account]) -> str:
-    """The counts, a line per user and their sum."""
-    names = [part.name for part in fields(Account) if part.name != "wrong"]
-    lines = [[str(getattr(account, name)) for name in names] for account in accounts]
-    total = [str(sum(getattr(account, name) for account in accounts)) for name in names]
-    body = [
-        ["user", *names],
-        *([str(number), *line] for number, line in enumerate(lines)),
-        ["all", *total],
-    ]
-    widths = [max(len(line[column]) for line in body) for column in range(len(names) + 1)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in body)
 
 
 def _said(messages: Sequence[Json]) -> tuple[list[str], str]:

@@ -1,4 +1,4 @@
-"""A whole evening: users register, talk side by side, and are reckoned with."""
+"""A billing run: users register, talk side by side, and every copy of their charges is compared."""
 
 import asyncio
 import random
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from tests.billing.reckoning import Account, Reckoning
-from tests.billing.talk import Talker
+from tests.billing.talker import Talker
+from tests.reconcile.charges import ChargesReconciler, ChargesReport
 from tests.stack.chat_client import register
 from tests.stack.running_stack import RunningStack
 
@@ -23,10 +23,10 @@ class Plan:
     seed: int
 
 
-async def spend(
+async def run_billing(
     plan: Plan, stack: RunningStack, http: aiohttp.ClientSession, tell: Callable[[str], None] = lambda _: None
-) -> list[Account]:
-    """The accounts of all users, in order."""
+) -> list[ChargesReport]:
+    """The reports of all users, in order."""
     async with AsyncExitStack() as connected:
         talkers = []
         for number in range(plan.users):
@@ -39,5 +39,5 @@ async def spend(
             *(talker.talk(each + (number < more)) for number, talker in enumerate(talkers)),
         )
         tell("all turns have ended")
-        reckoning = Reckoning(stack, http)
-        return list(await asyncio.gather(*(reckoning.of(talker) for talker in talkers)))
+        reconciler = ChargesReconciler(stack, http)
+        return list(await asyncio.gather(*(reconciler.of(talker) for talker in talkers)))

@@ -1,5 +1,5 @@
-"""What became of the money: each user's book, how often the model was really asked, what the devices were told; and the
-table of it all."""
+"""The charges of users who talked at random: each user's book, how often the model was really asked for each turn, and
+what the devices were told."""
 
 import asyncio
 from collections import Counter
@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import aiohttp
 
-from tests.billing.talk import Talker
-from tests.stack.books import Book, Bookkeeper, shown
+from tests.billing.talker import Talker
+from tests.reconcile import report
+from tests.reconcile.report import Figure, Report
+from tests.stack.bookkeeper import Book, Bookkeeper, shown
 from tests.stack.chat_client import Device
 from tests.stack.running_stack import RunningStack
 
@@ -40,22 +42,20 @@ NAMES: Final = (
 
 
 @dataclass(slots=True)
-class Account:
+class ChargesReport(Report):
     """The figures of one user. US dollars, unrounded. `unasked`: cancelled turns that are open because nothing was
     logged of them; `open`: others that are, though it was. `stopped`: how many words the model wrote of stopped replies
     and of how many it was asked for."""
 
-    counts: Counter[str]
-    costs: dict[str, Decimal]
-    request_ids: set[str]
-    settled_after: list[float]
-    unasked: int
-    open: int
-    stopped: tuple[int, int]
-    wrong: list[str] = field(default_factory=list)
+    costs: dict[str, Decimal] = field(default_factory=dict)
+    request_ids: set[str] = field(default_factory=set)
+    settled_after: list[float] = field(default_factory=list)
+    unasked: int = 0
+    open: int = 0
+    stopped: tuple[int, int] = (0, 0)
 
 
-class Reckoning:
+class ChargesReconciler:
     """Use after the talking, while devices are connected."""
 
     def __init__(self, stack: RunningStack, http: aiohttp.ClientSession) -> None:
@@ -63,7 +63,7 @@ class Reckoning:
         self._http = http
         self._keeper = Bookkeeper(stack.env, http)
 
-    async def of(self, talker: Talker) -> Account:
+    async def of(self, talker: Talker) -> ChargesReport:
         """Everything there is to count of one user, and everything that does not agree once it has had time to.
 
         A turn that was cancelled may stay open for minutes: a call that nobody knows of might still be on its way."""
@@ -76,18 +76,18 @@ class Reckoning:
                 break
             await asyncio.sleep(0.5)
             requests |= {turn_id: await self._requests(talker.said[turn_id]) for turn_id in unlike}
-        account = _account(book, requests)
-        account.wrong += book.wrong
-        account.wrong += [f"turn {turn_id} is lost" for turn_id in talker.said.keys() - _ids(book.turns)]
-        account.wrong += [f"turn {turn_id} is nobody's" for turn_id in _ids(book.turns) - talker.said.keys()]
-        account.wrong += [
+        found = _report(book, requests)
+        found.wrong += book.wrong
+        found.wrong += [f"turn {turn_id} is lost" for turn_id in talker.said.keys() - _ids(book.turns)]
+        found.wrong += [f"turn {turn_id} is nobody's" for turn_id in _ids(book.turns) - talker.said.keys()]
+        found.wrong += [
             f"turn {turn_id} asked the model {len(requests[turn_id])} times and has {_calls_of(book, turn_id)} calls"
             for turn_id in unlike
         ]
-        account.wrong += [wrong for turn_id, made in requests.items() if (wrong := _overcharged(book, turn_id, made))]
+        found.wrong += [wrong for turn_id, made in requests.items() if (wrong := _overcharged(book, turn_id, made))]
         told = [self._told(device, book, turn_id) for device in talker.devices for turn_id in talker.said]
-        account.wrong += [wrong for wrong in await asyncio.gather(*told) if wrong is not None]
-        return account
+        found.wrong += [wrong for wrong in await asyncio.gather(*told) if wrong is not None]
+        return found
 
     async def _cancelled(self, talker: Talker) -> list[str]:
         book = await self._keeper.read(talker.user)
@@ -159,13 +159,13 @@ def _ids(rows: Sequence[Json]) -> set[str]:
     return {str(row["id"]) for row in rows}
 
 
-def _account(book: Book, requests: dict[str, list[Json]]) -> Account:
+def _report(book: Book, requests: dict[str, list[Json]]) -> ChargesReport:
     entered = [entry for entry in book.entries if entry["source"] == "litellm"]
     waiting = {turn_id for turn_id, _ in book.waiting}
     opened = {turn_id for turn_id in waiting if book.of_turn(turn_id)}
     stopped = [made[0] for turn_id, made in requests.items() if _was_stopped(book, turn_id, made)]
     background = sum((call.cost for call in book.of_turn(None)), Decimal(0))
-    return Account(
+    return ChargesReport(
         counts=Counter(
             {
                 "turns": len(book.turns),
@@ -197,37 +197,32 @@ def _account(book: Book, requests: dict[str, list[Json]]) -> Account:
     )
 
 
-def disagreements(accounts: Sequence[Account]) -> list[str]:
+def disagreements(reports: Sequence[ChargesReport]) -> list[str]:
     """What is wrong with any user's figures, and with all together."""
-    wrong = [f"user {number}: {what}" for number, account in enumerate(accounts) for what in account.wrong]
-    shared = [one for one, times in Counter(one for a in accounts for one in a.request_ids).items() if times > 1]
+    wrong = report.disagreements(reports)
+    shared = [one for one, times in Counter(one for r in reports for one in r.request_ids).items() if times > 1]
     wrong += [f"call {request_id} is of several users" for request_id in shared]
-    sums = _costs(accounts)
+    sums = _costs(reports)
     if len({cost for name, cost in sums.items() if name not in UNLIKE}) > 1:
         wrong.append(f"all together: {sums}")
     return wrong
 
 
-def table(accounts: Sequence[Account]) -> str:
+def table(reports: Sequence[ChargesReport]) -> str:
     """The counts, a line per user and their sum; what all cost, as each source says; and how long settling took."""
-    total = sum((account.counts for account in accounts), Counter[str]())
-    lines = [["user", *NAMES, "cost"]]
-    for name, counts, costs in [
-        *((str(number), account.counts, account.costs) for number, account in enumerate(accounts)),
-        ("all", total, _costs(accounts)),
-    ]:
-        lines.append([name, *(str(counts[one]) for one in NAMES), f"{costs[LOGGED]:f}"])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    text += [f"{name:>22}  ${cost:f}" for name, cost in _costs(accounts).items()]
-    waits = [seconds for account in accounts for seconds in account.settled_after]
+    figures: list[dict[str, Figure]] = [
+        {**{name: one.counts[name] for name in NAMES}, "cost": one.costs[LOGGED]} for one in reports
+    ]
+    text = [report.table((*NAMES, "cost"), figures)]
+    text += [f"{name:>22}  ${cost:f}" for name, cost in _costs(reports).items()]
+    waits = [seconds for one in reports for seconds in one.settled_after]
     text.append(f"settled after {median(waits):.1f} s (median), {max(waits):.1f} s (longest)")
-    written, wanted = (sum(account.stopped[one] for account in accounts) for one in (0, 1))
+    written, wanted = (sum(one.stopped[part] for one in reports) for part in (0, 1))
     text.append(f"of replies that were stopped the model wrote {written} words of {wanted}")
-    unasked, opened = sum(account.unasked for account in accounts), sum(account.open for account in accounts)
+    unasked, opened = sum(one.unasked for one in reports), sum(one.open for one in reports)
     text.append(f"{unasked + opened} cancelled turns are open still, of {unasked} of them the model was not asked")
     return "\n".join(text)
 
 
-def _costs(accounts: Sequence[Account]) -> dict[str, Decimal]:
-    return {name: sum((account.costs[name] for account in accounts), Decimal(0)) for name in accounts[0].costs}
+def _costs(reports: Sequence[ChargesReport]) -> dict[str, Decimal]:
+    return {name: sum((one.costs[name] for one in reports), Decimal(0)) for name in reports[0].costs}
