@@ -6,6 +6,7 @@ in several processes, since most of their time is waiting; those marked `alone` 
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import shared_stack
@@ -52,69 +53,72 @@ class Step:
         return f"{self.name}: {outcome}, {self.seconds:.0f} s ({self.processor:.0f} s of processor time)"
 
 
-@dataclass(slots=True)
-class Beside:
-    """Runs steps at a lower priority, and prints what each has written when it has ended."""
+class Steps:
+    """Runs commands one after another in each of two threads. Whatever still runs at the end of the block is ended."""
 
-    running: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._is_over = False
 
-    def steps(self, commands: Mapping[str, Sequence[str]]) -> list[Step]:
-        return [self._step(name, command) for name, command in commands.items()]
+    def __enter__(self) -> "Steps":
+        return self
 
-    def _step(self, name: str, command: Sequence[str]) -> Step:
-        _announce(name, command)
-        with tempfile.TemporaryFile() as output:
-            began = time.monotonic()
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-            self.running.append(process)
-            _give_way(process.pid)
-            step = _ended(name, process, began)
-            output.seek(0)
-            print(f"{output.read().decode(errors='replace')}== {step}", flush=True)
-        return step
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        for process in tuple(self._running):
+            process.terminate()
 
-    def stop(self) -> None:
-        """End what still runs: as a session of its own it does not get the terminal's interrupt."""
-        for process in self.running:
-            with suppress(ProcessLookupError):
-                process.terminate()
+    def run(self, commands: Mapping[str, Sequence[str]]) -> list[Step]:
+        """Each writes to the terminal as it goes."""
+        steps = []
+        for name, command in commands.items():
+            began = _announced(name, command)
+            steps.append(self._ended(name, subprocess.Popen(command), began))
+            print(f"== {steps[-1]}", flush=True)
+        return steps
+
+    def run_beside(self, commands: Mapping[str, Sequence[str]]) -> list[Step]:
+        """At a lower priority; what each has written is printed when it has ended."""
+        steps = []
+        for name, command in commands.items():
+            if self._is_over:
+                break
+            began = _announced(name, command)
+            with tempfile.TemporaryFile() as output:
+                process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+                _give_way(process.pid)
+                steps.append(self._ended(name, process, began))
+                output.seek(0)
+                print(f"{output.read().decode(errors='replace')}== {steps[-1]}", flush=True)
+        return steps
+
+    def _ended(self, name: str, process: "subprocess.Popen[bytes]", began: float) -> Step:
+        """The step, once its process has ended."""
+        self._running.add(process)
+        _, status, used = os.wait4(process.pid, 0)
+        self._running.discard(process)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return Step(name, process.returncode == 0, time.monotonic() - began, used.ru_utime + used.ru_stime)
 
 
 def main() -> int:
-    began, beside = time.monotonic(), Beside()
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        others = thread.submit(beside.steps, WITHOUT_SERVICES)
-        try:
-            with shared_stack():
-                ready = time.monotonic() - began
-                steps = [_step(name, command) for name, command in WITH_SERVICES.items()]
-                steps += others.result()
-        except BaseException:
-            beside.stop()
-            raise
-    _print_times(steps, ready, time.monotonic() - began)
-    failed = [step.name for step in steps if not step.passed]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    began = time.monotonic()
+    with ThreadPoolExecutor(max_workers=1) as thread, Steps() as steps:
+        others = thread.submit(steps.run_beside, WITHOUT_SERVICES)
+        with shared_stack():
+            ready = time.monotonic() - began
+            done = steps.run(WITH_SERVICES) + others.result()
+    _print_times(done, ready, time.monotonic() - began)
+    failed = [step.name for step in done if not step.passed]
     print(f"failed: {', '.join(failed)}" if failed else "all passed", flush=True)
     return 1 if failed else 0
 
 
-def _step(name: str, command: Sequence[str]) -> Step:
-    _announce(name, command)
-    began = time.monotonic()
-    step = _ended(name, subprocess.Popen(command), began)
-    print(f"== {step}", flush=True)
-    return step
-
-
-def _announce(name: str, command: Sequence[str]) -> None:
+def _announced(name: str, command: Sequence[str]) -> float:
+    """When it began."""
     print(f"== {name}: {' '.join(command)}\n", end="", flush=True)  # in one piece: two threads print
-
-
-def _ended(name: str, process: "subprocess.Popen[bytes]", began: float) -> Step:
-    """The step, once its process has ended."""
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return Step(name, process.returncode == 0, time.monotonic() - began, used.ru_utime + used.ru_stime)
+    return time.monotonic()
 
 
 def _give_way(pid: int) -> None:
