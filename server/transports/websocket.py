@@ -181,6 +181,8 @@ class _Opening:
         try:
             async with asyncio.timeout(self._limits.auth_seconds) as deadline:
                 self.gate.on_excess = lambda: deadline.reschedule(0)
+                if self.gate.is_exceeded:  # by what came in one piece with the handshake
+                    deadline.reschedule(0)
                 message = await self._first_message()
         except TimeoutError as cause:
             if self.gate.is_exceeded:

@@ -39,11 +39,13 @@ def _message(number: int, size: int = 5) -> bytes:
     ],
     ids=["one byte too long", "announced", "whole", "in fragments", "pings"],
 )
+@pytest.mark.parametrize("at_once", [True, False], ids=["behind the handshake", "after it"])
 @virtual_time_with_sockets
-async def test_a_first_frame_of_over_16_kib_is_refused_as_soon_as_that_is_known(sent: bytes) -> None:
-    async with Site() as site, RawSocket.handshake(site) as raw:
-        began = now()
-        raw.write(sent)
+async def test_a_first_frame_of_over_16_kib_is_refused_as_soon_as_that_is_known(sent: bytes, at_once: bool) -> None:
+    began = now()
+    async with Site() as site, RawSocket.handshake(site, behind=sent if at_once else b"") as raw:
+        if not at_once:
+            raw.write(sent)
         while (frame := await raw.frame())[0] == 0xA:
             pass
         assert (frame[0], orjson.loads(frame[1])["code"]) == (TEXT, "too_large")
