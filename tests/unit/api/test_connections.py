@@ -16,6 +16,7 @@ from aiohttp import web
 from server.api.connections import REQUEST_SECONDS, Connection, Population, serving, within_open_files
 from server.api.schemas import Problem
 from server.observability import configure_logging
+from tests.conftest import log_plainly
 from tests.unit.api.world import World
 from tests.virtual_time import virtual_time_with_sockets
 
@@ -32,6 +33,7 @@ def logged() -> Iterator[io.StringIO]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+    log_plainly()
 
 
 async def _echo(request: web.Request) -> web.Response:
