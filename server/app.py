@@ -32,11 +32,11 @@ from server.rate_limits import AddressLimiter
 from server.readiness import Lifecycle, Readiness
 from server.redis_adapter.client import RedisClient
 from server.redis_adapter.probe import RedisProbe
-from server.redis_adapter.relay import RedisRelay
+from server.redis_adapter.replicas import RedisReplicas
 from server.services import open_letta, open_litellm, open_redis, open_supabase, workshop
 from server.sessions.attempt import AttemptServices
+from server.sessions.events.logs import ReplicatedLogs
 from server.sessions.hub import SessionHub
-from server.sessions.placement import SharedPlacement
 from server.settings import Settings
 from server.settlement.budgets import Budgets
 from server.settlement.pricing import Pricing
@@ -125,8 +125,8 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     ledger = SupabaseLedger(supabase)
     budgets = Budgets(ledger, agents.billing)
     app[appkeys.BUDGETS] = budgets
-    placement = None if redis is None else _shared(redis, attempts, settings)
-    hub = SessionHub(attempts, placement, has_room=budgets.may_send_after_all)
+    logs = None if redis is None else _shared(redis, attempts, settings)
+    hub = SessionHub(attempts, logs, has_room=budgets.may_send_after_all)
     tickets = Tickets(store, settings.secret_key, settings.secret_key_previous, seconds=settings.limits.ticket_seconds)
     verifier = SupabaseTokenVerifier(supabase, settings.supabase_jwt_secret, settings.supabase_jwt_issuer)
     app[appkeys.ACCOUNTS] = accounts
@@ -151,10 +151,10 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     app[LIFE] = Life(app[appkeys.LIFECYCLE], hub, repair)
 
 
-def _shared(redis: RedisClient, attempts: AttemptServices, settings: Settings) -> SharedPlacement:
+def _shared(redis: RedisClient, attempts: AttemptServices, settings: Settings) -> ReplicatedLogs:
     """Instances on one Supabase project are one deployment, whatever else uses that Redis."""
     deployment = hashlib.sha256(str(settings.supabase_url).encode()).hexdigest()[:12]
-    return SharedPlacement(RedisRelay(redis, deployment), attempts.limits, attempts.now)
+    return ReplicatedLogs(RedisReplicas(redis, deployment), attempts.limits, attempts.now)
 
 
 def _offer_services(

@@ -4,7 +4,7 @@ from contextlib import aclosing
 from typing import Final
 
 from server.doctor.findings import Check, Finding, fail, ok
-from server.ports import RelayAwayError
+from server.ports import ReplicasUnavailableError
 from server.redis_adapter.client import RedisClient
 from server.redis_adapter.inspection import RedisInspection
 from server.settings import Settings
@@ -23,14 +23,14 @@ def checks(settings: Settings) -> list[Check]:
         try:
             async with aclosing(RedisClient(url)) as client:
                 return judge_version(await RedisInspection(client).version())
-        except RelayAwayError:
+        except ReplicasUnavailableError:
             return fail("Redis does not answer at REDIS_URL", "Check its address and password, or empty REDIS_URL.")
 
     async def writes() -> Finding:
         try:
             async with aclosing(RedisClient(url)) as client:
                 await RedisInspection(client).write()
-        except RelayAwayError:
+        except ReplicasUnavailableError:
             return fail("Redis takes nothing: it is full, or a replica", "Give it memory, or name the primary.")
         return ok("takes what is written to it")
 

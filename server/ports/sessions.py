@@ -25,6 +25,14 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class LogMark:
+    """Where the event log of a session stopped when its owner released the lease: nothing was appended after it."""
+
+    epoch: str
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
 class Forgotten:
     """A turn the agent does not remember because it failed or was cancelled: what to tell it with the next send."""
 
@@ -54,7 +62,8 @@ class Accepted:
     """A stored turn. `lease` is None while another owner holds the session.
 
     `started`: the turn is running now, owned by `lease`, and `forgotten` goes with it. `cancelled`: waiting turns that
-    an interrupt ended. `interrupted`: the running turn that was asked to stop.
+    an interrupt ended. `interrupted`: the running turn that was asked to stop. `mark`: where the last owner's log
+    stopped, where this call took the lease and that owner had released it.
     """
 
     turn: Turn
@@ -64,13 +73,14 @@ class Accepted:
     forgotten: tuple[Forgotten, ...] = ()
     cancelled: tuple[Turn, ...] = ()
     interrupted: Turn | None = None
+    mark: LogMark | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A session taken over: its lease, the turn that was left running, and those that wait, in order.
 
-    `running_for`: seconds, by the database's clock, since the running one was started.
+    `running_for`: seconds, by the database's clock, since the running one was started. `mark` as in `Accepted`.
     """
 
     lease: Lease
@@ -78,6 +88,7 @@ class Claim:
     forgotten: tuple[Forgotten, ...]
     queued: tuple[Turn, ...]
     running_for: float = 0.0
+    mark: LogMark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +149,11 @@ class SessionStore(Protocol):
         """Sessions of this owner with turns that wait, or a running turn that was asked to stop."""
         ...
 
-    async def release(self, lease: Lease, *, unless_open: bool = False) -> bool:
-        """Give the session up, so that another owner need not wait for the lease to expire.
+    async def release(self, lease: Lease, mark: LogMark | None = None, *, unless_open: bool = False) -> bool:
+        """Give the session up, so that another owner need not wait for the lease to expire. The next owner is given
+        `mark`, if no other comes in between.
 
-        False: it is kept, because turns are open and `unless_open` was asked for.
+        Returns False if the lease is kept, because turns are open and `unless_open` was asked for.
         """
         ...
 

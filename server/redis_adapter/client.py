@@ -1,4 +1,4 @@
-"""The way to Redis: bounded calls of our scripts, and every failure as RelayAwayError.
+"""The way to Redis: bounded calls of our scripts, and every failure as ReplicasUnavailableError.
 
 A script may run twice, when the connection broke before its answer came; each is written so that this changes nothing.
 """
@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
-from server.ports import RelayAwayError
+from server.ports import ReplicasUnavailableError
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -69,11 +69,11 @@ class RedisClient:
         await self.redis.aclose()
 
     async def run(self, call: Call) -> Any:
-        """The script's answer. Raises RelayAwayError."""
+        """The script's answer. Raises ReplicasUnavailableError."""
         return (await self.run_all([call]))[0]
 
     async def run_all(self, calls: Sequence[Call]) -> list[Any]:
-        """The scripts' answers, in order, for one round trip. Raises RelayAwayError if any of them could not run."""
+        """The scripts' answers, in order, for one round trip. Raises ReplicasUnavailableError if any could not run."""
         answers = await self.bounded(lambda: self._pipelined(calls))
         if any(isinstance(answer, NoScriptError) for answer in answers):
             # Redis has restarted. What did run in the meantime may run again.
@@ -83,7 +83,7 @@ class RedisClient:
         for answer in answers:
             if isinstance(answer, RedisError):
                 log.warning("redis.refused", reason=type(answer).__name__, says=str(answer)[:100])
-                raise RelayAwayError(str(answer)) from answer
+                raise ReplicasUnavailableError(str(answer)) from answer
         return answers
 
     async def _pipelined(self, calls: Sequence[Call]) -> list[Any]:
@@ -94,7 +94,7 @@ class RedisClient:
         return answers
 
     async def bounded(self, call: Callable[[], Awaitable[T]]) -> T:
-        """One call, made again at once where its connection turns out to be broken. Raises RelayAwayError."""
+        """One call, made again at once where its connection turns out to be broken. Raises ReplicasUnavailableError."""
         try:
             async with asyncio.timeout(LINE_SECONDS):
                 await self._line.acquire()
@@ -103,7 +103,7 @@ class RedisClient:
             finally:
                 self._line.release()
         except (RedisError, OSError, TimeoutError) as error:
-            raise RelayAwayError(f"Redis did not answer: {type(error).__name__}") from error
+            raise ReplicasUnavailableError(f"Redis did not answer: {type(error).__name__}") from error
 
     async def _called(self, call: Callable[[], Awaitable[T]]) -> T:
         try:

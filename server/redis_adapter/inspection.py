@@ -6,7 +6,7 @@ from server.redis_adapter.client import RedisClient
 
 
 class RedisInspection:
-    """Every method raises RelayAwayError where Redis does not answer, or refuses."""
+    """Every method raises ReplicasUnavailableError where Redis does not answer, or refuses."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from server.aio import cancel_and_wait
-from server.ports import RelayAwayError
+from server.ports import ReplicasUnavailableError
 from server.redis_adapter.client import RedisClient
 
 log = structlog.get_logger(__name__)
@@ -20,9 +20,9 @@ LOOK_SECONDS: Final = 1.0
 PING_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 2.0
 PATIENCE_SECONDS: Final = 2.0
-"""How long a broken connection is tried again before Redis counts as away."""
+"""How long a broken connection is tried again before Redis counts as unavailable."""
 RETRY_SECONDS: Final = 0.25
-BROKEN: Final = (RedisError, OSError, TimeoutError, RelayAwayError)
+BROKEN: Final = (RedisError, OSError, TimeoutError, ReplicasUnavailableError)
 
 
 class Watcher(Protocol):
@@ -50,7 +50,7 @@ class Listener:
         self._suspected = asyncio.Event()
 
     async def subscribe(self, channel: bytes) -> None:
-        """Return when what is published there is heard. Raises RelayAwayError."""
+        """Return when what is published there is heard. Raises ReplicasUnavailableError."""
         self._wanted.add(channel)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -58,7 +58,7 @@ class Listener:
                     await self._connected.wait()
         except BROKEN as error:
             self.suspect()
-            raise RelayAwayError("Redis does not confirm a subscription") from error
+            raise ReplicasUnavailableError("Redis does not confirm a subscription") from error
 
     async def _is_heard(self, channel: bytes) -> bool:
         """False: the connection broke meanwhile; the next one hears it."""
@@ -80,7 +80,7 @@ class Listener:
         self._suspected.set()
 
     async def run(self, probe: Callable[[], Awaitable[None]]) -> None:
-        """`probe` raises RelayAwayError while Redis can be connected to and yet does not serve."""
+        """`probe` raises ReplicasUnavailableError while Redis can be connected to and yet does not serve."""
         clock = asyncio.get_running_loop().time
         served_before, broken_at = False, clock()
         while True:

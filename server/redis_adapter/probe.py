@@ -14,6 +14,6 @@ class RedisProbe:
         self._client = client
 
     async def ping(self) -> None:
-        """Raises RelayAwayError, TimeoutError."""
+        """Raises ReplicasUnavailableError, TimeoutError."""
         async with asyncio.timeout(CALL_SECONDS):
             await self._client.bounded(self._client.redis.ping)

@@ -32,7 +32,7 @@ from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn, TurnError, TurnStatus, Usage
 from server.protocol.text import is_readable
-from server.sessions.log import EventLog
+from server.sessions.events.log import EventLog
 from server.sessions.patience import patiently
 from server.sessions.reminders import reminders
 from server.sessions.reply import Reply

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from server.aio import cancel_and_wait
-from server.ports import Accepted, News, NewTurn, Notice, RelayAwayError
+from server.ports import Accepted, Announcement, ControlMessage, NewTurn, ReplicasUnavailableError
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
     MOVED,
@@ -27,8 +27,8 @@ from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, Turn, TurnStatus
 from server.sessions.admission import Admission
 from server.sessions.attempt import AttemptServices
-from server.sessions.log import Subscription
-from server.sessions.placement import LocalPlacement, Placement
+from server.sessions.events.log import Subscription
+from server.sessions.events.logs import LocalLogs, Logs
 from server.sessions.rounds import RHYTHM, Rhythm, Rounds
 from server.sessions.services import SessionServices
 from server.sessions.session import Session
@@ -75,14 +75,14 @@ class SessionHub:
     def __init__(
         self,
         attempts: AttemptServices,
-        placement: Placement | None = None,
+        logs: Logs | None = None,
         rhythm: Rhythm = RHYTHM,
         owner: str | None = None,
         has_room: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         """`has_room`: whether the budget that refused a user's message has room after all."""
         self.owner = owner or uuid.uuid4().hex
-        self._placement = placement or LocalPlacement(attempts.limits, attempts.now)
+        self._logs = logs or LocalLogs(attempts.limits, attempts.now)
         self.draining = False
         self._attempts = attempts
         self._has_room = has_room
@@ -93,10 +93,10 @@ class SessionHub:
         self._waits: set[asyncio.Timeout] = set()
         self._is_drained = False
         self.admission = Admission(self._limits.running_turns, self._limits.expected_wait_seconds)
-        self._rounds = Rounds(self, attempts.store, self._placement, rhythm, self._limits.idle_session_seconds)
+        self._rounds = Rounds(self, attempts.store, self._logs, rhythm, self._limits.idle_session_seconds)
         self._services = SessionServices(
             attempts=attempts,
-            placement=self._placement,
+            logs=self._logs,
             admission=self.admission,
             owner=self.owner,
             is_current=self._rounds.is_current,
@@ -194,8 +194,8 @@ class SessionHub:
         """Join a connection to its session. Raises RefusedConnectionError, PlatformError(supabase_unavailable)."""
         session = await self.session(user_id)
         if after is not None:
-            with suppress(RelayAwayError):
-                await session.log.fetch(after)
+            with suppress(ReplicasUnavailableError):
+                await session.replication.fetch(after)
         if self.draining:
             raise RefusedConnectionError(SERVICE_RESTART)
         if session.is_over:
@@ -216,28 +216,31 @@ class SessionHub:
             opening.add_done_callback(partial(self._opened, user_id))
         return await asyncio.shield(opening)
 
-    def tell(self, user_id: str, news: News) -> None:
+    def tell(self, user_id: str, news: Announcement) -> None:
         """Tell the user's connections, on every instance."""
-        self._placement.announce(Notice("tell", user_id, event=news))
+        self._logs.broadcast(ControlMessage("announce", user_id, event=news))
 
     def agent_changed(self, user_id: str, status: AgentStatus, reason: str | None) -> None:
         """Tell the user's connections, on every instance, where their agent stands."""
-        self.tell(user_id, News("agent.status", {"status": status, "reason": reason}))
+        self.tell(user_id, Announcement("agent.status", {"status": status, "reason": reason}))
 
     # -- what other instances and the relay say ----------------------------------------------------------------------
 
-    def noticed(self, notice: Notice) -> None:
+    def received(self, notice: ControlMessage) -> None:
         session = self.sessions.get(notice.user_id)
-        if notice.kind == "free":
+        if notice.kind == "unowned":
             self._see_to(notice.user_id)
-        elif session is not None and notice.kind == "look":
+        elif session is not None and notice.kind == "refresh":
             session.look(notice.ended)
         elif session is not None and notice.event is not None:
             session.tell(notice.event)
             if notice.event.fields.get("status") in (AgentStatus.BLOCKED, AgentStatus.DELETING):
                 session.disconnect(ACCOUNT_CLOSED)
 
-    def relay_away(self) -> None:
+    def leases_are_current(self) -> bool:
+        return self._rounds.is_current()
+
+    def replicas_unavailable(self) -> None:
         """Sessions held here go on from memory; of the others, nothing can be heard."""
         self._spawn(self._serve_alone())
 
@@ -269,7 +272,7 @@ class SessionHub:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["SessionHub"]:
         """Keep the rounds going; at the end stop every session, leaving open turns to be recovered."""
-        async with self._placement.running(self):
+        async with self._logs.running(self):
             try:
                 async with self._rounds.running():
                     yield self
@@ -305,13 +308,13 @@ class SessionHub:
     async def _hand_over(self, session: Session) -> None:
         """Leave what still runs to another instance: now, not when the lease has run out."""
         open_turns = bool(session.view)
-        lease = await session.aclose()
-        if lease is not None:
+        held = await session.aclose()
+        if held is not None:
             with suppress(PlatformError, TimeoutError):
                 async with asyncio.timeout(_RELEASE_SECONDS):
-                    await self._attempts.store.release(lease)
+                    await self._attempts.store.release(*held)
             if open_turns:
-                self._placement.announce(Notice("free", session.user_id))
+                self._logs.broadcast(ControlMessage("unowned", session.user_id))
         session.disconnect(SERVICE_RESTART)
 
     async def _close_all(self) -> None:
@@ -336,7 +339,7 @@ class SessionHub:
         try:
             await session.load()
         except BaseException:
-            session.log.close()
+            session.replication.close()
             raise
         self.sessions[user_id] = session
         return session

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from server.ports import SessionStore
 from server.protocol.shapes import Turn
-from server.sessions.log import EventLog
+from server.sessions.events.log import EventLog
 from server.sessions.views import RunningTurn, View
 
 

@@ -18,7 +18,7 @@ from server.ports import (
     UsageReported,
 )
 from server.protocol.shapes import Usage
-from server.sessions.log import EventLog
+from server.sessions.events.log import EventLog
 
 _PARAGRAPH = "\n\n"
 _BYTES_PER_CHARACTER = 4
@@ -146,9 +146,8 @@ class Reply:
         shown = self.whole_text
         if recorded.startswith(shown):
             self._show(recorded[len(shown) :])
-        elif recorded:
+        elif recorded:  # the terminal event's text is the one that counts
             self._parts, self._kept_back = [recorded], []
-            self.log.correct(self.turn_id, self.attempt, recorded)
 
     def release_text(self) -> None:
         """Show what was kept back: the run had completed before the request to stop reached it."""

@@ -12,13 +12,14 @@ import structlog
 from server.aio import cancel_and_wait
 from server.ports import Lease, SessionStore
 from server.protocol.codes import ACCOUNT_CLOSED
-from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
-from server.sessions.placement import Placement
+from server.sessions.events.logs import Logs
 from server.sessions.session import Session
 
 log = structlog.get_logger(__name__)
 
+_UNHEARD_SECONDS: Final = 15.0
+"""A lease that is still refused after so long is renewed by an owner whose events do not reach this instance."""
 _ASKED_AT_ONCE: Final = 500
 _ADOPTED_AT_ONCE: Final = 100
 
@@ -60,16 +61,13 @@ class Sessions(Protocol):
 class Rounds:
     """Use as `async with rounds.running():`."""
 
-    def __init__(
-        self, hub: Sessions, store: SessionStore, placement: Placement, rhythm: Rhythm, idle_seconds: float
-    ) -> None:
+    def __init__(self, hub: Sessions, store: SessionStore, logs: Logs, rhythm: Rhythm, idle_seconds: float) -> None:
         self._hub = hub
         self._store = store
-        self._placement = placement
+        self._logs = logs
         self._rhythm = rhythm
         self._idle_seconds = idle_seconds
         self._renewed_at = -math.inf
-        self._heard: dict[str, EventCursor] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -120,7 +118,7 @@ class Rounds:
                 session.lost()
         for user_id, fence in fences.items():
             if self._is_forgotten(user_id):
-                await self._store.release(Lease(user_id, self._hub.owner, fence), unless_open=True)
+                await self._store.release(Lease(user_id, self._hub.owner, fence), None, unless_open=True)
         for session in self._hub.sessions.values():
             session.work()
 
@@ -138,11 +136,14 @@ class Rounds:
 
     async def _ask_about_the_silent(self) -> None:
         """Sessions that others run: one whose owner says nothing may have none any more, and an untold end."""
-        followed = [session for session in self._hub.sessions.values() if session.is_followed and session.view]
-        silent = [session for session in followed if self._heard.get(session.user_id) == session.log.cursor]
-        self._heard = {session.user_id: session.log.cursor for session in followed}
-        for session in silent:
-            session.look_again()
+        for session in tuple(self._hub.sessions.values()):
+            if not (session.is_followed and session.view):
+                continue
+            if session.replication.silent_for > _UNHEARD_SECONDS:
+                with suppress(PlatformError):
+                    await session.claim_from_silence()
+            elif session.replication.silent_for > self._rhythm.silence:
+                session.look_again()
 
     async def _adopt_orphans(self) -> None:
         """Open or running turns that nobody owns, clients or not: after a crash, and when a lease was lost."""
@@ -170,5 +171,5 @@ class Rounds:
         for session in tuple(self._hub.sessions.values()):
             if session.is_idle and session.last_used < before:
                 del self._hub.sessions[session.user_id]
-                session.log.close()
-        await self._placement.keep([one.user_id for one in self._hub.sessions.values() if one.connections])
+                session.replication.close()
+        await self._logs.keep([one.user_id for one in self._hub.sessions.values() if one.connections])

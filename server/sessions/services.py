@@ -7,8 +7,8 @@ from typing import Any
 
 from server.sessions.admission import Admission
 from server.sessions.attempt import AttemptServices
+from server.sessions.events.logs import Logs
 from server.sessions.patience import CrashBackoff
-from server.sessions.placement import Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class SessionServices:
     """
 
     attempts: AttemptServices
-    placement: Placement
+    logs: Logs
     admission: Admission
     owner: str
     is_current: Callable[[], bool]

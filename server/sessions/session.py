@@ -13,13 +13,23 @@ from typing import Any, TypeVar
 
 import structlog
 
-from server.ports import Accepted, FencedError, Lease, News, NewTurn, Notice, OwnedWork, RelayAwayError
+from server.ports import (
+    Accepted,
+    Announcement,
+    ControlMessage,
+    FencedError,
+    Lease,
+    LogMark,
+    NewTurn,
+    OwnedWork,
+    ReplicasUnavailableError,
+)
 from server.protocol.codes import MOVED, TRY_AGAIN_LATER, CloseCode, ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus
+from server.sessions.events.log import Subscription
 from server.sessions.inbox import Inbox
-from server.sessions.log import Subscription
 from server.sessions.ownership import Begun, Ownership
 from server.sessions.services import SessionServices
 from server.sessions.views import Cancelled, Connection, Snapshot, View
@@ -32,17 +42,27 @@ T = TypeVar("T")
 class Session:
     """See the module. Methods are called from the one event loop."""
 
-    __slots__ = ("_inbox", "_looking", "_owned", "_services", "_store", "_worker", "connections", "log", "used_at")
+    __slots__ = (
+        "_inbox",
+        "_looking",
+        "_owned",
+        "_services",
+        "_store",
+        "_worker",
+        "connections",
+        "log",
+        "replication",
+        "used_at",
+    )
 
     def __init__(self, user_id: str, services: SessionServices) -> None:
-        self.log = services.placement.log(user_id)
-        self.log.on_fenced = self.lost
+        self.log, self.replication = services.logs.open(user_id, self.lost)
         self.connections: list[Connection] = []
         self.used_at = services.clock()
         self._services = services
         self._store = services.attempts.store
         self._inbox = Inbox(services.spawn)
-        self._owned = Ownership(user_id, services, self.log)
+        self._owned = Ownership(user_id, services, self.log, self.replication, lambda: bool(self.connections))
         self._worker = Worker(services, self.log, self._owned, self._inbox, self.lost)
         self._owned.employ(self._worker)
         self._looking = False
@@ -56,11 +76,11 @@ class Session:
         """
         owned = self._owned
         try:
-            await self.log.open()
-        except RelayAwayError as away:
+            await self.replication.open()
+        except ReplicasUnavailableError as away:
             if not await self._inbox.do(owned.claim):
                 raise PlatformError(ErrorCode.EVENTS_UNAVAILABLE, retry_after=2.0) from away
-        if self.log.is_fresh and owned.lease is None:
+        if self.log.is_unused and owned.lease is None:
             owned.open.take(*await self._store.open_turns(self.user_id))
         if self.view:
             self.look_again()
@@ -132,9 +152,9 @@ class Session:
             self.connections.remove(connection)
         self.used_at = self._services.clock()
 
-    def tell(self, news: News) -> None:
+    def tell(self, news: Announcement) -> None:
         """Tell the connections. Every instance is asked to, and the owner does; without one, whoever becomes it."""
-        if not self.log.is_shared:
+        if not self.replication.is_shared:
             self._append(news)
         elif self.lease is not None or self.connections:
             self._services.spawn(self._quietly(partial(self._tell, news)))
@@ -171,7 +191,7 @@ class Session:
     @property
     def is_followed(self) -> bool:
         """Whether another instance may be the owner, whose events are read here."""
-        return self.log.is_shared and self.lease is None
+        return self.replication.is_shared and self.lease is None
 
     @property
     def is_over(self) -> bool:
@@ -205,21 +225,29 @@ class Session:
             if not owns and self.lease is None:
                 self._retire(TRY_AGAIN_LATER)
 
+    async def claim_from_silence(self) -> None:
+        """No owner was heard for longer than a lease lasts. One that still renews it cannot be heard here."""
+        if self.lease is None and not self.is_over and not await self._inbox.do(self._owned.claim, always=True):
+            log.warning("session.owner_unheard", user_id=self.user_id)
+            self._retire(TRY_AGAIN_LATER)
+        self.work()
+
     def _retire(self, code: CloseCode) -> None:
         self._owned.is_over, self._owned.lease = True, None
         self._services.forget(self.user_id, self)
         self.disconnect(code)
-        self.log.close()
+        self.replication.close()
 
-    async def aclose(self) -> Lease | None:
-        """Stop the tasks. A running turn stays running in the database, for the next owner; returns the lease to it."""
+    async def aclose(self) -> tuple[Lease, LogMark] | None:
+        """Stop the tasks. A running turn stays running in the database, for the next owner: the lease to release, and
+        where the log stops."""
         self._owned.is_over = True
         await self._worker.aclose()
         await self._inbox.aclose()
-        await self.log.give_back()
-        self.log.close()
-        lease, self._owned.lease = self.lease, None
-        return lease
+        lease, (mark, _) = self.lease, await self._owned.prepare_release()
+        self._owned.lease = None
+        self.replication.close()
+        return None if lease is None else (lease, mark)
 
     # -- commands: in the inbox, one at a time -------------------------------------------------------------------
 
@@ -242,7 +270,7 @@ class Session:
             services.look_after(self.user_id)  # lost in the meantime: the turn is for the session that follows
         elif not owned.tells:
             is_news = accepted.turn.status.ended and not accepted.duplicate
-            services.placement.announce(Notice("look", self.user_id, accepted.turn.id if is_news else None))
+            services.logs.broadcast(ControlMessage("refresh", self.user_id, accepted.turn.id if is_news else None))
         elif not accepted.duplicate:
             self._take_note(accepted, started)
         elif not (accepted.turn.status.ended or owned.open.knows(accepted.turn)):
@@ -255,7 +283,8 @@ class Session:
         services, owned = self._services, self._owned
         try:
             accepted = await store()
-            if accepted.lease is not None and await owned.gain(accepted.lease, but_for=accepted.turn.id):
+            owned.check_acceptance(accepted.lease)
+            if accepted.lease is not None and await owned.gain(accepted.lease, accepted.mark, but_for=accepted.turn.id):
                 # What it waits for may be a turn that its owner left running, which is not ours to send.
                 owned.unsure = owned.unsure or not accepted.started
             return accepted
@@ -300,7 +329,7 @@ class Session:
         if not self._owned.tells and (was_open or turn.status is TurnStatus.CANCELLED):
             # Also where it had ended before: its owner may not have seen it yet, and then nobody was told.
             ended = turn.id if turn.status.ended else None
-            self._services.placement.announce(Notice("look", self.user_id, ended))
+            self._services.logs.broadcast(ControlMessage("refresh", self.user_id, ended))
             if ended:
                 self.look_again()  # should nobody own it any more, it is for us to tell
         elif turn.status is TurnStatus.RUNNING:
@@ -309,13 +338,13 @@ class Session:
             self._owned.open.ended(turn)
         return Cancelled(turn, duplicate=not was_open)
 
-    async def _tell(self, news: News) -> None:
-        if self.lease is not None or await self._owned.claim():
-            if not self.log.has_told(news):
+    async def _tell(self, news: Announcement) -> None:
+        if self._owned.tells or await self._owned.claim():
+            if not self.log.has_published(news):
                 self._append(news)
             self.work()
 
-    def _append(self, news: News) -> None:
+    def _append(self, news: Announcement) -> None:
         self.log.append(news.type, news.turn_id, news.attempt, **news.fields)
 
     async def _look(self, ended: str | None) -> None:

@@ -12,8 +12,8 @@ from server.ports import FencedError, TurnEnd
 from server.protocol.shapes import Turn
 from server.sessions.attempt import Attempt
 from server.sessions.conclusion import conclude
+from server.sessions.events.log import EventLog
 from server.sessions.inbox import Inbox
-from server.sessions.log import EventLog
 from server.sessions.ownership import Begun, Ownership
 from server.sessions.patience import patiently
 from server.sessions.services import SessionServices
@@ -72,7 +72,7 @@ class Worker:
     def start(self) -> None:
         """Make sure somebody runs what is open, and that a lease without need is given back."""
         owned = self._owned
-        something = owned.unsure or (owned.lease is not None and (owned.open or not self._events.is_detached))
+        something = owned.unsure or (owned.lease is not None and (owned.open or not owned.is_kept))
         if something and self.task is None and not owned.is_over and self._services.may_start():
             self.task = self._services.spawn(self._work())
 
@@ -156,7 +156,7 @@ class Worker:
         while self._services.may_start():
             if await self._ask(self._owned.claim):
                 return True
-            if self._events.is_shared:
+            if self._owned.is_shared:
                 self._owned.unsure = False
                 return False
             await asyncio.sleep(self._services.claim_pause)

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from server.aio import every
-from server.ports import BillingGateway, BudgetWarning, Ledger, News, Search, TurnCharge
+from server.ports import Announcement, BillingGateway, BudgetWarning, Ledger, Search, TurnCharge
 from server.ports.schedule import LONGEST_POLL, POLL, READ_MARGIN
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import wire_money
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 AT_ONCE: Final = 4
 BATCH: Final = 20
 
-Tell = Callable[[str, News], None]
+Tell = Callable[[str, Announcement], None]
 """Tells a user's connections; must not raise."""
 
 
@@ -96,11 +96,11 @@ class Settler:
         return True
 
 
-def _settled(turn: TurnCharge) -> News:
+def _settled(turn: TurnCharge) -> Announcement:
     fields = {"cost": wire_money(turn.cost), "cost_status": turn.cost_status, "usage": turn.usage and turn.usage.wire()}
-    return News("usage.settled", fields, turn.turn_id, turn.attempt)
+    return Announcement("usage.settled", fields, turn.turn_id, turn.attempt)
 
 
-def _warning(warning: BudgetWarning) -> News:
+def _warning(warning: BudgetWarning) -> Announcement:
     fields = {"spent": wire_money(warning.spent), "limit": wire_money(warning.limit), "level": warning.level}
-    return News("budget.warning", fields)
+    return Announcement("budget.warning", fields)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from server.ports import Accepted, Claim, Lease, NewTurn, OwnedWork, Started, TurnEnd
+from server.ports import Accepted, Claim, Lease, LogMark, NewTurn, OwnedWork, Started, TurnEnd
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Allowance
@@ -22,6 +22,11 @@ def _lease(lease: Lease) -> dict[str, Any]:
 
 def _limits(allowance: Allowance) -> dict[str, Any]:
     return {"max_waiting": allowance.waiting, "max_unsent": allowance.unsent, "per_minute": allowance.per_minute}
+
+
+def _mark(answer: dict[str, Any]) -> LogMark | None:
+    mark = answer.get("mark")
+    return None if mark is None else LogMark(mark["epoch"], mark["head"])
 
 
 class SupabaseSessionStore:
@@ -40,6 +45,7 @@ class SupabaseSessionStore:
             forgotten=forgotten_of(answer["forgotten"]),
             queued=turns_of(answer["queued"]),
             running_for=float(answer["running_for"]),
+            mark=_mark(answer),
         )
 
     async def renew(self, owner: str) -> dict[str, int]:
@@ -51,8 +57,14 @@ class SupabaseSessionStore:
         rows = await self._client.call("owned_work", owner=owner)
         return [OwnedWork(row["user_id"], frozenset(row["waiting"]), row["cancelled"]) for row in rows]
 
-    async def release(self, lease: Lease, *, unless_open: bool = False) -> bool:
-        answer = await self._client.call("release_session", **_lease(lease), unless_open=unless_open)
+    async def release(self, lease: Lease, mark: LogMark | None = None, *, unless_open: bool = False) -> bool:
+        answer = await self._client.call(
+            "release_session",
+            **_lease(lease),
+            unless_open=unless_open,
+            log_epoch=None if mark is None else mark.epoch,
+            log_head=None if mark is None else mark.head,
+        )
         return bool(answer["outcome"] != "open")
 
     async def unowned_work(self, limit: int) -> list[str]:
@@ -90,6 +102,7 @@ class SupabaseSessionStore:
             forgotten=forgotten_of(answer["forgotten"]),
             cancelled=turns_of(answer.get("cancelled", [])),
             interrupted=turn_or_none(answer.get("interrupted")),
+            mark=_mark(answer),
         )
 
     async def start(self, lease: Lease) -> Started | None:

@@ -35,8 +35,8 @@ from server.protocol.frames import (
 )
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
+from server.sessions.events.log import LogTrimmedError, Subscription
 from server.sessions.hub import Attachment, SessionHub
-from server.sessions.log import LogTrimmedError, Subscription
 from server.transports.keepalive import Keepalive
 from server.transports.line import keep_short
 from server.transports.outlet import Outlet, greeting, new_beginning

@@ -6,8 +6,8 @@ from server.protocol.codes import SLOW_CONSUMER, CloseCode
 from server.protocol.frames import ready_frame
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
+from server.sessions.events.log import Subscription
 from server.sessions.hub import Attachment
-from server.sessions.log import Subscription
 from server.sessions.views import Snapshot
 
 

@@ -30,8 +30,9 @@ from server.protocol.errors import PlatformError
 from server.protocol.frames import terminal_frame
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn, TurnStatus
+from server.sessions.events.codec import TERMINAL, Frame
+from server.sessions.events.log import LogTrimmedError
 from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub, TurnUnsentError
-from server.sessions.log import TERMINAL, Frame, LogTrimmedError
 from server.tickets import Tickets
 from server.transports.line import arrived, keep_short
 from server.transports.outlet import Outlet, greeting, new_beginning

@@ -35,6 +35,14 @@ language sql set search_path = '' as $$
   returning s.fence
 $$;
 
+-- Where the event log stopped when the owner before this fence released the session; null if that is not known.
+create or replace function private.log_mark(p_user_id uuid, p_fence bigint) returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_build_object('epoch', s.log_epoch, 'head', s.log_head)
+  from public.sessions s
+  where s.user_id = p_user_id and s.log_fence = p_fence - 1 and s.log_epoch is not null
+$$;
+
 -- Claim the lease and return the user's open turns. `running_for` is for how many seconds the running turn has been
 -- running by the database's clock: those of instances may be wrong.
 create or replace function public.claim_session(p_user_id uuid, p_owner text) returns jsonb
@@ -55,6 +63,7 @@ begin
   return jsonb_build_object(
     'outcome', 'ok',
     'fence', v_fence,
+    'mark', private.log_mark(p_user_id, v_fence),
     'running', case when v_running.id is not null then private.turn_json(v_running) end,
     'running_for', coalesce(extract(epoch from clock_timestamp() - v_running.started_at), 0),
     'forgotten', case
@@ -79,9 +88,10 @@ language sql security definer set search_path = '' as $$
 $$;
 
 -- Release the lease. `p_unless_open`: keep it (outcome `open`) while turns wait or run, which another instance may have
--- added at this moment, relying on the owner to run them.
+-- added at this moment, relying on the owner to run them. The epoch and head say where the event log stops, for the next
+-- owner; null where that is not known.
 create or replace function public.release_session(
-  p_user_id uuid, p_owner text, p_fence bigint, p_unless_open boolean default false
+  p_user_id uuid, p_owner text, p_fence bigint, p_unless_open boolean, p_log_epoch text, p_log_head bigint
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 begin
@@ -93,9 +103,19 @@ begin
   ) then
     return jsonb_build_object('outcome', 'open');
   end if;
-  update public.sessions set owner = null where user_id = p_user_id;
+  update public.sessions
+  set owner = null, log_epoch = p_log_epoch, log_head = p_log_head, log_fence = p_fence
+  where user_id = p_user_id;
   return jsonb_build_object('outcome', 'ok');
 end
+$$;
+
+-- As the instances of the release before call it.
+create or replace function public.release_session(
+  p_user_id uuid, p_owner text, p_fence bigint, p_unless_open boolean default false
+) returns jsonb
+language sql security definer set search_path = '' as $$
+  select public.release_session(p_user_id, p_owner, p_fence, p_unless_open, null, null)
 $$;
 
 -- Users whose turns wait or run while nobody holds their session, the longest waiting first.
@@ -136,9 +156,11 @@ $$;
 
 revoke all on function
   public.claim_session(uuid, text), public.renew_sessions(text), public.release_session(uuid, text, bigint, boolean),
+  public.release_session(uuid, text, bigint, boolean, text, bigint),
   public.unowned_work(integer), public.owned_work(text)
 from public, anon, authenticated;
 grant execute on function
   public.claim_session(uuid, text), public.renew_sessions(text), public.release_session(uuid, text, bigint, boolean),
+  public.release_session(uuid, text, bigint, boolean, text, bigint),
   public.unowned_work(integer), public.owned_work(text)
 to service_role;

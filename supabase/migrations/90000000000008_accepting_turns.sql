@@ -67,6 +67,7 @@ begin
     'duplicate', p_duplicate,
     'started', v_started,
     'fence', v_fence,
+    'mark', private.log_mark(p_user_id, v_fence),
     'forgotten', case when v_started then private.forgotten_json(p_user_id, p_turn_id) else '[]' end
   );
 end

@@ -17,7 +17,7 @@ def main() -> None:
 @click.option("--chunks", default=200, show_default=True)
 @click.option("--rate", default=20.0, show_default=True, help="Chunks per second and session.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--redis", metavar="URL", help="Measure ours with the events through this Redis as well.")
+@click.option("--redis", metavar="URL", help="Measure two instances around this Redis as well.")
 def relay(sessions: int, chunks: int, rate: float, rounds: int, redis: str | None) -> None:
     """Chunk latency and CPU per chunk against a bare relay."""
     relay_bench.main(sessions, chunks, rate, rounds, redis)

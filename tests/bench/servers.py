@@ -23,17 +23,17 @@ from server.authentication import Authenticator
 from server.letta_adapter.client import LettaClient
 from server.letta_adapter.gateway import LettaGateway
 from server.origins import Origins
-from server.ports import Account, AgentHandle, Estimate, Principal
+from server.ports import Account, AgentHandle, Claim, Estimate, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
 from server.redis_adapter.client import RedisClient
-from server.redis_adapter.relay import RedisRelay
+from server.redis_adapter.replicas import RedisReplicas
 from server.resilience import Breaker
 from server.serve import calm_garbage_collector
 from server.sessions.attempt import AttemptServices
+from server.sessions.events.logs import ReplicatedLogs
 from server.sessions.hub import SessionHub
-from server.sessions.placement import SharedPlacement
 from server.tickets import Tickets
 from server.transports.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore
@@ -108,20 +108,31 @@ class ListPrice:
         return Estimate("gpt-4", Decimal("0.00003") * usage.prompt_tokens)
 
 
-def our_app(upstream: str, running_turns: int, redis_url: str | None) -> web.Application:
-    """Our sessions and socket around the real Letta adapter, with the events through Redis where one is named."""
+class OwnedElsewhere(FakeSessionStore):
+    """A database in which another instance owns every session."""
+
+    async def claim(self, user_id: str, owner: str) -> Claim | None:
+        return None
+
+
+def our_app(
+    upstream: str, running_turns: int, redis_url: str | None, deployment: str, *, follows: bool
+) -> web.Application:
+    """Our sessions and socket around the real Letta adapter, with replicas in Redis where one is named. One that
+    `follows` owns no session: its connections receive what the owner of the same deployment publishes."""
 
     async def collaborators(app: web.Application) -> AsyncIterator[None]:
         database = AnyUsers()
-        store, accounts = FakeSessionStore(database), FakeAccountStore(database)
+        store = OwnedElsewhere(database) if follows else FakeSessionStore(database)
+        accounts = FakeAccountStore(database)
         limits = Limits(running_turns=running_turns)
         letta = LettaClient(upstream, SecretStr("password"), Breaker("letta", ErrorCode.LETTA_UNAVAILABLE))
         attempts = AttemptServices(store, LettaGateway(letta), OneAgent(), ListPrice(), limits)
-        placement = None
+        logs = None
         if redis_url is not None:
-            relay = RedisRelay(RedisClient(SecretStr(redis_url)), f"bench-{os.getpid()}")
-            placement = SharedPlacement(relay, limits, attempts.now)
-        hub = SessionHub(attempts, placement)
+            backend = RedisReplicas(RedisClient(SecretStr(redis_url)), deployment)
+            logs = ReplicatedLogs(backend, limits, attempts.now)
+        hub = SessionHub(attempts, logs)
         tickets = Tickets(store, SecretStr("bench" * 10))
         authenticator = Authenticator(AnyToken(), tickets, accounts, Opener())
         endpoint.append(WebSocketEndpoint(hub, authenticator, Origins((), localhost_allowed=True), limits))
@@ -175,15 +186,19 @@ async def _serve(app: web.Application, port: int) -> None:
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["ours", "bare"]))
+@click.argument("kind", type=click.Choice(["ours", "follower", "bare"]))
 @click.option("--port", type=int, required=True)
 @click.option("--upstream", required=True)
 @click.option("--running-turns", type=int, default=2000)
 @click.option("--redis")
-def main(kind: str, port: int, upstream: str, running_turns: int, redis: str | None) -> None:
-    """Serve one of the two."""
+@click.option("--deployment", default=f"bench-{os.getpid()}", help="Which servers share their sessions.")
+def main(kind: str, port: int, upstream: str, running_turns: int, redis: str | None, deployment: str) -> None:
+    """Serve one of them."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    app = our_app(upstream, running_turns, redis) if kind == "ours" else bare_app(upstream)
+    if kind == "bare":
+        app = bare_app(upstream)
+    else:
+        app = our_app(upstream, running_turns, redis, deployment, follows=kind == "follower")
     uvloop.run(_serve(app, port))
 
 

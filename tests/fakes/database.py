@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
-from server.ports import Account, EntryStatus, Forgotten, ModelUsage, Standing
+from server.ports import Account, EntryStatus, Forgotten, LogMark, ModelUsage, Standing
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, MessageStatus, Turn, TurnStatus, Usage
@@ -53,6 +53,8 @@ class SessionRow:
     owner: str | None
     fence: int
     heartbeat_at: datetime
+    released_at: tuple[int, LogMark] | None = None
+    """The fence of the owner that released it, and where the log stopped."""
     paced_until: datetime | None = None
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from server.ports import Accepted, Claim, FencedError, Lease, NewTurn, OwnedWork, Started, TurnEnd
+from server.ports import Accepted, Claim, FencedError, Lease, LogMark, NewTurn, OwnedWork, Started, TurnEnd
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Allowance
@@ -49,7 +49,12 @@ class FakeSessionStore:
             forgotten=self.database.forgotten(running.turn) if running else (),
             queued=tuple(map(self.database.shown, self.database.waiting(user_id))),
             running_for=self._running_for(running),
+            mark=self._mark(lease),
         )
+
+    def _mark(self, lease: Lease) -> LogMark | None:
+        released_at = self.database.sessions[lease.user_id].released_at
+        return released_at[1] if released_at is not None and released_at[0] == lease.fence - 1 else None
 
     def _running_for(self, running: TurnRow | None) -> float:
         begun = running.turn.started_at if running else None
@@ -96,16 +101,17 @@ class FakeSessionStore:
                 found.append(OwnedWork(user_id, waiting, running.turn.id if running and stopping else None))
         return found
 
-    async def release(self, lease: Lease, *, unless_open: bool = False) -> bool:
-        return await self._apply("release", lambda: self._release(lease, unless_open))
+    async def release(self, lease: Lease, mark: LogMark | None = None, *, unless_open: bool = False) -> bool:
+        return await self._apply("release", lambda: self._release(lease, mark, unless_open))
 
-    def _release(self, lease: Lease, unless_open: bool) -> bool:
+    def _release(self, lease: Lease, mark: LogMark | None, unless_open: bool) -> bool:
         session = self.database.sessions.get(lease.user_id)
         if session is None or (session.owner, session.fence) != (lease.owner, lease.fence):
             return True
         if unless_open and (self.database.running(lease.user_id) or self.database.waiting(lease.user_id)):
             return False
         session.owner = None
+        session.released_at = None if mark is None else (lease.fence, mark)
         return True
 
     async def unowned_work(self, limit: int) -> list[str]:
@@ -199,7 +205,8 @@ class FakeSessionStore:
             self._start_row(row)
         started = lease is not None and row.turn.status is TurnStatus.RUNNING
         forgotten = self.database.forgotten(row.turn) if started else ()
-        return Accepted(self.database.shown(row), duplicate, started, lease, forgotten)
+        mark = None if lease is None else self._mark(lease)
+        return Accepted(self.database.shown(row), duplicate, started, lease, forgotten, mark=mark)
 
     async def retry(
         self, user_id: str, turn_id: str, owner: str, *, start: bool, allowance: Allowance, overloaded: bool = False

@@ -153,7 +153,7 @@ async def test_a_repeated_message_on_another_instance_is_the_same_turn(both: Two
 
 
 async def test_a_reply_survives_the_death_of_its_instance(both: TwoServers) -> None:
-    """Its other devices need not even reconnect, and no word comes twice."""
+    """Its other devices are sent `ready` and need not even reconnect; no word comes twice."""
     user, gate = await both.user(), both.gate()
     phone, laptop = await both.device(user, both.first, both.second), await both.device(user, both.second)
     message = await phone.say(f"GATE {gate} 2 3")
@@ -164,7 +164,7 @@ async def test_a_reply_survives_the_death_of_its_instance(both: TwoServers) -> N
     await both.open(gate)
     assert (await laptop.end_of(message))["message"]["content"] == "w0 w1 w2 w3 w4"
     assert (await phone.end_of(message))["status"] == (await phone.end_of(waiting))["status"] == "completed"
-    assert (laptop.connections, laptop.transcript.epochs) == (1, 1)
+    assert (laptop.connections, laptop.transcript.epochs) == (1, 2)
     assert [d.text(message) for d in (phone, laptop)] == ["w0 w1 w2 w3 w4"] * 2
     assert faultless(phone, laptop)
     assert await both.asked(gate) == 1

@@ -1,47 +1,78 @@
--- Append a batch behind number `head`, whole or not at all, and publish it. Appended already, it is not appended again.
--- KEYS state, events, text
--- ARGV fence, seconds to keep, channel, epoch, head, drop, with view ('1'|'0'), view, text_of, text, event…
--- Returns 'appended', 'fenced' or 'lost'.
-local first_event = 11
-local count = #ARGV - first_event + 1
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'head', 'text_of', 'fence')
-local fence, head = tonumber(ARGV[1]), tonumber(ARGV[5])
-if not state[1] then
-  return 'lost'
-end
-if tonumber(state[4]) > fence then
-  return 'fenced'
-end
-if state[1] ~= ARGV[4] then
-  return 'lost'
-end
-if tonumber(state[2]) == head + count and tonumber(state[4]) == fence then
-  return 'appended'
-end
-if tonumber(state[2]) ~= head then
-  return 'lost'
-end
-local news = {ARGV[4] .. ' ' .. ARGV[5] .. ' ' .. ARGV[7], ARGV[8]}
-for place = 1, count do
-  local event = ARGV[first_event + place - 1]
-  redis.call('XADD', KEYS[2], (head + place) .. '-0', 'event', event)
-  news[#news + 1] = event
-end
-redis.call('XTRIM', KEYS[2], 'MINID', (tonumber(ARGV[6]) + 1) .. '-0')
-redis.call('HSET', KEYS[1], 'head', head + count, 'fence', ARGV[1])
-if ARGV[7] == '1' then
-  redis.call('HSET', KEYS[1], 'view', ARGV[8])
-end
-if ARGV[9] ~= '' then
-  if ARGV[9] == state[3] then
-    redis.call('APPEND', KEYS[3], ARGV[10])
-  else
-    redis.call('HSET', KEYS[1], 'text_of', ARGV[9])
-    redis.call('SET', KEYS[3], ARGV[10])
+-- Append events behind the replicas of several sessions and publish them, each session's whole or not at all.
+-- The keys are built here, so one call serves many sessions: this needs one Redis, with replicas or without, no Cluster.
+-- ARGV prefix, seconds to keep, and for each session:
+--   user, fence, epoch, after, trim, what is in `view` ('view'|'nothing'), view, text_of, text, number of events, event…
+-- Returns for each the head afterwards; -1 if a newer owner writes; -2 if there is no replica of this epoch.
+local FENCED, ABSENT, FIELDS = -1, -2, 10
+
+-- A key of another type is a broken replica. Anything else (full, read only) fails the call.
+local function failed(answer)
+  if type(answer) ~= 'table' or not answer.err then
+    return false
   end
+  if string.find(answer.err, 'WRONGTYPE', 1, true) then
+    return true
+  end
+  error(answer.err)
 end
-for _, key in ipairs(KEYS) do
-  redis.call('EXPIRE', key, ARGV[2])
+
+local function append(user, fence, epoch, after, trim, with_view, view, text_of, text, count, first)
+  local channel = ARGV[1] .. ':{' .. user .. '}'
+  local state_key, events_key, text_key = channel .. ':state', channel .. ':events', channel .. ':text'
+  local state = redis.pcall('HMGET', state_key, 'epoch', 'head', 'fence', 'text_of')
+  if failed(state) or not state[1] then
+    return ABSENT
+  end
+  if tonumber(state[3]) > tonumber(fence) then
+    return FENCED
+  end
+  if state[1] ~= epoch then
+    return ABSENT
+  end
+  local head = tonumber(state[2])
+  if head ~= after then
+    return head
+  end
+  local message = {fence .. ' ' .. epoch .. ' ' .. after .. ' ' .. with_view, view}
+  for place = 1, count do
+    local event = ARGV[first + place - 1]
+    if failed(redis.pcall('XADD', events_key, (head + place) .. '-0', 'event', event)) then
+      return ABSENT
+    end
+    message[#message + 1] = event
+  end
+  if text_of ~= '' then
+    if text_of == state[4] then
+      if failed(redis.pcall('APPEND', text_key, text)) then
+        return ABSENT
+      end
+    else
+      redis.call('SET', text_key, text)
+    end
+    redis.call('HSET', state_key, 'text_of', text_of)
+  end
+  redis.call('HSET', state_key, 'head', head + count, 'fence', fence)
+  if with_view == 'view' then
+    redis.call('HSET', state_key, 'view', view)
+  end
+  if trim > 0 then
+    redis.call('XTRIM', events_key, 'MINID', (trim + 1) .. '-0')
+  end
+  for _, key in ipairs({state_key, events_key, text_key}) do
+    redis.call('EXPIRE', key, ARGV[2])
+  end
+  redis.call('PUBLISH', channel, table.concat(message, '\n'))
+  return head + count
 end
-redis.call('PUBLISH', ARGV[3], table.concat(news, '\n'))
-return 'appended'
+
+local heads = {}
+local place = 3
+while place <= #ARGV do
+  local user, fence, epoch, after, trim, with_view, view, text_of, text, count = unpack(ARGV, place, place + FIELDS - 1)
+  local first = place + FIELDS
+  count = tonumber(count)
+  place = first + count
+  heads[#heads + 1] =
+    append(user, fence, epoch, tonumber(after), tonumber(trim), with_view, view, text_of, text, count, first)
+end
+return heads

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.ports import FencedError, Lease, OwnedWork
+from server.ports import FencedError, Lease, LogMark, OwnedWork
 from tests.contract.stores.chat import COMPLETED, FAILED, QUEUED, RUNNING, Chat, ending, ids
 
 
@@ -59,6 +59,49 @@ async def test_a_released_session_is_free_at_once(chat: Chat) -> None:
 
     assert claim
     assert claim.lease.fence == lease.fence + 1
+
+
+MARK = LogMark("an-epoch", 57)
+
+
+async def test_the_next_owner_is_given_the_mark_and_the_one_after_is_not(chat: Chat) -> None:
+    first = await chat.store.claim(chat.user_id, chat.here)
+    assert first
+    assert first.mark is None
+    assert await chat.store.release(first.lease, MARK)
+    second = await chat.store.claim(chat.user_id, chat.there)
+    again = await chat.store.claim(chat.user_id, chat.there)  # the answer to the first call was lost
+    assert second
+    assert again
+    assert (second.mark, again.mark, again.lease) == (MARK, MARK, second.lease)
+    await chat.expire()
+    third = await chat.store.claim(chat.user_id, chat.here)
+    assert third
+    assert third.mark is None
+
+
+async def test_an_acceptance_that_takes_the_lease_is_given_the_mark(chat: Chat) -> None:
+    first = await chat.store.claim(chat.user_id, chat.here)
+    assert first
+    assert await chat.store.release(first.lease, MARK)
+    accepted = await chat.say("hello")
+    assert accepted.mark == MARK
+    assert accepted.lease
+    assert await chat.store.release(accepted.lease)
+    assert (claim := await chat.store.claim(chat.user_id, chat.there))
+    assert claim.mark is None
+
+
+async def test_a_refused_release_stores_no_mark(chat: Chat) -> None:
+    _, lease = await chat.running()
+    assert not await chat.store.release(lease, MARK, unless_open=True)
+    await chat.expire()
+    assert (claim := await chat.store.claim(chat.user_id, chat.there))
+    assert claim.mark is None
+    assert await chat.store.release(lease, MARK)  # by one that was replaced: it changes nothing
+    await chat.expire()
+    assert (claim := await chat.store.claim(chat.user_id, chat.here))
+    assert claim.mark is None
 
 
 async def test_releasing_what_was_taken_over_changes_nothing(chat: Chat) -> None:

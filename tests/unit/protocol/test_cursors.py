@@ -10,7 +10,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor, decode_history_cursor, encode_history_cursor
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
-from server.sessions.log import EventLog
+from server.sessions.events.log import EventLog
 
 positions = st.integers(1, 10**18 - 1)
 

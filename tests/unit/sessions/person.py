@@ -10,8 +10,9 @@ import orjson
 from server.protocol.codes import SLOW_CONSUMER, CloseCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
+from server.sessions.events.codec import TERMINAL
+from server.sessions.events.log import LogTrimmedError
 from server.sessions.hub import RefusedConnectionError
-from server.sessions.log import TERMINAL, LogTrimmedError
 from server.sessions.views import Snapshot
 from tests.unit.sessions.device import Device, Json
 from tests.unit.sessions.world import Process, World
@@ -37,12 +38,13 @@ class Memory:
 
 class Surroundings(Protocol):
     """What a device lives in. `deaf_until`: processes could not always hear each other; `cut_until`: nor to the last
-    word, where one of them died."""
+    word, where one of them died. `numbered`: every event that any device has received, by its epoch and number."""
 
     world: World
     failures: list[str]
     deaf_until: float
     cut_until: float
+    numbered: dict[tuple[str, int], Json]
 
     def choose(self) -> Process | None:
         """The process that a connection reaches now."""
@@ -169,6 +171,9 @@ class PersonsDevice(Device):
 
     def _see(self, event: Json) -> None:
         super()._see(event)
+        if "first_seq" not in event:
+            known = self._around.numbered.setdefault((event["epoch"], event["seq"]), event)
+            assert known == event, f"one number means {known} and {event}"
         key = str(event.get("turn_id")), int(event.get("attempt", 0))
         match event["type"]:
             case "turn.queued":

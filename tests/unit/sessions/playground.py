@@ -68,6 +68,7 @@ class Playground:
         self.devices: list[PersonsDevice] = []
         self.sent: list[Sent] = []
         self.failures: list[str] = []
+        self.numbered: dict[tuple[str, int], dict[str, Any]] = {}
         self.failing_until = self.deaf_until = self.cut_until = 0.0
         """Until when turns that begin may fail, because of the agent's service or because nobody was there for long;
         processes could not always hear each other; and one may have taken its last words to the others with it."""
@@ -341,8 +342,8 @@ class Playground:
     def cut_link(self, place: int) -> None:
         """The connection of one process to the broker breaks."""
         assert self.world.broker is not None
-        if relays := self.world.broker.relays:
-            relays[place % len(relays)].cut()
+        if backends := self.world.broker.backends:
+            backends[place % len(backends)].cut()
 
     def _deafened(self, seconds: float) -> None:
         self.deaf_until = max(self.deaf_until, self.now + seconds + MENDED_SECONDS)

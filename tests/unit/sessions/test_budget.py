@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from server.ports import News, Notice
+from server.ports import Announcement, ControlMessage
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import TurnStatus
 from tests.fakes.database import BillingRow
@@ -141,13 +141,13 @@ async def test_news_of_the_account_reach_every_device_on_every_instance_once(sen
         processes = [await world.process(name) for name in "abc"]
         user = world.user()
         devices = [await processes[0].device(user), await processes[1].device(user), await processes[1].device(user)]
-        news = News("usage.settled", {"cost": "0.1", "cost_status": "settled", "usage": None}, "a-turn", 1)
+        news = Announcement("usage.settled", {"cost": "0.1", "cost_status": "settled", "usage": None}, "a-turn", 1)
 
         processes[sender].hub.tell(user, news)
 
         for device in devices:
             await device.until(lambda device=device: device.events)  # type: ignore[misc]
-        processes[1].hub.noticed(Notice("tell", user, event=news))  # heard late, when somebody else has told it
+        processes[1].hub.received(ControlMessage("announce", user, event=news))  # received late
         accepted = await processes[0].send(user, "hello")
         for device in devices:
             await device.until_end(accepted.turn.id)

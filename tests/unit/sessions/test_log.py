@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
-from server.sessions.log import EventLog, Frame, LogTrimmedError
+from server.sessions.events.codec import Frame
+from server.sessions.events.log import EventLog, LogTrimmedError
 
 LIMITS = Limits()
 KINDS = ("message.delta", "reasoning.delta", "tool.called", "turn.started")

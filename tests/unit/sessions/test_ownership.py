@@ -317,7 +317,7 @@ async def test_what_another_process_stored_is_found_without_being_told() -> None
         first, user = await world.process("a"), world.user()
         second = await world.process("b")
         if world.broker is not None:
-            world.broker.loses_notices = True
+            world.broker.loses_control = True
         device = await first.device(user)
         world.gateway.plan(Reply(stuck=True))
         running = (await first.send(user, "go on")).turn

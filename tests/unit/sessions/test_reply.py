@@ -18,7 +18,7 @@ from server.ports import (
 )
 from server.protocol.limits import Limits
 from server.protocol.shapes import TurnStatus, Usage
-from server.sessions.log import EventLog
+from server.sessions.events.log import EventLog
 from server.sessions.reply import Reply, clip
 
 DONE = RunEnded(TurnStatus.COMPLETED)
@@ -75,7 +75,7 @@ def test_long_reasoning_comes_whole_in_pieces_of_the_limit() -> None:
 
 def test_no_piece_of_reasoning_is_longer_than_the_limit() -> None:
     shown = Shown().feed(ReasoningDelta("я" * 20))
-    sizes = [len(orjson.loads(entry.frame.data)["text"].encode()) for entry in shown.log._after(0)]
+    sizes = [len(orjson.loads(entry.frame.data)["text"].encode()) for entry in shown.log.after(0)]
     assert sum(sizes) == 40
     assert max(sizes) <= 16
 
@@ -127,7 +127,7 @@ def test_a_frozen_reply_shows_no_more_and_releases_what_it_kept_back() -> None:
 def test_a_record_that_contradicts_the_stream_becomes_the_text() -> None:
     shown = Shown().feed(*_said("One "))
     shown.reply.complete_from([*_said("Another"), DONE])
-    assert (shown.reply.text, shown.log.reply("t1", 1)) == ("Another", "Another")
+    assert (shown.reply.text, shown.log.reply("t1", 1)) == ("Another", "One ")
 
 
 def test_a_record_without_text_leaves_what_was_shown() -> None:

@@ -16,14 +16,14 @@ from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy, Turn, Usage
 from server.sessions.attempt import AttemptServices
+from server.sessions.events.logs import ReplicatedLogs
 from server.sessions.hub import SessionHub
-from server.sessions.placement import SharedPlacement
 from server.sessions.rounds import Rhythm
 from server.sessions.runs import Pauses
 from server.sessions.views import Cancelled
 from tests.fakes.agent import FakeAgentGateway, Reply
 from tests.fakes.database import MemoryDatabase
-from tests.fakes.relay import MemoryBroker, MemoryRelay
+from tests.fakes.replicas import MemoryBroker, MemoryReplicas
 from tests.fakes.store import FakeSessionStore
 from tests.unit.sessions.device import Device
 from tests.virtual_time import now
@@ -211,10 +211,10 @@ class Process:
             pauses=world.pauses,
             now=now,
         )
-        placement = None
+        logs = None
         if world.broker is not None:
-            placement = SharedPlacement(MemoryRelay(world.broker, self.boundary.cross), world.limits, now)
-        self.hub = SessionHub(services, placement, world.rhythm, owner=name)
+            logs = ReplicatedLogs(MemoryReplicas(world.broker, self.boundary.cross), world.limits, now)
+        self.hub = SessionHub(services, logs, world.rhythm, owner=name)
         self._stop = asyncio.Event()
         self._running = asyncio.Event()
         self._life = asyncio.create_task(self._live(), name=f"process-{name}")

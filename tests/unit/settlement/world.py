@@ -7,7 +7,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
-from server.ports import Estimate, ModelCall, News, NewTurn, TurnEnd
+from server.ports import Announcement, Estimate, ModelCall, NewTurn, TurnEnd
 from server.protocol.limits import Allowance
 from server.protocol.shapes import Turn, TurnStatus, Usage
 from server.settlement.budgets import Budgets
@@ -31,7 +31,7 @@ class Office:
     store: FakeSessionStore = field(init=False)
     budgets: Budgets = field(init=False)
     settler: Settler = field(init=False)
-    told: list[tuple[str, News]] = field(default_factory=list)
+    told: list[tuple[str, Announcement]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.database = MemoryDatabase(clock=self.now)

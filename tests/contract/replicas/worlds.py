@@ -1,4 +1,4 @@
-"""A relay with everything around it that its contract speaks of: several instances, a broker that crashes and fills."""
+"""A backend with what its contract needs around it: several instances, and a broker that crashes and fills."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,23 +8,22 @@ from typing import Protocol, Self
 
 from pydantic import SecretStr
 
-from server.ports import EventRelay, Lease, Notice, Published
+from server.ports import ControlMessage, Lease, Published, ReplicaBackend
 from server.redis_adapter.client import RedisClient
-from server.redis_adapter.relay import RedisRelay
-from tests.fakes.relay import MemoryBroker, MemoryRelay
+from server.redis_adapter.replicas import RedisReplicas
+from tests.fakes.replicas import MemoryBroker, MemoryReplicas
 from tests.stack.own_redis import OwnRedis
 
-PATIENCE = 20.0
+PATIENCE_SECONDS = 20.0
 OWNER, OTHER = "owner", "other"
 
 
 @dataclass(slots=True)
-class Reader:
-    """What one instance was told."""
+class Listener:
+    """What one instance was called with."""
 
     news: list[tuple[str, Published]] = field(default_factory=list)
-    begun_logs: list[str] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
+    messages: list[ControlMessage] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
     _grown: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -32,41 +31,37 @@ class Reader:
         self.news.append((user_id, news))
         self._grown.set()
 
-    def begun(self, user_id: str) -> None:
-        self.begun_logs.append(user_id)
-        self._grown.set()
-
     def missed(self) -> None:
         self._become("missed")
 
-    def noticed(self, notice: Notice) -> None:
-        self.notices.append(notice)
+    def received(self, message: ControlMessage) -> None:
+        self.messages.append(message)
         self._grown.set()
 
-    def away(self) -> None:
-        self._become("away")
+    def unavailable(self) -> None:
+        self._become("unavailable")
 
-    def back(self) -> None:
-        self._become("back")
+    def recovered(self) -> None:
+        self._become("recovered")
 
     def _become(self, state: str) -> None:
         self.states.append(state)
         self._grown.set()
 
-    async def until(self, told: Callable[[Self], object]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not told(self):
+    async def until(self, seen: Callable[[Self], object]) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not seen(self):
                 self._grown.clear()
                 await self._grown.wait()
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    relay: EventRelay
-    reader: Reader
+    replicas: ReplicaBackend
+    listener: Listener
 
 
-class RelayWorld(Protocol):
+class ReplicaWorld(Protocol):
     """One broker, and as many instances around it as a test starts."""
 
     async def instance(self) -> Instance: ...
@@ -84,7 +79,7 @@ class RelayWorld(Protocol):
     async def make_room(self) -> None: ...
 
     async def forget(self, user_id: str) -> None:
-        """The log expires."""
+        """The replica expires."""
 
 
 class MemoryWorld:
@@ -93,9 +88,9 @@ class MemoryWorld:
         self._broker = MemoryBroker()
 
     async def instance(self) -> Instance:
-        relay, reader = MemoryRelay(self._broker), Reader()
-        await self._exits.enter_async_context(relay.running(reader))
-        return Instance(relay, reader)
+        replicas, listener = MemoryReplicas(self._broker), Listener()
+        await self._exits.enter_async_context(replicas.running(listener))
+        return Instance(replicas, listener)
 
     async def save(self) -> None:
         self._broker.save()
@@ -123,9 +118,9 @@ class RedisWorld:
 
     async def instance(self, deployment: str = "tests") -> Instance:
         client = await self._exits.enter_async_context(aclosing(RedisClient(SecretStr(self.server.url))))
-        relay, reader = RedisRelay(client, deployment), Reader()
-        await self._exits.enter_async_context(relay.running(reader))
-        return Instance(relay, reader)
+        replicas, listener = RedisReplicas(client, deployment), Listener()
+        await self._exits.enter_async_context(replicas.running(listener))
+        return Instance(replicas, listener)
 
     async def save(self) -> None:
         self.server.save()

@@ -1,59 +1,38 @@
-"""The event log of one session: a ring of numbered, already encoded events that every connection reads at its own pace.
+"""The event log of one session: a ring of numbered, encoded events that every connection reads at its own pace.
 
 A connection holds a `Subscription`, a cursor into the shared ring: nothing is queued per connection, so a slow one
-costs nothing and delays nobody. One that is behind is given adjacent deltas joined into one frame.
-
-`EventLog` is the log of a single instance: what is appended is delivered at once. `RelayedLog` is the same log where
-several instances share it.
+costs nothing and delays nobody. The owner numbers, encodes and delivers an event at once. Only a terminal event waits
+until the replica has it, where there is a replica, so that a crash of the owner does not publish an end twice.
 """
 
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
-from server.ports import Lease, News
+from server.ports import Announcement
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
+from server.sessions.events.codec import TERMINAL, AttemptKey, Entry, Event, Frame, encode, joined
 from server.sessions.views import NOTHING_OPEN, View
-
-DELTAS = frozenset({"message.delta", "reasoning.delta"})
-TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
-_UTC_Z = orjson.OPT_UTC_Z
-
-
-AttemptKey = tuple[str | None, int | None]
-"""A turn and the number of an attempt at it, of an event that belongs to one."""
 
 
 class LogTrimmedError(Exception):
     """The reader fell so far behind that the events it needs next are no longer kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What a connection sends: one event or several joined deltas. `seq` is the last event in it."""
+class ReplicaWriter(Protocol):
+    """Copies the log to its replica. Never waits."""
 
-    seq: int
-    type: str
-    turn_id: str | None
-    attempt: int | None
-    data: bytes
+    def wake(self) -> None:
+        """There is more to copy."""
 
-
-@dataclass(slots=True)
-class Entry:
-    """One event in the ring. `end`: bytes appended to the log up to and including it."""
-
-    frame: Frame
-    text: str | None
-    at: datetime | str
-    end: int = 0
+    def hurry(self) -> None:
+        """A terminal event waits: copy what there is now, then call `EventLog.deliver_held`."""
 
 
 def new_epoch() -> str:
@@ -65,12 +44,16 @@ class EventLog:
 
     Beside the events it keeps what a connection is shown that joins now: the `view` of what is open, and the whole text
     of the running reply, however much of it was trimmed.
+
+    `writable` is False while another instance may own the session: `append` then does nothing.
     """
 
     __slots__ = (
+        "_behind",
         "_bytes_before",
         "_endings",
         "_entries",
+        "_held",
         "_limits",
         "_now",
         "_reply",
@@ -80,21 +63,17 @@ class EventLog:
         "beginnings",
         "epoch",
         "head",
-        "on_fenced",
+        "replica",
         "view",
+        "writable",
     )
-
-    is_shared = False
-    """Whether other instances read this log, so that its owner alone may write to it."""
-    is_fresh = True
-    """Whether nothing is known of what was open before this log was opened."""
-    is_detached = False
-    """Whether this instance goes on alone, in memory, with a log that others should read too."""
 
     def __init__(self, limits: Limits, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._limits = limits
         self._now = now
         self._entries: deque[Entry] | None = None  # made at the first event: an idle session stays small
+        self._held: Entry | None = None  # a terminal event, numbered and not delivered yet
+        self._behind: deque[Event] = deque()
         self._bytes_before = 0
         self._subscriptions: list[Subscription] = []
         self._endings: dict[str, asyncio.Future[None]] = {}
@@ -105,7 +84,8 @@ class EventLog:
         self.epoch = new_epoch()
         self.head = 0
         self.view: View = NOTHING_OPEN
-        self.on_fenced: Callable[[], None] | None = None  # told when another instance writes now
+        self.replica: ReplicaWriter | None = None
+        self.writable = True
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -114,7 +94,17 @@ class EventLog:
         """After the newest event."""
         return EventCursor(self.epoch, self.head)
 
-    def reply(self, turn_id: str, attempt: int) -> str:
+    @property
+    def is_unused(self) -> bool:
+        """Nothing was ever published in it, nor learned from a replica: its epoch is this instance's own."""
+        return self.head == 0 and self.beginnings == 0 and self._held is None
+
+    @property
+    def reply_of(self) -> AttemptKey:
+        """The attempt whose reply is the newest."""
+        return self._reply_of
+
+    def reply(self, turn_id: str | None, attempt: int | None) -> str:
         """What the reply of this attempt has said, if it is the newest that said anything."""
         if self._reply_of != (turn_id, attempt):
             return ""
@@ -138,17 +128,41 @@ class EventLog:
         self._subscriptions.append(subscription)
         return subscription
 
-    def has_told(self, news: News) -> bool:
-        """Whether the newest event of this kind, about this turn, says the same."""
+    def has_published(self, event: Announcement) -> bool:
+        """Whether the newest event of this type, about this turn, says the same."""
         for entry in reversed(self._entries or ()):
             frame = entry.frame
-            if (frame.type, frame.turn_id, frame.attempt) == (news.type, news.turn_id, news.attempt):
-                told = orjson.loads(frame.data)
-                return all(told.get(name) == value for name, value in news.fields.items())
+            if (frame.type, frame.turn_id, frame.attempt) == (event.type, event.turn_id, event.attempt):
+                published = orjson.loads(frame.data)
+                return all(published.get(name) == value for name, value in event.fields.items())
         return False
 
+    def after(self, seq: int) -> list[Entry]:
+        """The delivered events behind number `seq`. Raises LogTrimmedError."""
+        entries = self._entries
+        waiting = self.head - seq
+        if entries is None or waiting <= 0:
+            return []
+        if waiting > len(entries):
+            raise LogTrimmedError
+        if waiting == 1:
+            return [entries[-1]]
+        return [entries[index] for index in range(len(entries) - waiting, len(entries))]
+
+    def newest(self, max_bytes: int) -> list[Entry]:
+        """The newest events, as many as fit into `max_bytes`."""
+        found: deque[Entry] = deque()
+        for entry in reversed(self._entries or ()):
+            max_bytes -= len(entry.frame.data)
+            if max_bytes < 0:
+                break
+            found.appendleft(entry)
+        return list(found)
+
+    # -- the ends of turns -----------------------------------------------------------------------------------------
+
     def ending(self, turn_id: str) -> "asyncio.Future[None]":
-        """Done when the turn's row should be looked at: it has ended, or may have. Shared by all who ask: shield it."""
+        """Done when the turn's row should be read: it has ended, or may have. Shared by all who ask: shield it."""
         return self._endings.setdefault(turn_id, asyncio.get_running_loop().create_future())
 
     def settle_ending(self, turn_id: str) -> None:
@@ -157,7 +171,8 @@ class EventLog:
         if ending is not None and not ending.done():
             ending.set_result(None)
 
-    def _look_at_endings(self) -> None:
+    def settle_endings(self) -> None:
+        """Any turn may have ended: have every waiting request read its turn's row."""
         for turn_id in tuple(self._endings):
             self.settle_ending(turn_id)
 
@@ -172,54 +187,91 @@ class EventLog:
         view: View | None = None,
         **fields: Any,
     ) -> None:
-        """Number, encode and keep one event, and wake the connections. `view` is what is open from this event on."""
-        self._keep(self._encoded(self.head + 1, type_, (turn_id, attempt), self._now(), fields))
-        if view is not None:
-            self.view = view
+        """Number, encode and deliver one event. `view` is what is open from this event on."""
+        if not self.writable:
+            return
+        event = Event(type_, (turn_id, attempt), self._now(), view, fields)
+        if self._held is None:
+            self._append(event)
+        else:
+            self._behind.append(event)
+
+    def _append(self, event: Event) -> None:
+        entry = encode(self.epoch, self.head + 1, event)
+        if self.replica is None:
+            self._keep(entry)
+            self._wake()
+        elif event.type in TERMINAL:
+            self._held = entry
+            self.replica.hurry()
+        else:
+            self._keep(entry)
+            self._wake()
+            self.replica.wake()
+
+    @property
+    def held(self) -> Entry | None:
+        """A terminal event that is delivered as soon as the replica has it."""
+        return self._held
+
+    def deliver_held(self) -> None:
+        """The replica has the held event, or is unavailable: deliver it, and what was appended behind it."""
+        entry, self._held = self._held, None
+        if entry is None:
+            return
+        self._keep(entry)
         self._wake()
+        while self._behind and self._held is None:
+            self._append(self._behind.popleft())
 
     def show(self, view: View) -> None:
         """What is open now, learned without an event."""
         self.view = view
 
-    def correct(self, turn_id: str, attempt: int, text: str) -> None:
-        """What was shown of this reply was wrong: begin anew with the right text, which every connection is shown."""
-        self._restart(new_epoch(), 0, self.view, (turn_id, attempt), text)
+    def extend(self, entries: Sequence[Entry], view: View | None) -> None:
+        """Deliver events that the owner appended elsewhere."""
+        for entry in entries:
+            self._keep(entry)
+        if view is not None:
+            self.view = view
+        self._wake()
 
-    # -- where other instances read it too: see RelayedLog ---------------------------------------------------------
+    def prepend(self, older: Sequence[Entry]) -> None:
+        """Keep events again that are older than the oldest one here."""
+        if self._entries is None:
+            self._entries = deque()
+        for entry in reversed(older):
+            entry.end = self._bytes_before
+            self._bytes_before -= len(entry.frame.data)
+            self._entries.appendleft(entry)
 
-    async def open(self) -> None:
-        """Learn what was written before."""
-
-    async def take(self, lease: Lease) -> None:
-        """Become the one that writes. Raises FencedError."""
-
-    async def give_back(self) -> None:
-        """Write no more. Returns when what was appended is delivered, or cannot be."""
-
-    async def fetch(self, after: EventCursor) -> None:
-        """Try to hold the events after `after`."""
+    def restart(self, epoch: str, head: int, view: View, reply_of: AttemptKey, reply: str) -> None:
+        """Go on from another state. Connections see that their place is gone, and begin anew."""
+        self.epoch, self.head, self.view = epoch, head, view
+        self._reply_of, self._reply = reply_of, [reply] if reply else []
+        self._entries, self._bytes_before = None, self.appended_bytes
+        self._held = None
+        self._behind.clear()
+        self.beginnings += 1
+        self.settle_endings()
+        self._wake()
 
     def close(self) -> None:
-        """This instance reads it no more: whoever waits for an end looks at the rows."""
-        self._look_at_endings()
+        """This instance serves it no more: append nothing, and have those who wait for an end read the rows."""
+        self.writable = False
+        self._held = None
+        self._behind.clear()
+        self.settle_endings()
 
     # -- the ring ------------------------------------------------------------------------------------------------
-
-    def _encoded(self, seq: int, type_: str, of: AttemptKey, at: datetime, fields: dict[str, Any]) -> Entry:
-        turn_id, attempt = of
-        body: dict[str, Any] = {"type": type_, "epoch": self.epoch, "seq": seq, "at": at}
-        if turn_id is not None:
-            body["turn_id"], body["attempt"] = turn_id, attempt
-        body.update(fields)
-        data = orjson.dumps(body, option=_UTC_Z)
-        return Entry(Frame(seq, type_, turn_id, attempt, data), fields["text"] if type_ in DELTAS else None, at)
 
     def _keep(self, entry: Entry) -> None:
         frame = entry.frame
         self.head = frame.seq
         self.appended_bytes += len(frame.data)
         entry.end = self.appended_bytes
+        if entry.view is not None:
+            self.view = entry.view
         entries = self._entries
         if entries is None:
             entries = self._entries = deque()
@@ -243,29 +295,9 @@ class EventLog:
         for subscription in self._subscriptions:
             subscription.wake()
 
-    def _restart(self, epoch: str, head: int, view: View, reply_of: AttemptKey, reply: str) -> None:
-        """Go on from another state. Connections see that their place is gone, and begin anew."""
-        self.epoch, self.head, self.view = epoch, head, view
-        self._reply_of, self._reply = reply_of, [reply] if reply else []
-        self._entries, self._bytes_before = None, self.appended_bytes
-        self.beginnings += 1
-        self._look_at_endings()
-        self._wake()
-
     def _unsubscribe(self, subscription: "Subscription") -> None:
         # A new list: this may happen while `append` goes through the old one.
         self._subscriptions = [other for other in self._subscriptions if other is not subscription]
-
-    def _after(self, seq: int) -> list[Entry]:
-        entries = self._entries
-        waiting = self.head - seq
-        if entries is None or waiting <= 0:
-            return []
-        if waiting > len(entries):
-            raise LogTrimmedError
-        if waiting == 1:
-            return [entries[-1]]
-        return [entries[index] for index in range(len(entries) - waiting, len(entries))]
 
     def _end_of(self, seq: int) -> int:
         """Bytes appended up to and including event `seq`."""
@@ -319,49 +351,15 @@ class Subscription:
 
     def take(self) -> list[Frame]:
         """Everything that waits, adjacent deltas of one type, turn and attempt joined. Raises LogTrimmedError."""
-        entries = self._log._after(self.seq)
+        entries = self._log.after(self.seq)
         if entries:
             self.seq = entries[-1].frame.seq
             self._read_bytes = entries[-1].end
         self._caught_up = True
         if len(entries) == 1:
             return [entries[0].frame]
-        frames: list[Frame] = []
-        start = 0
-        while start < len(entries):
-            stop = _end_of_run(entries, start)
-            frames.append(entries[start].frame if stop - start == 1 else self._join(entries[start:stop]))
-            start = stop
-        return frames
+        return joined(self.epoch, entries)
 
     def close(self) -> None:
         """Stop reading. Calling it again does nothing."""
         self._log._unsubscribe(self)
-
-    def _join(self, run: list[Entry]) -> Frame:
-        first, last = run[0].frame, run[-1].frame
-        body = {
-            "type": last.type,
-            "epoch": self.epoch,
-            "first_seq": first.seq,
-            "seq": last.seq,
-            "at": run[-1].at,
-            "turn_id": last.turn_id,
-            "attempt": last.attempt,
-            "text": "".join(entry.text or "" for entry in run),
-        }
-        return Frame(last.seq, last.type, last.turn_id, last.attempt, orjson.dumps(body, option=_UTC_Z))
-
-
-def _end_of_run(entries: list[Entry], start: int) -> int:
-    """The index after the last entry that joins with the one at `start`."""
-    first, stop = entries[start], start + 1
-    if first.text is None:
-        return stop
-    frame = first.frame
-    while stop < len(entries):
-        other = entries[stop].frame
-        if (other.type, other.turn_id, other.attempt) != (frame.type, frame.turn_id, frame.attempt):
-            break
-        stop += 1
-    return stop
