@@ -7,7 +7,8 @@ import structlog
 from aiohttp import web
 
 from server.buckets import Buckets
-from server.client_address import ClientAddresses, network_of
+from server.client_address import ClientAddresses
+from server.ip_addresses import network_of
 from server.protocol.errors import PlatformError
 
 log = structlog.get_logger(__name__)

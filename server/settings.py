@@ -1,15 +1,15 @@
 """Every environment variable of the server, read and validated once; `.env.example` explains the same list."""
 
 import os
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server import setting_forms
-from server.client_address import header_in_use
 from server.protocol.limits import Limits, reminder_bytes
 
 MIN_SECRET_LENGTH = 32
@@ -20,6 +20,11 @@ HIGHEST_LIMIT = 2**31 - 1
 """What LiteLLM's columns hold of tokens and requests per minute."""
 MOST_DIGITS = 15
 """How many LiteLLM's floating point columns keep of an amount of money, whichever it is."""
+
+
+RAILWAY_HEADER: Final = "X-Real-IP"
+"""In which Railway's edge puts the client's address. Its X-Forwarded-For ends in an address of the edge, which differs
+from request to request."""
 
 
 class Settings(BaseSettings):
@@ -200,6 +205,13 @@ class Settings(BaseSettings):
     def model_url_for_letta(self) -> str:
         """LiteLLM's address as Letta reaches it, ending in /v1."""
         return f"{str(self.litellm_url_for_letta or self.litellm_base_url).rstrip('/')}/v1"
+
+
+def header_in_use(named: str | None, environment: Mapping[str, str]) -> str | None:
+    """The header that holds the client's address: the one `named`, else Railway's own where its variables are set."""
+    if named:
+        return named
+    return RAILWAY_HEADER if any(name.upper().startswith("RAILWAY_") for name in environment) else None
 
 
 def model_names(listed: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from server.aio import TaskSet
 from server.buckets import Buckets
-from server.client_address import network_of
+from server.ip_addresses import network_of
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 

@@ -8,7 +8,7 @@ from server.api.answers import answer
 from server.api.models import Login, Logout, Refresh, Register
 from server.api.routes import Reply, Route
 from server.appkeys import AUTHENTICATOR, CLIENT_ADDRESSES, IDENTITY, READS, SIGN_IN_LIMITS
-from server.client_address import parse_address
+from server.ip_addresses import parse_address
 from server.ports import Principal, TokenPair
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError

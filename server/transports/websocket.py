@@ -13,8 +13,9 @@ from typing import Final
 from aiohttp import WSMessage, WSMsgType, web
 
 from server.authentication import Authenticator
-from server.client_address import ClientAddresses, network_of
+from server.client_address import ClientAddresses
 from server.frame_gate import FrameGate, GatedHandler
+from server.ip_addresses import network_of
 from server.origins import Origins
 from server.ports import Principal
 from server.protocol.codes import (
