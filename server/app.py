@@ -1,13 +1,10 @@
 """Wiring: the one place that knows every adapter and hands each collaborator to those who need it."""
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Final
 
-import structlog
 from aiohttp import web
 
 from server import appkeys
@@ -20,6 +17,7 @@ from server.letta_adapter.client import LettaClient
 from server.letta_adapter.gateway import LettaGateway
 from server.letta_adapter.memory import LettaMemory
 from server.letta_adapter.probe import LettaProbe
+from server.lifecycle import LIFECYCLE, Lifecycle
 from server.litellm_adapter.client import LiteLLMClient
 from server.litellm_adapter.probe import LiteLLMProbe
 from server.metrics import Metrics
@@ -29,7 +27,7 @@ from server.protocol.shapes import AgentStatus
 from server.provisioning.provisioner import Provisioner
 from server.provisioning.repair import RepairLoop
 from server.rate_limits import AddressLimiter
-from server.readiness import Lifecycle, Readiness
+from server.readiness import Readiness
 from server.redis_adapter.client import RedisClient
 from server.redis_adapter.probe import RedisProbe
 from server.redis_adapter.replicas import RedisReplicas
@@ -54,36 +52,12 @@ from server.tickets import Tickets
 from server.transports.sse import EventStreams
 from server.transports.websocket import WebSocketEndpoint
 
-log = structlog.get_logger(__name__)
-
-
-class Life:
-    """The server's own life cycle, for whoever runs it."""
-
-    def __init__(self, lifecycle: Lifecycle, hub: SessionHub, repair: "asyncio.Task[None]") -> None:
-        self._lifecycle = lifecycle
-        self._hub = hub
-        self._repair = repair
-
-    def started(self) -> None:
-        """From now on this instance takes traffic."""
-        self._lifecycle.phase = "running"
-
-    async def drain(self, seconds: float) -> None:
-        """Not ready, no new turns, running ones finish within `seconds`, clients are sent to reconnect."""
-        self._lifecycle.phase = "draining"
-        self._repair.cancel()  # two versions at once would undo each other's configuration of agents
-        await self._hub.drain(seconds)
-
-
-LIFE: Final = web.AppKey("life", Life)
-
 
 def create_app(settings: Settings) -> web.Application:
     """The whole server as an application; adapters open when it starts and close when it is cleaned up."""
     app = web.Application()
     app[appkeys.SETTINGS] = settings
-    app[appkeys.LIFECYCLE] = Lifecycle()
+    app[LIFECYCLE] = Lifecycle()
     app[appkeys.METRICS] = Metrics()
     app[appkeys.ORIGINS] = Origins(settings.allowed_origins, localhost_allowed=not settings.is_production)
     app[appkeys.CLIENT_ADDRESSES] = addresses = ClientAddresses(settings.address_header, settings.trusted_proxies)
@@ -148,7 +122,12 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     background = await stack.enter_async_context(TaskSet("background"))
     background.create(Settler(ledger, agents.billing, budgets, hub.tell).run(), name="settlement")
     repair = background.create(RepairLoop(provisioner, accounts, agents.template.hash).run(), name="repair")
-    app[LIFE] = Life(app[appkeys.LIFECYCLE], hub, repair)
+
+    async def drain(seconds: float) -> None:
+        repair.cancel()  # two versions at once would undo each other's configuration of agents
+        await hub.drain(seconds)
+
+    app[LIFECYCLE].on_drain = drain
 
 
 def _shared(redis: RedisClient, attempts: AttemptServices, settings: Settings) -> ReplicatedLogs:
@@ -171,7 +150,7 @@ def _offer_services(
     probes: list[Probe] = [SupabaseProbe(supabase), LettaProbe(letta), LiteLLMProbe(litellm)]
     if redis is not None:
         probes.append(RedisProbe(redis))
-    app[appkeys.READINESS] = Readiness(probes, app[appkeys.LIFECYCLE], needed_first=["supabase"])
+    app[appkeys.READINESS] = Readiness(probes, lambda: app[LIFECYCLE].phase, needed_first=["supabase"])
 
 
 def _offer_sessions(app: web.Application, hub: SessionHub) -> None:

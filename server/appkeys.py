@@ -22,7 +22,7 @@ from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.provisioning.provisioner import Provisioner
 from server.rate_limits import AddressLimiter
-from server.readiness import Lifecycle, Readiness
+from server.readiness import Readiness
 from server.sessions.hub import SessionHub
 from server.settings import Settings
 from server.settlement.budgets import Budgets
@@ -71,7 +71,6 @@ SIGN_IN_LIMITS = web.AppKey("sign_in_limits", SignInLimits)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 ORIGINS = web.AppKey("origins", Origins)
 METRICS = web.AppKey("metrics", Metrics)
-LIFECYCLE = web.AppKey("lifecycle", Lifecycle)
 READINESS = web.AppKey("readiness", Readiness)
 NOW = web.AppKey[Callable[[], datetime]]("now")
 """The clock: the current time, aware of its zone."""

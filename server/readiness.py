@@ -1,4 +1,4 @@
-"""Whether this instance should get traffic: where it stands in its own life, and whether its dependencies answer."""
+"""Whether this instance should get traffic: its phase, and whether its dependencies answer."""
 
 import asyncio
 import time
@@ -16,15 +16,8 @@ log = structlog.get_logger(__name__)
 Phase = Literal["starting", "running", "draining"]
 
 
-@dataclass(slots=True)
-class Lifecycle:
-    """Where this instance stands: it takes traffic only while `running`."""
-
-    phase: Phase = "starting"
-
-
 @dataclass(frozen=True, slots=True)
-class Check:
+class CheckResult:
     """How one dependency answered. `error` says only what anybody may know: this is shown without sign-in."""
 
     status: Literal["up", "down"]
@@ -37,7 +30,7 @@ class Report:
     """What `/ready` answers."""
 
     status: Literal["ready", "degraded", "starting", "draining"]
-    checks: dict[str, Check]
+    checks: dict[str, CheckResult]
 
     @property
     def takes_traffic(self) -> bool:
@@ -60,7 +53,7 @@ class Readiness:
     def __init__(
         self,
         probes: Sequence[Probe],
-        lifecycle: Lifecycle,
+        phase: Callable[[], Phase],
         *,
         needed_first: Iterable[str] = (),
         timeout: float = 2.0,
@@ -68,13 +61,13 @@ class Readiness:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._probes = tuple(probes)
-        self._lifecycle = lifecycle
+        self._phase = phase
         self._missing = set(needed_first)
         self._timeout = timeout
         self._keep = keep
         self._clock = clock
         self._round = asyncio.Lock()
-        self._checks: dict[str, Check] = {}
+        self._checks: dict[str, CheckResult] = {}
         self._checked_at: float | None = None
 
     async def report(self) -> Report:
@@ -89,13 +82,13 @@ class Readiness:
         return Report(self._status(), self._checks)
 
     def _status(self) -> Literal["ready", "degraded", "starting", "draining"]:
-        if self._lifecycle.phase != "running":
-            return self._lifecycle.phase
+        if (phase := self._phase()) != "running":
+            return phase
         if self._missing:
             return "starting"
         return "ready" if all(check.status == "up" for check in self._checks.values()) else "degraded"
 
-    async def _check(self, probe: Probe) -> Check:
+    async def _check(self, probe: Probe) -> CheckResult:
         began = self._clock()
         error = None
         try:
@@ -106,4 +99,4 @@ class Readiness:
         except Exception as cause:  # whatever a service does wrong, it is down and the rest is not
             error = "unreachable or unhealthy"
             log.debug("probe.failed", service=probe.name, reason=repr(cause))
-        return Check("down" if error else "up", round((self._clock() - began) * 1000, 1), error)
+        return CheckResult("down" if error else "up", round((self._clock() - began) * 1000, 1), error)

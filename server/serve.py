@@ -12,8 +12,9 @@ import uvloop
 from pydantic import ValidationError
 
 from server.api.connections import BACKLOG, serving, within_open_files
-from server.app import LIFE, create_app
+from server.app import create_app
 from server.exit_deadline import GRACE_SECONDS, leave_within
+from server.lifecycle import LIFECYCLE
 from server.observability import configure_logging
 from server.operations.environment import settings_problems
 from server.production import check_at_start
@@ -55,12 +56,11 @@ async def run(settings: Settings) -> None:
     app = create_app(settings)
     most = within_open_files(settings.max_connections)
     async with serving(app, lambda: _listen(settings.host, settings.port), most):
-        life = app[LIFE]
         calm_garbage_collector()
-        life.started()
+        app[LIFECYCLE].started()
         log.info("server.started", host=settings.host or "*", port=settings.port, environment=settings.environment)
         await stop.wait()
-        await life.drain(settings.drain_seconds)
+        await app[LIFECYCLE].drain(settings.drain_seconds)
     log.info("server.stopped")
 
 

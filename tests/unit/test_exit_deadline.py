@@ -22,7 +22,7 @@ configure_logging("production", "INFO")
 
 SERVE = """
 from aiohttp import web
-from server.app import LIFE
+from server.lifecycle import LIFECYCLE
 
 class Settings:
     host, port, environment, drain_seconds, max_connections = "127.0.0.1", 0, "test", 0.2, 100
@@ -44,7 +44,7 @@ async def never(app=None):
 
 def app(settings):
     app = web.Application()
-    app[LIFE] = Life()
+    app[LIFECYCLE] = Life()
     {wire}
     return app
 

@@ -9,7 +9,7 @@ import pytest
 from server.api import table
 from server.api.openapi import document
 from server.api.routes import Route
-from server.readiness import Lifecycle, Phase, Readiness
+from server.readiness import Phase, Readiness
 from tests.unit.api.world import SwitchProbe, World
 
 
@@ -59,7 +59,7 @@ async def test_probes_run_at_once_and_a_stuck_one_is_given_up() -> None:
             await meeting.wait()
 
     probes = [Meeting("a"), Meeting("b"), StuckProbe()]
-    report = await Readiness(probes, Lifecycle("running"), timeout=0.05).report()
+    report = await Readiness(probes, lambda: "running", timeout=0.05).report()
     assert {name: check.status for name, check in report.checks.items()} == {"a": "up", "b": "up", "stuck": "down"}
     assert report.checks["stuck"].error == "no answer within 0.05 s"
 
@@ -67,7 +67,7 @@ async def test_probes_run_at_once_and_a_stuck_one_is_given_up() -> None:
 async def test_an_instance_that_has_never_reached_what_it_needs_first_is_starting() -> None:
     now = 100.0
     letta, supabase = SwitchProbe("letta"), SwitchProbe("supabase", error=ConnectionError())
-    readiness = Readiness([letta, supabase], Lifecycle("running"), needed_first=["supabase"], clock=lambda: now)
+    readiness = Readiness([letta, supabase], lambda: "running", needed_first=["supabase"], clock=lambda: now)
     report = await readiness.report()
     assert (report.status, report.takes_traffic, report.checks["supabase"].status) == ("starting", False, "down")
     for error, letta_error, status in (
@@ -83,7 +83,7 @@ async def test_an_instance_that_has_never_reached_what_it_needs_first_is_startin
 async def test_asking_often_does_not_hammer_the_services() -> None:
     now = 100.0
     probe = SwitchProbe("letta")
-    readiness = Readiness([probe], Lifecycle("running"), clock=lambda: now)
+    readiness = Readiness([probe], lambda: "running", clock=lambda: now)
     await asyncio.gather(*(readiness.report() for _ in range(50)))
     assert probe.pings == 1
     now += 2.0

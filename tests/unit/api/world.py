@@ -21,6 +21,7 @@ from server.authentication import Authenticator
 from server.buckets import Buckets
 from server.client_address import ClientAddresses
 from server.keyring import KeyRing
+from server.lifecycle import Lifecycle
 from server.metrics import Metrics
 from server.origins import Origins
 from server.ports import AgentTemplate, Estimate, Plan
@@ -28,7 +29,7 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
 from server.provisioning import Provisioner, Workshop
 from server.rate_limits import AddressLimiter
-from server.readiness import Lifecycle, Readiness
+from server.readiness import Readiness
 from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub
 from server.settings import Settings
@@ -236,7 +237,7 @@ class World:
         app[appkeys.AUTH_LIMITER] = AddressLimiter(self.auth_per_minute, addresses)
         app[appkeys.ORIGINS] = origins
         app[appkeys.METRICS] = Metrics()
-        app[appkeys.READINESS] = Readiness([self.letta, self.supabase], self.lifecycle)
+        app[appkeys.READINESS] = Readiness([self.letta, self.supabase], lambda: self.lifecycle.phase)
         app[appkeys.NOW] = self.now
         table.install(app)
         change(app)
