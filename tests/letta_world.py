@@ -10,11 +10,11 @@ from typing import Any
 from aiohttp import web
 from pydantic import SecretStr
 
-from server.letta_adapter.client import LettaClient
-from server.letta_adapter.directory import LettaDirectory
-from server.letta_adapter.gateway import LettaGateway
-from server.letta_adapter.memory import LettaMemory
-from server.letta_adapter.template import agent_template
+from server.adapters.letta.client import LettaClient
+from server.adapters.letta.directory import LettaDirectory
+from server.adapters.letta.gateway import LettaGateway
+from server.adapters.letta.memory import LettaMemory
+from server.adapters.letta.template import agent_template
 from server.ports import AgentEvent, AgentHandle, AgentTemplate, OutgoingMessage, TextDelta
 from server.protocol.codes import ErrorCode
 from server.resilience import Breaker

@@ -11,11 +11,11 @@ from typing import Final, TypeVar
 from aiohttp import web
 
 from server.api import schemas
-from server.api.answers import answer
-from server.api.inputs import TEXT_BYTES, WORDS_BYTES
 from server.api.models import MemoryQuery, UpdateBlock
-from server.api.routes import Reply, Route
-from server.appkeys import HUB, MEMORY, PROVISIONER, READS, SETTINGS
+from server.http.app_keys import HUB, MEMORY, PROVISIONER, READS, SETTINGS
+from server.http.inputs import TEXT_BYTES, WORDS_BYTES
+from server.http.responses import answer
+from server.http.routes import Reply, Route
 from server.ports import AgentGoneError, AgentHandle, MemoryBlock, PassagePage, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError

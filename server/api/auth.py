@@ -4,10 +4,10 @@ import structlog
 from aiohttp import web
 
 from server.api import schemas
-from server.api.answers import answer
 from server.api.models import Login, Logout, Refresh, Register
-from server.api.routes import Reply, Route
-from server.appkeys import AUTHENTICATOR, CLIENT_ADDRESSES, IDENTITY, READS, SIGN_IN_LIMITS
+from server.http.app_keys import AUTHENTICATOR, CLIENT_ADDRESSES, IDENTITY, READS, SIGN_IN_LIMITS
+from server.http.responses import answer
+from server.http.routes import Reply, Route
 from server.ip_addresses import parse_address
 from server.ports import Principal, TokenPair
 from server.protocol.codes import ErrorCode

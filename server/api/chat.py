@@ -10,14 +10,14 @@ from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
 from server.api import schemas
-from server.api.answers import answer
-from server.api.inputs import TEXT_BYTES
-from server.api.middlewares import REQUEST_ID
 from server.api.models import CancelTurn, EventsQuery, HistoryQuery, SendMessage
-from server.api.preferences import prefers_stream, wants_async
-from server.api.problems import problem
-from server.api.routes import Reply, Route, authenticate
-from server.appkeys import EVENT_STREAMS, HUB, READS, SETTINGS, SOCKETS, TICKETS
+from server.http.app_keys import EVENT_STREAMS, HUB, READS, SETTINGS, SOCKETS, TICKETS
+from server.http.content_negotiation import prefers_stream, wants_async
+from server.http.inputs import TEXT_BYTES
+from server.http.middlewares import REQUEST_ID
+from server.http.problems import problem
+from server.http.responses import answer
+from server.http.routes import Reply, Route, authenticate
 from server.ports import MessagePage, NewTurn, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor, decode_history_cursor, encode_history_cursor

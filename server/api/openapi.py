@@ -8,9 +8,9 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from server.api.problems import MEDIA_TYPE as PROBLEM_TYPE
-from server.api.routes import Reply, Route
 from server.api.schemas import Problem
+from server.http.problems import MEDIA_TYPE as PROBLEM_TYPE
+from server.http.routes import Reply, Route
 from server.protocol.codes import CLOSE_CODES, ERRORS, ErrorCode
 from server.protocol.shapes import Json
 

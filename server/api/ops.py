@@ -7,9 +7,9 @@ from aiohttp import web
 
 from server import __version__
 from server.api import schemas
-from server.api.answers import answer
-from server.api.routes import Reply, Route
-from server.appkeys import HUB, METRICS, READINESS
+from server.http.app_keys import HUB, METRICS, READINESS
+from server.http.responses import answer
+from server.http.routes import Reply, Route
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Json

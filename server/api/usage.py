@@ -11,13 +11,13 @@ from typing import Final
 from aiohttp import web
 
 from server.api import schemas
-from server.api.answers import answer
+from server.api.forecast import Projection, project
 from server.api.models import UsageQuery
-from server.api.preferences import prefers_csv
-from server.api.projection import Projection, project
-from server.api.routes import Reply, Route
-from server.api.usage_table import usage_table
-from server.appkeys import BUDGETS, NOW, READS
+from server.api.usage_csv import usage_table
+from server.http.app_keys import BUDGETS, NOW, READS
+from server.http.content_negotiation import prefers_csv
+from server.http.responses import answer
+from server.http.routes import Reply, Route
 from server.ports import ModelUsage, Principal, Standing, UsageDay, UsageSum
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import FieldError, PlatformError

@@ -7,10 +7,10 @@ import structlog
 from aiohttp import web
 
 from server.api import schemas
-from server.api.answers import answer
 from server.api.models import UpdateProfile
-from server.api.routes import Reply, Route
-from server.appkeys import ACCOUNTS, HUB, PROVISIONER, READS
+from server.http.app_keys import ACCOUNTS, HUB, PROVISIONER, READS
+from server.http.responses import answer
+from server.http.routes import Reply, Route
 from server.ports import Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
+from server.adapters.letta.client import LettaClient
+from server.adapters.letta.probe import LettaInspection, is_supported
+from server.config.settings import Settings
 from server.doctor.findings import Check, Finding, fail, ok, warn
-from server.letta_adapter.client import LettaClient
-from server.letta_adapter.probe import LettaInspection, is_supported
-from server.settings import Settings
 
 SERVICE = "letta"
 

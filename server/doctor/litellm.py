@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+from server.adapters.litellm.billing import LiteLLMBilling, is_listed
+from server.adapters.litellm.client import LiteLLMClient
+from server.adapters.litellm.probe import OLDEST_RELEASE, LiteLLMProbe, is_supported
+from server.config.settings import Settings
 from server.doctor.findings import Check, Finding, fail, ok, warn
-from server.litellm_adapter.billing import LiteLLMBilling, is_listed
-from server.litellm_adapter.client import LiteLLMClient
-from server.litellm_adapter.probe import OLDEST_RELEASE, LiteLLMProbe, is_supported
 from server.ports import ModelPrice, SpendLog
-from server.settings import Settings
 
 SERVICE = "litellm"
 _NOBODYS_KEY = "0" * 64

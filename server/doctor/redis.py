@@ -3,11 +3,11 @@
 from contextlib import aclosing
 from typing import Final
 
+from server.adapters.redis.client import RedisClient
+from server.adapters.redis.inspection import RedisInspection
+from server.config.settings import Settings
 from server.doctor.findings import Check, Finding, fail, ok
 from server.ports import ReplicasUnavailableError
-from server.redis_adapter.client import RedisClient
-from server.redis_adapter.inspection import RedisInspection
-from server.settings import Settings
 
 SERVICE: Final = "redis"
 OLDEST: Final = (6, 2)

@@ -1,12 +1,12 @@
 """Checks of Supabase: the right keys in the right places, the schema, and how tokens and addresses are handled."""
 
+from server.adapters.supabase.database import DatabaseError
+from server.adapters.supabase.inspection import SupabaseInspection, pending_migrations
+from server.adapters.supabase.issuers import own_issuer
+from server.adapters.supabase.migration_files import project_migrations
+from server.config.settings import Settings
+from server.config.validators import key_kind
 from server.doctor.findings import Check, Finding, fail, ok, warn
-from server.setting_forms import key_kind
-from server.settings import Settings
-from server.supabase_adapter.database import DatabaseError
-from server.supabase_adapter.inspection import SupabaseInspection, pending_migrations
-from server.supabase_adapter.issuers import own_issuer
-from server.supabase_adapter.migration_files import project_migrations
 
 SERVICE = "supabase"
 PUBLIC, PRIVATE = ("publishable", "anon"), ("secret", "service_role")

@@ -20,7 +20,7 @@ from server.ports import Account, AccountStore, AgentHandle, FencedError, Provis
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.provisioning.introduction import Introduction
-from server.provisioning.key_trouble import KeyTrouble
+from server.provisioning.key_health import KeyTrouble
 from server.provisioning.saga import (
     CLAIM_SECONDS,
     NOTHING_SPECIAL,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psycopg
 
+from server.adapters.supabase.migration_files import MigrationError, project_migrations
+from server.adapters.supabase.migrations import apply_migrations
 from server.stack import processes
 from server.stack.environments import Node, NodePackages
 from server.stack.errors import StackError
@@ -14,8 +16,6 @@ from server.stack.health import answers
 from server.stack.layout import LOOPBACK, Layout
 from server.stack.postgres import connect, ensure_login, superuser_url
 from server.stack.service import Command, Progress, Service
-from server.supabase_adapter.migration_files import MigrationError, project_migrations
-from server.supabase_adapter.migrations import apply_migrations
 
 SOURCES = Path(__file__).parent / "supabase"
 LOGIN = "supabase_lite"

@@ -19,23 +19,23 @@ import uvloop
 from aiohttp import web
 from pydantic import SecretStr
 
-from server.authentication import Authenticator
-from server.letta_adapter.client import LettaClient
-from server.letta_adapter.gateway import LettaGateway
-from server.origins import Origins
+from server.adapters.letta.client import LettaClient
+from server.adapters.letta.gateway import LettaGateway
+from server.adapters.redis.client import RedisClient
+from server.adapters.redis.replicas import RedisReplicas
+from server.auth.authenticator import Authenticator
+from server.auth.tickets import Tickets
+from server.cli.serve import calm_garbage_collector
+from server.http.origins import Origins
 from server.ports import Account, AgentHandle, Claim, Estimate, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
-from server.redis_adapter.client import RedisClient
-from server.redis_adapter.replicas import RedisReplicas
 from server.resilience import Breaker
-from server.serve import calm_garbage_collector
 from server.sessions.attempt import AttemptServices
 from server.sessions.events.logs import ReplicatedLogs
 from server.sessions.hub import SessionHub
-from server.tickets import Tickets
-from server.transports.websocket import WebSocketEndpoint
+from server.streaming.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore
 from tests.fakes.database import MemoryDatabase, ProfileRow
 from tests.fakes.store import FakeSessionStore

@@ -12,8 +12,8 @@ from typing import Protocol
 import aiohttp
 from pydantic import SecretStr
 
+from server.adapters.litellm.billing import LiteLLMBilling
 from server.keyring import fingerprint
-from server.litellm_adapter.billing import LiteLLMBilling
 from server.ports import BillingGateway, ModelCall, ModelPrice, Plan
 from tests.fakes.billing import FakeBilling
 

@@ -8,9 +8,9 @@ from typing import Protocol
 import pytest
 from pydantic import SecretStr
 
-from server.letta_adapter.client import LettaClient
-from server.letta_adapter.memory import LettaMemory
-from server.letta_adapter.template import agent_template
+from server.adapters.letta.client import LettaClient
+from server.adapters.letta.memory import LettaMemory
+from server.adapters.letta.template import agent_template
 from server.ports import AgentDirectory, AgentHandle, AgentTemplate, MemoryBlock
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError

@@ -13,14 +13,14 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
+from server.adapters.litellm.billing import LiteLLMBilling
+from server.adapters.litellm.client import LiteLLMClient
+from server.config.settings import BUDGET_PERIOD
 from server.keyring import fingerprint
-from server.litellm_adapter.billing import LiteLLMBilling
-from server.litellm_adapter.client import LiteLLMClient
 from server.ports import BillingGateway, Budget, Plan
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.resilience import Breaker, Guard
-from server.settings import BUDGET_PERIOD
 from tests.fakes.billing import FakeBilling, Key
 
 PLAN = Plan(Decimal("2.5"), "30d")

@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from server.letta_adapter.errors import model_error
-from server.litellm_adapter.billing import LiteLLMBilling
+from server.adapters.letta.errors import model_error
+from server.adapters.litellm.billing import LiteLLMBilling
 from server.ports import Plan
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import TurnError

@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
+from server.adapters.litellm.billing import LiteLLMBilling
+from server.adapters.litellm.client import LiteLLMClient
 from server.keyring import fingerprint
-from server.litellm_adapter.billing import LiteLLMBilling
-from server.litellm_adapter.client import LiteLLMClient
 from server.protocol.codes import ErrorCode
 from server.resilience import Breaker, Guard
 from tests.contract.spending import GPT_4, LONG, FakeSpending, RealSpending, Spending, around_now, logged

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
-from server.letta_adapter.template import with_name
+from server.adapters.letta.template import with_name
 from server.ports import AgentHandle, AgentTemplate
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError

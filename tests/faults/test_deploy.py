@@ -16,7 +16,7 @@ import aiohttp
 import psycopg
 import pytest
 
-from server.supabase_adapter.migration_files import REPEATABLE, project_migrations, read_migrations
+from server.adapters.supabase.migration_files import REPEATABLE, project_migrations, read_migrations
 from tests.faults.clients import Device, all_quiet
 from tests.faults.marathon import Line, Talker
 from tests.reconcile.conversations import NAMES, ConversationReconciler

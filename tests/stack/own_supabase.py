@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
+from server.adapters.supabase.migration_files import project_migrations
+from server.adapters.supabase.migrations import apply_migrations
 from server.stack.environments import Node
 from server.stack.layout import Layout
 from server.stack.supabase_lite import LOGIN, SOURCES, anon_key, service_key
-from server.supabase_adapter.migration_files import project_migrations
-from server.supabase_adapter.migrations import apply_migrations
 from tests.stack.running_stack import RunningStack, free_port
 
 READY_SECONDS = 60

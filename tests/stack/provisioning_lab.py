@@ -7,20 +7,20 @@ from typing import Any, cast
 
 import aiohttp
 
+from server.adapters.letta.client import LettaClient, rows
+from server.adapters.letta.directory import LettaDirectory
+from server.adapters.letta.template import agent_template
+from server.adapters.litellm.billing import LiteLLMBilling
+from server.adapters.litellm.client import LiteLLMClient
+from server.adapters.supabase.accounts import SupabaseAccountStore
+from server.adapters.supabase.client import SupabaseClient
+from server.app.clients import default_plan
+from server.config.settings import Settings
 from server.keyring import KeyRing, fingerprint
-from server.letta_adapter.client import LettaClient, rows
-from server.letta_adapter.directory import LettaDirectory
-from server.letta_adapter.template import agent_template
-from server.litellm_adapter.billing import LiteLLMBilling
-from server.litellm_adapter.client import LiteLLMClient
 from server.ports import Account, AccountStore, AgentDirectory, BillingGateway
 from server.protocol.codes import ErrorCode
 from server.provisioning import Provisioner, Workshop
 from server.resilience import Breaker, Guard
-from server.services import default_plan
-from server.settings import Settings
-from server.supabase_adapter.accounts import SupabaseAccountStore
-from server.supabase_adapter.client import SupabaseClient
 from tests.stack.supabase_users import client_of
 
 SAME_OWNER = "provisioning-tests"

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.identity import SupabaseIdentity
+from server.adapters.supabase.sessions import SupabaseSessionStore
 from server.ports import Estimate, NewTurn, Principal, TurnEnd
 from server.protocol.limits import Allowance
 from server.protocol.shapes import Turn, TurnStatus, Usage
-from server.supabase_adapter.client import SupabaseClient
-from server.supabase_adapter.identity import SupabaseIdentity
-from server.supabase_adapter.sessions import SupabaseSessionStore
 
 PASSWORD = SecretStr("Passw0rd-for-tests")
 

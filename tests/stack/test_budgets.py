@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from server.litellm_adapter.billing import LiteLLMBilling
+from server.adapters.litellm.billing import LiteLLMBilling
 from server.ports import Plan
 from tests.stack.chat_client import ChatUser
 from tests.stack.commands import chat_users, chat_users_fails

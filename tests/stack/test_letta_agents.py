@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.letta_adapter.template import agent_template, follows
+from server.adapters.letta.template import agent_template, follows
 from server.ports import AgentGoneError, AgentHandle
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError

@@ -8,9 +8,9 @@ import pytest
 from letta_client import APIStatusError, AsyncLetta
 from pydantic import SecretStr
 
-from server.letta_adapter.client import get_json, post_json
-from server.letta_adapter.probe import LettaInspection, LettaProbe, is_supported
-from server.letta_adapter.template import AGENT_TYPE, TOOLS, model_config
+from server.adapters.letta.client import get_json, post_json
+from server.adapters.letta.probe import LettaInspection, LettaProbe, is_supported
+from server.adapters.letta.template import AGENT_TYPE, TOOLS, model_config
 from server.ports import (
     AgentBusyError,
     AgentEvent,

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
+from server.adapters.litellm.client import LiteLLMClient
 from server.keyring import KeyRing
-from server.litellm_adapter.client import LiteLLMClient
 from server.ports import Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError

@@ -8,9 +8,9 @@ import httpx
 import psycopg
 import pytest
 
+from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.ports import Principal
 from server.protocol.shapes import Turn
-from server.supabase_adapter.accounts import SupabaseAccountStore
 from tests.stack.supabase_users import Visitor, client_of, converse, sign_up
 
 TABLES = {

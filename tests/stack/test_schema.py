@@ -7,9 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from server.supabase_adapter.baseline import BASELINE, REPLACED
-from server.supabase_adapter.migration_files import MigrationError, project_migrations, read_migrations
-from server.supabase_adapter.migrations import apply_migrations
+from server.adapters.supabase.baseline import BASELINE, REPLACED
+from server.adapters.supabase.migration_files import MigrationError, project_migrations, read_migrations
+from server.adapters.supabase.migrations import apply_migrations
 from tests.stack.running_stack import RunningStack
 from tests.stack.schema import empty_project, identities, last_release, objects, recorded_versions
 from tests.supabase_cli import SupabaseCli, install, supabase_cli

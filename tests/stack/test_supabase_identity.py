@@ -9,16 +9,16 @@ import jwt
 import pytest
 from pydantic import SecretStr
 
+from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.identity import SupabaseIdentity
+from server.adapters.supabase.inspection import SupabaseInspection
+from server.adapters.supabase.issuers import own_issuer
+from server.adapters.supabase.reads import SupabaseReads
+from server.adapters.supabase.tokens import SupabaseTokenVerifier
 from server.doctor.supabase import judge_issuer
 from server.ports import Principal, TokenPair
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.supabase_adapter.client import SupabaseClient
-from server.supabase_adapter.identity import SupabaseIdentity
-from server.supabase_adapter.inspection import SupabaseInspection
-from server.supabase_adapter.issuers import own_issuer
-from server.supabase_adapter.reads import SupabaseReads
-from server.supabase_adapter.tokens import SupabaseTokenVerifier
 from tests.faults.http_faults import FaultProxy
 from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack

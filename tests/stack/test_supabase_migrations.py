@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 from psycopg import sql
 
-from server.cli import main
-from server.supabase_adapter import migrations
-from server.supabase_adapter.migration_files import MigrationError, project_migrations, read_migrations, script
-from server.supabase_adapter.migrations import apply_migrations
+from server.adapters.supabase import migrations
+from server.adapters.supabase.migration_files import MigrationError, project_migrations, read_migrations, script
+from server.adapters.supabase.migrations import apply_migrations
+from server.cli.main import main
 from tests.stack.schema import empty_project, objects
 
 MIGRATIONS = project_migrations()

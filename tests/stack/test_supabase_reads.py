@@ -13,17 +13,17 @@ import jwt
 import pytest
 from pydantic import SecretStr
 
+from server.adapters.supabase.accounts import SupabaseAccountStore
+from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.probe import SupabaseProbe
+from server.adapters.supabase.reads import SupabaseReads
+from server.adapters.supabase.sessions import SupabaseSessionStore
+from server.adapters.supabase.tokens import SupabaseTokenVerifier
 from server.ports import NewTurn, Principal, Standing, UsageDay, UsageSum
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Allowance
 from server.protocol.shapes import AgentStatus, TurnStatus
-from server.supabase_adapter.accounts import SupabaseAccountStore
-from server.supabase_adapter.client import SupabaseClient
-from server.supabase_adapter.probe import SupabaseProbe
-from server.supabase_adapter.reads import SupabaseReads
-from server.supabase_adapter.sessions import SupabaseSessionStore
-from server.supabase_adapter.tokens import SupabaseTokenVerifier
 from tests.stack.supabase_users import client_of, converse, sign_up
 
 

@@ -7,12 +7,12 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
-from server.authentication import Authenticator
+from server.auth.authenticator import Authenticator
+from server.auth.tickets import Tickets
 from server.ports import Account
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
-from server.tickets import Tickets
 from tests.fakes.accounts import FakeAccountStore
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.identity import FakeIdentity

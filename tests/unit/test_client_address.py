@@ -6,9 +6,9 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from structlog.testing import capture_logs
 
-from server.client_address import WATCHED_REQUESTS, ClientAddresses
+from server.config.settings import Settings, header_in_use
+from server.http.client_address import WATCHED_REQUESTS, ClientAddresses
 from server.ip_addresses import network_of, parse_address
-from server.settings import Settings, header_in_use
 from tests.unit.test_settings import NEEDED, problems
 
 PEER = "10.0.0.1"

@@ -6,23 +6,23 @@ from textwrap import dedent
 
 import pytest
 
-from server.exit_deadline import EXIT_CODE
+from server.app.exit_deadline import EXIT_CODE
 
 ENDED_SECONDS = 60.0
 
 PREAMBLE = """
 import asyncio, os, signal, sys, threading, time
 import uvloop
-from server import serve
-from server.exit_deadline import leave_within
-from server.observability import configure_logging
+from server.cli import serve
+from server.app.exit_deadline import leave_within
+from server.observability.logs import configure_logging
 
 configure_logging("production", "INFO")
 """
 
 SERVE = """
 from aiohttp import web
-from server.lifecycle import LIFECYCLE
+from server.app.lifecycle import LIFECYCLE
 
 class Settings:
     host, port, environment, drain_seconds, max_connections = "127.0.0.1", 0, "test", 0.2, 100

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.frame_gate import FrameGate
+from server.http.frame_gate import FrameGate
 from tests.unit.transports.raw import client_frame
 
 TEXT, CONTINUATION, CLOSE, PING = 0x1, 0x0, 0x8, 0x9

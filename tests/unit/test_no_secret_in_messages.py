@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 from pydantic import SecretStr
 
-from server.cli import COMMANDS, main
-from server.settings import Settings
+from server.cli.main import COMMANDS, main
+from server.config.settings import Settings
 from tests.unit.test_settings import NEEDED
 
 pytestmark = pytest.mark.usefixtures("logging_restored")

@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import InvalidHeader
 from aiohttp.web import RequestPayloadError
 from pydantic import SecretStr
 
-from server.observability import configure_logging
+from server.observability.logs import configure_logging
 
 
 @pytest.fixture

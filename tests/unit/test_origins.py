@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.origins import Origins
+from server.http.origins import Origins
 
 HOST = "api.example.com"
 

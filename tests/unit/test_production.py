@@ -10,9 +10,9 @@ from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl, SecretStr
 from structlog.testing import capture_logs
 
-from server.litellm_adapter.billing import is_listed
-from server.production import check_at_start
-from server.settings import Settings
+from server.adapters.litellm.billing import is_listed
+from server.app.startup_checks import check_at_start
+from server.config.settings import Settings
 from tests.unit.litellm.scripted import ScriptedLiteLLM
 
 NOWHERE = HttpUrl("http://127.0.0.1:9")

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 from uv import find_uv_bin
 
 import server
-from server.cli import main
-from server.settings import Settings
+from server.cli.main import main
+from server.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 NEVER_NAMED = {

@@ -4,9 +4,9 @@ import asyncio
 from types import TracebackType
 from typing import Any, cast
 
+from server.adapters.redis.client import RedisClient
+from server.adapters.redis.listener import Listener
 from server.aio import cancel_and_wait
-from server.redis_adapter.client import RedisClient
-from server.redis_adapter.listener import Listener
 from tests.virtual_time import virtual_time
 
 BASE = b"base"

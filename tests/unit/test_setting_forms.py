@@ -6,8 +6,8 @@ import string
 
 import pytest
 
-from server.setting_forms import origins, similar_names
-from server.settings import Settings
+from server.config.settings import Settings
+from server.config.validators import origins, similar_names
 from tests.unit.test_settings import NEEDED, problems, settings
 
 DB = "postgresql://postgres.ref:p%40ss@aws-0-eu.pooler.supabase.com:5432/postgres"

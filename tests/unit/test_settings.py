@@ -5,10 +5,10 @@ from decimal import Decimal
 import pytest
 from pydantic import ValidationError
 
-from server.operations.environment import settings_problems
+from server.app.clients import default_plan
+from server.config.environment import settings_problems
+from server.config.settings import Settings
 from server.ports import Plan
-from server.services import default_plan
-from server.settings import Settings
 
 NEEDED = {
     "supabase_url": "http://127.0.0.1:9",

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import pytest
 from pydantic import SecretStr
 
-from server.buckets import Buckets
+from server.auth.sign_ins import KNOWN_SECONDS, SignInLimits, account_name
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.sign_ins import KNOWN_SECONDS, SignInLimits, account_name
+from server.resilience.token_buckets import Buckets
 
 SECRET, OLDER = SecretStr("a secret key, long enough to use"), SecretStr("an older key, long enough to use")
 ANN = "ann@example.com"

@@ -15,11 +15,11 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from server import cli
-from server.doctor.command import table
+import server.cli.main as cli
+from server.cli import users
+from server.cli.doctor import table
 from server.doctor.findings import Diagnosis, fail, warn
-from server.observability import configure_logging
-from server.operations import users
+from server.observability.logs import configure_logging
 from server.protocol.shapes import AgentStatus
 from server.terminal import echo_log, printable
 from tests.unit.test_settings import NEEDED

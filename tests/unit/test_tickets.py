@@ -14,10 +14,10 @@ import pytest
 from jwt.warnings import InsecureKeyLengthWarning
 from pydantic import SecretStr
 
+from server.auth.tickets import Tickets
 from server.ports import Principal
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
-from server.tickets import Tickets
 
 SECRET, OTHER = SecretStr("one secret key, long enough to use"), SecretStr("other secret key, long enough to use")
 START = datetime(2030, 1, 1, tzinfo=UTC)

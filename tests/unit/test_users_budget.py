@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner, Result
 
-from server.operations.users import users
+from server.cli.users import users
 from tests.unit.test_settings import NEEDED
 
 pytestmark = pytest.mark.usefixtures("logging_restored")

@@ -8,9 +8,9 @@ from typing import Protocol, Self
 
 from pydantic import SecretStr
 
+from server.adapters.redis.client import RedisClient
+from server.adapters.redis.replicas import RedisReplicas
 from server.ports import ControlMessage, Lease, Published, ReplicaBackend
-from server.redis_adapter.client import RedisClient
-from server.redis_adapter.replicas import RedisReplicas
 from tests.fakes.replicas import MemoryBroker, MemoryReplicas
 from tests.stack.own_redis import OwnRedis
 

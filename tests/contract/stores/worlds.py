@@ -13,13 +13,13 @@ from typing import Any, Protocol
 import psycopg
 from pydantic import SecretStr
 
+from server.adapters.supabase.accounts import SupabaseAccountStore
+from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.ledger import SupabaseLedger
+from server.adapters.supabase.rows import message_of
+from server.adapters.supabase.sessions import SupabaseSessionStore
 from server.ports import AccountStore, Ledger, SessionStore
 from server.protocol.shapes import AgentStatus, Message
-from server.supabase_adapter.accounts import SupabaseAccountStore
-from server.supabase_adapter.client import SupabaseClient
-from server.supabase_adapter.ledger import SupabaseLedger
-from server.supabase_adapter.rows import message_of
-from server.supabase_adapter.sessions import SupabaseSessionStore
 from tests.fakes.accounts import FakeAccountStore
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.ledger import FakeLedger

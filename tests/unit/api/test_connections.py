@@ -13,9 +13,9 @@ import pytest
 import structlog
 from aiohttp import web
 
-from server.api.connections import REQUEST_SECONDS, Connection, Population, serving, within_open_files
 from server.api.schemas import Problem
-from server.observability import configure_logging
+from server.http.http_server import REQUEST_SECONDS, Connection, Population, serving, within_open_files
+from server.observability.logs import configure_logging
 from tests.conftest import log_plainly
 from tests.unit.api.world import World
 from tests.virtual_time import virtual_time_with_sockets

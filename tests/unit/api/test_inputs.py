@@ -8,8 +8,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from server.api.inputs import TEXT_BYTES
 from server.api.models import SendMessage
+from server.http.inputs import TEXT_BYTES
 from server.protocol.limits import Limits
 from tests.unit.api.world import World
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from structlog.testing import capture_logs
 
-from server.api import table
+from server.api import router
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.fakes.agent import Reply
@@ -156,7 +156,7 @@ async def test_names_of_headers_may_come_in_several_lines_and_any_case(world: Wo
 
 async def test_every_method_of_every_route_passes_a_preflight(world: World) -> None:
     answer = await world.visitor.request("OPTIONS", "/api/v1/auth/login", headers=PREFLIGHT)
-    assert {route.method for route in table.ROUTES} <= set(answer.headers["Access-Control-Allow-Methods"].split(", "))
+    assert {route.method for route in router.ROUTES} <= set(answer.headers["Access-Control-Allow-Methods"].split(", "))
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "http://localhost:3000", "https://["])

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from server.api import table
+from server.api import router
 from server.api.openapi import document
-from server.api.routes import Route
-from server.readiness import Phase, Readiness
+from server.http.routes import Route
+from server.observability.readiness import Phase, Readiness
 from tests.unit.api.world import SwitchProbe, World
 
 
@@ -107,7 +107,7 @@ async def test_the_pages_load_only_from_here(world: World) -> None:
 async def test_the_description_is_served(world: World) -> None:
     answer = await world.visitor.get("/openapi.json")
     assert answer.json["openapi"] == "3.1.0"
-    assert set(answer.json["paths"]) == {route.path for route in table.ROUTES}
+    assert set(answer.json["paths"]) == {route.path for route in router.ROUTES}
 
 
 def _references(value: Any) -> set[str]:
@@ -120,18 +120,18 @@ def _references(value: Any) -> set[str]:
 
 
 def test_every_reference_of_the_description_resolves() -> None:
-    api = document(table.ROUTES, "1")
+    api = document(router.ROUTES, "1")
     assert _references(api) <= {f"#/components/schemas/{name}" for name in api["components"]["schemas"]}
 
 
 def test_operation_ids_are_unique() -> None:
-    ids = [op["operationId"] for path in document(table.ROUTES, "1")["paths"].values() for op in path.values()]
+    ids = [op["operationId"] for path in document(router.ROUTES, "1")["paths"].values() for op in path.values()]
     assert len(ids) == len(set(ids))
 
 
 def test_the_protocols_endpoints_are_all_there() -> None:
     api = "/api/v1"
-    assert {(route.method, route.path) for route in table.ROUTES} >= {
+    assert {(route.method, route.path) for route in router.ROUTES} >= {
         ("POST", f"{api}/auth/register"),
         ("POST", f"{api}/auth/login"),
         ("POST", f"{api}/auth/refresh"),
@@ -160,7 +160,7 @@ def test_the_protocols_endpoints_are_all_there() -> None:
     }
 
 
-@pytest.mark.parametrize("route", [r for r in table.ROUTES if r.access in ("bearer", "ticket")], ids=lambda r: r.path)
+@pytest.mark.parametrize("route", [r for r in router.ROUTES if r.access in ("bearer", "ticket")], ids=lambda r: r.path)
 async def test_every_endpoint_but_the_open_ones_asks_who_is_there(world: World, route: Route) -> None:
     path = route.path.replace("{turn_id}", "1").replace("{label}", "human")
     answer = await world.visitor.request(route.method, path)
@@ -168,6 +168,6 @@ async def test_every_endpoint_but_the_open_ones_asks_who_is_there(world: World, 
 
 
 def test_only_sign_in_and_operations_are_open() -> None:
-    open_paths = {route.path for route in table.ROUTES if route.access == "open"}
+    open_paths = {route.path for route in router.ROUTES if route.access == "open"}
     signing_in = {f"/api/v1/auth/{name}" for name in ("register", "login", "refresh")}
     assert open_paths == signing_in | {"/health", "/ready", "/metrics", "/openapi.json", "/docs", "/", "/pages/{name}"}

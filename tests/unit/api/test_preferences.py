@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.api.preferences import prefers_csv, prefers_stream, wants_async
+from server.http.content_negotiation import prefers_csv, prefers_stream, wants_async
 
 
 @pytest.mark.parametrize(

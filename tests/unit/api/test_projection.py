@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from server.api.projection import project
+from server.api.forecast import project
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from server.http.rate_limits import AddressLimiter
 from server.protocol.errors import PlatformError
-from server.rate_limits import AddressLimiter
 
 
 class Clock:

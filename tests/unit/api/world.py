@@ -1,4 +1,4 @@
-"""A server whose services are the fakes, and clients that hold every answer against the route table it came from."""
+"""A server whose services are the fakes, and clients that hold every answer against the route router it came from."""
 
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,31 +13,31 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
-from server import appkeys
-from server.api import table
+from server.api import router
 from server.api.openapi import document
 from server.api.schemas import Problem
-from server.authentication import Authenticator
-from server.buckets import Buckets
-from server.client_address import ClientAddresses
+from server.app.lifecycle import Lifecycle
+from server.auth.authenticator import Authenticator
+from server.auth.sign_ins import SignInLimits
+from server.auth.tickets import Tickets
+from server.billing.budgets import Budgets
+from server.config.settings import Settings
+from server.http import app_keys
+from server.http.client_address import ClientAddresses
+from server.http.origins import Origins
+from server.http.rate_limits import AddressLimiter
 from server.keyring import KeyRing
-from server.lifecycle import Lifecycle
-from server.metrics import Metrics
-from server.origins import Origins
+from server.observability.metrics import Metrics
+from server.observability.readiness import Readiness
 from server.ports import AgentTemplate, Estimate, Plan
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
 from server.provisioning import Provisioner, Workshop
-from server.rate_limits import AddressLimiter
-from server.readiness import Readiness
+from server.resilience.token_buckets import Buckets
 from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub
-from server.settings import Settings
-from server.settlement.budgets import Budgets
-from server.sign_ins import SignInLimits
-from server.tickets import Tickets
-from server.transports.sse import EventStreams
-from server.transports.websocket import WebSocketEndpoint
+from server.streaming.sse import EventStreams
+from server.streaming.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore
 from tests.fakes.agent import FakeAgentGateway
 from tests.fakes.billing import FakeBilling
@@ -51,7 +51,7 @@ from tests.fakes.store import FakeSessionStore
 
 SECRET = SecretStr("a secret key that is long enough for this")
 PASSWORD = "correct horse battery"
-DOCUMENT = document(table.ROUTES, "test")
+DOCUMENT = document(router.ROUTES, "test")
 
 
 @dataclass(slots=True)
@@ -127,7 +127,7 @@ def hold_to_table(method: str, response: ClientResponse, answer: Answer) -> None
     assert answer.headers["X-Request-ID"]
     path = response.url.raw_path
     route = next(
-        (r for r in table.ROUTES if r.method == method and re.fullmatch(re.sub(r"{\w+}", "[^/]+", r.path), path)), None
+        (r for r in router.ROUTES if r.method == method and re.fullmatch(re.sub(r"{\w+}", "[^/]+", r.path), path)), None
     )
     if answer.status >= 400 and response.content_type == "application/problem+json":
         problem = Problem.model_validate_json(answer.raw)
@@ -218,28 +218,28 @@ class World:
         )
         origins = Origins(self.origins, localhost_allowed=self.environment != "production")
         app = web.Application()
-        app[appkeys.SETTINGS] = self._settings()
-        app[appkeys.HUB] = self.hub
-        app[appkeys.EVENT_STREAMS] = EventStreams(self.hub, self.limits, tickets)
-        app[appkeys.SOCKETS] = WebSocketEndpoint(self.hub, authenticator, origins, self.limits)
-        app[appkeys.IDENTITY] = self.identity
-        app[appkeys.READS] = FakeReads(self.database, self.identity)
-        app[appkeys.ACCOUNTS] = accounts
-        app[appkeys.PROVISIONER] = self.provisioner
-        app[appkeys.MEMORY] = self.memory
-        app[appkeys.BUDGETS] = self.budgets
-        app[appkeys.TICKETS] = tickets
-        app[appkeys.AUTHENTICATOR] = authenticator
-        app[appkeys.SIGN_IN_LIMITS] = SignInLimits(
+        app[app_keys.SETTINGS] = self._settings()
+        app[app_keys.HUB] = self.hub
+        app[app_keys.EVENT_STREAMS] = EventStreams(self.hub, self.limits, tickets)
+        app[app_keys.SOCKETS] = WebSocketEndpoint(self.hub, authenticator, origins, self.limits)
+        app[app_keys.IDENTITY] = self.identity
+        app[app_keys.READS] = FakeReads(self.database, self.identity)
+        app[app_keys.ACCOUNTS] = accounts
+        app[app_keys.PROVISIONER] = self.provisioner
+        app[app_keys.MEMORY] = self.memory
+        app[app_keys.BUDGETS] = self.budgets
+        app[app_keys.TICKETS] = tickets
+        app[app_keys.AUTHENTICATOR] = authenticator
+        app[app_keys.SIGN_IN_LIMITS] = SignInLimits(
             accounts, self.sign_ins_per_minute, [SECRET], clock=lambda: self.seconds
         )
-        app[appkeys.CLIENT_ADDRESSES] = addresses = ClientAddresses(self.address_header)
-        app[appkeys.AUTH_LIMITER] = AddressLimiter(self.auth_per_minute, addresses)
-        app[appkeys.ORIGINS] = origins
-        app[appkeys.METRICS] = Metrics()
-        app[appkeys.READINESS] = Readiness([self.letta, self.supabase], lambda: self.lifecycle.phase)
-        app[appkeys.NOW] = self.now
-        table.install(app)
+        app[app_keys.CLIENT_ADDRESSES] = addresses = ClientAddresses(self.address_header)
+        app[app_keys.AUTH_LIMITER] = AddressLimiter(self.auth_per_minute, addresses)
+        app[app_keys.ORIGINS] = origins
+        app[app_keys.METRICS] = Metrics()
+        app[app_keys.READINESS] = Readiness([self.letta, self.supabase], lambda: self.lifecycle.phase)
+        app[app_keys.NOW] = self.now
+        router.install(app)
         change(app)
         async with self.hub.running(), self.gateway, TestClient(TestServer(app)) as self.http:
             yield self

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from server.cli import main
-from server.settings import Settings
+from server.cli.main import main
+from server.config.settings import Settings
 
 
 def doctor(*arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from server.doctor.command import table
+from server.cli.doctor import table
 from server.doctor.findings import Check, Diagnosis, Finding, examine, fail, ok, warn
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError

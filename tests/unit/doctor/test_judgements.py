@@ -5,6 +5,7 @@ from decimal import Decimal
 import jwt
 import pytest
 
+from server.config.validators import key_kind
 from server.doctor.configuration import judge_secret
 from server.doctor.findings import Finding, Level
 from server.doctor.letta import judge_stop
@@ -12,7 +13,6 @@ from server.doctor.litellm import judge_log, judge_model, judge_price, judge_rel
 from server.doctor.redis import judge_version
 from server.doctor.supabase import judge_anon_key, judge_confirmation, judge_issuer, judge_tokens
 from server.ports import ModelPrice, SpendLog
-from server.setting_forms import key_kind
 
 GPT_4 = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
 FREE = ModelPrice(Decimal(0), Decimal(0), Decimal(0))

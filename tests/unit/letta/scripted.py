@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
-from server.letta_adapter.client import LettaClient, Patience
+from server.adapters.letta.client import LettaClient, Patience
 from server.ports import AgentHandle, OutgoingMessage
 from server.protocol.codes import ErrorCode
 from server.resilience import Breaker

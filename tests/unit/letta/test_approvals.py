@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from server.letta_adapter.client import LettaClient
-from server.letta_adapter.gateway import LettaGateway
+from server.adapters.letta.client import LettaClient
+from server.adapters.letta.gateway import LettaGateway
 from server.ports import AgentEvent, RunEnded, RunStarted, StreamBrokenError, ToolCalled, ToolReturned, UsageReported
 from server.protocol.shapes import TurnStatus, Usage
 from tests.unit.letta.scripted import AGENT, HELLO, Answer, ScriptedLetta, says, scripted_letta, streams

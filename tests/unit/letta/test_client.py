@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from server.letta_adapter.client import LettaClient, get_json, row
-from server.letta_adapter.directory import LettaDirectory
-from server.letta_adapter.errors import RefusedError
-from server.letta_adapter.gateway import LettaGateway
-from server.letta_adapter.memory import LettaMemory
-from server.letta_adapter.probe import LettaInspection, LettaProbe, is_supported
+from server.adapters.letta.client import LettaClient, get_json, row
+from server.adapters.letta.directory import LettaDirectory
+from server.adapters.letta.errors import RefusedError
+from server.adapters.letta.gateway import LettaGateway
+from server.adapters.letta.memory import LettaMemory
+from server.adapters.letta.probe import LettaInspection, LettaProbe, is_supported
 from server.ports import AgentGoneError
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError

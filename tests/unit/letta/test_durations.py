@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.letta_adapter.durations import named_wait
+from server.adapters.letta.durations import named_wait
 
 LONGEST_SECONDS = 86_400
 

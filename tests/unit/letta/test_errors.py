@@ -6,7 +6,7 @@ import httpx
 import pytest
 from letta_client import APIStatusError
 
-from server.letta_adapter.errors import RefusedError, model_error, refuses_request, stop_error
+from server.adapters.letta.errors import RefusedError, model_error, refuses_request, stop_error
 from server.protocol.codes import ErrorCode
 
 SECRET_DETAIL = (

@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from server.letta_adapter.client import LettaClient, Patience
-from server.letta_adapter.gateway import LettaGateway
+from server.adapters.letta.client import LettaClient, Patience
+from server.adapters.letta.gateway import LettaGateway
 from server.ports import AgentBusyError, AgentGoneError, AgentHandle, RunEnded, RunStarted, StreamBrokenError, TextDelta
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.letta_adapter.template import memory_blocks, with_name
+from server.adapters.letta.template import memory_blocks, with_name
 
 
 def human(name: str | None) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.letta_adapter.stream import StreamParser
+from server.adapters.letta.stream import StreamParser
 from server.ports import (
     AgentEvent,
     ReasoningDelta,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from server.letta_adapter import template
-from server.letta_adapter.template import agent_template, memory_blocks, model_config
+from server.adapters.letta import template
+from server.adapters.letta.template import agent_template, memory_blocks, model_config
 
 URL = "http://litellm:4000/v1"
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from aiohttp import web
 
-from server.letta_adapter.client import LettaClient, get_json
-from server.letta_adapter.transport import AiohttpTransport
+from server.adapters.letta.client import LettaClient, get_json
+from server.adapters.letta.transport import AiohttpTransport
 from tests.unit.letta.scripted import ScriptedLetta, cut, scripted_letta
 
 NOBODY = "http://127.0.0.1:9"

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from server.litellm_adapter.billing import LiteLLMBilling
-from server.litellm_adapter.client import LiteLLMClient
+from server.adapters.litellm.billing import LiteLLMBilling
+from server.adapters.litellm.client import LiteLLMClient
 from tests.unit.litellm.scripted import ScriptedLiteLLM, connected
 
 

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
-from server.litellm_adapter.client import LiteLLMClient
+from server.adapters.litellm.client import LiteLLMClient
 from server.protocol.codes import ErrorCode
 from server.resilience import Backoff, Breaker, Guard
 

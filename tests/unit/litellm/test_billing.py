@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from server.litellm_adapter.billing import LiteLLMBilling
+from server.adapters.litellm.billing import LiteLLMBilling
 from server.ports import Budget, ModelPrice, Plan
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError

@@ -4,8 +4,8 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from server.litellm_adapter.client import LiteLLMClient
-from server.litellm_adapter.probe import LiteLLMProbe
+from server.adapters.litellm.client import LiteLLMClient
+from server.adapters.litellm.probe import LiteLLMProbe
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.resilience import Backoff, Breaker, Guard, ServiceError

@@ -5,7 +5,7 @@ from email.utils import formatdate
 
 import pytest
 
-from server.litellm_adapter.clock import UNKNOWN_SECONDS, GatewayClock
+from server.adapters.litellm.clock import UNKNOWN_SECONDS, GatewayClock
 
 NOON = 1_800_000_000.0
 

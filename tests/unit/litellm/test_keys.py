@@ -7,8 +7,8 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from server.adapters.litellm.billing import LiteLLMBilling
 from server.keyring import fingerprint
-from server.litellm_adapter.billing import LiteLLMBilling
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.unit.litellm.scripted import ScriptedLiteLLM, error

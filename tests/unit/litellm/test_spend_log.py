@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from server.litellm_adapter import spend_log
-from server.litellm_adapter.billing import LiteLLMBilling
+from server.adapters.litellm import spend_log
+from server.adapters.litellm.billing import LiteLLMBilling
 from server.ports import SpendLog
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.litellm_adapter.spend_rows import UnreadableRowError, call_of
+from server.adapters.litellm.spend_rows import UnreadableRowError, call_of
 from server.ports import ModelCall, ModelPrice
 from tests.unit.litellm.spend import KEY, row
 

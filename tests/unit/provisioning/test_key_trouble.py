@@ -12,7 +12,7 @@ from server.keyring import KeyRing
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import AgentStatus
 from server.provisioning import Provisioner
-from server.provisioning.key_trouble import REASONS
+from server.provisioning.key_health import REASONS
 from tests.unit.provisioning.world import ANN, Event, World, unavailable
 
 EMAIL = "ann@example.com"

@@ -10,10 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.ports import Entry, Findings, KnownCall, ModelCall, ModelPrice, Search, SentAttempt, Settled, SpendLog
-from server.ports.schedule import ALL_LOGGED, CONFIRMED_WITHIN, LONGEST_CALL, QUIET
-from server.protocol.shapes import TurnStatus, Usage
-from server.settlement.assignment import (
+from server.billing.attribution import (
     AMBIGUOUS,
     FREE,
     MISSING,
@@ -21,6 +18,9 @@ from server.settlement.assignment import (
     UNMATCHED,
     assign,
 )
+from server.ports import Entry, Findings, KnownCall, ModelCall, ModelPrice, Search, SentAttempt, Settled, SpendLog
+from server.ports.schedule import ALL_LOGGED, CONFIRMED_WITHIN, LONGEST_CALL, QUIET
+from server.protocol.shapes import TurnStatus, Usage
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 COMPLETED, FAILED, CANCELLED = TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from decimal import Decimal
 
+from server.billing.audit import Audit, audit
 from server.ports.schedule import CONFIRMED_WITHIN, QUIET
-from server.settlement.audit import Audit, audit
 from tests.unit.settlement.world import Office
 
 

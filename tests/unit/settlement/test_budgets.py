@@ -3,11 +3,11 @@
 import asyncio
 from decimal import Decimal
 
+from server.billing.budgets import Budgets
 from server.ports import Plan
 from server.ports.schedule import BUDGET_FRESH, BUDGET_REFUSED, BUDGET_TIMEOUT
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.settlement.budgets import Budgets
 from tests.fakes.billing import Customer
 from tests.unit.settlement.world import Office
 from tests.virtual_time import virtual_time

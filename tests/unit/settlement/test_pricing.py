@@ -5,12 +5,12 @@ from decimal import Decimal
 
 import pytest
 
+from server.billing.pricing import Pricing, charge
 from server.ports import Estimate, ModelPrice
 from server.ports.schedule import PRICE_FRESH, PRICE_RETRY, PRICE_TIMEOUT
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Usage
-from server.settlement.pricing import Pricing, charge
 from tests.fakes.billing import GPT_4, FakeBilling
 from tests.virtual_time import virtual_time
 

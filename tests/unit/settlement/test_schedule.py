@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.litellm_adapter import clock
+from server.adapters.litellm import clock
 from server.ports import schedule as s
 from server.protocol.limits import Limits
 

@@ -7,11 +7,11 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
+from server.billing.budgets import Budgets
+from server.billing.reconciler import Settler
 from server.ports import Announcement, Estimate, ModelCall, NewTurn, TurnEnd
 from server.protocol.limits import Allowance
 from server.protocol.shapes import Turn, TurnStatus, Usage
-from server.settlement.budgets import Budgets
-from server.settlement.settler import Settler
 from tests.fakes.billing import FakeBilling
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.ledger import FakeLedger

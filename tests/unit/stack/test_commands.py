@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from server.cli import COMMANDS, main
+from server.cli.main import COMMANDS, main
 from server.stack import instance
 from server.stack.instance import ServiceState, State
 from server.stack.layout import Layout

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from server.cli import main
+from server.cli.main import main
 from server.stack import preflight
 from server.stack.api_server import ApiServer
 from server.stack.errors import StackError

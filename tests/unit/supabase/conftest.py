@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from server.supabase_adapter.client import SupabaseClient
+from server.adapters.supabase.client import SupabaseClient
 from tests.unit.supabase.project import Project
 
 

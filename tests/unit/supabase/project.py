@@ -9,9 +9,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
+from server.adapters.supabase.client import SupabaseClient
 from server.protocol.codes import ErrorCode
 from server.resilience import Backoff, Breaker, Guard
-from server.supabase_adapter.client import SupabaseClient
 
 ANON, SERVICE = "sb_publishable_tests", "sb_secret_tests"
 

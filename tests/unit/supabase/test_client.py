@@ -8,10 +8,10 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
+from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.faults import Faults, SupabaseError
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.supabase_adapter.client import SupabaseClient
-from server.supabase_adapter.faults import Faults, SupabaseError
 from tests.unit.supabase.project import ANON, SERVICE, Project
 
 CALL, MESSAGES, HEALTH = "/rest/v1/rpc/work", "/rest/v1/messages", "/auth/v1/health"

@@ -9,12 +9,12 @@ import structlog
 from aiohttp import web
 from pydantic import HttpUrl, SecretStr
 
+from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.faults import Faults
+from server.adapters.supabase.identity import SupabaseIdentity
 from server.ports import Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.supabase_adapter.client import SupabaseClient
-from server.supabase_adapter.faults import Faults
-from server.supabase_adapter.identity import SupabaseIdentity
 from tests.unit.supabase.project import ANON, SERVICE, Project
 
 SIGN_UP, TOKEN, LOGOUT = "/auth/v1/signup", "/auth/v1/token", "/auth/v1/logout"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.supabase_adapter.migration_files import (
+from server.adapters.supabase.migration_files import (
     Migration,
     MigrationError,
     project_migrations,
@@ -14,7 +14,7 @@ from server.supabase_adapter.migration_files import (
     script,
     split_statements,
 )
-from server.supabase_adapter.migrations import Recorded, pending_of
+from server.adapters.supabase.migrations import Recorded, pending_of
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_pending_are_new_numbers_and_changed_functions(recorded: Recorded, pendi
 def test_a_wheels_migrations_are_found_beside_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert project_migrations() == Path(__file__).parents[3] / "supabase" / "migrations"
     (tmp_path / "migrations").mkdir()
-    monkeypatch.setattr("server.supabase_adapter.migration_files.files", {"server": tmp_path}.__getitem__)
+    monkeypatch.setattr("server.adapters.supabase.migration_files.files", {"server": tmp_path}.__getitem__)
     assert project_migrations() == tmp_path / "migrations"
 
 

@@ -16,14 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from pydantic import SecretStr
 
+from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.faults import Faults
+from server.adapters.supabase.issuers import DISCOVERY
+from server.adapters.supabase.tokens import SupabaseTokenVerifier
+from server.auth.tickets import Tickets
 from server.ports import Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.supabase_adapter.client import SupabaseClient
-from server.supabase_adapter.faults import Faults
-from server.supabase_adapter.issuers import DISCOVERY
-from server.supabase_adapter.tokens import SupabaseTokenVerifier
-from server.tickets import Tickets
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.store import FakeSessionStore
 from tests.unit.supabase.project import Project

@@ -8,12 +8,12 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
+from server.adapters.supabase import reads
+from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.reads import SupabaseReads
 from server.ports import ModelUsage, Principal, Standing
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.supabase_adapter import reads
-from server.supabase_adapter.client import SupabaseClient
-from server.supabase_adapter.reads import SupabaseReads
 from tests.unit.supabase.project import Project
 
 BY_MODEL, STANDINGS = "/rest/v1/usage_by_model", "/rest/v1/budget_standings"

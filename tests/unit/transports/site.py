@@ -14,18 +14,18 @@ from aiohttp import WSMsgType, web
 from aiohttp.typedefs import Handler
 from pydantic import SecretStr
 
-from server.api.connections import serving
-from server.authentication import Authenticator
-from server.origins import Origins
+from server.auth.authenticator import Authenticator
+from server.auth.tickets import Tickets
+from server.http.http_server import serving
+from server.http.origins import Origins
 from server.ports import Account, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.sessions.rounds import Rhythm
-from server.tickets import Tickets
-from server.transports.sse import EventStreams
-from server.transports.websocket import WebSocketEndpoint
+from server.streaming.sse import EventStreams
+from server.streaming.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore
 from tests.fakes.agent import Reply
 from tests.fakes.store import FakeSessionStore

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from server.transports.line import UNSENT_BYTES, arrived, keep_short, written
+from server.streaming.tcp import UNSENT_BYTES, arrived, keep_short, written
 
 
 @asynccontextmanager

@@ -1,0 +1,186 @@
+"""The connection to Letta: one pool of sockets, one SDK client per member, every call bounded and its failures named.
+
+Letta authorises by two headers: the server's one password, and `user_id`, the member a request acts as. A request
+without that header, or with an unknown one, acts as Letta's default user on a server not configured against it.
+So the only ways to Letta are `as_member`, which checks the id, and `as_admin`, for the paths that have no member.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, TypeVar, cast
+
+import httpx
+import structlog
+from letta_client import APIConnectionError, APIStatusError, AsyncLetta
+from pydantic import SecretStr
+
+from server.adapters.letta.errors import RefusedError, is_service_fault, was_never_sent
+from server.adapters.letta.transport import AiohttpTransport
+from server.resilience import Breaker, Guard, ServiceError, retry_after_in
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+_ANSWERS: Final = ("application/json", "text/event-stream")
+_MEMBER_ID: Final = re.compile(r"user-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait, in seconds.
+
+    `silence`: a stream is broken when nothing, not even a ping, came for so long. Letta pings every 10 s in our stack,
+    every 20 s by default. `doubt`: between two questions whether something is really gone.
+    """
+
+    connect: float = 4.0
+    call: float = 15.0
+    silence: float = 45.0
+    doubt: float = 1.0
+
+
+DEFAULT_PATIENCE: Final = Patience()
+
+
+class LettaClient:
+    """Owns the sockets: close it with `aclose`."""
+
+    def __init__(
+        self,
+        base_url: str,
+        password: SecretStr,
+        breaker: Breaker,
+        patience: Patience = DEFAULT_PATIENCE,
+        *,
+        attempts: int = 3,
+    ) -> None:
+        self.breaker = breaker
+        self.patience = patience
+        self._guard = Guard(breaker, attempts=attempts)
+        self._root = AsyncLetta(
+            base_url=base_url,
+            api_key=password.get_secret_value(),  # never None: the SDK would look into the environment instead
+            max_retries=0,  # the SDK repeats a send
+            timeout=httpx.Timeout(patience.call, connect=patience.connect),
+            http_client=httpx.AsyncClient(
+                transport=AiohttpTransport(), trust_env=False, event_hooks={"response": [_refuse_pages]}
+            ),
+        )
+
+    async def aclose(self) -> None:
+        await self._root.close()
+
+    def as_member(self, member_id: str) -> AsyncLetta:
+        """The SDK acting as this member. Raises ValueError for what is not a member's id."""
+        if not _MEMBER_ID.fullmatch(member_id):
+            raise ValueError("not the id of a Letta member")
+        return self._root.with_options(default_headers={"user_id": member_id})
+
+    def as_admin(self) -> AsyncLetta:
+        """The SDK acting as nobody: for organizations, members and health alone."""
+        return self._root
+
+    async def once(self, call: Callable[[], Awaitable[T]]) -> T:
+        """One call. Raises RefusedError, or PlatformError(letta_unavailable)."""
+        return await self._guard.once(lambda: classified(call), deadline=self.patience.call)
+
+    async def repeatable(self, call: Callable[[], Awaitable[T]]) -> T:
+        """An idempotent call, tried again while Letta is at fault. Raises as `once` does."""
+        return await self._guard.repeatable(lambda: classified(call), deadline=self.patience.call)
+
+    async def read(self, member: AsyncLetta, path: str, parse: Callable[[Any], T], **query: str | int) -> T:
+        """GET `path` as JSON, where the SDK has no method or its model would be in the way. `parse` takes what is
+        needed of it: what it cannot take is no answer of Letta's."""
+
+        async def ask() -> T:
+            return parse(await get_json(member, path, query))
+
+        return await self.repeatable(ask)
+
+    async def read_dated(
+        self, member: AsyncLetta, path: str, parse: Callable[[Any], T], **query: str | int
+    ) -> tuple[T, datetime]:
+        """As `read`, and what time it was at Letta: its clock and ours may differ."""
+        options: Any = {"params": query}
+
+        async def ask() -> tuple[T, datetime]:
+            response: httpx.Response = await member.get(path, cast_to=httpx.Response, options=options)
+            date = response.headers.get("date")
+            return parse(response.json()), parsedate_to_datetime(date) if date else datetime.now(UTC)
+
+        return await self.repeatable(ask)
+
+
+def row(*fields: str) -> Callable[[Any], dict[str, Any]]:
+    """Parses an object that has these fields."""
+
+    def parse(answer: Any) -> dict[str, Any]:
+        if not isinstance(answer, dict):
+            raise TypeError("not an object")
+        for field in fields:
+            answer[field]
+        return answer
+
+    return parse
+
+
+def rows(*fields: str) -> Callable[[Any], list[dict[str, Any]]]:
+    """Parses a list of objects that have these fields."""
+    parse_row = row(*fields)
+
+    def parse(answer: Any) -> list[dict[str, Any]]:
+        if not isinstance(answer, list):
+            raise TypeError("not a list")
+        return [parse_row(one) for one in answer]
+
+    return parse
+
+
+async def _refuse_pages(response: httpx.Response) -> None:
+    """Raises httpx.RemoteProtocolError for a success that is neither JSON nor a stream of events: a page from a gateway
+    in between, which the SDK would hand on as text."""
+    kind = response.headers.get("Content-Type", "")
+    if response.is_success and response.status_code != httpx.codes.NO_CONTENT and not kind.startswith(_ANSWERS):
+        raise httpx.RemoteProtocolError(f"an answer of the type {kind[:50]!r}", request=response.request)
+
+
+async def get_json(client: AsyncLetta, path: str, query: Mapping[str, str | int] | None = None) -> Any:
+    """One GET, unbounded. Raises the SDK's errors."""
+    return await client.get(path, cast_to=cast("type[Any]", object), options={"params": dict(query or {})})
+
+
+async def post_json(client: AsyncLetta, path: str, body: Mapping[str, object] | None = None) -> Any:
+    """One POST, unbounded. Raises the SDK's errors."""
+    return await client.post(path, cast_to=cast("type[Any]", object), body=body)
+
+
+async def patch_json(client: AsyncLetta, path: str, body: Mapping[str, object]) -> Any:
+    """One PATCH, unbounded. Raises the SDK's errors."""
+    return await client.patch(path, cast_to=cast("type[Any]", object), body=body)
+
+
+async def classified(call: Callable[[], Awaitable[T]]) -> T:
+    """Make the SDK's errors ours. Raises ServiceError where Letta is at fault, RefusedError where the request is.
+
+    What `call` cannot read of an answer is Letta's fault, or that of a gateway in between."""
+    try:
+        return await call()
+    except APIConnectionError as error:
+        sent = "the connection could not be opened" if was_never_sent(error) else "the connection broke"
+        raise ServiceError(f"Letta did not answer: {sent}") from error
+    except APIStatusError as error:
+        if error.status_code in (401, 403):
+            log.error("letta.password_refused", status=error.status_code)  # noqa: TRY400 - no traceback needed
+        if is_service_fault(error):
+            retry_after = retry_after_in(error.response.headers)
+            raise ServiceError(
+                f"Letta answered {error.status_code}", retry_after=retry_after, answered=error.status_code == 500
+            ) from error
+        log.info("letta.refused", status=error.status_code, method=error.request.method, path=error.request.url.path)
+        raise RefusedError(error) from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        log.warning("letta.answer_unreadable", reason=type(error).__name__)
+        raise ServiceError("Letta answered with something that cannot be read") from error

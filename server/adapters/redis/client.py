@@ -1,0 +1,114 @@
+"""The way to Redis: bounded calls of our scripts, and every failure as ReplicasUnavailableError.
+
+A script may run twice, when the connection broke before its answer came; each is written so that this changes nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Final, TypeVar
+
+import structlog
+from pydantic import SecretStr
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+
+from server.ports import ReplicasUnavailableError
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+CALL_SECONDS: Final = 2.0
+"""Redis answers within a millisecond: one that takes so long is taken for one that is gone."""
+CALLS_AT_ONCE: Final = 16
+LINE_SECONDS: Final = 5.0
+"""How long a call waits for others to be answered: a crowd of sessions that are opened at once is no outage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One of the scripts in scripts/, by its SHA-1 as Redis knows it."""
+
+    text: str
+    digest: str
+
+    @classmethod
+    def named(cls, name: str) -> "Script":
+        text = (files("server.adapters.redis") / "scripts" / f"{name}.lua").read_text("utf-8")
+        return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One run of a script."""
+
+    script: Script
+    keys: Sequence[bytes]
+    arguments: Sequence[bytes | str | int]
+
+
+class RedisClient:
+    """Owns the connections: close it with `aclose`."""
+
+    def __init__(self, url: SecretStr, call_seconds: float = CALL_SECONDS) -> None:
+        self.redis: Redis = Redis.from_url(
+            url.get_secret_value(),
+            socket_timeout=call_seconds,
+            socket_connect_timeout=call_seconds,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._line = asyncio.Semaphore(CALLS_AT_ONCE)
+
+    async def aclose(self) -> None:
+        await self.redis.aclose()
+
+    async def run(self, call: Call) -> Any:
+        """The script's answer. Raises ReplicasUnavailableError."""
+        return (await self.run_all([call]))[0]
+
+    async def run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """The scripts' answers, in order, for one round trip. Raises ReplicasUnavailableError if any could not run."""
+        answers = await self.bounded(lambda: self._pipelined(calls))
+        if any(isinstance(answer, NoScriptError) for answer in answers):
+            # Redis has restarted. What did run in the meantime may run again.
+            for script in {call.script for call in calls}:
+                await self.bounded(partial(self.redis.script_load, script.text))
+            answers = await self.bounded(lambda: self._pipelined(calls))
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                log.warning("redis.refused", reason=type(answer).__name__, says=str(answer)[:100])
+                raise ReplicasUnavailableError(str(answer)) from answer
+        return answers
+
+    async def _pipelined(self, calls: Sequence[Call]) -> list[Any]:
+        pipeline = self.redis.pipeline(transaction=False)
+        for call in calls:
+            pipeline.evalsha(call.script.digest, len(call.keys), *call.keys, *call.arguments)
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
+    async def bounded(self, call: Callable[[], Awaitable[T]]) -> T:
+        """One call, made again at once where its connection turns out to be broken. Raises ReplicasUnavailableError."""
+        try:
+            async with asyncio.timeout(LINE_SECONDS):
+                await self._line.acquire()
+            try:
+                return await self._called(call)
+            finally:
+                self._line.release()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise ReplicasUnavailableError(f"Redis did not answer: {type(error).__name__}") from error
+
+    async def _called(self, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await call()
+        except RedisConnectionError:
+            # The others that lie idle broke with it.
+            await self.redis.connection_pool.disconnect(inuse_connections=False)
+            return await call()

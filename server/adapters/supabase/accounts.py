@@ -1,0 +1,90 @@
+"""AccountStore on the service-role SQL functions: profiles and the fenced claim under which they are provisioned."""
+
+import json
+
+from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.outcomes import granted
+from server.adapters.supabase.probe import NOBODY
+from server.adapters.supabase.rows import account_of
+from server.ports import Account, AccountChange, ProvisioningClaim
+
+COLUMNS = {
+    "agent_status": "agent_status",
+    "status_reason": "status_reason",
+    "encrypted_key": "litellm_key",
+    "key_hash": "litellm_key_hash",
+    "customer_ready": "customer_ready",
+    "key_ready": "key_ready",
+    "organization_id": "letta_organization_id",
+    "member_id": "letta_member_id",
+    "tools_ready": "tools_ready",
+    "provider_id": "letta_provider_id",
+    "agent_id": "letta_agent_id",
+    "conversation_id": "letta_conversation_id",
+    "told_name": "told_name",
+    "config_hash": "config_hash",
+    "intent": "intent",
+}
+"""Field of an AccountChange → column of user_profiles."""
+
+
+class SupabaseAccountStore:
+    """Implements `server.ports.AccountStore`."""
+
+    def __init__(self, client: SupabaseClient) -> None:
+        self._client = client
+
+    async def ensure(self, user_id: str, email: str, name: str | None) -> Account:
+        answer = await self._client.call("ensure_profile", user_id=user_id, email=email, name=name)
+        return account_of(granted(answer, user_id)["account"])
+
+    async def get(self, user_id: str) -> Account | None:
+        row = await self._client.call("get_profile", user_id=user_id)
+        return None if row is None else account_of(row)
+
+    async def claim(self, user_id: str, owner: str, seconds: float) -> ProvisioningClaim | None:
+        answer = await self._client.call("claim_provisioning", user_id=user_id, owner=owner, seconds=seconds)
+        if granted(answer, user_id)["outcome"] == "held":
+            return None
+        row = answer["account"]
+        return ProvisioningClaim(user_id, row["provisioning_fence"], account_of(row))
+
+    async def record(self, claim: ProvisioningClaim, change: AccountChange) -> Account:
+        values = {column: getattr(change, field) for field, column in COLUMNS.items()}
+        patch = json.dumps({column: value for column, value in values.items() if value is not None})
+        answer = await self._client.call("record_provisioning", user_id=claim.user_id, fence=claim.fence, patch=patch)
+        return account_of(granted(answer, claim.user_id)["account"])
+
+    async def release(self, claim: ProvisioningClaim) -> None:
+        await self._client.call("release_provisioning", user_id=claim.user_id, fence=claim.fence)
+
+    async def incomplete(self, config_hash: str, limit: int) -> list[str]:
+        users: list[str] = await self._client.call("incomplete_profiles", config_hash=config_hash, limit=limit)
+        return users
+
+    async def page(self, after: str | None, limit: int) -> list[Account]:
+        """All accounts in the order of their ids, for operators; beyond the port. `after` is the last id seen."""
+        rows = await self._client.inspect(
+            lambda service: (
+                service.table("user_profiles").select("*").gt("id", after or NOBODY).order("id").limit(limit)
+            )
+        )
+        return [account_of(row) for row in rows]
+
+    async def newest(self, limit: int) -> list[Account]:
+        """The latest accounts, for operators; beyond the port."""
+        rows = await self._client.inspect(
+            lambda service: service.table("user_profiles").select("*").order("created_at", desc=True).limit(limit)
+        )
+        return [account_of(row) for row in rows]
+
+    async def rename(self, user_id: str, name: str) -> Account:
+        answer = await self._client.call("rename_profile", user_id=user_id, name=name)
+        return account_of(granted(answer, user_id)["account"])
+
+    async def known_addresses(self, email: str) -> list[str]:
+        hashes: list[str] = await self._client.call("known_addresses", email=email)
+        return hashes
+
+    async def note_address(self, user_id: str, address_hash: str) -> None:
+        await self._client.call("note_address", user_id=user_id, address_hash=address_hash)

@@ -1,0 +1,56 @@
+"""The way to a project's database itself (SUPABASE_DB_URL), and its errors as sentences in which no password stands."""
+
+import re
+from typing import Final
+from urllib.parse import unquote
+
+import psycopg
+
+from server.config.validators import DATABASE_EXAMPLE, check_database_url
+
+CONNECT_SECONDS: Final = 10
+
+_PASSWORD_REFUSED: Final = re.compile(
+    r"password authentication failed|wrong password|invalid password|SASL authentication failed|no password supplied",
+    re.IGNORECASE,
+)
+_USER_UNKNOWN: Final = re.compile(r"tenant or user not found|tenant/user .* not found", re.IGNORECASE)
+
+
+class DatabaseError(Exception):
+    """Why the database could not be used, as one sentence for an operator."""
+
+
+def connect(dsn: str) -> psycopg.Connection:
+    """A connection in autocommit mode. Raises DatabaseError."""
+    try:
+        check_database_url(dsn)
+    except ValueError as cause:
+        raise DatabaseError(f"SUPABASE_DB_URL {cause}.") from None
+    try:
+        return psycopg.connect(
+            dsn, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS, client_encoding="utf8"
+        )
+    except psycopg.OperationalError as cause:
+        raise DatabaseError(_why(cause, dsn)) from None
+    except (psycopg.Error, UnicodeError):  # what the driver cannot read it quotes, the password with it
+        raise DatabaseError(f"SUPABASE_DB_URL cannot be read; it must look like {DATABASE_EXAMPLE}.") from None
+
+
+def _why(error: psycopg.OperationalError, dsn: str) -> str:
+    said = " ".join(str(error).split())
+    if error.sqlstate in ("28P01", "28000") or _PASSWORD_REFUSED.search(said):
+        return "The database refuses the user name or password in SUPABASE_DB_URL."
+    if _USER_UNKNOWN.search(said):
+        return "The database does not know the user in SUPABASE_DB_URL: at the session pooler it is postgres.<ref>."
+    return f"The database did not answer: {_without_secrets(said, dsn) or type(error).__name__}"
+
+
+def _without_secrets(said: str, dsn: str) -> str:
+    """libpq names host, port and user. What else stands in the address is left out, whichever way it is written."""
+    account, _, place = dsn.partition("://")[2].rpartition("@")
+    options = [option.partition("=")[2] for option in place.partition("?")[2].split("&")]
+    for secret in (account.partition(":")[2], *options):
+        for form in {secret, unquote(secret)} - {""}:
+            said = said.replace(form, "…")
+    return said

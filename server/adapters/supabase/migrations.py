@@ -1,0 +1,139 @@
+"""Applying `supabase/migrations` to a project's database, recorded the way Supabase's own CLI records them.
+
+A numbered file is applied once; a repeatable one, which holds functions, triggers and views, whenever its content
+differs from the recorded one. Talks to PostgreSQL directly (SUPABASE_DB_URL, the session pooler): the service
+key cannot run DDL.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources.abc import Traversable
+from typing import Final
+
+import psycopg
+import structlog
+from psycopg.errors import DeadlockDetected, LockNotAvailable
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+from server.adapters.supabase.baseline import adopt_baseline
+from server.adapters.supabase.database import connect
+from server.adapters.supabase.migration_files import RECORDS, REPEATABLE, Migration, MigrationError, read_migrations
+
+log = structlog.get_logger(__name__)
+
+LOCK: Final = "select pg_advisory_xact_lock(hashtext('supabase_migrations.schema_migrations'))"
+
+LOCK_TIMEOUT: Final = "set local lock_timeout = '3s'"
+"""For each lock on a table: while a migration waits for one, the serving instances' calls wait behind it."""
+
+TRIES: Final = 5
+"""How often a migration is tried that a lock timeout, or a deadlock with a serving instance, has undone."""
+
+RECORD: Final = """
+insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)
+on conflict (version) do update set statements = excluded.statements, name = excluded.name
+"""
+
+FORGET: Final = """
+delete from supabase_migrations.schema_migrations where starts_with(version, %s) and version <> all(%s)
+"""
+"""Repeatable files that are no more: Supabase's CLI stops at a record without a file."""
+
+Recorded = Mapping[str, list[str] | None]
+"""The statements of each migration that a database has, by version; None if only the version is recorded."""
+
+
+def apply_migrations(dsn: str, folder: Traversable) -> list[str]:
+    """Apply what is pending. Returns the names of the files applied.
+
+    All in one transaction: an instance that serves meanwhile sees the schema before or the one after. Two deploys at
+    once wait for each other. Raises DatabaseError, and then nothing has changed.
+    """
+    migrations = read_migrations(folder)
+    tries = Retrying(
+        stop=stop_after_attempt(TRIES),
+        retry=retry_if_exception_type((DeadlockDetected, LockNotAvailable)),
+        reraise=True,
+    )
+    try:
+        with connect(dsn) as connection:
+            applied = tries(_apply_pending, connection, migrations)
+    except (DeadlockDetected, LockNotAvailable) as cause:
+        raise MigrationError(f"The tables are in use, so nothing was changed; try again: {_sentence(cause)}") from cause
+    except psycopg.OperationalError as cause:
+        raise MigrationError(f"The database stopped answering: {_sentence(cause)}") from cause
+    except psycopg.Error as cause:
+        raise MigrationError(f"The record of migrations could not be kept: {_sentence(cause)}") from cause
+    for migration in applied:
+        log.info("migration.applied", version=migration.version, name=migration.name)
+    return [migration.label for migration in applied]
+
+
+def pending_of(migrations: Sequence[Migration], recorded: Recorded) -> list[Migration]:
+    """What is to be applied, in order: numbered files without a record, then repeatable ones whose content differs.
+
+    After a numbered file every repeatable one is applied: it may have dropped a view to change a column.
+    """
+    numbered = [m for m in migrations if not m.is_repeatable and m.version not in recorded]
+    return numbered + [
+        m for m in migrations if m.is_repeatable and (numbered or recorded.get(m.version) != list(m.statements))
+    ]
+
+
+def recorded_in(connection: psycopg.Connection) -> Recorded:
+    """What the database has recorded as applied."""
+    found = connection.execute("select to_regclass('supabase_migrations.schema_migrations')").fetchone()
+    if found == (None,):
+        return {}
+    return dict(
+        connection.execute(
+            "select version, nullif(to_jsonb(m) -> 'statements', 'null') from supabase_migrations.schema_migrations m"
+        ).fetchall()
+    )
+
+
+def _apply_pending(connection: psycopg.Connection, migrations: Sequence[Migration]) -> list[Migration]:
+    """The lock is the transaction's, so that a transaction pooler would do as well."""
+    with connection.transaction():
+        connection.execute(LOCK)
+        connection.execute(LOCK_TIMEOUT)
+        _prepare_records(connection)
+        for migration in adopt_baseline(connection, migrations, recorded_in(connection)):
+            _record(connection, migration)
+        pending = pending_of(migrations, recorded_in(connection))
+        for migration in pending:
+            _apply(connection, migration)
+        connection.execute(FORGET, [REPEATABLE, [migration.version for migration in migrations]])
+    return pending
+
+
+def _prepare_records(connection: psycopg.Connection) -> None:
+    columns = connection.execute(
+        "select count(*) from information_schema.columns where table_schema = 'supabase_migrations'"
+        " and table_name = 'schema_migrations' and column_name in ('version', 'statements', 'name')"
+    ).fetchone()
+    if columns != (3,):
+        for statement in RECORDS:
+            connection.execute(statement.encode())
+
+
+def _apply(connection: psycopg.Connection, migration: Migration) -> None:
+    for number, statement in enumerate(migration.statements, start=1):
+        try:
+            connection.execute(statement.encode())
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as cause:
+            first_line = next(line for line in statement.splitlines() if line and not line.startswith("--"))
+            raise MigrationError(
+                f"Migration {migration.label} failed at statement {number} ({first_line[:80]}): {_sentence(cause)}"
+            ) from cause
+    _record(connection, migration)
+
+
+def _record(connection: psycopg.Connection, migration: Migration) -> None:
+    connection.execute(RECORD, [migration.version, list(migration.statements), migration.name])
+
+
+def _sentence(error: psycopg.Error) -> str:
+    """The database's own words, on one line."""
+    return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__

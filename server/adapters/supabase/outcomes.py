@@ -1,0 +1,34 @@
+"""The `outcome` our SQL functions answer with, and what each refusal means to the core."""
+
+from typing import Any, Final
+
+from server.adapters.supabase.rows import error_of
+from server.ports import FencedError
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+
+REFUSALS: Final = {
+    "account_blocked": (ErrorCode.ACCOUNT_BLOCKED, None),
+    "busy": (ErrorCode.BUSY, None),
+    "id_conflict": (ErrorCode.ID_CONFLICT, None),
+    "no_account": (ErrorCode.UNAUTHORIZED, "This account no longer exists."),
+    "not_found": (ErrorCode.NOT_FOUND, None),
+    "not_retryable": (ErrorCode.NOT_RETRYABLE, None),
+    "overloaded": (ErrorCode.OVERLOADED, None),
+    "queue_full": (ErrorCode.QUEUE_FULL, None),
+    "rate_limited": (ErrorCode.RATE_LIMITED, "Too many messages in a minute. Try again shortly."),
+}
+
+
+def granted(answer: dict[str, Any], user_id: str) -> dict[str, Any]:
+    """The answer, unless it refuses. Raises PlatformError, or FencedError for somebody else's fence."""
+    outcome = answer["outcome"]
+    if outcome == "fenced":
+        raise FencedError(user_id)
+    if outcome in REFUSALS:
+        code, message = REFUSALS[outcome]
+        raise PlatformError(code, message, retry_after=answer.get("retry_after"))
+    if outcome == "budget_exceeded":
+        error = error_of(answer["error"])
+        raise PlatformError(error.code, error.message, members=error.budget())
+    return answer

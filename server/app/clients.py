@@ -1,0 +1,80 @@
+"""The services that the settings name, opened for as long as they are used: by the server and by commands alike."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import aiohttp
+
+from server.adapters.letta.client import LettaClient
+from server.adapters.letta.directory import LettaDirectory
+from server.adapters.letta.template import agent_template
+from server.adapters.litellm.billing import LiteLLMBilling
+from server.adapters.litellm.client import LiteLLMClient
+from server.adapters.redis.client import RedisClient
+from server.adapters.supabase.client import SupabaseClient
+from server.config.settings import Settings
+from server.keyring import KeyRing
+from server.ports import Plan
+from server.protocol.codes import ErrorCode
+from server.provisioning.steps import Workshop
+from server.resilience import Breaker, Guard
+
+ATTEMPTS = 3
+
+
+@asynccontextmanager
+async def open_supabase(settings: Settings) -> AsyncIterator[SupabaseClient]:
+    """The project at SUPABASE_URL."""
+    client = SupabaseClient(str(settings.supabase_url), settings.supabase_anon_key, settings.supabase_service_key)
+    async with aclosing(client):
+        yield client
+
+
+@asynccontextmanager
+async def open_letta(settings: Settings, *, attempts: int = ATTEMPTS) -> AsyncIterator[LettaClient]:
+    """The agent server at LETTA_BASE_URL; what may be repeated is tried `attempts` times."""
+    breaker = Breaker("letta", ErrorCode.LETTA_UNAVAILABLE)
+    client = LettaClient(str(settings.letta_base_url), settings.letta_api_token, breaker, attempts=attempts)
+    async with aclosing(client):
+        yield client
+
+
+@asynccontextmanager
+async def open_litellm(settings: Settings, *, attempts: int = ATTEMPTS) -> AsyncIterator[LiteLLMClient]:
+    """The model gateway at LITELLM_BASE_URL; what may be repeated is tried `attempts` times."""
+    guard = Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE), attempts=attempts)
+    async with aiohttp.ClientSession() as http:
+        yield LiteLLMClient(str(settings.litellm_base_url), settings.litellm_master_key, http, guard)
+
+
+@asynccontextmanager
+async def open_redis(settings: Settings) -> AsyncIterator[RedisClient | None]:
+    """The Redis at REDIS_URL; None where none is named."""
+    if settings.redis_url is None:
+        yield None
+        return
+    client = RedisClient(settings.redis_url)
+    async with aclosing(client):
+        yield client
+
+
+def workshop(settings: Settings, letta: LettaClient, litellm: LiteLLMClient) -> Workshop:
+    """What makes users' agents as the settings want them."""
+    return Workshop(
+        billing=LiteLLMBilling(litellm),
+        directory=LettaDirectory(letta),
+        keys=KeyRing(settings.secret_key, settings.secret_key_previous),
+        plan=default_plan(settings),
+        template=agent_template(settings.agent_model, settings.model_url_for_letta, settings.context_window),
+    )
+
+
+def default_plan(settings: Settings) -> Plan:
+    """What a user may use from their registration on."""
+    return Plan(
+        budget=settings.default_budget_usd,
+        period=settings.budget_period,
+        tokens_per_minute=settings.default_tokens_per_minute,
+        requests_per_minute=settings.default_requests_per_minute,
+        models=settings.default_models,
+    )

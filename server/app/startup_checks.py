@@ -1,0 +1,54 @@
+"""What is asked of settings beyond their form, once, before the server starts. Reads LiteLLM's list of models."""
+
+import click
+import structlog
+
+from server.adapters.litellm.billing import LiteLLMBilling
+from server.app.clients import open_litellm
+from server.config.environment import misspelt
+from server.config.settings import Settings
+from server.protocol.errors import PlatformError
+
+log = structlog.get_logger(__name__)
+
+
+async def check_at_start(settings: Settings) -> None:
+    """Log what can hardly be meant. Raises click.ClickException where ENVIRONMENT=production meets the demo model.
+
+    A LiteLLM that does not answer (within 8 s) is a warning: it may come up later, and the server does without."""
+    for given, known in misspelt():
+        log.warning("settings.misspelt", given=given, meant=known, hint="A variable of this name is not read.")
+    if settings.is_production:
+        _warn_in_production(settings)
+    try:
+        async with open_litellm(settings, attempts=1) as litellm:
+            billing = LiteLLMBilling(litellm)
+            is_listed, is_demo = await billing.lists(settings.agent_model), await billing.is_demo(settings.agent_model)
+    except PlatformError as error:
+        log.warning("model.unknown", model=settings.agent_model, reason=error.message)
+        return
+    if is_demo and settings.is_production:
+        raise click.ClickException(
+            f"LiteLLM serves {settings.agent_model} by the demo model, which ENVIRONMENT=production refuses;"
+            " give it a model of a provider"
+        )
+    if not is_listed:
+        log.warning(
+            "model.not_listed",
+            model=settings.agent_model,
+            hint="No agent can answer: set AGENT_MODEL to a model_name of LiteLLM, or add it there.",
+        )
+
+
+def _warn_in_production(settings: Settings) -> None:
+    """No budget for new users, no known proxy."""
+    if settings.address_header is None and settings.trusted_proxies == 0:
+        log.info(
+            "client_address.from_connections",
+            hint="Behind a proxy all clients would count as one: set CLIENT_ADDRESS_HEADER or TRUSTED_PROXIES.",
+        )
+    if settings.default_budget_usd is None:
+        log.warning(
+            "production.no_default_budget",
+            hint="New users may spend without limit: set DEFAULT_BUDGET_USD, and BUDGET_PERIOD for it to start anew.",
+        )

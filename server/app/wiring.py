@@ -1,0 +1,167 @@
+"""Wiring: the one place that knows every adapter and hands each collaborator to those who need it."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from server.adapters.letta.client import LettaClient
+from server.adapters.letta.gateway import LettaGateway
+from server.adapters.letta.memory import LettaMemory
+from server.adapters.letta.probe import LettaProbe
+from server.adapters.litellm.client import LiteLLMClient
+from server.adapters.litellm.probe import LiteLLMProbe
+from server.adapters.redis.client import RedisClient
+from server.adapters.redis.probe import RedisProbe
+from server.adapters.redis.replicas import RedisReplicas
+from server.adapters.supabase.accounts import SupabaseAccountStore
+from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.identity import SupabaseIdentity
+from server.adapters.supabase.ledger import SupabaseLedger
+from server.adapters.supabase.probe import SupabaseProbe
+from server.adapters.supabase.reads import SupabaseReads
+from server.adapters.supabase.sessions import SupabaseSessionStore
+from server.adapters.supabase.tokens import SupabaseTokenVerifier
+from server.aio import TaskSet
+from server.api import router
+from server.app.clients import open_letta, open_litellm, open_redis, open_supabase, workshop
+from server.app.lifecycle import LIFECYCLE, Lifecycle
+from server.auth.authenticator import Authenticator
+from server.auth.sign_ins import SignInLimits
+from server.auth.tickets import Tickets
+from server.billing.budgets import Budgets
+from server.billing.pricing import Pricing
+from server.billing.reconciler import Settler
+from server.config.settings import Settings
+from server.http import app_keys
+from server.http.client_address import ClientAddresses
+from server.http.origins import Origins
+from server.http.rate_limits import AddressLimiter
+from server.observability.metrics import Metrics
+from server.observability.readiness import Readiness
+from server.ports import Probe
+from server.protocol.shapes import AgentStatus
+from server.provisioning.provisioner import Provisioner
+from server.provisioning.repair import RepairLoop
+from server.resilience.token_buckets import Buckets
+from server.sessions.attempt import AttemptServices
+from server.sessions.events.logs import ReplicatedLogs
+from server.sessions.hub import SessionHub
+from server.streaming.sse import EventStreams
+from server.streaming.websocket import WebSocketEndpoint
+
+
+def create_app(settings: Settings) -> web.Application:
+    """The whole server as an application; adapters open when it starts and close when it is cleaned up."""
+    app = web.Application()
+    app[app_keys.SETTINGS] = settings
+    app[LIFECYCLE] = Lifecycle()
+    app[app_keys.METRICS] = Metrics()
+    app[app_keys.ORIGINS] = Origins(settings.allowed_origins, localhost_allowed=not settings.is_production)
+    app[app_keys.CLIENT_ADDRESSES] = addresses = ClientAddresses(settings.address_header, settings.trusted_proxies)
+    app[app_keys.AUTH_LIMITER] = AddressLimiter(settings.auth_requests_per_minute, addresses)
+    app[app_keys.NOW] = lambda: datetime.now(UTC)
+    router.install(app)
+    app.cleanup_ctx.append(_collaborators)
+    return app
+
+
+async def _collaborators(app: web.Application) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        await _open(app, stack)
+        yield
+
+
+async def _open(app: web.Application, stack: AsyncExitStack) -> None:
+    settings = app[app_keys.SETTINGS]
+    supabase = await stack.enter_async_context(open_supabase(settings))
+    letta = await stack.enter_async_context(open_letta(settings))
+    litellm = await stack.enter_async_context(open_litellm(settings))
+    redis = await stack.enter_async_context(open_redis(settings))
+    _offer_services(app, supabase, letta, litellm, redis)
+
+    store, accounts = SupabaseSessionStore(supabase), SupabaseAccountStore(supabase)
+    agents = workshop(settings, letta, litellm)
+
+    def agent_changed(user_id: str, status: AgentStatus, reason: str | None) -> None:
+        hub.agent_changed(user_id, status, reason)
+
+    provisioner = Provisioner(accounts, agents, observer=agent_changed)
+    attempts = AttemptServices(
+        store=store,
+        gateway=LettaGateway(letta),
+        agents=provisioner,
+        pricing=Pricing(agents.billing, settings.agent_model),
+        limits=settings.limits,
+    )
+    ledger = SupabaseLedger(supabase)
+    budgets = Budgets(ledger, agents.billing)
+    app[app_keys.BUDGETS] = budgets
+    logs = None if redis is None else _shared(redis, attempts, settings)
+    hub = SessionHub(attempts, logs, has_room=budgets.may_send_after_all)
+    tickets = Tickets(store, settings.secret_key, settings.secret_key_previous, seconds=settings.limits.ticket_seconds)
+    verifier = SupabaseTokenVerifier(supabase, settings.supabase_jwt_secret, settings.supabase_jwt_issuer)
+    app[app_keys.ACCOUNTS] = accounts
+    app[app_keys.PROVISIONER] = provisioner
+    app[app_keys.TICKETS] = tickets
+    authenticator = Authenticator(
+        verifier, tickets, accounts, provisioner, new_accounts=Buckets(settings.new_accounts_per_minute)
+    )
+    app[app_keys.AUTHENTICATOR] = authenticator
+    secret_keys = [key for key in (settings.secret_key, settings.secret_key_previous) if key is not None]
+    sign_in_limits = SignInLimits(accounts, settings.sign_ins_per_minute, secret_keys)
+    app[app_keys.SIGN_IN_LIMITS] = sign_in_limits
+    _offer_sessions(app, hub)
+
+    stack.push_async_callback(provisioner.aclose)
+    stack.push_async_callback(authenticator.aclose)
+    stack.push_async_callback(sign_in_limits.aclose)
+    await stack.enter_async_context(hub.running())
+    background = await stack.enter_async_context(TaskSet("background"))
+    background.create(Settler(ledger, agents.billing, budgets, hub.tell).run(), name="settlement")
+    repair = background.create(RepairLoop(provisioner, accounts, agents.template.hash).run(), name="repair")
+
+    async def drain(seconds: float) -> None:
+        repair.cancel()  # two versions at once would undo each other's configuration of agents
+        await hub.drain(seconds)
+
+    app[LIFECYCLE].on_drain = drain
+
+
+def _shared(redis: RedisClient, attempts: AttemptServices, settings: Settings) -> ReplicatedLogs:
+    """Instances on one Supabase project are one deployment, whatever else uses that Redis."""
+    deployment = hashlib.sha256(str(settings.supabase_url).encode()).hexdigest()[:12]
+    return ReplicatedLogs(RedisReplicas(redis, deployment), attempts.limits, attempts.now)
+
+
+def _offer_services(
+    app: web.Application,
+    supabase: SupabaseClient,
+    letta: LettaClient,
+    litellm: LiteLLMClient,
+    redis: RedisClient | None,
+) -> None:
+    """What handlers ask of the services directly."""
+    app[app_keys.IDENTITY] = SupabaseIdentity(supabase, app[app_keys.SETTINGS].auth_redirect_url)
+    app[app_keys.READS] = SupabaseReads(supabase)
+    app[app_keys.MEMORY] = LettaMemory(letta)
+    probes: list[Probe] = [SupabaseProbe(supabase), LettaProbe(letta), LiteLLMProbe(litellm)]
+    if redis is not None:
+        probes.append(RedisProbe(redis))
+    app[app_keys.READINESS] = Readiness(probes, lambda: app[LIFECYCLE].phase, needed_first=["supabase"])
+
+
+def _offer_sessions(app: web.Application, hub: SessionHub) -> None:
+    """The sessions, and the two ways to follow one."""
+    limits = app[app_keys.SETTINGS].limits
+    app[app_keys.HUB] = hub
+    app[app_keys.EVENT_STREAMS] = EventStreams(hub, limits, app[app_keys.TICKETS])
+    app[app_keys.SOCKETS] = WebSocketEndpoint(
+        hub,
+        app[app_keys.AUTHENTICATOR],
+        app[app_keys.ORIGINS],
+        limits,
+        addresses=app[app_keys.CLIENT_ADDRESSES],
+    )

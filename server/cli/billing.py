@@ -1,0 +1,152 @@
+"""`chat billing`: prove that what users are charged is what the model gateway charged, and catch up where it is not."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import click
+
+from server.adapters.litellm.billing import LiteLLMBilling
+from server.adapters.supabase.ledger import SupabaseLedger
+from server.app.clients import open_litellm, open_supabase
+from server.billing.audit import Audit, audit
+from server.billing.budgets import Budgets
+from server.billing.reconciler import Settler
+from server.cli.context import quiet_settings, run
+from server.config.environment import env_file_option
+from server.config.settings import Settings
+from server.terminal import echo, printable
+
+PAGE = 200
+DEFAULT_DAYS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Both sides of what is compared."""
+
+    ledger: SupabaseLedger
+    gateway: LiteLLMBilling
+
+    async def users(self, user_id: UUID | None) -> AsyncIterator[str]:
+        """The one user, or everyone who may have rows."""
+        if user_id is not None:
+            yield str(user_id)
+            return
+        last: str | None = None
+        while page := await self.ledger.users(last, PAGE):
+            for user in page:
+                yield user
+            last = page[-1]
+
+
+@asynccontextmanager
+async def open_books(settings: Settings) -> AsyncIterator[Books]:
+    async with open_supabase(settings) as supabase, open_litellm(settings) as litellm:
+        yield Books(SupabaseLedger(supabase), LiteLLMBilling(litellm))
+
+
+_whose = click.argument("user_id", required=False, type=click.UUID)
+_everyone = click.option("--all", "everyone", is_flag=True, help="Every user.")
+_first = click.option("--from", "first", type=click.DateTime(["%Y-%m-%d"]), help="First UTC day.  [default: yesterday]")
+_last = click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last UTC day.  [default: today]")
+
+
+@click.group()
+def billing() -> None:
+    """Check and settle what users are charged."""
+
+
+@billing.command("audit")
+@_whose
+@_everyone
+@_first
+@_last
+@env_file_option
+def audit_ledger(
+    user_id: UUID | None, everyone: bool, first: datetime | None, last: datetime | None, env_file: Path | None
+) -> None:
+    """Compare the ledger of USER_ID, or with --all of everyone, with LiteLLM's log: call by call, to the last digit.
+
+    Exits with 1 where they differ. Turns that ended seconds ago may be waiting for LiteLLM's log."""
+    settings, days = _demand(user_id, everyone, first, last, env_file)
+
+    async def compare() -> int:
+        async with open_books(settings) as books:
+            wrong, total = 0, Audit("total")
+            async for one in books.users(user_id):
+                found = await audit(books.ledger, books.gateway, one, *days)
+                _add(total, found)
+                wrong += not found.agrees
+                for line in _report(found):
+                    echo(printable(line))
+            echo(_line(total, "agrees" if not wrong else f"{wrong} users differ"))
+            return wrong
+
+    if run(compare()):
+        raise SystemExit(1)
+
+
+@billing.command("settle")
+@_whose
+@_everyone
+@_first
+@env_file_option
+def settle_ledger(user_id: UUID | None, everyone: bool, first: datetime | None, env_file: Path | None) -> None:
+    """Read LiteLLM's log again since a UTC day and enter what the ledger lacks. The server does so for the last day."""
+    settings, days = _demand(user_id, everyone, first, None, env_file)
+
+    async def catch_up() -> None:
+        async with open_books(settings) as books:
+            settler = Settler(books.ledger, books.gateway, Budgets(books.ledger, books.gateway))
+            number = 0
+            async for one in books.users(user_id):
+                asked = datetime.now(UTC)
+                search = await books.ledger.search(one, datetime.combine(days[0], time(), UTC))
+                await settler.settle(search, asked, datetime.now(UTC))
+                number += 1
+            echo(f"{number} users settled since {days[0]}")
+
+    run(catch_up())
+
+
+def _demand(
+    user_id: UUID | None, everyone: bool, first: datetime | None, last: datetime | None, env_file: Path | None
+) -> tuple[Settings, tuple[date, date]]:
+    """The settings and the days, once it is clear whom a command is about."""
+    if (user_id is None) != everyone:
+        raise click.UsageError("Give either a USER_ID or --all.")
+    to = last.date() if last else datetime.now(UTC).date()
+    since = first.date() if first else to - timedelta(days=DEFAULT_DAYS - 1)
+    if since > to:
+        raise click.UsageError("--from must not be after --to.")
+    return quiet_settings(env_file), (since, to)
+
+
+def _add(total: Audit, found: Audit) -> None:
+    total.calls += found.calls
+    total.logged += found.logged
+    total.rows += found.rows
+    total.entered += found.entered
+    total.waiting += found.waiting
+    total.written_off += found.written_off
+    total.flagged += found.flagged
+
+
+def _report(found: Audit) -> list[str]:
+    lines = [_line(found, "agrees" if found.agrees else "DIFFERS")]
+    for name in ("missing", "surplus", "different", "flagged"):
+        lines += [f"  {name}: {which}" for which in getattr(found, name)]
+    lines += [f"  not logged by LiteLLM: {which}" for which in found.unlogged]
+    lines += [f"  {one.what} {one.which}: {one.stored}, should be {one.derived}" for one in found.deviations]
+    return lines
+
+
+def _line(found: Audit, verdict: str) -> str:
+    return (
+        f"{found.user_id:<36}  {found.calls:>6} calls ${found.logged:f}  {found.rows:>6} rows ${found.entered:f}  "
+        f"{len(found.waiting)} waiting, {len(found.written_off)} written off, {len(found.flagged)} flagged  {verdict}"
+    )

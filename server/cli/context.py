@@ -1,0 +1,69 @@
+"""What the commands about users work with: the services, wired like the server's own, and how a command ends."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from server.adapters.litellm.billing import LiteLLMBilling
+from server.adapters.supabase.accounts import SupabaseAccountStore
+from server.adapters.supabase.faults import SupabaseError
+from server.adapters.supabase.ledger import SupabaseLedger
+from server.app.clients import open_letta, open_litellm, open_supabase, workshop
+from server.config.environment import demand_settings
+from server.config.settings import Settings
+from server.keyring import KeyRing
+from server.observability.logs import configure_logging
+from server.protocol.errors import PlatformError
+from server.provisioning import Provisioner
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The account store, the model gateway, the ledger, and a provisioner of this process's own."""
+
+    accounts: SupabaseAccountStore
+    billing: LiteLLMBilling
+    ledger: SupabaseLedger
+    provisioner: Provisioner
+    keys: KeyRing
+    config_hash: str
+
+
+@asynccontextmanager
+async def open_desk(settings: Settings) -> AsyncIterator[Desk]:
+    """For as long as the command runs."""
+    async with open_supabase(settings) as supabase, open_letta(settings) as letta, open_litellm(settings) as litellm:
+        accounts, agents = SupabaseAccountStore(supabase), workshop(settings, letta, litellm)
+        async with aclosing(Provisioner(accounts, agents)) as provisioner:
+            yield Desk(
+                accounts,
+                LiteLLMBilling(litellm),
+                SupabaseLedger(supabase),
+                provisioner,
+                agents.keys,
+                agents.template.hash,
+            )
+
+
+def quiet_settings(env_file: Path | None) -> Settings:
+    """The settings of a command, whose log is the server's but for errors. Raises click.ClickException."""
+    settings = demand_settings(env_file)
+    configure_logging(settings.environment, "ERROR")
+    return settings
+
+
+def run(work: Coroutine[None, None, T]) -> T:
+    """Run it; what a service refuses is one sentence, no traceback."""
+    try:
+        return asyncio.run(work)
+    except PlatformError as error:
+        raise click.ClickException(error.message) from error
+    except SupabaseError as error:
+        raise click.ClickException(f"{error}. Ask chat doctor.") from error

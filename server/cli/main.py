@@ -1,0 +1,62 @@
+"""The `chat` command. Each subcommand is imported when it runs, so that `chat --help` is instant."""
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from server.terminal import printable
+
+COMMANDS = {
+    "up": ("server.cli.stack:up", "Install and run everything on this machine."),
+    "down": ("server.cli.stack:down", "Stop what `chat up` runs."),
+    "status": ("server.cli.stack:status", "Show every service of the local stack."),
+    "logs": ("server.cli.stack:logs", "Show what a service of the local stack wrote."),
+    "mails": ("server.cli.stack:mails", "Show what the local stack's Supabase would have mailed."),
+    "serve": ("server.cli.serve:serve", "Run the API server alone, against the services in the environment."),
+    "users": ("server.cli.users:users", "See how users' agents stand, and repair them."),
+    "billing": ("server.cli.billing:billing", "Prove and settle what users are charged."),
+    "doctor": ("server.cli.doctor:doctor", "Say what is wrong with the configuration, and how to mend it."),
+    "migrate": ("server.cli.migrate:migrate", "Bring the database's schema up to date."),
+}
+"""Name → where the click command lives, and its line in `chat --help`."""
+
+
+class LazyGroup(click.Group):
+    """Finds its subcommands in COMMANDS; a help page imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the one that is asked for."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what it refuses is printed without characters that act on a terminal."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            message = error.format_message()
+            shown = printable(message, keep="\n")
+            if shown == message:
+                raise
+            if isinstance(error, click.UsageError):
+                raise click.UsageError(shown, error.ctx) from None
+            raise click.ClickException(shown) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table itself."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Run and operate the AI Chat Platform."""

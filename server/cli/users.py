@@ -1,0 +1,79 @@
+"""`chat users`: see how accounts stand and finish or mend what provisioning left behind."""
+
+from pathlib import Path
+from uuid import UUID
+
+import click
+
+from server.cli.context import Desk, open_desk, quiet_settings, run
+from server.cli.users_budget import set_budget
+from server.cli.users_keys import reencrypt_keys, rotate_key
+from server.config.environment import env_file_option
+from server.protocol.errors import PlatformError
+from server.terminal import echo, printable
+
+ALL_AT_MOST = 10_000
+
+
+@click.group()
+def users() -> None:
+    """Look after the platform's users."""
+
+
+@users.command("list")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="How many, newest first.")
+@env_file_option
+def list_users(limit: int, env_file: Path | None) -> None:
+    """Show the newest accounts and how their agents stand."""
+    settings = quiet_settings(env_file)
+
+    async def show() -> None:
+        async with open_desk(settings) as desk:
+            for account in await desk.accounts.newest(limit):
+                status = account.agent_status
+                email, reason = printable(account.email), printable(account.status_reason or "")
+                echo(f"{account.user_id}  {status:<12}  {email}  {reason}".rstrip())
+
+    run(show())
+
+
+@users.command()
+@click.argument("user_id", required=False, type=click.UUID)
+@click.option("--all", "everyone", is_flag=True, help="Every account that is unfinished, failed or out of date.")
+@env_file_option
+def repair(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
+    """Finish the provisioning of USER_ID, taking every step again, or with --all of everyone whose is not complete.
+
+    A key that LiteLLM has blocked, or no longer knows, is good again; one that SECRET_KEY can no longer decrypt is
+    replaced. A deleted agent is made anew (without its memory); where Letta no longer knows the user at all, so is
+    everything there."""
+    if (user_id is None) != everyone:
+        raise click.UsageError("Give either a USER_ID or --all.")
+    settings = quiet_settings(env_file)
+
+    async def mend() -> int:
+        async with open_desk(settings) as desk:
+            if user_id is None:
+                found = await desk.accounts.incomplete(desk.config_hash, ALL_AT_MOST)
+            else:
+                found = [str(user_id)]
+            outcomes = [await _repair(desk, one, thorough=user_id is not None) for one in found]
+            echo(f"{sum(outcomes)} of {len(outcomes)} complete")
+            return len(outcomes) - sum(outcomes)
+
+    if run(mend()):
+        raise SystemExit(1)
+
+
+async def _repair(desk: Desk, user_id: str, *, thorough: bool) -> bool:
+    try:
+        agent = await desk.provisioner.attempt(user_id, thorough=thorough, rebuild=True)
+    except PlatformError as error:
+        echo(printable(f"{user_id}: {error.message}"), err=True)
+        return False
+    echo(printable(f"{user_id}: {agent.agent_id}"))
+    return True
+
+
+for command in (reencrypt_keys, rotate_key, set_budget):
+    users.add_command(command)

@@ -1,0 +1,133 @@
+"""`chat users set-budget`: change what one user may use, at once, and see where the user stands."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import click
+
+from server.cli.context import Desk, open_desk, quiet_settings, run
+from server.config.environment import env_file_option
+from server.config.settings import BUDGET_PERIOD, HIGHEST_LIMIT, MOST_DIGITS, model_names
+from server.ports import Budget, Plan
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from server.terminal import echo, printable
+
+NONE: Final = "none"
+"""How a limit is removed. Click takes a parameter's None for one that was not given, so this stays until the end."""
+
+
+def _money(_context: click.Context, _option: click.Parameter, value: str | None) -> Decimal | None:
+    """US dollars, exactly as they are written. Raises click.BadParameter."""
+    if value is None:
+        return None
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise click.BadParameter(f"{value} is no amount of US dollars.")
+    if len(amount.normalize().as_tuple().digits) > MOST_DIGITS:
+        raise click.BadParameter(f"{value} has more than {MOST_DIGITS} digits, which LiteLLM would not keep.")
+    return amount
+
+
+def _period(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """How often the budget starts anew, or NONE. Raises click.BadParameter."""
+    if value is not None and value != NONE and not re.fullmatch(BUDGET_PERIOD, value):
+        raise click.BadParameter(f"{value} is no period: 1mo, or a number and s, m, h or d (30d), or {NONE}.")
+    return value
+
+
+def _limit(_context: click.Context, _option: click.Parameter, value: str | None) -> int | str | None:
+    """So many a minute, or NONE. Raises click.BadParameter."""
+    if value is None or value == NONE:
+        return value
+    number = int(value) if value.isascii() and value.isdigit() else 0
+    if not 1 <= number <= HIGHEST_LIMIT:
+        raise click.BadParameter(f"{value} is no number between 1 and {HIGHEST_LIMIT}, nor {NONE}.")
+    return number
+
+
+@click.command("set-budget")
+@click.argument("user_id", type=click.UUID)
+@click.option("--budget", callback=_money, metavar="USD", help="US dollars per period.")
+@click.option("--unlimited", is_flag=True, help="No budget.")
+@click.option(
+    "--period", callback=_period, metavar="PERIOD", help="How often the budget starts anew (30d, 1mo), or none."
+)
+@click.option("--tokens-per-minute", callback=_limit, metavar="N", help="A number, or none.")
+@click.option("--requests-per-minute", callback=_limit, metavar="N", help="Model calls (a message is some), or none.")
+@click.option("--models", help="Names by commas, or all.")
+@env_file_option
+def set_budget(
+    user_id: UUID, budget: Decimal | None, unlimited: bool, models: str | None, env_file: Path | None, **limits: Any
+) -> None:
+    """Change what USER_ID may use: only what is given, from the next model call on.
+
+    What was spent in the period stays counted, also when the period is another one."""
+    if budget is not None and unlimited:
+        raise click.UsageError("Give either --budget or --unlimited.")
+    given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
+    if budget is not None or unlimited:
+        given["budget"] = NONE if unlimited else budget
+    settings = quiet_settings(env_file)
+    if models is not None:
+        given["models"] = _models(models, settings.agent_model)
+    if not given:
+        raise click.UsageError("Say what to change: --budget, --unlimited, --period, … (see --help).")
+    change = {name: None if value == NONE else value for name, value in given.items()}
+
+    async def apply() -> tuple[Plan, Budget]:
+        async with open_desk(settings) as desk:
+            return await _change_plan(desk, str(user_id), change)
+
+    for line in _lines(*run(apply())):
+        echo(printable(line))
+
+
+async def _change_plan(desk: Desk, user_id: str, change: Mapping[str, Any]) -> tuple[Plan, Budget]:
+    """The whole plan and where the user stands, once the change is made. Raises PlatformError."""
+    account = await desk.accounts.get(user_id)
+    if account is None:
+        raise PlatformError(ErrorCode.NOT_FOUND, "This account does not exist.")
+    if not account.customer_ready:
+        raise PlatformError(ErrorCode.NOT_FOUND, "This account has no plan yet: see chat users repair USER_ID.")
+    plan = replace(await desk.billing.plan(user_id), **change)
+    budget = await desk.billing.set_plan(user_id, plan)
+    await desk.ledger.remember_budget(user_id, budget)  # so that it holds for the next message, not a minute later
+    return plan, budget
+
+
+def _models(listed: str, agent_model: str) -> tuple[str, ...]:
+    """The names; none of them is all. Raises click.BadParameter."""
+    if listed == "all":
+        return ()
+    names = model_names(listed)
+    if agent_model not in names:
+        raise click.BadParameter(f"{agent_model}, which every agent uses, must be one of them.", param_hint="--models")
+    return names
+
+
+def _lines(plan: Plan, budget: Budget) -> list[str]:
+    limit = "none" if budget.limit is None else _dollars(budget.limit)
+    resets_at = "never" if budget.resets_at is None else f"{budget.resets_at:%Y-%m-%d %H:%M} UTC"
+    return [
+        f"limit                {limit}",
+        f"spent                {_dollars(budget.spent)}",
+        f"period               {budget.period or 'none'}",
+        f"resets at            {resets_at}",
+        f"tokens per minute    {plan.tokens_per_minute or 'unlimited'}",
+        f"requests per minute  {plan.requests_per_minute or 'unlimited'}",
+        f"models               {', '.join(plan.models) or 'all'}",
+    ]
+
+
+def _dollars(amount: Decimal) -> str:
+    """Every digit, and no zeros after them."""
+    return f"{amount.normalize():f} USD"

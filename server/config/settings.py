@@ -1,0 +1,219 @@
+"""Every environment variable of the server, read and validated once; `.env.example` explains the same list."""
+
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import cached_property
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, HttpUrl, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from server.config import validators
+from server.protocol.limits import Limits, reminder_bytes
+
+MIN_SECRET_LENGTH = 32
+BUDGET_PERIOD = r"^([1-9][0-9]*[smhd]|1mo)$"
+"""How often a budget starts anew, as LiteLLM writes it. It refuses other numbers of months."""
+
+HIGHEST_LIMIT = 2**31 - 1
+"""What LiteLLM's columns hold of tokens and requests per minute."""
+MOST_DIGITS = 15
+"""How many LiteLLM's floating point columns keep of an amount of money, whichever it is."""
+
+
+RAILWAY_HEADER: Final = "X-Real-IP"
+"""In which Railway's edge puts the client's address. Its X-Forwarded-For ends in an address of the edge, which differs
+from request to request."""
+
+
+class Settings(BaseSettings):
+    """The server's configuration. Raises pydantic.ValidationError naming each variable that is missing or wrong."""
+
+    model_config = SettingsConfigDict(
+        env_file=None, extra="ignore", case_sensitive=False, env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    supabase_url: HttpUrl
+    supabase_anon_key: SecretStr
+    supabase_service_key: SecretStr
+    supabase_jwt_secret: SecretStr | None = None
+    supabase_jwt_issuer: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    supabase_db_url: SecretStr | None = None
+
+    letta_base_url: HttpUrl
+    letta_api_token: SecretStr = SecretStr("")
+
+    litellm_base_url: HttpUrl
+    litellm_master_key: SecretStr
+    litellm_url_for_letta: HttpUrl | None = None
+
+    agent_model: str = "gpt-4"
+    context_window: int = Field(default=32_000, ge=4_000)
+    default_budget_usd: Decimal | None = Field(default=None, gt=0, max_digits=MOST_DIGITS)
+    budget_period: str | None = Field(default=None, pattern=BUDGET_PERIOD)
+    default_tokens_per_minute: int | None = Field(default=None, gt=0, le=HIGHEST_LIMIT)
+    default_requests_per_minute: int | None = Field(default=None, gt=0, le=HIGHEST_LIMIT)
+    default_models: Annotated[tuple[str, ...], NoDecode] = ()
+
+    secret_key: SecretStr
+    secret_key_previous: SecretStr | None = None
+    environment: Literal["development", "production", "test"] = "development"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    host: str = Field(default="", pattern=r"^[0-9A-Za-z_.:%-]*$")
+    port: int = Field(default=8080, ge=0, le=65535)
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: int = Field(default=0, ge=0, le=8)
+    client_address_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")
+    auth_redirect_url: HttpUrl | None = None
+    redis_url: SecretStr | None = None
+
+    max_running_turns: int = Field(default=16, ge=1)
+    max_connections_per_user: int = Field(default=16, ge=1)
+    max_connections: int = Field(default=10_000, ge=1)
+    max_unauthenticated_sockets: int = Field(default=1_000, ge=1)
+    max_unauthenticated_sockets_per_address: int = Field(default=100, ge=1)
+    max_waiting_turns: int = Field(default=8, ge=1)
+    messages_per_minute: int = Field(default=30, ge=0)
+    auth_requests_per_minute: int = Field(default=60, ge=0)
+    sign_ins_per_minute: int = Field(default=10, ge=0)
+    new_accounts_per_minute: int = Field(default=60, ge=0)
+    turn_timeout_seconds: float = Field(default=240.0, gt=0, le=280, allow_inf_nan=False)
+    drain_seconds: float = Field(default=20.0, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_blanks(cls, values: object) -> object:
+        """What is left of a pasted value without the white space around it; nothing counts as not set."""
+        if not isinstance(values, dict):
+            return values
+        clean = {name: validators.stripped(v) if isinstance(v, str) else v for name, v in values.items()}
+        return {name: value for name, value in clean.items() if value != ""}
+
+    @field_validator("supabase_url", "letta_base_url", "litellm_base_url", "litellm_url_for_letta")
+    @classmethod
+    def _is_base_url(cls, value: HttpUrl | None) -> HttpUrl | None:
+        if value is not None:
+            validators.check_base_url(str(value))
+        return value
+
+    @field_validator("supabase_anon_key", "supabase_service_key")
+    @classmethod
+    def _is_supabase_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        validators.check_supabase_key(value.get_secret_value(), private=info.field_name == "supabase_service_key")
+        return value
+
+    @field_validator("litellm_master_key", "letta_api_token")
+    @classmethod
+    def _fits_into_a_header(cls, value: SecretStr) -> SecretStr:
+        validators.check_credential(value.get_secret_value())
+        return value
+
+    @field_validator("supabase_db_url")
+    @classmethod
+    def _is_database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            validators.check_database_url(value.get_secret_value())
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            validators.check_redis_url(value.get_secret_value())
+        return value
+
+    @field_validator("agent_model")
+    @classmethod
+    def _is_model_name(cls, value: str) -> str:
+        if "," in value:
+            raise ValueError("must be the name of one model, so without a comma")
+        return value
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        return validators.origins(value) if isinstance(value, str) else value
+
+    @field_validator("default_models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        return model_names(value) if isinstance(value, str) else value
+
+    @field_validator("log_level", "environment", mode="before")
+    @classmethod
+    def _normalise_case(cls, value: object, info: object) -> object:
+        if isinstance(value, str):
+            return value.upper() if getattr(info, "field_name", "") == "log_level" else value.lower()
+        return value
+
+    @field_validator("client_address_header")
+    @classmethod
+    def _refuse_lists(cls, value: str | None) -> str | None:
+        if value is not None and value.lower() in ("x-forwarded-for", "forwarded"):
+            raise ValueError("must hold one address; TRUSTED_PROXIES is for X-Forwarded-For")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_one_line(cls, value: object) -> object:
+        if isinstance(value, str):
+            validators.check_text(value)
+        return value
+
+    @model_validator(mode="after")
+    def _agents_model_is_in_the_plan(self) -> Self:
+        if self.default_models and self.agent_model not in self.default_models:
+            raise ValueError(f"DEFAULT_MODELS must contain AGENT_MODEL ({self.agent_model}), or no agent could answer")
+        return self
+
+    @model_validator(mode="after")
+    def _strict_in_production(self) -> Self:
+        if not self.is_production:
+            return self
+        secret = self.secret_key.get_secret_value()
+        if len(secret) < MIN_SECRET_LENGTH or len(set(secret)) < 10:
+            raise ValueError(f"SECRET_KEY must have at least {MIN_SECRET_LENGTH} random characters in production")
+        if any("*" in origin for origin in self.allowed_origins):
+            raise ValueError("ALLOWED_ORIGINS must name its origins in production, without wildcards")
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def address_header(self) -> str | None:
+        """The header that holds a client's address, where a proxy that can be believed sets one."""
+        return header_in_use(self.client_address_header, os.environ)
+
+    @cached_property
+    def limits(self) -> Limits:
+        return Limits(
+            running_turns=self.max_running_turns,
+            connections_per_user=self.max_connections_per_user,
+            unauthenticated_sockets=self.max_unauthenticated_sockets,
+            unauthenticated_sockets_per_address=self.max_unauthenticated_sockets_per_address,
+            waiting_turns_per_user=self.max_waiting_turns,
+            messages_per_minute=self.messages_per_minute,
+            turn_seconds=self.turn_timeout_seconds,
+            reminder_bytes=reminder_bytes(self.context_window),
+        )
+
+    @property
+    def model_url_for_letta(self) -> str:
+        """LiteLLM's address as Letta reaches it, ending in /v1."""
+        return f"{str(self.litellm_url_for_letta or self.litellm_base_url).rstrip('/')}/v1"
+
+
+def header_in_use(named: str | None, environment: Mapping[str, str]) -> str | None:
+    """The header that holds the client's address: the one `named`, else Railway's own where its variables are set."""
+    if named:
+        return named
+    return RAILWAY_HEADER if any(name.upper().startswith("RAILWAY_") for name in environment) else None
+
+
+def model_names(listed: str) -> tuple[str, ...]:
+    """The names in a list by commas."""
+    return tuple(name.strip() for name in listed.split(",") if name.strip())

@@ -1,0 +1,76 @@
+"""The collaborators a request handler finds in its application: one typed key each, filled by `app.py` alone."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+from aiohttp import web
+
+from server.auth.authenticator import Authenticator
+from server.auth.sign_ins import SignInLimits
+from server.auth.tickets import Tickets
+from server.billing.budgets import Budgets
+from server.config.settings import Settings
+from server.http.client_address import ClientAddresses
+from server.http.origins import Origins
+from server.http.rate_limits import AddressLimiter
+from server.observability.metrics import Metrics
+from server.observability.readiness import Readiness
+from server.ports import (
+    AccountStore,
+    AgentMemory,
+    IdentityProvider,
+    NewTurn,
+    Principal,
+    UserReads,
+)
+from server.protocol.cursors import EventCursor
+from server.protocol.errors import PlatformError
+from server.provisioning.provisioner import Provisioner
+from server.sessions.hub import SessionHub
+
+
+class EventStreaming(Protocol):
+    """Answers that are events; `transports.sse.EventStreams` is one."""
+
+    async def stream_session(
+        self, request: web.Request, principal: Principal, after: EventCursor | None
+    ) -> web.StreamResponse:
+        """The session's events from `after` on. Raises PlatformError before the answer begins."""
+        ...
+
+    async def send_away(self, request: web.Request, error: PlatformError) -> web.StreamResponse:
+        """An empty stream that has an EventSource come back later, where `error` is one that passes."""
+        ...
+
+    async def stream_turn(self, request: web.Request, principal: Principal, new: NewTurn) -> web.StreamResponse:
+        """Accept a message and answer with its turn's events. Raises PlatformError if it is refused."""
+        ...
+
+
+class Sockets(Protocol):
+    """Serves a WebSocket from handshake to close; `transports.websocket.WebSocketEndpoint` is one."""
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse: ...
+
+
+SETTINGS = web.AppKey("settings", Settings)
+HUB = web.AppKey("hub", SessionHub)
+EVENT_STREAMS = web.AppKey[EventStreaming]("event_streams")
+SOCKETS = web.AppKey[Sockets]("sockets")
+IDENTITY = web.AppKey[IdentityProvider]("identity")
+READS = web.AppKey[UserReads]("reads")
+ACCOUNTS = web.AppKey[AccountStore]("accounts")
+PROVISIONER = web.AppKey("provisioner", Provisioner)
+MEMORY = web.AppKey[AgentMemory]("memory")
+BUDGETS = web.AppKey("budgets", Budgets)
+TICKETS = web.AppKey("tickets", Tickets)
+AUTH_LIMITER = web.AppKey("auth_limiter", AddressLimiter)
+CLIENT_ADDRESSES = web.AppKey("client_addresses", ClientAddresses)
+SIGN_IN_LIMITS = web.AppKey("sign_in_limits", SignInLimits)
+AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
+ORIGINS = web.AppKey("origins", Origins)
+METRICS = web.AppKey("metrics", Metrics)
+READINESS = web.AppKey("readiness", Readiness)
+NOW = web.AppKey[Callable[[], datetime]]("now")
+"""The clock: the current time, aware of its zone."""

@@ -1,0 +1,135 @@
+"""One declaration per endpoint: it drives routing, authentication and input validation, and the OpenAPI document.
+
+A handler says by its parameters what it wants (`principal`, `body`, `query`, an id of the path), so what is documented
+is what is enforced.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_type_hints
+from uuid import UUID
+
+import structlog
+from aiohttp import web
+from pydantic import BaseModel
+
+from server.http.app_keys import AUTH_LIMITER, AUTHENTICATOR
+from server.http.inputs import BODY_BYTES, QUERY_BYTES, limit_query, path_id, read_body, read_query
+from server.ports import Principal
+from server.protocol.codes import ErrorCode
+from server.protocol.cursors import EventCursor
+
+Handler = Callable[..., Awaitable[web.StreamResponse]]
+
+PRINCIPAL: Final = web.RequestKey("principal", Principal)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One way an endpoint answers. `model` None: no body, or not JSON (then `media` says what)."""
+
+    description: str
+    model: type[BaseModel] | None = None
+    media: str | None = None
+    stream: bool = False
+    """Also answers as text/event-stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An endpoint.
+
+    `access`: an access token in the header (`bearer`), nothing (`open`), or what the handler itself asks for: that or a
+    ticket in the query (`ticket`), which is not spent on a request that is wrong otherwise, or its `own` rules.
+    """
+
+    method: Literal["GET", "POST", "PATCH"]
+    path: str
+    handler: Handler
+    tag: str
+    summary: str
+    replies: Mapping[int, Reply]
+    errors: tuple[ErrorCode, ...] = ()
+    access: Literal["bearer", "ticket", "own", "open"] = "bearer"
+    limited: bool = False
+    """Guarded by the per-address limit of sign-in endpoints."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Request headers with a meaning here, and what it is."""
+    parameters: type[BaseModel] | None = None
+    """Query parameters of a handler that reads them by itself."""
+    body_bytes: int = BODY_BYTES
+    """The longest body this endpoint can need."""
+    query_bytes: int = QUERY_BYTES
+
+    @property
+    def wants(self) -> dict[str, Any]:
+        """The handler's parameters and their types."""
+        hints = get_type_hints(self.handler)
+        return {name: hints[name] for name in inspect.signature(self.handler).parameters}
+
+    @property
+    def body(self) -> type[BaseModel] | None:
+        return self.wants.get("body")
+
+    @property
+    def query(self) -> type[BaseModel] | None:
+        return self.wants.get("query", self.parameters)
+
+    @property
+    def path_parameters(self) -> dict[str, Any]:
+        return {name: kind for name, kind in self.wants.items() if f"{{{name}}}" in self.path}
+
+
+def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
+    """Serve `routes`. Endpoints anybody may read also answer HEAD."""
+    for route in routes:
+        bound = _bind(route)
+        app.router.add_route(route.method, route.path, bound)
+        if route.method == "GET" and route.access == "open":
+            app.router.add_route("HEAD", route.path, bound)
+
+
+def _bind(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    wants, body, query, ids = route.wants, route.body, route.wants.get("query"), route.path_parameters
+    reads_query = route.query is not None
+
+    async def endpoint(request: web.Request) -> web.StreamResponse:
+        given: dict[str, Any] = {"request": request} if "request" in wants else {}
+        if reads_query:
+            limit_query(request, route.query_bytes)
+        if route.limited:
+            request.app[AUTH_LIMITER].admit(request)
+        if route.access == "bearer":
+            principal = await authenticate(request)
+            if "principal" in wants:
+                given["principal"] = principal
+        for name, kind in ids.items():
+            given[name] = path_id(request, name) if kind is UUID else request.match_info[name]
+        if query is not None:
+            given["query"] = read_query(request, query)
+        if body is not None:
+            given["body"] = await read_body(request, body, route.body_bytes)
+        return await route.handler(**given)
+
+    return endpoint
+
+
+async def authenticate(
+    request: web.Request, *, ticket_allowed: bool = False, last_seen: EventCursor | None = None
+) -> Principal:
+    """Who asks, by the header, or else by a ticket, which is spent by it. Raises PlatformError.
+
+    `last_seen` is what an EventSource says of itself when it comes back: with its proof a spent ticket is good again.
+    """
+    authenticator, header = request.app[AUTHENTICATOR], request.headers.get("Authorization")
+    if ticket_allowed and header is None and "ticket" in request.query:
+        if last_seen is not None and last_seen.proof is not None:
+            principal = await authenticator.spent_ticket(request.query["ticket"], "chat", last_seen)
+        else:
+            principal = await authenticator.ticket(request.query["ticket"], "chat")
+    else:
+        principal = await authenticator.header(header)
+    request[PRINCIPAL] = principal
+    structlog.contextvars.bind_contextvars(user_id=principal.user_id)
+    return principal
