@@ -1,6 +1,6 @@
 """Every period of billing, once: what Python, the fakes of the tests and the SQL functions wait for and look back to.
 
-SQL repeats some as `interval '…'`: tests/unit/settlement/test_schedule.py compares them, and checks the relations
+SQL repeats some as `interval '…'`: tests/unit/billing/test_schedule.py compares them, and checks the relations
 without which a call would be lost or charged twice. What was measured of LiteLLM's clock is in its adapter.
 """
 

@@ -7,7 +7,7 @@ from playwright.async_api import Page
 
 from tests.stack.chat_client import register
 from tests.stack.running_stack import RunningStack
-from tests.unit.transports.site import Site
+from tests.unit.streaming.server_fixture import Site
 
 SOCKET = """([url, protocols]) => new Promise(done => {
   const socket = protocols ? new WebSocket(url, protocols) : new WebSocket(url), frames = [];

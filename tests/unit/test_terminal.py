@@ -22,7 +22,7 @@ from server.doctor.findings import Diagnosis, fail, warn
 from server.observability.logs import configure_logging
 from server.protocol.shapes import AgentStatus
 from server.terminal import echo_log, printable
-from tests.unit.test_settings import NEEDED
+from tests.unit.config.test_settings import NEEDED
 
 pytestmark = pytest.mark.usefixtures("logging_restored")
 

@@ -1,0 +1,115 @@
+"""The one question a failed request leaves: was anything sent?"""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+
+import aiohttp
+import httpx
+import pytest
+from aiohttp import web
+
+from server.adapters.letta.client import LettaClient, get_json
+from server.adapters.letta.transport import AiohttpTransport
+from tests.unit.adapters.letta.scripted import ScriptedLetta, cut, scripted_letta
+
+NOBODY = "http://127.0.0.1:9"
+
+
+class FlakyTransport(AiohttpTransport):
+    """Fails to connect as often as told, and counts the tries."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+        self.tries = 0
+
+    async def _send(self, request: httpx.Request) -> aiohttp.ClientResponse:
+        self.tries += 1
+        if self.tries <= self.failures:
+            raise aiohttp.ConnectionTimeoutError("connecting took too long")
+        return await super()._send(request)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[tuple[ScriptedLetta, LettaClient]]:
+    async with scripted_letta() as opened:
+        yield opened
+
+
+async def post(transport: AiohttpTransport, url: str) -> httpx.Response:
+    async with httpx.AsyncClient(transport=transport, timeout=5) as http:
+        return await http.post(url, json={"a": 1})
+
+
+async def test_a_connection_that_hangs_is_tried_once_more(world: tuple[ScriptedLetta, LettaClient]) -> None:
+    letta, client = world
+    letta.answer = _hello
+    transport = FlakyTransport(failures=1)
+    response = await post(transport, str(client.as_admin().base_url))
+    assert (response.status_code, response.json()) == (200, {"hello": "there"})
+    assert transport.tries == 2
+    assert letta.bodies == [{"a": 1}]
+
+
+async def test_a_second_failure_to_connect_is_final() -> None:
+    transport = FlakyTransport(failures=9)
+    with pytest.raises(httpx.ConnectError):
+        await post(transport, NOBODY)
+    assert transport.tries == 2
+
+
+async def test_nobody_listening_means_nothing_was_sent() -> None:
+    with pytest.raises(httpx.ConnectError):
+        await post(AiohttpTransport(), NOBODY)
+
+
+async def test_a_connection_lost_before_the_answer_is_not_tried_again(world: tuple[ScriptedLetta, LettaClient]) -> None:
+    letta, client = world
+
+    async def vanish(request: web.Request) -> web.Response:
+        await cut(request)
+        return web.Response()
+
+    letta.answer = vanish
+    with pytest.raises(httpx.ReadError):
+        await post(AiohttpTransport(), str(client.as_admin().base_url))
+    assert len(letta.requests) == 1
+
+
+async def test_an_answer_that_does_not_come_leaves_open_whether_it_was_sent(
+    world: tuple[ScriptedLetta, LettaClient],
+) -> None:
+    letta, client = world
+    never = asyncio.Event()
+
+    async def wait(_request: web.Request) -> web.Response:
+        await never.wait()
+        return web.Response()
+
+    letta.answer = wait
+    async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=httpx.Timeout(5, read=0.05)) as http:
+        with pytest.raises(httpx.ReadError):
+            await http.get(str(client.as_admin().base_url))
+
+
+async def test_a_compressed_answer_is_read(world: tuple[ScriptedLetta, LettaClient]) -> None:
+    letta, client = world
+
+    async def compressed(_request: web.Request) -> web.Response:
+        body = gzip.compress(b'{"hello": "there"}')
+        return web.Response(body=body, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
+
+    letta.answer = compressed
+    assert await get_json(client.as_admin(), "/v1/anything") == {"hello": "there"}
+
+
+async def test_an_address_is_sent_as_it_is(world: tuple[ScriptedLetta, LettaClient]) -> None:
+    letta, client = world
+    letta.answer = _hello
+    await get_json(client.as_admin(), "/v1/x", {"search": "a b&c=d/é"})
+    assert letta.requests[0].query == {"search": "a b&c=d/é"}
+
+
+async def _hello(_request: web.Request) -> web.Response:
+    return web.json_response({"hello": "there"})

@@ -1,0 +1,236 @@
+"""What Auth's refusals and failures mean, as hosted Supabase words them."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import structlog
+from aiohttp import web
+from pydantic import HttpUrl, SecretStr
+
+from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.faults import Faults
+from server.adapters.supabase.identity import SupabaseIdentity
+from server.ports import Principal
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+from tests.unit.adapters.supabase.project import ANON, SERVICE, Project
+
+SIGN_UP, TOKEN, LOGOUT = "/auth/v1/signup", "/auth/v1/token", "/auth/v1/logout"
+USER = {
+    "id": "01a209a8-402d-777c-bbf1-9331244edae0",
+    "aud": "authenticated",
+    "email": "ann@example.com",
+    "app_metadata": {},
+    "user_metadata": {},
+    "created_at": "2026-01-01T00:00:00Z",
+}
+SESSION = {
+    "access_token": "a.b.c",
+    "refresh_token": "r-1",
+    "token_type": "bearer",
+    "expires_in": 3600,
+    "expires_at": int(time.time()) + 3600,
+    "user": USER,
+}
+PASSWORD = SecretStr("Passw0rd123")
+PRINCIPAL = Principal(str(USER["id"]), "ann@example.com", SecretStr("a.b.c"), datetime(2030, 1, 1, tzinfo=UTC))
+
+
+@pytest.fixture
+def identity(client: SupabaseClient) -> SupabaseIdentity:
+    return SupabaseIdentity(client, HttpUrl("https://chat.example/welcome"))
+
+
+def refusal(code: str, message: str = "Auth's own words") -> dict[str, Any]:
+    return {"code": code, "error_code": code, "msg": message, "message": message}
+
+
+async def test_a_sign_up_carries_the_name_and_where_the_confirmation_leads(
+    project: Project, identity: SupabaseIdentity
+) -> None:
+    project.answers[SIGN_UP] = (200, SESSION)
+
+    pair = await identity.sign_up("ann@example.com", PASSWORD, "Ann")
+
+    [request] = project.seen
+    body = await request.json()
+    assert (body["email"], body["data"]) == ("ann@example.com", {"name": "Ann"})
+    assert request.query["redirect_to"] == "https://chat.example/welcome"
+    assert (request.headers["apikey"], request.headers.get("Authorization")) == (ANON, None)
+    assert pair
+    assert (pair.user_id, pair.refresh_token.get_secret_value(), pair.expires_in) == (USER["id"], "r-1", 3600)
+    assert int(pair.expires_at.timestamp()) == SESSION["expires_at"]
+    assert "r-1" not in repr(pair)
+
+
+async def test_a_user_without_a_session_has_to_confirm(project: Project, identity: SupabaseIdentity) -> None:
+    project.answers[SIGN_UP] = (200, USER | {"identities": []})
+    assert await identity.sign_up("ann@example.com", PASSWORD, None) is None
+
+
+@pytest.mark.parametrize("code", ["user_already_exists", "email_exists"])
+async def test_a_known_address_looks_like_one_to_confirm(
+    project: Project, identity: SupabaseIdentity, code: str
+) -> None:
+    project.answers[SIGN_UP] = (422, refusal(code))
+    assert await identity.sign_up("ann@example.com", PASSWORD, None) is None
+
+
+async def test_the_loser_of_two_sign_ups_asks_again(project: Project, identity: SupabaseIdentity) -> None:
+    def losing(_: web.BaseRequest) -> dict[str, Any]:
+        project.answers[SIGN_UP] = (422, refusal("user_already_exists"))
+        return refusal("unexpected_failure", "Database error saving new user")
+
+    project.answers[SIGN_UP] = (500, losing)
+    assert await identity.sign_up("ann@example.com", PASSWORD, None) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "meaning"),
+    [
+        (400, "invalid_credentials", ErrorCode.UNAUTHORIZED),
+        (400, "email_not_confirmed", ErrorCode.UNAUTHORIZED),
+        (403, "user_banned", ErrorCode.ACCOUNT_BLOCKED),
+        (429, "over_request_rate_limit", ErrorCode.RATE_LIMITED),
+        (400, "validation_failed", ErrorCode.INVALID_REQUEST),
+        (400, "email_address_invalid", ErrorCode.INVALID_REQUEST),
+        (422, "signup_disabled", ErrorCode.INVALID_REQUEST),
+        (500, "unexpected_failure", ErrorCode.SUPABASE_UNAVAILABLE),
+        (504, "request_timeout", ErrorCode.SUPABASE_UNAVAILABLE),
+    ],
+)
+async def test_each_refusal_has_its_meaning_and_is_not_repeated(
+    project: Project, identity: SupabaseIdentity, status: int, code: str, meaning: ErrorCode
+) -> None:
+    project.answers[TOKEN] = (status, refusal(code))
+
+    with pytest.raises(PlatformError) as refused:
+        await identity.sign_in("ann@example.com", PASSWORD)
+
+    assert refused.value.code is meaning
+    assert project.requests(TOKEN) == 1
+
+
+async def test_a_weak_password_comes_with_auths_reason(project: Project, identity: SupabaseIdentity) -> None:
+    weak = refusal("weak_password", "Password should be at least 8 characters.")
+    project.answers[SIGN_UP] = (422, weak | {"weak_password": {"reasons": ["length"]}})
+    with pytest.raises(PlatformError, match="at least 8 characters") as refused:
+        await identity.sign_up("ann@example.com", PASSWORD, None)
+    assert refused.value.code is ErrorCode.WEAK_PASSWORD
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "refresh_token_not_found"),
+        (400, "refresh_token_already_used"),
+        (400, "session_expired"),
+        (403, "session_not_found"),
+        (400, "validation_failed"),
+    ],
+)
+async def test_a_refresh_token_that_is_not_good_is_unauthorized(
+    project: Project, identity: SupabaseIdentity, status: int, code: str
+) -> None:
+    project.answers[TOKEN] = (status, refusal(code))
+    with pytest.raises(PlatformError) as refused:
+        await identity.refresh(SecretStr("spent"))
+    assert refused.value.code is ErrorCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("message", ["Invalid API key", "Unregistered API key", "Invalid authentication credentials"])
+async def test_a_wrong_key_of_ours_is_not_the_users_fault_at_any_door(
+    project: Project, identity: SupabaseIdentity, client: SupabaseClient, message: str
+) -> None:
+    body = {"message": message, "hint": "Double check your Supabase API key."}
+    project.answers |= {TOKEN: (401, body), SIGN_UP: (401, body), LOGOUT: (401, body)}
+    for ask in (
+        identity.sign_in("ann@example.com", PASSWORD),
+        identity.sign_up("ann@example.com", PASSWORD, None),
+        identity.refresh(SecretStr("r-1")),
+        identity.sign_out(PRINCIPAL, "local"),
+    ):
+        client.faults = Faults()
+        with structlog.testing.capture_logs() as logged, pytest.raises(PlatformError) as refused:
+            await ask
+        assert refused.value.code is ErrorCode.SUPABASE_UNAVAILABLE
+        told = [(line["event"], line["about"]) for line in logged if line["log_level"] == "error"]
+        assert told == [("supabase.key_refused", "SUPABASE_ANON_KEY")]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_session_that_has_ended_can_be_signed_out_of(
+    project: Project, identity: SupabaseIdentity, status: int
+) -> None:
+    project.answers[LOGOUT] = (status, refusal("session_not_found"))
+    await identity.sign_out(PRINCIPAL, "local")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "events"),
+    [
+        (409, "conflict", []),
+        (401, "no_authorization", ["supabase.auth_refused"]),
+        (403, "not_admin", ["supabase.auth_refused"]),
+        (404, "", ["supabase.auth_refused"]),
+        (405, "", ["supabase.auth_refused"]),
+        (415, "bad_content_type", ["supabase.auth_refused"]),
+    ],
+)
+async def test_what_auth_should_not_answer_is_its_fault_and_passes(
+    project: Project, identity: SupabaseIdentity, client: SupabaseClient, status: int, code: str, events: list[str]
+) -> None:
+    project.answers[TOKEN] = (status, refusal(code))
+    with structlog.testing.capture_logs() as logged, pytest.raises(PlatformError) as refused:
+        await identity.refresh(SecretStr("r-1"))
+    assert refused.value.code is ErrorCode.SUPABASE_UNAVAILABLE
+    assert refused.value.retry_after
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == events
+    assert not client.guard.breaker.is_open
+
+
+async def test_auth_behind_a_broken_gateway_is_unavailable(project: Project, identity: SupabaseIdentity) -> None:
+    project.answers[TOKEN] = (502, "<html>Bad gateway</html>")
+    with pytest.raises(PlatformError) as failure:
+        await identity.sign_in("ann@example.com", PASSWORD)
+    assert failure.value.code is ErrorCode.SUPABASE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("body", ["<html>All is well</html>", {}, [], {"access_token": "a.b.c"}])
+async def test_what_is_no_answer_of_auths_signs_nobody_up(
+    project: Project, identity: SupabaseIdentity, body: object
+) -> None:
+    project.answers[SIGN_UP] = (200, body)
+    with pytest.raises(PlatformError) as failure:
+        await identity.sign_up("ann@example.com", PASSWORD, None)
+    assert failure.value.code is ErrorCode.SUPABASE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+async def test_auth_is_told_for_whom_it_is_asked(project: Project, identity: SupabaseIdentity, address: str) -> None:
+    project.answers |= {SIGN_UP: (200, SESSION), TOKEN: (200, SESSION)}
+
+    await identity.sign_up("ann@example.com", PASSWORD, "Ann", address=address)
+    await identity.sign_in("ann@example.com", PASSWORD, address=address)
+    await identity.refresh(SecretStr("r-1"), address=address)
+
+    told = [
+        (request.headers["apikey"], request.headers.get("Authorization"), request.headers["Sb-Forwarded-For"])
+        for request in project.seen
+    ]
+    assert told == [(SERVICE, None, address)] * 3
+
+
+async def test_without_an_address_or_a_secret_key_auth_is_asked_as_anybody_asks(project: Project) -> None:
+    project.answers[TOKEN] = (200, SESSION)
+    legacy = SupabaseClient(project.url, SecretStr(ANON), SecretStr("eyJ.legacy.key"))
+    modern = project.client()
+
+    await SupabaseIdentity(legacy).sign_in("ann@example.com", PASSWORD, address="192.0.2.1")
+    await SupabaseIdentity(modern).sign_in("ann@example.com", PASSWORD)
+
+    assert [(r.headers["apikey"], r.headers.get("Sb-Forwarded-For")) for r in project.seen] == [(ANON, None)] * 2
+    await legacy.aclose()
+    await modern.aclose()

@@ -1,0 +1,123 @@
+"""The gate before a socket's frames: it counts what a stranger sends, and loses nothing of what a user sends."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.http.frame_gate import FrameGate
+from tests.unit.streaming.raw import client_frame
+
+TEXT, CONTINUATION, CLOSE, PING = 0x1, 0x0, 0x8, 0x9
+
+
+@dataclass
+class Parser:
+    """What passed."""
+
+    passed: bytearray = field(default_factory=bytearray)
+    ended: bool = False
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.passed += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self.ended = True
+
+
+@dataclass
+class Line:
+    """The connection below."""
+
+    reads: bool = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+
+def _gate(most: int = 100, *, is_known: bool = False) -> tuple[FrameGate, Parser, Line]:
+    gate, parser, line = FrameGate(most, is_known=is_known), Parser(), Line()
+    gate.guard(parser, line)
+    return gate, parser, line
+
+
+def _feed(gate: FrameGate, data: bytes, sizes: list[int]) -> None:
+    while data:
+        size = sizes.pop() if sizes else len(data)
+        gate.feed_data(data[:size])
+        data = data[size:]
+
+
+PIECES = st.lists(st.integers(1, 40), max_size=40)
+FIRST = st.sampled_from(
+    [
+        client_frame(TEXT, b""),
+        client_frame(TEXT, b"hello"),
+        client_frame(PING, b"?") + client_frame(TEXT, b"hello"),
+        client_frame(TEXT, b"he", final=False) + client_frame(PING, b"?") + client_frame(CONTINUATION, b"llo"),
+        client_frame(TEXT, b"x" * 92),
+        client_frame(CLOSE, b"\3\350"),
+    ]
+)
+
+
+@given(FIRST, st.binary(max_size=200), PIECES)
+def test_the_first_message_passes_and_the_rest_follows_when_it_may(first: bytes, rest: bytes, sizes: list[int]) -> None:
+    gate, parser, line = _gate()
+    _feed(gate, first + rest, sizes)
+    assert parser.passed == first
+    assert not line.reads
+    gate.open()
+    assert parser.passed == first + rest
+    assert line.reads
+    gate.feed_data(b"more")
+    assert parser.passed == first + rest + b"more"
+
+
+@given(
+    st.sampled_from(
+        [
+            client_frame(TEXT, b"x" * 95),
+            client_frame(TEXT, b"x" * 2_000_000)[:60],
+            client_frame(TEXT, b"x" * 40, final=False) * 3,
+            client_frame(PING, b"") * 20,
+            b"\x81\xff" + b"\xff" * 8,
+        ]
+    ),
+    PIECES,
+)
+def test_what_is_too_much_is_told_once_and_thrown_away(sent: bytes, sizes: list[int]) -> None:
+    told: list[None] = []
+    gate, parser, line = _gate()
+    gate.on_excess = lambda: told.append(None)
+    _feed(gate, sent + b"x" * 1000, sizes)
+    assert (told, gate.is_exceeded, line.reads) == ([None], True, True)
+    assert len(parser.passed) <= 100
+
+
+@given(st.binary(min_size=1, max_size=300), PIECES)
+def test_nothing_passes_of_somebody_known_until_it_may(sent: bytes, sizes: list[int]) -> None:
+    gate, parser, line = _gate(is_known=True)
+    _feed(gate, sent, sizes)
+    assert not parser.passed
+    assert not line.reads
+    gate.open()
+    assert parser.passed == sent
+
+
+@given(st.binary(max_size=300), PIECES)
+def test_a_shut_gate_reads_on_and_keeps_nothing(sent: bytes, sizes: list[int]) -> None:
+    gate, parser, line = _gate(is_known=True)
+    gate.feed_data(b"held")
+    gate.shut()
+    _feed(gate, sent, sizes)
+    gate.feed_eof()
+    assert not parser.passed
+    assert (parser.ended, line.reads) == (True, True)
