@@ -20,7 +20,7 @@ ROUTES: Final[tuple[Route, ...]] = (
 
 
 def install(app: web.Application) -> None:
-    """Serve the API on `app`: middlewares, routes and their description. The keys of `appkeys` are set elsewhere."""
+    """Serve the API on `app`: middlewares, routes and their description. The keys of `app_keys` are set elsewhere."""
     middlewares.install(app)
     add_routes(app, ROUTES)
     app[ops.OPENAPI] = document(ROUTES, ops.VERSION)

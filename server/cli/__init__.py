@@ -1,1 +1,1 @@
-"""What operators do from a terminal with a running platform: look after users. Wired like the server itself."""
+"""The `chat` command: a module per group of commands, each imported when it runs."""

@@ -1,4 +1,4 @@
-"""The collaborators a request handler finds in its application: one typed key each, filled by `app.py` alone."""
+"""The collaborators a request handler finds in its application: one typed key each, filled by the wiring alone."""
 
 from collections.abc import Callable
 from datetime import datetime

@@ -1,6 +1,6 @@
 """What the core needs of the outside world, in the core's own words: Protocols and the types that cross them.
 
-Adapters implement these and are known to `app.py` alone. Every method may raise `PlatformError` with the code of the
+Adapters implement these and are known to the wiring and to commands alone. Every method may raise `PlatformError` with the code of the
 service behind it (`letta_unavailable`, `litellm_unavailable`, `supabase_unavailable`) when that service cannot answer.
 """
 
