@@ -15,14 +15,14 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
+class Forecast:
     """`cost` in US dollars, spent between the period's beginning and `until`, its end."""
 
     until: datetime
     cost: Decimal
 
 
-def project(spent: Decimal, began: datetime, ends: datetime, now: datetime) -> Projection | None:
+def forecast(spent: Decimal, began: datetime, ends: datetime, now: datetime) -> Forecast | None:
     """What was spent, and for the time left the pace so far. None where the period has not begun, or is over.
 
     The pace is that of at least a day (of periods of days, a 24th): the first minute of a month, in which all that was
@@ -32,4 +32,4 @@ def project(spent: Decimal, began: datetime, ends: datetime, now: datetime) -> P
         return None
     paced = max(elapsed, min(_DAY, (ends - began) / _SHORT))
     cost = spent + spent * (left // _MICROSECOND) / (paced // _MICROSECOND)
-    return Projection(ends, max(cost.quantize(_DIGITS, context=MONEY), spent))
+    return Forecast(ends, max(cost.quantize(_DIGITS, context=MONEY), spent))

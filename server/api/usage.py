@@ -11,9 +11,9 @@ from typing import Final
 from aiohttp import web
 
 from server.api import schemas
-from server.api.forecast import Projection, project
+from server.api.forecast import Forecast, forecast
 from server.api.models import UsageQuery
-from server.api.usage_csv import usage_table
+from server.api.usage_csv import usage_csv
 from server.http.app_keys import BUDGETS, NOW, READS
 from server.http.content_negotiation import prefers_csv
 from server.http.responses import answer
@@ -44,7 +44,7 @@ async def usage(request: web.Request, principal: Principal, query: UsageQuery) -
     first, last = _range(query, today)
     reads = request.app[READS]
     if prefers_csv(request.headers.get("Accept")):
-        return usage_table(await reads.usage_models(principal, first, last), first, last)
+        return usage_csv(await reads.usage_models(principal, first, last), first, last)
     await request.app[BUDGETS].refresh_if_old(principal.user_id)
     total = await reads.usage_total(principal)  # alone: after an outage one call is let through, and must not be
     async with asyncio.TaskGroup() as asked:  # cancelled because those beside it are refused
@@ -89,13 +89,13 @@ def _sum(days: Iterable[UsageDay]) -> UsageSum:
     )
 
 
-def _projection(standing: Standing | None, month: Decimal, now: datetime) -> Projection | None:
+def _projection(standing: Standing | None, month: Decimal, now: datetime) -> Forecast | None:
     """By the budget's period where it is known, else by the month."""
     if standing is not None and standing.started_at is not None and standing.resets_at is not None:
-        return project(standing.spent, standing.started_at, standing.resets_at, now)
+        return forecast(standing.spent, standing.started_at, standing.resets_at, now)
     began = now.date().replace(day=1)
     ends = (began + timedelta(days=31)).replace(day=1)
-    return project(month, datetime.combine(began, time(), UTC), datetime.combine(ends, time(), UTC), now)
+    return forecast(month, datetime.combine(began, time(), UTC), datetime.combine(ends, time(), UTC), now)
 
 
 def _spending(spent: UsageSum) -> Json:
@@ -154,7 +154,7 @@ def _budget_shape(standing: Standing | None) -> Json | None:
     }
 
 
-def _projection_shape(projection: Projection | None) -> Json | None:
+def _projection_shape(projection: Forecast | None) -> Json | None:
     if projection is None:
         return None
     return {"until": wire_time(projection.until), "cost": wire_money(projection.cost)}

@@ -26,7 +26,7 @@ _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What spreadsheets take for the beginning of a formula, or strip to find one."""
 
 
-def usage_table(rows: Iterable[ModelUsage], first: date, last: date) -> web.Response:
+def usage_csv(rows: Iterable[ModelUsage], first: date, last: date) -> web.Response:
     """The table as a file named after the range."""
     text = io.StringIO()
     table = csv.writer(text)

@@ -16,7 +16,7 @@ from server.config.settings import Settings
 from server.keyring import KeyRing
 from server.ports import Plan
 from server.protocol.codes import ErrorCode
-from server.provisioning.steps import Workshop
+from server.provisioning.steps import ProvisioningContext
 from server.resilience import Breaker, Guard
 
 ATTEMPTS = 3
@@ -58,9 +58,9 @@ async def open_redis(settings: Settings) -> AsyncIterator[RedisClient | None]:
         yield client
 
 
-def workshop(settings: Settings, letta: LettaClient, litellm: LiteLLMClient) -> Workshop:
+def provisioning_context(settings: Settings, letta: LettaClient, litellm: LiteLLMClient) -> ProvisioningContext:
     """What makes users' agents as the settings want them."""
-    return Workshop(
+    return ProvisioningContext(
         billing=LiteLLMBilling(litellm),
         directory=LettaDirectory(letta),
         keys=KeyRing(settings.secret_key, settings.secret_key_previous),

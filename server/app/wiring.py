@@ -26,14 +26,14 @@ from server.adapters.supabase.sessions import SupabaseSessionStore
 from server.adapters.supabase.tokens import SupabaseTokenVerifier
 from server.aio import TaskSet
 from server.api import router
-from server.app.clients import open_letta, open_litellm, open_redis, open_supabase, workshop
+from server.app.clients import open_letta, open_litellm, open_redis, open_supabase, provisioning_context
 from server.app.lifecycle import LIFECYCLE, Lifecycle
 from server.auth.authenticator import Authenticator
 from server.auth.sign_ins import SignInLimits
 from server.auth.tickets import Tickets
 from server.billing.budgets import Budgets
 from server.billing.pricing import Pricing
-from server.billing.reconciler import Settler
+from server.billing.reconciler import Reconciler
 from server.config.settings import Settings
 from server.http import app_keys
 from server.http.client_address import ClientAddresses
@@ -83,7 +83,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     _offer_services(app, supabase, letta, litellm, redis)
 
     store, accounts = SupabaseSessionStore(supabase), SupabaseAccountStore(supabase)
-    agents = workshop(settings, letta, litellm)
+    agents = provisioning_context(settings, letta, litellm)
 
     def agent_changed(user_id: str, status: AgentStatus, reason: str | None) -> None:
         hub.agent_changed(user_id, status, reason)
@@ -120,7 +120,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     stack.push_async_callback(sign_in_limits.aclose)
     await stack.enter_async_context(hub.running())
     background = await stack.enter_async_context(TaskSet("background"))
-    background.create(Settler(ledger, agents.billing, budgets, hub.tell).run(), name="settlement")
+    background.create(Reconciler(ledger, agents.billing, budgets, hub.tell).run(), name="settlement")
     repair = background.create(RepairLoop(provisioner, accounts, agents.template.hash).run(), name="repair")
 
     async def drain(seconds: float) -> None:

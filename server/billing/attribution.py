@@ -13,7 +13,7 @@ from itertools import combinations
 from math import comb
 from typing import Final
 
-from server.ports import Entry, Findings, ModelCall, Search, SentAttempt, Settled, SpendLog
+from server.ports import Findings, LedgerEntry, ModelCall, Search, SentAttempt, Settled, SpendLog
 from server.ports.schedule import (
     ALL_LOGGED,
     AT_THE_END,
@@ -65,17 +65,17 @@ class _Clock:
         return call.ended_at - self.ahead
 
 
-def assign(search: Search, log: SpendLog, database_ahead: float, database_error: float = 0.0) -> Findings:
+def attribute(search: Search, log: SpendLog, database_ahead: float, database_error: float = 0.0) -> Findings:
     """What to enter of the calls in the log. `database_ahead`: how far the database's clock is ahead of this process's,
     in seconds, give or take `database_error`."""
-    return _Assignment(search, log.calls, _Clock.of(log, database_ahead, database_error)).findings()
+    return _Attribution(search, log.calls, _Clock.of(log, database_ahead, database_error)).findings()
 
 
-class _Assignment:
+class _Attribution:
     def __init__(self, search: Search, calls: Iterable[ModelCall], clock: _Clock) -> None:
         self._search = search
         self._clock = clock
-        self._entries: list[Entry] = []
+        self._entries: list[LedgerEntry] = []
         self._settled: list[Settled] = []
         self._new: dict[Key | None, list[ModelCall]] = defaultdict(list)
         self._logged: dict[Key | None, list[ModelCall]] = defaultdict(list)
@@ -95,7 +95,7 @@ class _Assignment:
             if known.turn_id is not None and known.attempt is not None:
                 self._entered[known.turn_id, known.attempt].append(call)
             if known.cost != call.cost:
-                self._entries.append(Entry(call, known.turn_id, known.attempt))
+                self._entries.append(LedgerEntry(call, known.turn_id, known.attempt))
 
     def findings(self) -> Findings:
         ended = [(attempt, attempt.ended_at) for attempt in self._search.attempts if attempt.ended_at is not None]
@@ -237,7 +237,7 @@ class _Assignment:
 
     def _enter(self, call: ModelCall, attempt: SentAttempt | None, flag: str | None = None) -> None:
         turn_id, number = attempt.key if attempt else (None, None)
-        self._entries.append(Entry(call, turn_id, number, FREE if _is_free(call) else flag))
+        self._entries.append(LedgerEntry(call, turn_id, number, FREE if _is_free(call) else flag))
 
     def _put_aside(self, taken: Sequence[ModelCall]) -> None:
         for calls in (*self._new.values(), *self._logged.values(), self._loose):

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from server.aio import every
-from server.billing.attribution import assign
+from server.billing.attribution import attribute
 from server.billing.budgets import Budgets
 from server.ports import Announcement, BillingGateway, BudgetWarning, Ledger, Search, TurnCharge
 from server.ports.schedule import LONGEST_POLL, POLL, READ_MARGIN
@@ -28,7 +28,7 @@ Tell = Callable[[str, Announcement], None]
 """Tells a user's connections; must not raise."""
 
 
-class Settler:
+class Reconciler:
     """`run` it in a task of the application. `now` is this process's clock."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Settler:
         until = self._now() + timedelta(seconds=self._gateway_ahead) + READ_MARGIN
         spent = await self._billing.spend(search.key_hashes, since - READ_MARGIN, until)
         self._gateway_ahead = spent.clock
-        findings = assign(search, spent, database_ahead, (received - asked).total_seconds())
+        findings = attribute(search, spent, database_ahead, (received - asked).total_seconds())
         for entry in findings.entries:
             if entry.flag is not None:
                 log.warning("settlement.flagged", user_id=search.user_id, turn_id=entry.turn_id, flag=entry.flag)

@@ -14,7 +14,7 @@ from server.adapters.supabase.ledger import SupabaseLedger
 from server.app.clients import open_litellm, open_supabase
 from server.billing.audit import Audit, audit
 from server.billing.budgets import Budgets
-from server.billing.reconciler import Settler
+from server.billing.reconciler import Reconciler
 from server.cli.context import quiet_settings, run
 from server.config.environment import env_file_option
 from server.config.settings import Settings
@@ -25,7 +25,7 @@ DEFAULT_DAYS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class BillingContext:
     """Both sides of what is compared."""
 
     ledger: SupabaseLedger
@@ -44,9 +44,9 @@ class Books:
 
 
 @asynccontextmanager
-async def open_books(settings: Settings) -> AsyncIterator[Books]:
+async def open_billing_context(settings: Settings) -> AsyncIterator[BillingContext]:
     async with open_supabase(settings) as supabase, open_litellm(settings) as litellm:
-        yield Books(SupabaseLedger(supabase), LiteLLMBilling(litellm))
+        yield BillingContext(SupabaseLedger(supabase), LiteLLMBilling(litellm))
 
 
 _whose = click.argument("user_id", required=False, type=click.UUID)
@@ -75,10 +75,10 @@ def audit_ledger(
     settings, days = _demand(user_id, everyone, first, last, env_file)
 
     async def compare() -> int:
-        async with open_books(settings) as books:
+        async with open_billing_context(settings) as context:
             wrong, total = 0, Audit("total")
-            async for one in books.users(user_id):
-                found = await audit(books.ledger, books.gateway, one, *days)
+            async for one in context.users(user_id):
+                found = await audit(context.ledger, context.gateway, one, *days)
                 _add(total, found)
                 wrong += not found.agrees
                 for line in _report(found):
@@ -100,13 +100,13 @@ def settle_ledger(user_id: UUID | None, everyone: bool, first: datetime | None, 
     settings, days = _demand(user_id, everyone, first, None, env_file)
 
     async def catch_up() -> None:
-        async with open_books(settings) as books:
-            settler = Settler(books.ledger, books.gateway, Budgets(books.ledger, books.gateway))
+        async with open_billing_context(settings) as context:
+            reconciler = Reconciler(context.ledger, context.gateway, Budgets(context.ledger, context.gateway))
             number = 0
-            async for one in books.users(user_id):
+            async for one in context.users(user_id):
                 asked = datetime.now(UTC)
-                search = await books.ledger.search(one, datetime.combine(days[0], time(), UTC))
-                await settler.settle(search, asked, datetime.now(UTC))
+                search = await context.ledger.search(one, datetime.combine(days[0], time(), UTC))
+                await reconciler.settle(search, asked, datetime.now(UTC))
                 number += 1
             echo(f"{number} users settled since {days[0]}")
 

@@ -13,7 +13,7 @@ from server.adapters.litellm.billing import LiteLLMBilling
 from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.adapters.supabase.faults import SupabaseError
 from server.adapters.supabase.ledger import SupabaseLedger
-from server.app.clients import open_letta, open_litellm, open_supabase, workshop
+from server.app.clients import open_letta, open_litellm, open_supabase, provisioning_context
 from server.config.environment import demand_settings
 from server.config.settings import Settings
 from server.keyring import KeyRing
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class OperatorContext:
     """The account store, the model gateway, the ledger, and a provisioner of this process's own."""
 
     accounts: SupabaseAccountStore
@@ -37,12 +37,12 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(settings: Settings) -> AsyncIterator[Desk]:
+async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorContext]:
     """For as long as the command runs."""
     async with open_supabase(settings) as supabase, open_letta(settings) as letta, open_litellm(settings) as litellm:
-        accounts, agents = SupabaseAccountStore(supabase), workshop(settings, letta, litellm)
+        accounts, agents = SupabaseAccountStore(supabase), provisioning_context(settings, letta, litellm)
         async with aclosing(Provisioner(accounts, agents)) as provisioner:
-            yield Desk(
+            yield OperatorContext(
                 accounts,
                 LiteLLMBilling(litellm),
                 SupabaseLedger(supabase),

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import click
 
-from server.cli.context import Desk, open_desk, quiet_settings, run
+from server.cli.context import OperatorContext, open_operator_context, quiet_settings, run
 from server.cli.users_budget import set_budget
 from server.cli.users_keys import reencrypt_keys, rotate_key
 from server.config.environment import env_file_option
@@ -28,8 +28,8 @@ def list_users(limit: int, env_file: Path | None) -> None:
     settings = quiet_settings(env_file)
 
     async def show() -> None:
-        async with open_desk(settings) as desk:
-            for account in await desk.accounts.newest(limit):
+        async with open_operator_context(settings) as context:
+            for account in await context.accounts.newest(limit):
                 status = account.agent_status
                 email, reason = printable(account.email), printable(account.status_reason or "")
                 echo(f"{account.user_id}  {status:<12}  {email}  {reason}".rstrip())
@@ -52,12 +52,12 @@ def repair(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
     settings = quiet_settings(env_file)
 
     async def mend() -> int:
-        async with open_desk(settings) as desk:
+        async with open_operator_context(settings) as context:
             if user_id is None:
-                found = await desk.accounts.incomplete(desk.config_hash, ALL_AT_MOST)
+                found = await context.accounts.incomplete(context.config_hash, ALL_AT_MOST)
             else:
                 found = [str(user_id)]
-            outcomes = [await _repair(desk, one, thorough=user_id is not None) for one in found]
+            outcomes = [await _repair(context, one, thorough=user_id is not None) for one in found]
             echo(f"{sum(outcomes)} of {len(outcomes)} complete")
             return len(outcomes) - sum(outcomes)
 
@@ -65,9 +65,9 @@ def repair(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
         raise SystemExit(1)
 
 
-async def _repair(desk: Desk, user_id: str, *, thorough: bool) -> bool:
+async def _repair(context: OperatorContext, user_id: str, *, thorough: bool) -> bool:
     try:
-        agent = await desk.provisioner.attempt(user_id, thorough=thorough, rebuild=True)
+        agent = await context.provisioner.attempt(user_id, thorough=thorough, rebuild=True)
     except PlatformError as error:
         echo(printable(f"{user_id}: {error.message}"), err=True)
         return False

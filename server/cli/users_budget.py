@@ -10,7 +10,7 @@ from uuid import UUID
 
 import click
 
-from server.cli.context import Desk, open_desk, quiet_settings, run
+from server.cli.context import OperatorContext, open_operator_context, quiet_settings, run
 from server.config.environment import env_file_option
 from server.config.settings import BUDGET_PERIOD, HIGHEST_LIMIT, MOST_DIGITS, model_names
 from server.ports import Budget, Plan
@@ -84,23 +84,23 @@ def set_budget(
     change = {name: None if value == NONE else value for name, value in given.items()}
 
     async def apply() -> tuple[Plan, Budget]:
-        async with open_desk(settings) as desk:
-            return await _change_plan(desk, str(user_id), change)
+        async with open_operator_context(settings) as context:
+            return await _change_plan(context, str(user_id), change)
 
     for line in _lines(*run(apply())):
         echo(printable(line))
 
 
-async def _change_plan(desk: Desk, user_id: str, change: Mapping[str, Any]) -> tuple[Plan, Budget]:
+async def _change_plan(context: OperatorContext, user_id: str, change: Mapping[str, Any]) -> tuple[Plan, Budget]:
     """The whole plan and where the user stands, once the change is made. Raises PlatformError."""
-    account = await desk.accounts.get(user_id)
+    account = await context.accounts.get(user_id)
     if account is None:
         raise PlatformError(ErrorCode.NOT_FOUND, "This account does not exist.")
     if not account.customer_ready:
         raise PlatformError(ErrorCode.NOT_FOUND, "This account has no plan yet: see chat users repair USER_ID.")
-    plan = replace(await desk.billing.plan(user_id), **change)
-    budget = await desk.billing.set_plan(user_id, plan)
-    await desk.ledger.remember_budget(user_id, budget)  # so that it holds for the next message, not a minute later
+    plan = replace(await context.billing.plan(user_id), **change)
+    budget = await context.billing.set_plan(user_id, plan)
+    await context.ledger.remember_budget(user_id, budget)  # so that it holds for the next message, not a minute later
     return plan, budget
 
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import click
 
 from server.adapters.supabase.accounts import SupabaseAccountStore
-from server.cli.context import open_desk, quiet_settings, run
+from server.cli.context import open_operator_context, quiet_settings, run
 from server.config.environment import env_file_option
 from server.provisioning.reencryption import reencrypt
 from server.terminal import echo
@@ -28,8 +28,8 @@ def rotate_key(user_id: UUID, at_once: bool, env_file: Path | None) -> None:
     settings = quiet_settings(env_file)
 
     async def rotate() -> None:
-        async with open_desk(settings) as desk:
-            await desk.provisioner.rotate_key(str(user_id), "at once" if at_once else "gently")
+        async with open_operator_context(settings) as context:
+            await context.provisioner.rotate_key(str(user_id), "at once" if at_once else "gently")
 
     run(rotate())
     echo(f"{user_id} has a new key. The old one {'is blocked' if at_once else 'ends in ten minutes'}.")
@@ -46,10 +46,10 @@ def reencrypt_keys(user_id: UUID | None, everyone: bool, env_file: Path | None) 
     settings = quiet_settings(env_file)
 
     async def move() -> Counter[str]:
-        async with open_desk(settings) as desk:
-            found = _everybody(desk.accounts) if user_id is None else _just(str(user_id))
+        async with open_operator_context(settings) as context:
+            found = _everybody(context.accounts) if user_id is None else _just(str(user_id))
             owner = f"reencryption-{uuid4()}"
-            return Counter([await reencrypt(desk.accounts, desk.keys, one, owner) async for one in found])
+            return Counter([await reencrypt(context.accounts, context.keys, one, owner) async for one in found])
 
     counted = run(move())
     echo(", ".join(f"{number} {outcome}" for outcome, number in sorted(counted.items())) or "no accounts")

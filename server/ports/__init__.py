@@ -1,7 +1,8 @@
 """What the core needs of the outside world, in the core's own words: Protocols and the types that cross them.
 
-Adapters implement these and are known to the wiring and to commands alone. Every method may raise `PlatformError` with the code of the
-service behind it (`letta_unavailable`, `litellm_unavailable`, `supabase_unavailable`) when that service cannot answer.
+Adapters implement these and are known to the wiring and to commands alone. Every method may raise `PlatformError` with
+the code of the service behind it (`letta_unavailable`, `litellm_unavailable`, `supabase_unavailable`) when that service
+cannot answer.
 """
 
 from server.ports.accounts import Account, AccountChange, AccountStore, ProvisioningClaim
@@ -34,12 +35,12 @@ from server.ports.identity import IdentityProvider, Principal, TokenPair, TokenV
 from server.ports.ledger import (
     BudgetWarning,
     Deviation,
-    Entry,
     EntryStatus,
     Estimate,
     Findings,
     KnownCall,
     Ledger,
+    LedgerEntry,
     LedgerRow,
     Search,
     SentAttempt,
@@ -96,7 +97,6 @@ __all__ = [
     "ContextWindow",
     "ControlMessage",
     "Deviation",
-    "Entry",
     "EntryStatus",
     "Estimate",
     "FencedError",
@@ -107,6 +107,7 @@ __all__ = [
     "KnownCall",
     "Lease",
     "Ledger",
+    "LedgerEntry",
     "LedgerRow",
     "LogMark",
     "MemoryBlock",

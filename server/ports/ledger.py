@@ -69,7 +69,7 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """A call to enter. `turn_id`, `attempt`: None for the agent's own housekeeping. `flag`: what is odd about it."""
 
     call: ModelCall
@@ -92,7 +92,7 @@ class Settled:
 class Findings:
     """What a search has found. Entering the same findings again changes nothing."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[LedgerEntry, ...] = ()
     settled: tuple[Settled, ...] = ()
 
 

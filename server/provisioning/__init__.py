@@ -5,6 +5,6 @@ Core: knows the ports and the key ring, no service. `Provisioner` is what the re
 from server.provisioning.provisioner import Provisioner
 from server.provisioning.repair import RepairLoop
 from server.provisioning.saga import Observer, ProvisioningError
-from server.provisioning.steps import Workshop, is_complete
+from server.provisioning.steps import ProvisioningContext, is_complete
 
-__all__ = ["Observer", "Provisioner", "ProvisioningError", "RepairLoop", "Workshop", "is_complete"]
+__all__ = ["Observer", "Provisioner", "ProvisioningContext", "ProvisioningError", "RepairLoop", "is_complete"]

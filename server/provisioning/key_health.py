@@ -1,6 +1,6 @@
-"""What a user is told when the model gateway refuses their key: asks the gateway how the key stands, and stores it.
+"""The state of a key that the model gateway refuses: asks the gateway, stores the reason and announces it.
 
-Mends nothing itself: whoever blocked or deleted the key may have meant it. `chat users repair` does."""
+Repairs nothing itself: whoever blocked or deleted the key may have meant it. `chat users repair` does."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from server.keyring import UnreadableSecretError, fingerprint
 from server.ports import Account, AccountChange, AccountStore, FencedError, KeyState
 from server.protocol.shapes import AgentStatus
 from server.provisioning.saga import CLAIM_SECONDS, Observer
-from server.provisioning.steps import Workshop, key_of
+from server.provisioning.steps import ProvisioningContext, key_of
 
 log = structlog.get_logger(__name__)
 
@@ -21,16 +21,16 @@ REASONS: Final[dict[KeyState, str]] = {
 }
 
 
-class KeyTrouble:
-    """Looks at a refused key. `owner` names this instance in claims, apart from its provisioning."""
+class KeyHealth:
+    """Asks how a refused key stands. `owner` names this instance in claims, apart from its provisioning."""
 
-    def __init__(self, store: AccountStore, workshop: Workshop, observer: Observer, owner: str) -> None:
+    def __init__(self, store: AccountStore, context: ProvisioningContext, observer: Observer, owner: str) -> None:
         self._store = store
-        self._workshop = workshop
+        self._context = context
         self._observer = observer
         self._owner = owner
 
-    async def look(self, user_id: str) -> KeyState | None:
+    async def check(self, user_id: str) -> KeyState | None:
         """How the user's key stands at the gateway; what is wrong with it is stored with the account and announced.
 
         None: nothing can be said. Raises PlatformError where a service is away."""
@@ -38,11 +38,11 @@ class KeyTrouble:
         if account is None or account.encrypted_key is None:
             return None
         try:
-            name = fingerprint(key_of(account, self._workshop.keys))
+            name = fingerprint(key_of(account, self._context.keys))
         except UnreadableSecretError:
             log.warning("key.unreadable", user_id=user_id)
             return None
-        state = await self._workshop.billing.key_state(name)
+        state = await self._context.billing.key_state(name)
         log.warning("key.refused", user_id=user_id, state=state)
         if (reason := REASONS.get(state)) is not None and account.status_reason != reason:
             await self._tell(account, reason)

@@ -20,7 +20,7 @@ from server.ports import Account, AccountStore, AgentHandle, FencedError, Provis
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.provisioning.introduction import Introduction
-from server.provisioning.key_health import KeyTrouble
+from server.provisioning.key_health import KeyHealth
 from server.provisioning.saga import (
     CLAIM_SECONDS,
     NOTHING_SPECIAL,
@@ -30,7 +30,7 @@ from server.provisioning.saga import (
     Rotation,
     Saga,
 )
-from server.provisioning.steps import Workshop, is_complete, is_introduced
+from server.provisioning.steps import ProvisioningContext, is_complete, is_introduced
 from server.resilience import Backoff, retry
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,7 @@ class Provisioner:
     def __init__(
         self,
         store: AccountStore,
-        workshop: Workshop,
+        context: ProvisioningContext,
         *,
         observer: Observer = lambda user_id, status, reason: None,
         owner: str | None = None,
@@ -69,11 +69,11 @@ class Provisioner:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._template = workshop.template
-        self._saga = Saga(store, workshop, observer)
+        self._template = context.template
+        self._saga = Saga(store, context, observer)
         self._owner = owner or f"provisioner-{uuid4()}"
-        self._introduction = Introduction(store, workshop.directory, f"{self._owner}-name")
-        self._trouble = KeyTrouble(store, workshop, observer, f"{self._owner}-keys")
+        self._introduction = Introduction(store, context.directory, f"{self._owner}-name")
+        self._key_health = KeyHealth(store, context, observer, f"{self._owner}-keys")
         self._sleep = sleep
         self._slots = asyncio.Semaphore(CONCURRENT_RUNS)
         self._runs: SingleFlight[str, AgentHandle] = SingleFlight("provisioning", ignored=(PlatformError,))
@@ -168,7 +168,7 @@ class Provisioner:
         """A key that is good at the gateway was refused because the agent carries another: it is given the right one,
         as it is to an agent that was damaged outside."""
         try:
-            if await self._trouble.look(user_id) == "active":
+            if await self._key_health.check(user_id) == "active":
                 await self.attempt(user_id, thorough=True)
         except PlatformError as error:
             log.warning("key.not_checked", user_id=user_id, code=error.code)

@@ -24,8 +24,8 @@ from server.provisioning.steps import (
     UNDER_REPAIR,
     Job,
     OrganizationGoneError,
+    ProvisioningContext,
     Step,
-    Workshop,
     fresh_key,
     key_of,
     lost_just_now,
@@ -75,9 +75,9 @@ class ProvisioningError(PlatformError):
 class Saga:
     """The loop over the steps. Holds nothing between two runs."""
 
-    def __init__(self, store: AccountStore, workshop: Workshop, observer: Observer) -> None:
+    def __init__(self, store: AccountStore, context: ProvisioningContext, observer: Observer) -> None:
         self._store = store
-        self._workshop = workshop
+        self._context = context
         self._observer = observer
 
     async def run(self, claim: ProvisioningClaim, order: Order = NOTHING_SPECIAL) -> Account:
@@ -89,13 +89,13 @@ class Saga:
         Raises ProvisioningError, FencedError when the claim was lost, PlatformError(supabase_unavailable)."""
         account, interrupted = claim.account, claim.account.intent
         if order.rotation is not None:
-            change = replace(fresh_key(self._workshop, account.user_id), config_hash=UNDER_REPAIR)
+            change = replace(fresh_key(self._context, account.user_id), config_hash=UNDER_REPAIR)
             account = await self._record(claim, account, change)
             log.info("key.rotated", user_id=account.user_id)
         order = _continued(order, account.config_hash)
         for step in STEPS:
             again = order.scope == "everything" or (order.scope == "agent" and step in AGENT_STEPS)
-            if again or step.needed(account, self._workshop.template):
+            if again or step.needed(account, self._context.template):
                 intent = replace(_restart(account, order), intent=step.name)
                 account = await self._record(claim, account, intent)
                 job = Job(account, again or step.name == interrupted, order.rebuild)
@@ -108,8 +108,8 @@ class Saga:
         """Last, when nothing carries them any more but turns that run now."""
         try:
             async with asyncio.timeout(STEP_SECONDS), self._kept(claim):
-                key = key_of(account, self._workshop.keys)
-                await self._workshop.billing.block_other_keys(account.user_id, key)
+                key = key_of(account, self._context.keys)
+                await self._context.billing.block_other_keys(account.user_id, key)
         except TimeoutError as cause:
             raise ProvisioningError("It took too long to block the older keys.", permanent=False) from cause
 
@@ -119,7 +119,7 @@ class Saga:
         outcome = "done"
         try:
             async with asyncio.timeout(STEP_SECONDS), self._kept(claim):
-                change = await step.run(self._workshop, job)
+                change = await step.run(self._context, job)
             return await self._record(claim, account, replace(_recovered(account, change), intent=""))
         except FencedError:
             outcome = "fenced"

@@ -44,7 +44,7 @@ class OrganizationGoneError(PlatformError):
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class ProvisioningContext:
     """What the steps work with: the services, the key ring, and what every user's account and agent should be like."""
 
     billing: BillingGateway
@@ -93,7 +93,7 @@ class Step:
     name: str
     purpose: str
     needed: Need
-    run: Callable[[Workshop, Job], Awaitable[AccountChange]]
+    run: Callable[[ProvisioningContext, Job], Awaitable[AccountChange]]
 
 
 def is_outdated(account: Account, template: AgentTemplate) -> bool:
@@ -117,7 +117,7 @@ def part(field: str) -> Need:
     return lambda account, template: not getattr(account, field) or is_outdated(account, template)
 
 
-async def _choose_key(shop: Workshop, job: Job) -> AccountChange:
+async def _choose_key(context: ProvisioningContext, job: Job) -> AccountChange:
     """Make the key's value here and store it before LiteLLM learns it: a crash in between can repeat the same key.
 
     Looked at again (a repair), a readable key is only moved to the current SECRET_KEY; an unreadable one is lost and
@@ -125,10 +125,10 @@ async def _choose_key(shop: Workshop, job: Job) -> AccountChange:
     stored = job.account.encrypted_key
     try:
         if stored is not None:
-            return moved_key(shop.keys, job.user_id, stored)
+            return moved_key(context.keys, job.user_id, stored)
     except UnreadableSecretError:  # nobody can use it any more: replaced here, at LiteLLM and at the agent's provider
         log.warning("key.replaced", user_id=job.user_id)
-    return fresh_key(shop, job.user_id)
+    return fresh_key(context, job.user_id)
 
 
 def moved_key(keys: KeyRing, user_id: str, stored: str) -> AccountChange:
@@ -139,55 +139,57 @@ def moved_key(keys: KeyRing, user_id: str, stored: str) -> AccountChange:
     return AccountChange(encrypted_key=moved, key_hash=fingerprint(keys.open(user_id, moved)))
 
 
-def fresh_key(shop: Workshop, user_id: str) -> AccountChange:
+def fresh_key(context: ProvisioningContext, user_id: str) -> AccountChange:
     """A new value for the user's key, encrypted, and its hash. Nobody else knows it yet."""
     key = SecretStr("sk-" + secrets.token_urlsafe(32))
-    return AccountChange(encrypted_key=shop.keys.seal(user_id, key), key_hash=fingerprint(key))
+    return AccountChange(encrypted_key=context.keys.seal(user_id, key), key_hash=fingerprint(key))
 
 
-async def _create_customer(shop: Workshop, job: Job) -> AccountChange:
-    await shop.billing.ensure_customer(job.user_id, job.account.email, shop.plan)
+async def _create_customer(context: ProvisioningContext, job: Job) -> AccountChange:
+    await context.billing.ensure_customer(job.user_id, job.account.email, context.plan)
     return AccountChange(customer_ready=True)
 
 
-async def _register_key(shop: Workshop, job: Job) -> AccountChange:
-    await shop.billing.ensure_key(job.user_id, job.key(shop.keys))
+async def _register_key(context: ProvisioningContext, job: Job) -> AccountChange:
+    await context.billing.ensure_key(job.user_id, job.key(context.keys))
     return AccountChange(key_ready=True)
 
 
-async def _make_organization(shop: Workshop, job: Job) -> AccountChange:
+async def _make_organization(context: ProvisioningContext, job: Job) -> AccountChange:
     """One on record is kept while it is there, and replaced only where an operator wants that."""
     known = job.account.organization_id
-    if known is not None and await shop.directory.has_organization(known):
+    if known is not None and await context.directory.has_organization(known):
         return AccountChange()
-    found = await shop.directory.find_organization(job.user_id) if job.doubtful else None
+    found = await context.directory.find_organization(job.user_id) if job.doubtful else None
     if known is not None and found is None and not job.rebuild:
         log.error("agent.organization_gone", user_id=job.user_id, organization_id=known)
         raise OrganizationGoneError
-    return AccountChange(organization_id=found or await shop.directory.create_organization(job.user_id))
+    return AccountChange(organization_id=found or await context.directory.create_organization(job.user_id))
 
 
-async def _make_member(shop: Workshop, job: Job) -> AccountChange:
+async def _make_member(context: ProvisioningContext, job: Job) -> AccountChange:
     organization = _made(job.account.organization_id)
-    member = await shop.directory.ensure_member(organization, job.user_id, search=job.doubtful)
+    member = await context.directory.ensure_member(organization, job.user_id, search=job.doubtful)
     return AccountChange(member_id=member)
 
 
-async def _add_tools(shop: Workshop, job: Job) -> AccountChange:
-    await shop.directory.ensure_tools(_made(job.account.member_id))
+async def _add_tools(context: ProvisioningContext, job: Job) -> AccountChange:
+    await context.directory.ensure_tools(_made(job.account.member_id))
     return AccountChange(tools_ready=True)
 
 
-async def _connect_provider(shop: Workshop, job: Job) -> AccountChange:
-    provider = await shop.directory.ensure_provider(_made(job.account.member_id), job.key(shop.keys), shop.template)
+async def _connect_provider(context: ProvisioningContext, job: Job) -> AccountChange:
+    provider = await context.directory.ensure_provider(
+        _made(job.account.member_id), job.key(context.keys), context.template
+    )
     return AccountChange(provider_id=provider)
 
 
-async def _make_agent(shop: Workshop, job: Job) -> AccountChange:
+async def _make_agent(context: ProvisioningContext, job: Job) -> AccountChange:
     """An agent that is not the one on record knows nothing: the user is told."""
     account, known = job.account, job.account.agent_id
     member = _made(account.member_id)
-    agent = await shop.directory.ensure_agent(member, job.user_id, account.name, shop.template, known=known)
+    agent = await context.directory.ensure_agent(member, job.user_id, account.name, context.template, known=known)
     if known in (None, agent):
         is_new = known is None and not job.doubtful  # one that was there already may know another name
         return AccountChange(agent_id=agent, told_name=account.name if is_new else None)
@@ -195,10 +197,10 @@ async def _make_agent(shop: Workshop, job: Job) -> AccountChange:
     return AccountChange(agent_id=agent, agent_status=AgentStatus.PROVISIONING, status_reason=AGENT_ANEW)
 
 
-async def _open_conversation(shop: Workshop, job: Job) -> AccountChange:
+async def _open_conversation(context: ProvisioningContext, job: Job) -> AccountChange:
     account, known = job.account, job.account.conversation_id
     member, agent = _made(account.member_id), _made(account.agent_id)
-    conversation = await shop.directory.ensure_conversation(member, agent, known=known)
+    conversation = await context.directory.ensure_conversation(member, agent, known=known)
     if known in (None, conversation) or lost_just_now(account):
         return AccountChange(conversation_id=conversation)
     log.warning("conversation.replaced", user_id=job.user_id, old=known, new=conversation)
@@ -207,10 +209,10 @@ async def _open_conversation(shop: Workshop, job: Job) -> AccountChange:
     )
 
 
-async def _activate(shop: Workshop, job: Job) -> AccountChange:
+async def _activate(context: ProvisioningContext, job: Job) -> AccountChange:
     """What the user has just lost stays as the reason."""
     reason = None if lost_just_now(job.account) else ""
-    return AccountChange(agent_status=AgentStatus.ACTIVE, status_reason=reason, config_hash=shop.template.hash)
+    return AccountChange(agent_status=AgentStatus.ACTIVE, status_reason=reason, config_hash=context.template.hash)
 
 
 BILLING_STEPS: tuple[Step, ...] = (

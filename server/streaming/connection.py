@@ -39,7 +39,7 @@ from server.sessions.events.log import LogTrimmedError, Subscription
 from server.sessions.hub import Attachment, SessionHub
 from server.streaming.keepalive import Keepalive
 from server.streaming.slots import Slots
-from server.streaming.subscriber import Outlet, greeting, new_beginning
+from server.streaming.subscriber import Subscriber, greeting, new_beginning
 from server.streaming.tcp import keep_short
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 _UNREAD_ANSWERS = 256
 
 
-class WebSocketConnection(Outlet):
+class WebSocketConnection(Subscriber):
     """An authenticated socket. `serve` returns when it is over, whichever side ended it."""
 
     __slots__ = (

@@ -16,7 +16,7 @@ from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub
 from server.sessions.session import Session
-from server.streaming.subscriber import Outlet
+from server.streaming.subscriber import Subscriber
 
 _COME_BACK_SECONDS: Final = 5.0
 _MOMENT: Final = 0.5
@@ -31,7 +31,7 @@ class Slots:
         self._limits = limits
         self._waiting: Counter[str] = Counter()
 
-    async def attach(self, user_id: str, connection: Outlet, after: EventCursor | None) -> Attachment:
+    async def attach(self, user_id: str, connection: Subscriber, after: EventCursor | None) -> Attachment:
         """Join the session. Where no slot is free, wait some seconds for one; no more of a user wait than may join.
 
         Raises RefusedConnectionError, PlatformError(supabase_unavailable).
@@ -49,8 +49,8 @@ class Slots:
             if not self._waiting[user_id]:
                 del self._waiting[user_id]
 
-    async def _attach_later(self, user_id: str, connection: Outlet, after: EventCursor | None) -> Attachment:
-        for other in _outlets(await self._hub.session(user_id)):
+    async def _attach_later(self, user_id: str, connection: Subscriber, after: EventCursor | None) -> Attachment:
+        for other in _subscribers(await self._hub.session(user_id)):
             other.prove_yourself()
         await asyncio.sleep(self._limits.proof_seconds + _MOMENT)
         try:
@@ -67,15 +67,15 @@ def too_many_connections() -> PlatformError:
     return PlatformError(ErrorCode.RATE_LIMITED, message, retry_after=_COME_BACK_SECONDS)
 
 
-def _outlets(session: Session) -> list[Outlet]:
+def _subscribers(session: Session) -> list[Subscriber]:
     """The session's connections, the oldest first."""
-    return [connection for connection in session.connections if isinstance(connection, Outlet)]
+    return [connection for connection in session.connections if isinstance(connection, Subscriber)]
 
 
 def _send_oldest_away(session: Session) -> bool:
     """Free a slot at once. Returns True if a connection gave way."""
     now = asyncio.get_running_loop().time()
-    oldest = next((other for other in _outlets(session) if other.can_give_way(now)), None)
+    oldest = next((other for other in _subscribers(session) if other.can_give_way(now)), None)
     if oldest is None or oldest.subscription is None:
         return False
     oldest.close(TOO_MANY_CONNECTIONS)

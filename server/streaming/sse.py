@@ -35,7 +35,7 @@ from server.sessions.events.codec import TERMINAL, Frame
 from server.sessions.events.log import LogTrimmedError
 from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub, TurnUnsentError
 from server.streaming.slots import Slots, too_many_connections
-from server.streaming.subscriber import Outlet, greeting, new_beginning
+from server.streaming.subscriber import Subscriber, greeting, new_beginning
 from server.streaming.tcp import arrived, keep_short
 
 
@@ -121,7 +121,7 @@ class EventStreams:
             attachment.session.detach(stream, attachment.subscription)
 
 
-class EventStream(Outlet):
+class EventStream(Subscriber):
     """One response that is written as the session goes on. `seal` gives what follows the cursors of an epoch."""
 
     __slots__ = (

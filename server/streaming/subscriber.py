@@ -11,7 +11,7 @@ from server.sessions.hub import Attachment
 from server.sessions.views import Snapshot
 
 
-class Outlet:
+class Subscriber:
     """The session's view of one connection. `closing` is set once, by whoever ends the connection first."""
 
     __slots__ = ("_waiter", "closing", "subscription")

@@ -19,7 +19,7 @@ from server.config.settings import Settings
 from server.keyring import KeyRing, fingerprint
 from server.ports import Account, AccountStore, AgentDirectory, BillingGateway
 from server.protocol.codes import ErrorCode
-from server.provisioning import Provisioner, Workshop
+from server.provisioning import Provisioner, ProvisioningContext
 from server.resilience import Breaker, Guard
 from tests.stack.supabase_users import client_of
 
@@ -100,7 +100,7 @@ class Lab:
         """A provisioner of its own; mortal where an executioner stands by."""
         guard = executioner.guard if executioner else _as_is
         settings = self.settings
-        workshop = Workshop(
+        context = ProvisioningContext(
             billing=cast("BillingGateway", guard(LiteLLMBilling(litellm or self.litellm))),
             directory=cast("AgentDirectory", guard(LettaDirectory(self.letta))),
             keys=self.keys,
@@ -108,7 +108,7 @@ class Lab:
             template=agent_template(settings.agent_model, settings.model_url_for_letta, settings.context_window),
         )
         store = cast("AccountStore", guard(SupabaseAccountStore(self.supabase)))
-        return Provisioner(store, workshop, owner=owner)
+        return Provisioner(store, context, owner=owner)
 
     async def holdings(self, user_id: str) -> Holdings:
         account = await SupabaseAccountStore(self.supabase).get(user_id)

@@ -63,13 +63,13 @@ def test_users_list_shows_a_hostile_account_on_one_line(monkeypatch: pytest.Monk
     )
 
     @asynccontextmanager
-    async def desk(_settings: object) -> AsyncIterator[Any]:
+    async def context(_settings: object) -> AsyncIterator[Any]:
         async def newest(_limit: int) -> list[Any]:
             return [account]
 
         yield SimpleNamespace(accounts=SimpleNamespace(newest=newest))
 
-    monkeypatch.setattr(users, "open_desk", desk)
+    monkeypatch.setattr(users, "open_operator_context", context)
     environment = {name.upper(): value for name, value in NEEDED.items()}
     result = CliRunner().invoke(cli.main, ["users", "list"], env=environment)
     assert result.exit_code == 0, result.output

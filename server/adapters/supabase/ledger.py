@@ -14,9 +14,9 @@ from server.ports import (
     Budget,
     BudgetWarning,
     Deviation,
-    Entry,
     Findings,
     KnownCall,
+    LedgerEntry,
     LedgerRow,
     Search,
     SentAttempt,
@@ -119,7 +119,7 @@ def _attempt_of(row: Row) -> SentAttempt:
     )
 
 
-def _entry_row(entry: Entry) -> dict[str, Any]:
+def _entry_row(entry: LedgerEntry) -> dict[str, Any]:
     call = entry.call
     price = call.price and {part: exact_money(value) for part, value in asdict(call.price).items()}
     return {

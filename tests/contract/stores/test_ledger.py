@@ -6,7 +6,17 @@ from decimal import Decimal
 
 import pytest
 
-from server.ports import AccountChange, Entry, Estimate, Findings, KnownCall, LedgerRow, Settled, Settlement, TurnCharge
+from server.ports import (
+    AccountChange,
+    Estimate,
+    Findings,
+    KnownCall,
+    LedgerEntry,
+    LedgerRow,
+    Settled,
+    Settlement,
+    TurnCharge,
+)
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import Turn, TurnStatus, Usage
 from tests.contract.stores.calls import call, charged
@@ -89,7 +99,7 @@ async def test_correcting_a_row_corrects_all_that_is_derived_and_moves_it_to_no_
     await chat.world.ledger.settle(chat.user_id, charged(turn, made))
     corrected = replace(made, cost=Decimal("0.25"), prompt_tokens=100)
 
-    await chat.world.ledger.settle(chat.user_id, Findings((Entry(corrected, other.id, 1),)))
+    await chat.world.ledger.settle(chat.user_id, Findings((LedgerEntry(corrected, other.id, 1),)))
 
     after, untouched = await stored(chat, turn), await stored(chat, other)
     assert (after.cost, untouched.cost) == (Decimal("0.25"), Decimal("0.1"))
@@ -106,7 +116,7 @@ async def test_a_call_of_another_users_is_never_touched(chat: Chat) -> None:
     thief = Chat(chat.world, await chat.world.sign_up())
     theirs = await completed(thief)
 
-    claim = Findings((Entry(replace(made, cost=Decimal(0)), theirs.id, 1),), (Settled(turn.id, 1, "gone"),))
+    claim = Findings((LedgerEntry(replace(made, cost=Decimal(0)), theirs.id, 1),), (Settled(turn.id, 1, "gone"),))
     await chat.world.ledger.settle(thief.user_id, claim)
 
     assert (await stored(chat, turn)).cost == Decimal("0.5")
@@ -120,7 +130,7 @@ async def test_a_turn_that_broke_off_is_charged_what_was_logged_and_no_more(chat
     ended = await chat.end(lease, turn, status, "so f", usage=Usage(20, 10, 30, model_calls=2))
     assert (ended.usage, ended.cost, ended.cost_status) == (None, None, "estimated")
 
-    first = Findings((Entry(call("0.02"), turn.id, 1),))
+    first = Findings((LedgerEntry(call("0.02"), turn.id, 1),))
     await chat.world.ledger.settle(chat.user_id, first)
     meanwhile = await stored(chat, turn)
     await chat.world.ledger.settle(chat.user_id, charged(turn, call("0.01")))
@@ -153,7 +163,7 @@ async def test_what_was_never_sent_is_settled_at_once_and_never_looked_for(chat:
 
 async def test_housekeeping_counts_for_the_user_and_for_no_turn(chat: Chat) -> None:
     turn = await completed(chat)
-    background = Entry(call("0.7", 70, 7), None, None)
+    background = LedgerEntry(call("0.7", 70, 7), None, None)
     own = charged(turn, call("0.06", 20, 10))
 
     await chat.world.ledger.settle(chat.user_id, Findings((*own.entries, background), own.settled))
@@ -164,7 +174,7 @@ async def test_housekeeping_counts_for_the_user_and_for_no_turn(chat: Chat) -> N
 
 async def test_what_was_taken_for_housekeeping_can_still_find_its_turn(chat: Chat) -> None:
     turn, made = await completed(chat), call("0.06", 20, 10)
-    await chat.world.ledger.settle(chat.user_id, Findings((Entry(made, None, None),)))
+    await chat.world.ledger.settle(chat.user_id, Findings((LedgerEntry(made, None, None),)))
     await chat.world.ledger.settle(chat.user_id, charged(turn, made))
     after = await stored(chat, turn)
     assert (after.cost, after.cost_status, after.usage) == (
@@ -275,7 +285,7 @@ async def test_a_search_knows_what_is_entered_already(chat: Chat) -> None:
     turn = await completed(chat)
     made, other = call("0.06"), call("0.03")
     await chat.world.ledger.settle(
-        chat.user_id, Findings((Entry(made, turn.id, 1), Entry(other, None, None)), (Settled(turn.id, 1),))
+        chat.user_id, Findings((LedgerEntry(made, turn.id, 1), LedgerEntry(other, None, None)), (Settled(turn.id, 1),))
     )
     search = await chat.world.ledger.search(chat.user_id, turn.created_at - timedelta(hours=1))
     assert search.known == {

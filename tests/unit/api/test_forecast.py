@@ -5,14 +5,14 @@ from decimal import Decimal
 
 import pytest
 
-from server.api.forecast import project
+from server.api.forecast import forecast
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
 def after(elapsed: timedelta, *, spent: str = "1", length: timedelta = 30 * DAY) -> Decimal | None:
-    found = project(Decimal(spent), BEGAN, BEGAN + length, BEGAN + elapsed)
+    found = forecast(Decimal(spent), BEGAN, BEGAN + length, BEGAN + elapsed)
     assert found is None or found.until == BEGAN + length
     return None if found is None else found.cost
 
@@ -41,8 +41,8 @@ def test_nothing_is_said_of_a_period_that_has_not_begun_or_is_over(elapsed: time
 
 
 def test_a_period_that_ends_before_it_begins_foretells_nothing() -> None:
-    assert project(Decimal(1), BEGAN, BEGAN - DAY, BEGAN + timedelta(hours=1)) is None
-    assert project(Decimal(1), BEGAN, BEGAN, BEGAN) is None
+    assert forecast(Decimal(1), BEGAN, BEGAN - DAY, BEGAN + timedelta(hours=1)) is None
+    assert forecast(Decimal(1), BEGAN, BEGAN, BEGAN) is None
 
 
 def test_it_has_six_digits_and_is_never_in_scientific_notation() -> None:

@@ -32,7 +32,7 @@ from server.observability.readiness import Readiness
 from server.ports import AgentTemplate, Estimate, Plan
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
-from server.provisioning import Provisioner, Workshop
+from server.provisioning import Provisioner, ProvisioningContext
 from server.resilience.token_buckets import Buckets
 from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub
@@ -202,8 +202,8 @@ class World:
         """Run the server; `change` may alter the application before it starts."""
         accounts, store = FakeAccountStore(self.database), FakeSessionStore(self.database)
         template = AgentTemplate("gpt-4", "http://litellm/v1", "hash-1")
-        workshop = Workshop(self.billing, self.directory, KeyRing(SECRET), Plan(Decimal(5), "30d"), template)
-        self.provisioner = Provisioner(accounts, workshop)
+        context = ProvisioningContext(self.billing, self.directory, KeyRing(SECRET), Plan(Decimal(5), "30d"), template)
+        self.provisioner = Provisioner(accounts, context)
         attempts = AttemptServices(store, self.gateway, self.provisioner, FlatPrice(), self.limits, now=self.now)
         self.budgets = Budgets(FakeLedger(self.database), self.billing, clock=lambda: self.seconds)
         self.hub = SessionHub(attempts, has_room=self.budgets.may_send_after_all)

@@ -16,9 +16,9 @@ from server.billing.attribution import (
     MISSING,
     UNASSIGNED,
     UNMATCHED,
-    assign,
+    attribute,
 )
-from server.ports import Entry, Findings, KnownCall, ModelCall, ModelPrice, Search, SentAttempt, Settled, SpendLog
+from server.ports import Findings, KnownCall, LedgerEntry, ModelCall, ModelPrice, Search, SentAttempt, Settled, SpendLog
 from server.ports.schedule import ALL_LOGGED, CONFIRMED_WITHIN, LONGEST_CALL, QUIET
 from server.protocol.shapes import TurnStatus, Usage
 
@@ -80,7 +80,7 @@ def found(
     error: float = 1,
 ) -> Findings:
     search = Search("ann", at(-60), at(now), ("0" * 64,), tuple(attempts), known or {})
-    return assign(search, SpendLog(tuple(calls), ahead, error), 0.0)
+    return attribute(search, SpendLog(tuple(calls), ahead, error), 0.0)
 
 
 def owners(findings: Findings) -> dict[str, str | None]:
@@ -93,7 +93,7 @@ def owners(findings: Findings) -> dict[str, str | None]:
 def test_a_turn_that_used_tools_is_settled_with_all_its_calls() -> None:
     calls = [call(0.5, 1, 100, 10), call(1.2, 2, 150, 20)]
     findings = found([attempt("t", 0, 2.5, COMPLETED, *calls)], calls)
-    assert findings == Findings(tuple(Entry(one, "t", 1) for one in calls), (Settled("t", 1),))
+    assert findings == Findings(tuple(LedgerEntry(one, "t", 1) for one in calls), (Settled("t", 1),))
 
 
 def test_nothing_is_entered_beside_an_estimate_while_a_call_is_not_logged() -> None:
@@ -157,7 +157,7 @@ def test_calls_that_do_not_add_up_are_charged_and_flagged_once_no_more_can_come(
     one = attempt("t", 0, 2, COMPLETED, reported)
     assert found([one], [logged], now=2 + QUIET.total_seconds()) == Findings()
     findings = found([one], [logged], now=3 + QUIET.total_seconds())
-    assert findings == Findings((Entry(logged, "t", 1, UNMATCHED),), (Settled("t", 1, UNMATCHED),))
+    assert findings == Findings((LedgerEntry(logged, "t", 1, UNMATCHED),), (Settled("t", 1, UNMATCHED),))
 
 
 def test_an_estimate_whose_calls_never_come_is_written_off_after_a_day() -> None:
@@ -166,7 +166,7 @@ def test_an_estimate_whose_calls_never_come_is_written_off_after_a_day() -> None
     assert found([one], calls[:1], now=day) == Findings()
     findings = found([one], calls[:1], now=day + 3)
     assert findings.settled == (Settled("t", 1, MISSING, written_off=True),)
-    assert findings.entries == (Entry(calls[0], "t", 1, UNMATCHED),)
+    assert findings.entries == (LedgerEntry(calls[0], "t", 1, UNMATCHED),)
 
 
 def test_a_turn_that_still_runs_is_left_alone() -> None:
@@ -197,24 +197,24 @@ def test_a_cancelled_turn_without_calls_is_settled_when_no_call_can_go_on() -> N
 def test_a_call_that_ended_after_the_turn_was_asked_to_stop_was_its_last() -> None:
     last = call(0.5, 2.2)
     slow = attempt("t", 0, 6, CANCELLED, stopped_at=at(2))  # the agent took its time to stop
-    assert found([slow], [last]) == Findings((Entry(last, "t", 1),), (Settled("t", 1),))
+    assert found([slow], [last]) == Findings((LedgerEntry(last, "t", 1),), (Settled("t", 1),))
 
 
 def test_a_refused_call_does_not_settle_a_turn_that_was_stopped_before_the_next_try() -> None:
     refused = call(0.5, 2.1, 633, 0, "0", outcome="failure")
-    assert found([attempt("t", 0, 2.2, CANCELLED)], [refused]) == Findings((Entry(refused, "t", 1),))
+    assert found([attempt("t", 0, 2.2, CANCELLED)], [refused]) == Findings((LedgerEntry(refused, "t", 1),))
 
 
 def test_an_earlier_step_does_not_settle_a_turn_that_was_cancelled_in_a_later_one() -> None:
     first = call(0.5, 1)
     findings = found([attempt("t", 0, 4, CANCELLED)], [first])
-    assert findings == Findings((Entry(first, "t", 1),))
+    assert findings == Findings((LedgerEntry(first, "t", 1),))
 
 
 def test_a_turn_that_failed_is_settled_with_its_last_call() -> None:
     calls = [call(start, start + 0.1, 633, 0, "0", outcome="failure") for start in (0.5, 1, 2)]
     findings = found([attempt("t", 0, 2.3, FAILED)], calls)
-    assert findings == Findings(tuple(Entry(one, "t", 1) for one in calls), (Settled("t", 1),))
+    assert findings == Findings(tuple(LedgerEntry(one, "t", 1) for one in calls), (Settled("t", 1),))
 
 
 def test_a_turn_that_failed_without_a_call_is_settled_once_one_would_be_logged() -> None:
@@ -232,19 +232,19 @@ def test_all_calls_of_a_failed_turn_are_its_own_housekeeping_too() -> None:
 def test_a_completed_turn_whose_usage_nobody_knows_takes_what_was_logged() -> None:
     one = call(0.5, 1)
     findings = found([attempt("t", 0, 1.5, COMPLETED)], [one])
-    assert findings == Findings((Entry(one, "t", 1),), (Settled("t", 1),))
+    assert findings == Findings((LedgerEntry(one, "t", 1),), (Settled("t", 1),))
 
 
 def test_a_call_before_any_attempt_is_the_users_and_flagged() -> None:
     one = call(-5, -4)
     findings = found([attempt("t", 0, None, None)], [one])
-    assert findings.entries == (Entry(one, None, None, UNASSIGNED),)
+    assert findings.entries == (LedgerEntry(one, None, None, UNASSIGNED),)
 
 
 def test_a_late_call_of_a_settled_turn_still_finds_it() -> None:
     late = call(0.7, 5)
     done = attempt("t", 0, 2, CANCELLED, is_settled=True)
-    assert found([done], [late], now=3000) == Findings((Entry(late, "t", 1),))
+    assert found([done], [late], now=3000) == Findings((LedgerEntry(late, "t", 1),))
 
 
 # -- what is known already ---------------------------------------------------------------------------------------------
@@ -257,14 +257,14 @@ def test_a_known_call_is_entered_again_only_where_its_cost_has_changed_and_keeps
         changed.request_id: KnownCall(None, None, Decimal("0.02")),
     }
     done = attempt("t", 0, 3, COMPLETED, same, is_settled=True)
-    assert found([done], [same, changed], known=known) == Findings((Entry(changed, None, None),))
+    assert found([done], [same, changed], known=known) == Findings((LedgerEntry(changed, None, None),))
 
 
 def test_what_was_taken_for_housekeeping_is_given_to_the_turn_that_it_completes() -> None:
     own = call(2.5, 3)
     known = {own.request_id: KnownCall(None, None, own.cost)}
     attempts = [attempt("a", 0, 1.5, COMPLETED, call(0.5, 1), is_settled=True), attempt("b", 2, 3.5, COMPLETED, own)]
-    assert found(attempts, [own], known=known) == Findings((Entry(own, "b", 1),), (Settled("b", 1),))
+    assert found(attempts, [own], known=known) == Findings((LedgerEntry(own, "b", 1),), (Settled("b", 1),))
 
 
 @pytest.mark.parametrize("lost", [0, 1])
@@ -394,7 +394,7 @@ def test_a_slow_answer_of_the_database_is_not_taken_for_a_wrong_clock() -> None:
     last = call(1.9, 1.95, 633, 0, "0", outcome="failure")
     attempts = [attempt("a", 0, 2, FAILED), attempt("b", 2.01, 2.3, FAILED)]
     search = Search("ann", at(-60), at(10), ("0" * 64,), tuple(attempts), {})
-    findings = assign(search, SpendLog((last,), -0.2, 0.5), -3.0, 4.0)  # told its time 3 s before it was heard
+    findings = attribute(search, SpendLog((last,), -0.2, 0.5), -3.0, 4.0)  # told its time 3 s before it was heard
     assert owners(findings) == {last.request_id: "a"}
 
 

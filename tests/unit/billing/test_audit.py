@@ -18,7 +18,7 @@ async def settled(*costs: str) -> tuple[Office, str]:
     ann = office.user()
     for cost in costs:
         await office.turn(ann, office.call(ann, cost))
-    await office.settler.round()
+    await office.reconciler.round()
     return office, ann
 
 
@@ -78,7 +78,7 @@ async def test_what_the_gateway_did_not_log_is_named_once_it_should_be_there() -
     assert f"{lost.prompt_tokens} + {lost.completion_tokens} tokens, " in named
     assert named.endswith(", estimated")
     office.wait(CONFIRMED_WITHIN.total_seconds())
-    await office.settler.round()
+    await office.reconciler.round()
     found = await audit(office.ledger, office.billing, ann, first_day, office.now().date())
     (named,) = found.unlogged
     assert named.endswith(", written_off")

@@ -20,7 +20,7 @@ async def test_a_turn_is_settled_once_its_calls_are_logged_and_the_user_is_told(
     turn = await office.turn(ann, office.call(ann, "0.06411"))
     assert (turn.cost, turn.cost_status) == (Decimal(1), "estimated")
 
-    assert await office.settler.round()
+    assert await office.reconciler.round()
 
     assert ((await office.stored(turn)).cost, (await office.stored(turn)).cost_status) == (
         Decimal("0.06411"),
@@ -34,7 +34,7 @@ async def test_a_turn_is_settled_once_its_calls_are_logged_and_the_user_is_told(
 async def test_nobody_is_looked_for_who_used_nothing() -> None:
     office = Office()
     office.user()
-    assert await office.settler.round()
+    assert await office.reconciler.round()
     assert office.told == []
 
 
@@ -45,12 +45,12 @@ async def test_a_late_log_is_looked_at_again_and_nothing_is_told_before() -> Non
     office.billing.late.add(call.request_id)
     turn = await office.turn(ann, call)
     for _ in range(5):
-        await office.settler.round()
+        await office.reconciler.round()
         office.wait(5)
     assert (office.told, (await office.stored(turn)).cost) == ([], Decimal(1))
 
     office.billing.late.clear()
-    await office.settler.round()
+    await office.reconciler.round()
     assert (await office.stored(turn)).cost == Decimal("0.5")
 
 
@@ -62,14 +62,14 @@ async def test_a_call_that_outlives_its_cancelled_turn_is_charged_to_it_when_it_
     turn = await office.turn(ann, stopped, status=TurnStatus.CANCELLED)
     following = await office.turn(ann, office.call(ann, "0.02"))
     for _ in range(4):
-        await office.settler.round()
+        await office.reconciler.round()
         office.wait(60)
     assert (await office.stored(turn)).cost is None
     assert (await office.stored(following)).cost == Decimal("0.02")
 
     office.billing.late.clear()
     office.wait(120)
-    await office.settler.round()
+    await office.reconciler.round()
     assert (await office.stored(turn)).cost == Decimal("0.07")
     assert [news.turn_id for _, news in office.told] == [following.id, turn.id]
 
@@ -83,12 +83,12 @@ async def test_while_litellm_is_away_estimates_stand_and_are_settled_when_it_is_
         raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
 
     office.billing.before = away
-    assert not await office.settler.round()
+    assert not await office.reconciler.round()
     assert (await office.stored(turn)).cost_status == "estimated"
 
     office.billing.before = None
     office.wait(3600)
-    assert await office.settler.round()
+    assert await office.reconciler.round()
     assert (await office.stored(turn)).cost_status == "settled"
 
 
@@ -102,10 +102,10 @@ async def test_the_database_going_away_in_the_middle_loses_and_doubles_nothing()
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
 
     office.database.after = lose_the_answer
-    assert not await office.settler.round()
+    assert not await office.reconciler.round()
     office.database.after = None
     office.wait(3700)
-    await office.settler.round()
+    await office.reconciler.round()
     assert (await office.stored(turn)).cost == Decimal("0.09")
 
 
@@ -115,7 +115,7 @@ async def test_one_user_that_cannot_be_settled_does_not_hold_up_the_others() -> 
     first, second = await office.turn(ann, office.call(ann)), await office.turn(bob, office.call(bob))
     office.database.profiles.pop(ann)  # the account was deleted this very moment
 
-    assert not await office.settler.round()
+    assert not await office.reconciler.round()
 
     assert (await office.stored(first)).cost_status == "estimated"
     assert (await office.stored(second)).cost_status == "settled"
@@ -127,7 +127,7 @@ async def test_calls_of_other_users_are_never_charged() -> None:
     theirs = office.call(bob, "9")
     turn = await office.turn(ann, office.call(ann, "0.5"))
     office.billing.calls.append(theirs)
-    await office.settler.round()
+    await office.reconciler.round()
     assert (await office.stored(turn)).cost == Decimal("0.5")
 
 
@@ -138,7 +138,7 @@ async def test_a_gateway_whose_clock_is_an_hour_wrong_is_understood() -> None:
         ann = office.user()
         turns = [await office.turn(ann, office.call(ann, cost)) for cost in ("0.1", "0.2", "0.3")]
         for _ in range(2):  # the first look tells how wrong it is
-            await office.settler.round()
+            await office.reconciler.round()
             office.wait(30)
         assert [(await office.stored(turn)).cost for turn in turns] == [Decimal("0.1"), Decimal("0.2"), Decimal("0.3")]
 
@@ -156,7 +156,7 @@ async def test_a_database_that_answers_slowly_is_not_taken_for_one_with_another_
             office.wait(4)
 
     office.database.after = answer_slowly
-    await office.settler.round()
+    await office.reconciler.round()
     assert [(await office.stored(turn)).cost for turn in turns] == [Decimal("0.1"), Decimal("0.2")]
 
 
@@ -167,7 +167,7 @@ async def test_steps_of_the_budget_are_told_once() -> None:
     await office.budgets.refresh_if_old(ann)
     for cost in ("0.85", "0.1", "0.1"):
         await office.turn(ann, office.call(ann, cost))
-        await office.settler.round()
+        await office.reconciler.round()
     warnings = [news.fields for _, news in office.told if news.type == "budget.warning"]
     assert warnings == [
         {"spent": "0.85", "limit": "1", "level": 80},
@@ -185,7 +185,7 @@ async def test_a_service_that_stays_away_is_asked_ever_more_seldom() -> None:
         raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
 
     office.database.before = away
-    running = asyncio.create_task(office.settler.run())
+    running = asyncio.create_task(office.reconciler.run())
     await asyncio.sleep(300)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from server.billing.budgets import Budgets
-from server.billing.reconciler import Settler
+from server.billing.reconciler import Reconciler
 from server.ports import Announcement, Estimate, ModelCall, NewTurn, TurnEnd
 from server.protocol.limits import Allowance
 from server.protocol.shapes import Turn, TurnStatus, Usage
@@ -22,7 +22,7 @@ _ids = count()
 
 @dataclass(slots=True)
 class Office:
-    """The settler of one instance, and what it told whom."""
+    """The reconciler of one instance, and what it told whom."""
 
     time: datetime = field(default_factory=lambda: datetime(2026, 11, 27, 12, tzinfo=UTC))
     database: MemoryDatabase = field(init=False)
@@ -30,14 +30,16 @@ class Office:
     ledger: FakeLedger = field(init=False)
     store: FakeSessionStore = field(init=False)
     budgets: Budgets = field(init=False)
-    settler: Settler = field(init=False)
+    reconciler: Reconciler = field(init=False)
     told: list[tuple[str, Announcement]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.database = MemoryDatabase(clock=self.now)
         self.ledger, self.store = FakeLedger(self.database), FakeSessionStore(self.database)
         self.budgets = Budgets(self.ledger, self.billing, clock=self._seconds)
-        self.settler = Settler(self.ledger, self.billing, self.budgets, lambda *told: self.told.append(told), self.now)
+        self.reconciler = Reconciler(
+            self.ledger, self.billing, self.budgets, lambda *told: self.told.append(told), self.now
+        )
 
     def now(self) -> datetime:
         return self.time

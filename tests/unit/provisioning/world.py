@@ -14,7 +14,7 @@ from server.ports import Account, AgentTemplate, Plan
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
-from server.provisioning import Provisioner, Workshop
+from server.provisioning import Provisioner, ProvisioningContext
 from tests.fakes.accounts import FakeAccountStore
 from tests.fakes.billing import FakeBilling
 from tests.fakes.database import Hook, MemoryDatabase
@@ -82,8 +82,8 @@ class World:
 
     def process(self, sleep: Sleep | None = None) -> Provisioner:
         """A provisioner of its own, as another instance or after a restart. `sleep` in place of the world's."""
-        workshop = Workshop(self.billing, self.directory, self.keys, PLAN, self.template)
-        return Provisioner(self.store, workshop, observer=self._observe, sleep=sleep or self.sleep, clock=self.clock)
+        context = ProvisioningContext(self.billing, self.directory, self.keys, PLAN, self.template)
+        return Provisioner(self.store, context, observer=self._observe, sleep=sleep or self.sleep, clock=self.clock)
 
     def intercept(self, before: Hook | None = None, after: Hook | None = None) -> None:
         """Await `before` and `after` around the effect of every operation of every service."""
