@@ -6,14 +6,13 @@ matches; anything else found in its place is deleted and made anew. Packages com
 import asyncio
 import hashlib
 import json
+import os
 import platform
 import shutil
 import sys
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
-
-from uv import find_uv_bin
 
 from server.stack import processes
 from server.stack.errors import StackError
@@ -104,7 +103,7 @@ class WheelContents:
         options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(self.folder)]
         if self._python_version:
             options += ["--python-version", self._python_version]
-        argv = [_uv(), "pip", "install", "--quiet", "--python", sys.executable, *options]
+        argv = [uv_program(), "pip", "install", "--quiet", "--python", sys.executable, *options]
         argv += ["--requirement", str(self._lock_file)]
         await _install_step(self._layout, self.name, argv)
         _stamp(self.folder, self._digest())
@@ -182,21 +181,21 @@ class NodePackages:
 
 
 def _python_install(folder: Path, lock: Path) -> list[list[str]]:
-    uv, python = _uv(), str(folder / "bin" / "python")
+    uv, python = uv_program(), str(folder / "bin" / "python")
     return [
         [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
         [uv, "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", python, str(lock)],
     ]
 
 
-def _uv() -> str:
-    """uv, on which this program depends: from its own environment, else from PATH. Raises StackError."""
-    try:
-        return str(find_uv_bin())
-    except FileNotFoundError:
-        found = shutil.which("uv")
+def uv_program() -> str:
+    """The path of uv: of this environment, which has it by the extra `stack`, else of PATH. Raises StackError."""
+    places = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    found = shutil.which("uv", path=places)
     if found is None:
-        raise StackError("uv is missing from this program's environment; install it with `pip install uv`")
+        raise StackError(
+            "`chat up` installs the services with uv, which a deployed server does not have; add it: `pip install uv`"
+        )
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from server.stack import instance, launch, preflight
 from server.stack.api_server import ApiServer
 from server.stack.console import Console
-from server.stack.environments import Node
+from server.stack.environments import Node, uv_program
 from server.stack.errors import StackError
 from server.stack.instance import ServiceState
 from server.stack.layout import LOOPBACK, Layout
@@ -81,7 +81,10 @@ def up(options: Options) -> None:
         if options.with_server:
             preflight.check_port(LOOPBACK, options.port)
         services = local_services(layout, options.with_server)
-        preflight.check_disk(layout.root, installed=all(service.installed for service in services))
+        installed = all(service.installed for service in services)
+        preflight.check_disk(layout.root, installed)
+        if not installed:
+            uv_program()
         console.say(f"Starting the stack in {layout.root}")
         try:
             write_stack_env(layout)

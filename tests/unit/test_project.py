@@ -85,6 +85,12 @@ def test_the_locks_satisfy_what_the_project_asks_for(project: dict[str, Any]) ->
             assert requirement.specifier.contains(version.version), f"{requirement} but {name} has {version}"
 
 
+def test_what_the_local_stack_needs_is_no_deployed_servers_but_every_developers(project: dict[str, Any]) -> None:
+    extra = project["project"]["optional-dependencies"]["stack"]
+    assert set(extra) <= set(project["dependency-groups"]["dev"])
+    assert not {Requirement(asked).name for asked in extra} & lock("requirements.txt").keys()
+
+
 def test_developers_get_the_versions_that_are_deployed() -> None:
     deployed, developed = lock("requirements.txt"), lock("requirements-dev.txt")
     assert {name: str(pin) for name, pin in deployed.items()} == {name: str(developed[name]) for name in deployed}

