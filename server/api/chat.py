@@ -1,4 +1,4 @@
-"""Talking to one's agent over REST: sending, waiting, history, cancel and retry. Streams belong to the transports."""
+"""Talking to one's agent over REST: sending, waiting, history, cancel and retry. Streams are those of `streaming`."""
 
 import asyncio
 import uuid

@@ -31,7 +31,7 @@ from server.sessions.hub import SessionHub
 
 
 class EventStreaming(Protocol):
-    """Answers that are events; `transports.sse.EventStreams` is one."""
+    """Answers that are events; `streaming.sse.EventStreams` is one."""
 
     async def stream_session(
         self, request: web.Request, principal: Principal, after: EventCursor | None
@@ -49,7 +49,7 @@ class EventStreaming(Protocol):
 
 
 class Sockets(Protocol):
-    """Serves a WebSocket from handshake to close; `transports.websocket.WebSocketEndpoint` is one."""
+    """Serves a WebSocket from handshake to close; `streaming.websocket.WebSocketEndpoint` is one."""
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse: ...
 

@@ -31,7 +31,7 @@ LATE_LOOKS_UNTIL: Final = timedelta(hours=25)
 FORGOTTEN_AFTER: Final = timedelta(days=2)
 """Attempts that began before are not looked for, unless they are unsettled."""
 
-# What a look reads: public.claim_settlements, private.search_json, the settler
+# What a look reads: public.claim_settlements, private.search_json, billing/reconciler.py
 
 HOUSEKEEPING_FROM: Final = timedelta(seconds=15)
 HOUSEKEEPING_UNTIL: Final = timedelta(minutes=1)
@@ -49,7 +49,7 @@ POLL: Final = timedelta(seconds=1)
 LONGEST_POLL: Final = timedelta(seconds=30)
 """How often an instance asks whose calls are due: at most so seldom, while a service is unavailable."""
 
-# What a look decides: settlement/assignment.py
+# What a look decides: billing/attribution.py
 
 ALL_LOGGED: Final = timedelta(seconds=30)
 """After so long, all calls of a run that ended by itself are logged."""

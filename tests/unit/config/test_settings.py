@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from server.app.clients import default_plan
 from server.config.environment import settings_problems
-from server.config.settings import Settings
+from server.config.settings import Settings, header_in_use
 from server.ports import Plan
 
 NEEDED = {
@@ -64,3 +64,23 @@ def test_a_limit_is_more_than_nothing(name: str, value: str) -> None:
 def test_a_period_is_one_that_litellm_knows(value: str) -> None:
     (problem,) = problems(budget_period=value)
     assert problem.startswith("BUDGET_PERIOD")
+
+
+def test_railways_header_is_believed_on_railway_alone_and_another_may_be_named_there() -> None:
+    assert header_in_use(None, {}) is None
+    assert header_in_use(None, {"RAILWAY_ENVIRONMENT_ID": "x"}) == "X-Real-IP"
+    assert header_in_use("CF-Connecting-IP", {"RAILWAY_PROJECT_ID": "x"}) == "CF-Connecting-IP"
+    assert header_in_use(None, {"MY_RAILWAY_TOKEN": "x"}) is None
+
+
+def test_the_settings_know_the_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.model_validate(NEEDED).address_header is None
+    assert Settings.model_validate(NEEDED | {"client_address_header": "X-Client-IP"}).address_header == "X-Client-IP"
+    monkeypatch.setenv("RAILWAY_SERVICE_ID", "x")
+    assert Settings.model_validate(NEEDED).address_header == "X-Real-IP"
+
+
+@pytest.mark.parametrize("name", ["X Real IP", "X-Real-IP:", "Ü", "X-Forwarded-For", "forwarded", "-"])
+def test_a_header_that_cannot_be_one_address_is_refused_with_the_settings_name(name: str) -> None:
+    (problem,) = problems(client_address_header=name)
+    assert problem.startswith("CLIENT_ADDRESS_HEADER")

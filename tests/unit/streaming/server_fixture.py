@@ -1,4 +1,4 @@
-"""The transports alone on loopback, around a world of fakes, and clients that speak the protocol over real sockets."""
+"""A server of sockets and event streams alone, around a world of fakes, and clients that speak the protocol to it."""
 
 import asyncio
 import socket
