@@ -46,9 +46,9 @@ from server.protocol.shapes import AgentStatus
 from server.provisioning.provisioner import Provisioner
 from server.provisioning.repair import RepairLoop
 from server.resilience.token_buckets import Buckets
-from server.sessions.attempt import AttemptServices
 from server.sessions.events.logs import ReplicatedLogs
 from server.sessions.hub import SessionHub
+from server.sessions.turns.attempt import AttemptServices
 from server.streaming.sse import EventStreams
 from server.streaming.websocket import WebSocketEndpoint
 

@@ -1,17 +1,16 @@
 """All sessions of this instance: opened on demand, kept by one heartbeat, dropped when idle, drained at the end."""
 
 import asyncio
-import contextvars
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
-from server.aio import cancel_and_wait
+from server.aio import TaskSet, cancel_and_wait
 from server.ports import Accepted, Announcement, ControlMessage, NewTurn, ReplicasUnavailableError
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
@@ -26,13 +25,13 @@ from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, Turn, TurnStatus
 from server.sessions.admission import Admission
-from server.sessions.attempt import AttemptServices
+from server.sessions.context import SessionContext
 from server.sessions.events.log import Subscription
 from server.sessions.events.logs import LocalLogs, Logs
-from server.sessions.rounds import RHYTHM, Rhythm, Rounds
-from server.sessions.services import SessionServices
+from server.sessions.events.snapshot import Cancelled, Connection, Snapshot
+from server.sessions.maintenance import RHYTHM, Maintenance, Rhythm
 from server.sessions.session import Session
-from server.sessions.views import Cancelled, Connection, Snapshot
+from server.sessions.turns.attempt import AttemptServices
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -89,22 +88,22 @@ class SessionHub:
         self._limits = attempts.limits
         self.sessions: dict[str, Session] = {}
         self.opening: dict[str, asyncio.Task[Session]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet("sessions")
         self._waits: set[asyncio.Timeout] = set()
         self._is_drained = False
         self.admission = Admission(self._limits.running_turns, self._limits.expected_wait_seconds)
-        self._rounds = Rounds(self, attempts.store, self._logs, rhythm, self._limits.idle_session_seconds)
-        self._services = SessionServices(
+        self._maintenance = Maintenance(self, attempts.store, self._logs, rhythm, self._limits.idle_session_seconds)
+        self._context = SessionContext(
             attempts=attempts,
             logs=self._logs,
             admission=self.admission,
             owner=self.owner,
-            is_current=self._rounds.is_current,
+            is_current=self._maintenance.is_current,
             may_start=self.may_start,
             is_draining=lambda: self.draining,
-            spawn=self._spawn,
+            spawn=self._tasks.create,
             forget=self._forget,
-            look_after=self._see_to,
+            recover=self._see_to,
         )
 
     # -- what transports and handlers ask ------------------------------------------------------------------------
@@ -162,7 +161,7 @@ class SessionHub:
 
         Raises PlatformError(not_found).
         """
-        until = self._services.clock() + timeout
+        until = self._context.clock() + timeout
         while True:
             events = (await self.session(user_id)).log  # the session may be another one by now
             ending = events.ending(turn_id)  # before the look at the row, so that no end falls between
@@ -175,7 +174,7 @@ class SessionHub:
                 return turn
             if self._is_drained:
                 return None
-            wait = asyncio.timeout(until - self._services.clock())
+            wait = asyncio.timeout(until - self._context.clock())
             try:
                 async with wait:
                     self._waits.add(wait)
@@ -208,7 +207,7 @@ class SessionHub:
     async def session(self, user_id: str) -> Session:
         """The user's session, loaded once however many ask at the same time."""
         if (session := self.sessions.get(user_id)) is not None:
-            session.used_at = self._services.clock()
+            session.used_at = self._context.clock()
             return session
         opening = self.opening.get(user_id)
         if opening is None:
@@ -231,18 +230,18 @@ class SessionHub:
         if notice.kind == "unowned":
             self._see_to(notice.user_id)
         elif session is not None and notice.kind == "refresh":
-            session.look(notice.ended)
+            session.refresh(notice.ended)
         elif session is not None and notice.event is not None:
-            session.tell(notice.event)
+            session.announce(notice.event)
             if notice.event.fields.get("status") in (AgentStatus.BLOCKED, AgentStatus.DELETING):
                 session.disconnect(ACCOUNT_CLOSED)
 
     def leases_are_current(self) -> bool:
-        return self._rounds.is_current()
+        return self._maintenance.is_current()
 
     def replicas_unavailable(self) -> None:
         """Sessions held here go on from memory; of the others, nothing can be heard."""
-        self._spawn(self._serve_alone())
+        self._tasks.create(self._serve_alone())
 
     async def _serve_alone(self) -> None:
         at_once = asyncio.Semaphore(_CLAIMS_AT_ONCE)
@@ -274,7 +273,7 @@ class SessionHub:
         """Keep the rounds going; at the end stop every session, leaving open turns to be recovered."""
         async with self._logs.running(self):
             try:
-                async with self._rounds.running():
+                async with self._maintenance.running():
                     yield self
             finally:
                 self.draining = True
@@ -301,20 +300,18 @@ class SessionHub:
 
     async def _see_off(self, session: Session) -> None:
         """Send the clients away once nothing runs for them here."""
-        if session.worker is not None:
-            await asyncio.wait({session.worker})
+        session.settle()
+        await session.quiet()
         session.disconnect(SERVICE_RESTART)
 
     async def _hand_over(self, session: Session) -> None:
         """Leave what still runs to another instance: now, not when the lease has run out."""
-        open_turns = bool(session.view)
         held = await session.aclose()
         if held is not None:
             with suppress(PlatformError, TimeoutError):
                 async with asyncio.timeout(_RELEASE_SECONDS):
                     await self._attempts.store.release(*held)
-            if open_turns:
-                self._logs.broadcast(ControlMessage("unowned", session.user_id))
+            self._logs.broadcast(ControlMessage("unowned", session.user_id))
         session.disconnect(SERVICE_RESTART)
 
     async def _close_all(self) -> None:
@@ -324,18 +321,18 @@ class SessionHub:
         sessions = tuple(self.sessions.values())
         self.sessions.clear()
         await asyncio.gather(*(self._hand_over(session) for session in sessions))
-        await cancel_and_wait(*self._tasks)
+        await self._tasks.aclose()
 
     def may_start(self) -> bool:
         """Whether anything may begin here that needs a lease."""
-        return self._rounds.is_current() and not self.draining
+        return self._maintenance.is_current() and not self.draining
 
     def _refuse_while_draining(self) -> None:
         if self.draining:
             raise PlatformError(ErrorCode.DRAINING, retry_after=1.0)
 
     async def _open(self, user_id: str) -> Session:
-        session = Session(user_id, self._services)
+        session = Session(user_id, self._context)
         try:
             await session.load()
         except BaseException:
@@ -349,26 +346,14 @@ class SessionHub:
         if not opening.cancelled():
             opening.exception()  # who asked is told, unless all of them have gone
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        # In a context of its own: it outlives the request that happened to need it first, whose id is not its own.
-        task = asyncio.create_task(work, context=contextvars.Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("session.task_failed", exc_info=error)
-
     def _see_to(self, user_id: str) -> None:
         if not self.draining:
-            self._spawn(self.look_after(user_id))
+            self._tasks.create(self.look_after(user_id))
 
     async def look_after(self, user_id: str) -> None:
         """Have the user's session take up what is open. What fails here is found again by the next scan."""
         try:
-            (await self.session(user_id)).look_again()
+            (await self.session(user_id)).doubt()
         except PlatformError as error:
             log.warning("session.not_opened", user_id=user_id, code=error.code)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from server.ports import SessionStore
 from server.protocol.shapes import Turn
 from server.sessions.events.log import EventLog
-from server.sessions.views import RunningTurn, View
+from server.sessions.events.snapshot import RunningTurn, View
 
 
 class OpenTurns:
@@ -76,6 +76,12 @@ class OpenTurns:
             if turn.id not in self.view.waiting_ids:
                 self.queued(turn)
         self.view = replace(self.view, waiting=tuple(turn.wire() for turn in queued))
+
+    async def learn_end(self, turn_id: str) -> None:
+        """Publish the end of a turn that another instance ended, perhaps before it was known here."""
+        stored = await self._store.turn(self._user_id, turn_id)
+        if stored is not None and stored.status.ended and not self.has_ended(stored):
+            self.ended(stored)
 
     async def _learn_end(self, turn_id: str) -> None:
         stored = await self._store.turn(self._user_id, turn_id)

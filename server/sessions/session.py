@@ -1,13 +1,13 @@
 """The session of one user: an actor that owns the user's turns while this instance holds the lease.
 
-Whatever reads or changes the user's open turns passes through one inbox, so that no answer of the database overwrites
-what a later one said. Turns are run one at a time by a worker. Both tasks exist only while there is something to do,
-and the lease is held only while turns are open: whichever instance takes the next message runs it.
-PostgreSQL decides everything that matters; what is held here is a view of it.
+Whatever reads or changes the user's open turns is a command of one mailbox, so that no answer of the database
+overwrites what a later one said. `state.py` decides what comes next; its effects are carried out here. Tasks exist only
+while there is something to do, and the lease is held only while turns are open: whichever instance takes the next
+message runs it. PostgreSQL decides everything that matters; what is held here is a view of it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,13 +27,16 @@ from server.ports import (
 from server.protocol.codes import MOVED, TRY_AGAIN_LATER, CloseCode, ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import TurnStatus
+from server.protocol.shapes import Turn
+from server.sessions.acceptance import Acceptance
+from server.sessions.context import SessionContext
 from server.sessions.events.log import Subscription
-from server.sessions.inbox import Inbox
-from server.sessions.ownership import Begun, Ownership
-from server.sessions.services import SessionServices
-from server.sessions.views import Cancelled, Connection, Snapshot, View
-from server.sessions.worker import Worker
+from server.sessions.events.snapshot import Cancelled, Connection, Snapshot, View
+from server.sessions.lease import LeaseHolder
+from server.sessions.life_cycle import LifeCycle
+from server.sessions.open_turns import OpenTurns
+from server.sessions.state import BUSY, Effect, Event, Facts, Phase
+from server.sessions.turn_runner import RunnableTurn, TurnRunner
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -43,60 +46,68 @@ class Session:
     """See the module. Methods are called from the one event loop."""
 
     __slots__ = (
-        "_inbox",
-        "_looking",
-        "_owned",
-        "_services",
+        "_acceptance",
+        "_is_refreshing",
+        "_mailbox",
+        "_runnable",
         "_store",
-        "_worker",
         "connections",
+        "context",
+        "held",
+        "life",
         "log",
+        "open_turns",
         "replication",
+        "runner",
         "used_at",
+        "user_id",
     )
 
-    def __init__(self, user_id: str, services: SessionServices) -> None:
-        self.log, self.replication = services.logs.open(user_id, self.lost)
+    def __init__(self, user_id: str, context: SessionContext) -> None:
+        self.user_id = user_id
+        self.log, self.replication = context.logs.open(user_id, self.lost)
         self.connections: list[Connection] = []
-        self.used_at = services.clock()
-        self._services = services
-        self._store = services.attempts.store
-        self._inbox = Inbox(services.spawn)
-        self._owned = Ownership(user_id, services, self.log, self.replication, lambda: bool(self.connections))
-        self._worker = Worker(services, self.log, self._owned, self._inbox, self.lost)
-        self._owned.employ(self._worker)
-        self._looking = False
+        self.used_at = context.clock()
+        self.context = context
+        self._store = context.attempts.store
+        self.life = LifeCycle(self, context)
+        self._mailbox = self.life.mailbox
+        self.open_turns = OpenTurns(user_id, self._store, self.log)
+        self.held = LeaseHolder(user_id, context, self.replication, self.open_turns)
+        self.runner = TurnRunner(context, self.log, self)
+        self._runnable: RunnableTurn | None = None
+        self._acceptance = Acceptance(self)
+        self._is_refreshing = False
 
     # -- what callers ask ----------------------------------------------------------------------------------------
 
     async def load(self) -> None:
-        """Learn what is open for this user, and take it up if nobody else does.
+        """Learn what is open for this user, and take it up if no other instance does.
 
         Raises PlatformError(events_unavailable) where another instance owns the session and cannot be heard.
         """
-        owned = self._owned
         try:
             await self.replication.open()
-        except ReplicasUnavailableError as away:
-            if not await self._inbox.do(owned.claim):
-                raise PlatformError(ErrorCode.EVENTS_UNAVAILABLE, retry_after=2.0) from away
-        if self.log.is_unused and owned.lease is None:
-            owned.open.take(*await self._store.open_turns(self.user_id))
+        except ReplicasUnavailableError as unavailable:
+            if not await self._mailbox.do(self.claim):
+                raise PlatformError(ErrorCode.EVENTS_UNAVAILABLE, retry_after=2.0) from unavailable
+        if self.log.is_unused and self.lease is None:
+            self.open_turns.take(*await self._store.open_turns(self.user_id))
         if self.view:
-            self.look_again()
+            self.doubt()
 
     async def send(self, new: NewTurn) -> Accepted:
-        store = partial(self._store.accept, new, allowance=self._services.attempts.limits.allowance())
-        return await self._inbox.do(partial(self._accept, store))
+        store = partial(self._store.accept, new, allowance=self.context.attempts.limits.allowance())
+        return await self._mailbox.do(partial(self._acceptance.accept, store))
 
     async def retry(self, turn_id: str, *, is_paced: bool = True) -> Accepted:
         """`is_paced`: the user asks for it, and it counts as a message does."""
-        allowance = self._services.attempts.limits.allowance(is_paced=is_paced)
+        allowance = self.context.attempts.limits.allowance(is_paced=is_paced)
         store = partial(self._store.retry, self.user_id, turn_id, allowance=allowance)
-        return await self._inbox.do(partial(self._accept, store))
+        return await self._mailbox.do(partial(self._acceptance.accept, store))
 
     async def cancel(self, turn_id: str | None) -> Cancelled:
-        return await self._inbox.do(partial(self._cancel, turn_id))
+        return await self._mailbox.do(partial(self._acceptance.cancel, turn_id))
 
     async def while_idle(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do `work` as the owner of a user who has nothing open: nothing begins meanwhile.
@@ -105,35 +116,11 @@ class Session:
         """
 
         async def alone() -> T:
-            if self._worker.has_turn or not await self._owned.claim() or self._owned.open:
+            if self.life.phase in BUSY or not await self.claim() or self.open_turns:
                 raise PlatformError(ErrorCode.BUSY)
             return await work()
 
-        try:
-            return await self._inbox.do(alone)
-        finally:
-            self.work()
-
-    def look_again(self) -> None:
-        """What is open may belong to nobody: claim the session and see."""
-        self._owned.unsure = True
-        self.work()
-
-    def look(self, ended: str | None = None) -> None:
-        """Something was changed in the rows by another instance; `ended` is a turn that it ended there."""
-        if self.lease is not None and not self.is_over and not (self._looking and ended is None):
-            self._looking = True
-            self._services.spawn(self._look(ended))
-
-    def check(self, work: OwnedWork) -> None:
-        """Look at the rows if they say anything that is not known here."""
-        heard = work.cancelled is None or self._worker.is_stopping(work.cancelled)
-        if not heard or work.waiting != self.view.waiting_ids:
-            self.look()
-
-    def work(self) -> None:
-        """Make sure somebody runs what is open, and that a lease without need is given back."""
-        self._worker.start()
+        return await self._mailbox.do(alone)
 
     def snapshot(self) -> Snapshot:
         running = self.log.view.running
@@ -143,50 +130,86 @@ class Session:
     def attach(self, connection: Connection, after: EventCursor | None) -> Subscription:
         """Let a connection read the log from `after` (or from now); no await between this and `snapshot`."""
         self.connections.append(connection)
-        self.used_at = self._services.clock()
+        self.used()
         return self.log.subscribe(after, connection.wake)
+
+    def used(self) -> None:
+        """It is not idle yet."""
+        self.used_at = self.context.clock()
 
     def detach(self, connection: Connection, subscription: Subscription) -> None:
         subscription.close()
         if connection in self.connections:
             self.connections.remove(connection)
-        self.used_at = self._services.clock()
+        self.used()
 
-    def tell(self, news: Announcement) -> None:
-        """Tell the connections. Every instance is asked to, and the owner does; without one, whoever becomes it."""
+    def announce(self, event: Announcement) -> None:
+        """Publish it. Every instance is asked to, and the owner does; without one, the next to claim the session."""
         if not self.replication.is_shared:
-            self._append(news)
+            self._append(event)
         elif self.lease is not None or self.connections:
-            self._services.spawn(self._quietly(partial(self._tell, news)))
+            self.context.spawn(self._quietly(partial(self._announce, event)))
+
+    # -- what the instance asks ----------------------------------------------------------------------------------
+
+    def doubt(self) -> None:
+        """Open turns may have no owner, or an answer of the database was lost: claim the session and compare."""
+        self.life.move(Event.DOUBTED)
+        self.settle()
+
+    def refresh(self, ended: str | None = None) -> None:
+        """Another instance has changed the rows; `ended` is a turn that it ended there."""
+        if self.lease is not None and not self.is_over and not (self._is_refreshing and ended is None):
+            self._is_refreshing = True
+            self.context.spawn(self._refresh(ended))
+
+    def compare(self, work: OwnedWork) -> None:
+        """Read the rows if they say anything that is not known here."""
+        is_known = work.cancelled is None or self.runner.is_stopping(work.cancelled)
+        if not is_known or work.waiting != self.view.waiting_ids:
+            self.refresh()
+
+    def settle(self) -> None:
+        """Do what comes next, if anything does."""
+        self.life.settle()
+
+    async def serve_alone(self) -> None:
+        """The other instances cannot be heard. Serve the connections as the owner, or send them away for now."""
+        if self.lease is None and not self.is_over:
+            owns = bool(self.connections) and await self._mailbox.do(self.claim)
+            if not owns and self.lease is None:
+                self._leave(TRY_AGAIN_LATER)
+
+    async def claim_from_silence(self) -> None:
+        """No owner was heard for longer than a lease lasts. One that still renews it cannot be heard here."""
+        if self.lease is None and not self.is_over and not await self._mailbox.do(self.claim, always=True):
+            log.warning("session.owner_unheard", user_id=self.user_id)
+            self._leave(TRY_AGAIN_LATER)
 
     # -- where it stands -----------------------------------------------------------------------------------------
 
     @property
-    def user_id(self) -> str:
-        return self._owned.user_id
-
-    @property
     def lease(self) -> Lease | None:
-        return self._owned.lease
+        return self.held.lease
 
     @property
     def view(self) -> View:
         """What is open, as far as this instance knows."""
-        return self._owned.view
+        return self.open_turns.view if self.held.publishes else self.log.view
 
     @property
     def last_used(self) -> float:
-        return max(self.used_at, self._worker.ended_at)
+        return max(self.used_at, self.runner.ended_at)
 
     @property
     def is_idle(self) -> bool:
         """Nobody would notice if it were not here."""
-        return self.is_resting and not (self.connections or self.lease)
+        return self.is_quiet and not (self.connections or self.lease)
 
     @property
-    def is_resting(self) -> bool:
+    def is_quiet(self) -> bool:
         """Whether nothing is being done here that could need or bring a lease."""
-        return not (self._inbox.is_busy or self._worker.task)
+        return self.life.is_quiet
 
     @property
     def is_followed(self) -> bool:
@@ -195,169 +218,190 @@ class Session:
 
     @property
     def is_over(self) -> bool:
-        """Lost to another owner: whoever comes next needs a new session."""
-        return self._owned.is_over
+        """Lost to another owner, or closed: the next caller needs a new session."""
+        return self.life.phase is Phase.LOST
+
+    async def quiet(self) -> None:
+        """Return when no turn runs here and the lease was released, or is kept with nothing to do."""
+        await self.life.quiet()
+
+    # -- the life cycle ------------------------------------------------------------------------------------------
 
     @property
-    def worker(self) -> "asyncio.Task[None] | None":
-        """The task that runs turns now, for whoever waits for it at shutdown."""
-        return self._worker.task
+    def commands(self) -> Mapping[Effect, Callable[[], Awaitable[None]]]:
+        return {
+            Effect.CLAIM: self._claim_open,
+            Effect.ACQUIRE_SLOT: self._start_waiting,
+            Effect.RELEASE: self._release,
+        }
 
-    # -- how a session ends --------------------------------------------------------------------------------------
+    def facts(self) -> Facts:
+        context, view = self.context, self.open_turns.view
+        draining = context.is_draining()
+        return Facts(
+            holds=self.lease is not None,
+            waits=bool(view.waiting),
+            dangles=view.running is not None,
+            may_start=context.may_start(),
+            draining=draining,
+            keeps=not self.replication.is_available and bool(self.connections) and not draining,
+        )
+
+    def run(self) -> None:
+        assert self._runnable is not None
+        self.runner.start(self._runnable)
+        self._runnable = None
+
+    def retire(self) -> None:
+        self._leave(MOVED)
+
+    def lost(self) -> None:
+        """Another owner has the user now, or should: stop everything here, change nothing, send the clients away."""
+        if not self.is_over:
+            log.warning("session.lost", user_id=self.user_id, fence=self.lease and self.lease.fence)
+            self.life.move(Event.FENCED)
+
+    def _leave(self, code: CloseCode) -> None:
+        self.life.move(Event.CLOSED)
+        self.held.drop()
+        self.context.forget(self.user_id, self)
+        self.disconnect(code)
+        self.replication.close()
+        self.runner.abandon()
 
     def disconnect(self, code: CloseCode) -> None:
         for connection in tuple(self.connections):
             connection.close(code)
 
-    def lost(self) -> None:
-        """Another owner has the user now, or should: stop everything here, change nothing, send the clients away."""
-        if self.is_over:
-            return
-        log.warning("session.lost", user_id=self.user_id, fence=self.lease and self.lease.fence)
-        self._retire(MOVED)
-        self._worker.abandon()
-
-    async def serve_alone(self) -> None:
-        """The other instances cannot be heard. Serve the connections as the owner, or send them away for now."""
-        if self.lease is None and not self.is_over:
-            owns = bool(self.connections) and await self._inbox.do(self._owned.claim)
-            self.work()
-            if not owns and self.lease is None:
-                self._retire(TRY_AGAIN_LATER)
-
-    async def claim_from_silence(self) -> None:
-        """No owner was heard for longer than a lease lasts. One that still renews it cannot be heard here."""
-        if self.lease is None and not self.is_over and not await self._inbox.do(self._owned.claim, always=True):
-            log.warning("session.owner_unheard", user_id=self.user_id)
-            self._retire(TRY_AGAIN_LATER)
-        self.work()
-
-    def _retire(self, code: CloseCode) -> None:
-        self._owned.is_over, self._owned.lease = True, None
-        self._services.forget(self.user_id, self)
-        self.disconnect(code)
-        self.replication.close()
-
     async def aclose(self) -> tuple[Lease, LogMark] | None:
         """Stop the tasks. A running turn stays running in the database, for the next owner: the lease to release, and
         where the log stops."""
-        self._owned.is_over = True
-        await self._worker.aclose()
-        await self._inbox.aclose()
-        lease, (mark, _) = self.lease, await self._owned.prepare_release()
-        self._owned.lease = None
+        self.life.move(Event.CLOSED)
+        await self.runner.aclose()
+        await self._mailbox.aclose()
+        lease, (mark, _) = self.lease, await self.held.prepare_release()
+        self.held.drop()
         self.replication.close()
         return None if lease is None else (lease, mark)
 
-    # -- commands: in the inbox, one at a time -------------------------------------------------------------------
+    # -- what the runner reports ---------------------------------------------------------------------------------
 
-    async def _accept(self, store: Callable[..., Awaitable[Accepted]]) -> Accepted:
-        """Have a turn stored, and see to it: run it, tell of it, or leave both to the owner."""
-        services, owned = self._services, self._owned
-        if not owned.tells and self.view:
-            await owned.claim()  # whoever runs it may be gone: then it is for us to tell how it ended
-        overloaded = services.admission.overloaded
-        has_place = self._nothing_open and services.may_start() and services.admission.try_acquire()
-        started = False
+    def attempt_ended(self) -> None:
+        self.life.move(Event.ATTEMPT_ENDED)
+
+    async def end_stored(self, turn: Turn) -> None:
+        async def publish() -> None:
+            self.open_turns.ended(turn)
+            self.life.move(Event.END_STORED)
+
+        await self._mailbox.do(publish, always=True)
+
+    async def failed(self, error: Exception) -> None:
+        """Keep the lease for a while, so that no other instance fails in the same way meanwhile. What is open is in the
+        database: whoever claims the session next goes on with it."""
+        if not isinstance(error, FencedError) and not self.is_over:
+            rest = self.context.crashes.failed(self.user_id)
+            log.error("session.worker_failed", user_id=self.user_id, retry_in=rest, exc_info=error)
+            await asyncio.sleep(rest)
+        self.lost()
+
+    # -- commands: in the mailbox, one at a time -------------------------------------------------------------------
+
+    async def claim(self) -> bool:
+        """Take the session and what is open with it. False: another owner's lease is still valid."""
+        claim = await self.held.claim()
+        if claim is None or self.is_over:
+            return False
+        self.life.move(Event.CLAIMED)
+        if self.life.phase not in BUSY:
+            try:
+                await self.open_turns.agree(claim.running, claim.queued)
+            except PlatformError:
+                self.life.move(Event.DOUBTED)
+                raise
+            if claim.running is not None:
+                self.start(RunnableTurn(claim.running, claim.forgotten, spent=claim.running_for))
+        return True
+
+    async def _claim_open(self) -> None:
+        if self.life.phase is not Phase.CLAIMING or not self.context.may_start() or await self.claim():
+            return
+        # Where no other instance can be heard, wait for their lease to end.
+        if self.replication.is_shared or not await self.compare_with_rows():
+            self.life.move(Event.REFUSED)
+
+    async def compare_with_rows(self) -> bool:
+        """Whether anything is still open for this user, whoever owns it."""
+        is_busy = self.life.phase in BUSY
+        running, queued = await self._store.open_turns(self.user_id)
+        if self.held.publishes and is_busy:  # the runner reports its turn's end, which may be newer than these rows
+            await self.open_turns.agree_on_waiting(running, queued)
+            if running is not None and running.cancel_requested_at is not None:
+                self.runner.stop(running)
+        elif self.held.publishes:
+            await self.open_turns.agree(running, queued)
+        return bool(running or queued)
+
+    async def _start_waiting(self) -> None:
+        """Make the first waiting turn the running one, in the slot that was acquired for it."""
+        lease, has_slot = self.lease, True
         try:
-            accepted = await self._stored(partial(store, services.owner, start=has_place, overloaded=overloaded))
-            started = has_place and accepted.started and not accepted.duplicate and not self.is_over
+            if self.life.phase is not Phase.STARTING or lease is None or not self.context.may_start():
+                return
+            started = await self._store.start(lease)
+            if self.is_over:
+                return
+            if started is None:
+                self.life.move(Event.DOUBTED)  # what waits here is not what waits in the rows
+            elif started.turn.status.ended:
+                self.open_turns.ended(started.turn)  # the budget was used up while it waited
+            else:
+                has_slot = False
+                self.open_turns.started(started.turn)
+                self.start(RunnableTurn(started.turn, started.forgotten))
         finally:
-            if has_place and not started:
-                services.admission.release()
-        self.used_at = services.clock()
-        if self.is_over:
-            services.look_after(self.user_id)  # lost in the meantime: the turn is for the session that follows
-        elif not owned.tells:
-            is_news = accepted.turn.status.ended and not accepted.duplicate
-            services.logs.broadcast(ControlMessage("refresh", self.user_id, accepted.turn.id if is_news else None))
-        elif not accepted.duplicate:
-            self._take_note(accepted, started)
-        elif not (accepted.turn.status.ended or owned.open.knows(accepted.turn)):
-            owned.unsure = True  # begun elsewhere, or before an answer was lost
-            await owned.look()
-        self.work()
-        return accepted
+            if has_slot:
+                self.context.admission.release()
 
-    async def _stored(self, store: Callable[..., Awaitable[Accepted]]) -> Accepted:
-        services, owned = self._services, self._owned
-        try:
-            accepted = await store()
-            owned.check_acceptance(accepted.lease)
-            if accepted.lease is not None and await owned.gain(accepted.lease, accepted.mark, but_for=accepted.turn.id):
-                # What it waits for may be a turn that its owner left running, which is not ours to send.
-                owned.unsure = owned.unsure or not accepted.started
-            return accepted
-        except FencedError as error:
-            self.lost()
-            services.look_after(self.user_id)
-            raise PlatformError(ErrorCode.EVENTS_UNAVAILABLE, retry_after=1.0) from error
-        except PlatformError as error:
-            self._doubt(error)
-            if error.code is ErrorCode.OVERLOADED:
-                raise services.admission.refusal() from error
-            raise
+    def start(self, runnable: RunnableTurn) -> None:
+        self._runnable = runnable
+        self.life.move(Event.STARTED)
 
-    @property
-    def _nothing_open(self) -> bool:
-        return self._worker.is_free and not (self._owned.unsure or self.view)
-
-    def _doubt(self, error: PlatformError) -> None:
-        """The database did not answer: what it was asked to do may be done all the same."""
-        if error.code is ErrorCode.SUPABASE_UNAVAILABLE:
-            self.look_again()
-
-    def _take_note(self, accepted: Accepted, started: bool) -> None:
-        for turn in accepted.cancelled:
-            self._owned.open.ended(turn)
-        if accepted.interrupted is not None:
-            self._worker.stop(accepted.interrupted)
-        if started:
-            self._worker.begin(Begun(accepted.turn, accepted.forgotten))
-        elif accepted.turn.status.ended:
-            self._owned.open.ended(accepted.turn)
+    async def _release(self) -> None:
+        if self.life.phase is not Phase.RELEASING or self.lease is None:
+            return
+        if self.facts().keeps:
+            self.held.keep(in_doubt=True)
+            self.life.move(Event.KEPT)
+        elif await self.held.release(has_connections=bool(self.connections)):
+            if self.log.view or self.context.is_draining():  # others may have added turns at this moment
+                self.context.logs.broadcast(ControlMessage("unowned", self.user_id))
+            self.life.move(Event.RELEASED)
         else:
-            self._owned.open.queued(accepted.turn)
+            self.life.move(Event.KEPT)
 
-    async def _cancel(self, turn_id: str | None) -> Cancelled:
-        try:
-            turn = await self._store.request_cancel(self.user_id, turn_id)
-        except PlatformError as error:
-            self._doubt(error)
-            raise
-        was_open = turn.status is TurnStatus.RUNNING or turn.id in self.view.waiting_ids
-        if not self._owned.tells and (was_open or turn.status is TurnStatus.CANCELLED):
-            # Also where it had ended before: its owner may not have seen it yet, and then nobody was told.
-            ended = turn.id if turn.status.ended else None
-            self._services.logs.broadcast(ControlMessage("refresh", self.user_id, ended))
-            if ended:
-                self.look_again()  # should nobody own it any more, it is for us to tell
-        elif turn.status is TurnStatus.RUNNING:
-            self._worker.stop(turn)
-        elif was_open:
-            self._owned.open.ended(turn)
-        return Cancelled(turn, duplicate=not was_open)
+    async def _announce(self, event: Announcement) -> None:
+        if (self.held.publishes or await self.claim()) and not self.log.has_published(event):
+            self._append(event)
 
-    async def _tell(self, news: Announcement) -> None:
-        if self._owned.tells or await self._owned.claim():
-            if not self.log.has_published(news):
-                self._append(news)
-            self.work()
+    def _append(self, event: Announcement) -> None:
+        self.log.append(event.type, event.turn_id, event.attempt, **event.fields)
 
-    def _append(self, news: Announcement) -> None:
-        self.log.append(news.type, news.turn_id, news.attempt, **news.fields)
+    async def _refresh(self, ended: str | None) -> None:
+        self._is_refreshing = False
 
-    async def _look(self, ended: str | None) -> None:
-        self._looking = False
-        await self._quietly(self._owned.look)
-        if ended is not None:
-            await self._quietly(partial(self._owned.learn_end, ended))
-        self.work()
+        async def compare() -> None:
+            if await self.compare_with_rows():
+                self.life.move(Event.DOUBTED)
+            if ended is not None and self.held.publishes:
+                await self.open_turns.learn_end(ended)
+
+        await self._quietly(compare)
 
     async def _quietly(self, command: Callable[[], Awaitable[Any]]) -> None:
-        """For what nobody waits for: the database being away is noted where it is asked next."""
+        """For what no caller waits for: a database that is unavailable is logged where it is asked next."""
         try:
-            await self._inbox.do(command, always=True)
+            await self._mailbox.do(command, always=True)
         except PlatformError as error:
             log.warning("session.command_failed", user_id=self.user_id, code=error.code)
         except FencedError:

@@ -7,8 +7,8 @@ from server.protocol.frames import ready_frame
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
 from server.sessions.events.log import Subscription
+from server.sessions.events.snapshot import Snapshot
 from server.sessions.hub import Attachment
-from server.sessions.views import Snapshot
 
 
 class Subscriber:

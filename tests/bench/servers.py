@@ -32,9 +32,9 @@ from server.protocol.codes import ErrorCode
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
 from server.resilience import Breaker
-from server.sessions.attempt import AttemptServices
 from server.sessions.events.logs import ReplicatedLogs
 from server.sessions.hub import SessionHub
+from server.sessions.turns.attempt import AttemptServices
 from server.streaming.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore
 from tests.fakes.database import MemoryDatabase, ProfileRow

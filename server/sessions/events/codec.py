@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from server.sessions.views import View
+from server.sessions.events.snapshot import View
 
 DELTAS: Final = frozenset({"message.delta", "reasoning.delta"})
 TERMINAL: Final = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})

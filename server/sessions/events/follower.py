@@ -8,7 +8,7 @@ from server.ports import Published, ReplicaBackend, ReplicaState
 from server.protocol.cursors import EventCursor
 from server.sessions.events.codec import decode, decode_attempt
 from server.sessions.events.log import EventLog
-from server.sessions.views import View
+from server.sessions.events.snapshot import View
 
 log = structlog.get_logger(__name__)
 

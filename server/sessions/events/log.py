@@ -18,7 +18,7 @@ from server.ports import Announcement
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
 from server.sessions.events.codec import TERMINAL, AttemptKey, Entry, Event, Frame, encode, joined
-from server.sessions.views import NOTHING_OPEN, View
+from server.sessions.events.snapshot import NOTHING_OPEN, View
 
 
 class LogTrimmedError(Exception):

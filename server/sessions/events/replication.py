@@ -13,7 +13,7 @@ from server.sessions.events.codec import AttemptKey, decode_attempt
 from server.sessions.events.follower import Follower
 from server.sessions.events.log import EventLog, new_epoch
 from server.sessions.events.replicator import Replica, Replicator
-from server.sessions.views import View
+from server.sessions.events.snapshot import View
 
 log = structlog.get_logger(__name__)
 

@@ -34,8 +34,8 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
 from server.provisioning import Provisioner, ProvisioningContext
 from server.resilience.token_buckets import Buckets
-from server.sessions.attempt import AttemptServices
 from server.sessions.hub import SessionHub
+from server.sessions.turns.attempt import AttemptServices
 from server.streaming.sse import EventStreams
 from server.streaming.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore

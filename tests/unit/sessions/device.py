@@ -10,8 +10,8 @@ from server.protocol.codes import CloseCode
 from server.protocol.cursors import EventCursor
 from server.sessions.events.codec import TERMINAL
 from server.sessions.events.log import Subscription
+from server.sessions.events.snapshot import Snapshot
 from server.sessions.hub import Attachment, SessionHub
-from server.sessions.views import Snapshot
 
 Json = dict[str, Any]
 

@@ -12,8 +12,8 @@ from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.sessions.events.codec import TERMINAL
 from server.sessions.events.log import LogTrimmedError
+from server.sessions.events.snapshot import Snapshot
 from server.sessions.hub import RefusedConnectionError
-from server.sessions.views import Snapshot
 from tests.unit.sessions.device import Device, Json
 from tests.unit.sessions.world import Process, World
 

@@ -125,8 +125,8 @@ def _untold(ground: Playground) -> Iterator[str]:
         hub = server.process.hub
         if server.is_alive and (hub.admission.running or hub.admission.waiting):
             yield f"{server.process.name} has {hub.admission.running} places taken, {hub.admission.waiting} in line"
-        if server.is_alive and (tasks := [task for task in hub._tasks if not task.done()]):
-            yield f"{server.process.name} still does {tasks}"
+        if server.is_alive and (tasks := len(hub._tasks)):
+            yield f"{server.process.name} still has {tasks} tasks"
 
 
 def _missed(ground: Playground) -> Iterator[str]:

@@ -11,7 +11,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import TurnError, TurnStatus
-from server.sessions.runs import Pauses
+from server.sessions.turns.run_recovery import Pauses
 from tests.fakes.agent import MODEL_FAILED, Reply
 from tests.unit.sessions.device import Device
 from tests.unit.sessions.world import SPOKEN, TOKENS, Process, World, agent_of

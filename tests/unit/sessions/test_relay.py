@@ -8,7 +8,7 @@ import pytest
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, TurnStatus
-from server.sessions.views import Snapshot
+from server.sessions.events.snapshot import Snapshot
 from tests.fakes.agent import Reply
 from tests.unit.sessions.device import Device
 from tests.unit.sessions.world import SHARED, SPOKEN, World

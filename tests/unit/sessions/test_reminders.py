@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from server.ports import Forgotten, OutgoingMessage
 from server.protocol.limits import reminder_bytes
-from server.sessions.reminders import reminders
+from server.sessions.turns.reminders import reminders
 
 
 def forgotten(number: int, text: str, reply: str = "") -> Forgotten:

@@ -11,7 +11,7 @@ from server.ports import ControlMessage, Lease, Published
 from server.protocol.limits import Limits
 from server.sessions.events.log import EventLog
 from server.sessions.events.replicator import SESSION_BYTES, SILENCE_SECONDS, Replica, Replicator
-from server.sessions.views import View
+from server.sessions.events.snapshot import View
 from tests.fakes.replicas import MemoryBroker, MemoryReplicas
 from tests.virtual_time import now, virtual_time
 

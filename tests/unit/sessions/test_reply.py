@@ -19,7 +19,7 @@ from server.ports import (
 from server.protocol.limits import Limits
 from server.protocol.shapes import TurnStatus, Usage
 from server.sessions.events.log import EventLog
-from server.sessions.reply import Reply, clip
+from server.sessions.turns.reply import Reply, clip
 
 DONE = RunEnded(TurnStatus.COMPLETED)
 

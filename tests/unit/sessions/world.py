@@ -15,12 +15,12 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy, Turn, Usage
-from server.sessions.attempt import AttemptServices
 from server.sessions.events.logs import ReplicatedLogs
+from server.sessions.events.snapshot import Cancelled
 from server.sessions.hub import SessionHub
-from server.sessions.rounds import Rhythm
-from server.sessions.runs import Pauses
-from server.sessions.views import Cancelled
+from server.sessions.maintenance import Rhythm
+from server.sessions.turns.attempt import AttemptServices
+from server.sessions.turns.run_recovery import Pauses
 from tests.fakes.agent import FakeAgentGateway, Reply
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.replicas import MemoryBroker, MemoryReplicas

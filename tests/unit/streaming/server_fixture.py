@@ -23,7 +23,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
-from server.sessions.rounds import Rhythm
+from server.sessions.maintenance import Rhythm
 from server.streaming.sse import EventStreams
 from server.streaming.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore

@@ -33,11 +33,11 @@ from server.protocol.limits import Limits
 from server.protocol.shapes import Turn, TurnError, TurnStatus, Usage
 from server.protocol.text import is_readable
 from server.sessions.events.log import EventLog
-from server.sessions.patience import patiently
-from server.sessions.reminders import reminders
-from server.sessions.reply import Reply
-from server.sessions.runs import Pauses, RunLostError, Runs
-from server.sessions.verdict import EndStatus, Verdict, of_completed
+from server.sessions.store_retry import retry_while_unavailable
+from server.sessions.turns.reminders import reminders
+from server.sessions.turns.reply import Reply
+from server.sessions.turns.run_recovery import Pauses, RunLostError, Runs
+from server.sessions.turns.verdict import EndStatus, Verdict, of_completed
 
 log = structlog.get_logger(__name__)
 
@@ -248,7 +248,7 @@ class Attempt:
     async def _store_run(self, run_id: str) -> None:
         """Beside the stream, which must not wait for it. Without it, recovery finds the run by its time."""
         try:
-            await patiently(
+            await retry_while_unavailable(
                 partial(self._services.store.set_run, self._lease, self.turn.id, self.turn.attempt, run_id),
                 self.turn.user_id,
             )

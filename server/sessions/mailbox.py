@@ -1,9 +1,9 @@
-"""The inbox of a session's actor: commands are carried out one at a time, in order, even when their caller has gone."""
+"""The mailbox of a session: commands are carried out one at a time, in order, even when their caller has gone."""
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from server.aio import cancel_and_wait
 from server.protocol.codes import ErrorCode
@@ -13,23 +13,27 @@ T = TypeVar("T")
 Command = Callable[[], Awaitable[Any]]
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
+MOST_COMMANDS: Final = 64
+"""A connection asks one thing at a time, and REST clients wait for answers: more than this is abuse."""
 
-_MOST_COMMANDS = 64
-"""A connection asks one thing at a time, and REST clients wait for answers: more than this is somebody hammering."""
 
+class Mailbox:
+    """Its task exists only while there is a command, so that an idle session holds none.
 
-class Inbox:
-    """Its task exists only while there is a command, so that an idle session holds none."""
+    `settled` is called when a command was the last one for now.
+    """
 
-    __slots__ = ("_actor", "_commands", "_spawn")
+    __slots__ = ("_actor", "_commands", "_settled", "_spawn")
 
-    def __init__(self, spawn: Spawn) -> None:
+    def __init__(self, spawn: Spawn, settled: Callable[[], None] = lambda: None) -> None:
         self._spawn = spawn
+        self._settled = settled
         self._commands: deque[tuple[Command, asyncio.Future[Any]]] | None = None
         self._actor: asyncio.Task[None] | None = None
 
     @property
     def is_busy(self) -> bool:
+        """Whether a command is being carried out or waits."""
         return self._actor is not None
 
     async def do(self, command: Callable[[], Awaitable[T]], *, always: bool = False) -> T:
@@ -38,7 +42,7 @@ class Inbox:
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._commands is None:
             self._commands = deque()
-        if len(self._commands) >= _MOST_COMMANDS and not always:
+        if len(self._commands) >= MOST_COMMANDS and not always:
             raise PlatformError(ErrorCode.RATE_LIMITED, retry_after=1.0)
         self._commands.append((command, answer))
         if self._actor is None:
@@ -62,6 +66,8 @@ class Inbox:
                 else:
                     if not answer.done():
                         answer.set_result(result)
+                if not commands:
+                    self._settled()
         finally:
             self._actor = None
             unanswered = [] if answer is None else [answer]

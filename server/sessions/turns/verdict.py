@@ -6,7 +6,7 @@ from typing import Final, Literal
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import TurnError, TurnStatus
 from server.protocol.text import is_readable
-from server.sessions.reply import Reply
+from server.sessions.turns.reply import Reply
 
 _EMPTY: Final = "The language model gave an empty answer."
 _MEMORY_CHANGED: Final = "Your agent changed its memory and said nothing."

@@ -5,18 +5,19 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from server.resilience.retry import Backoff, FailureBackoff
 from server.sessions.admission import Admission
-from server.sessions.attempt import AttemptServices
 from server.sessions.events.logs import Logs
-from server.sessions.patience import CrashBackoff
+from server.sessions.turns.attempt import AttemptServices
 
 
 @dataclass(frozen=True, slots=True)
-class SessionServices:
+class SessionContext:
     """`is_current` is False while the leases could not be renewed in time, `may_start` also while draining.
 
     `forget` drops a session that was lost: its user, and the session itself, which may have a successor by now.
-    `look_after` has the user's current one take up what is open.
+    `recover` has the user's current one take up what is open. `crashes`: how long a user's turns rest after a crash of
+    what runs them, since the next owner begins with the same rows, and every try costs the agent's service.
     """
 
     attempts: AttemptServices
@@ -28,7 +29,7 @@ class SessionServices:
     is_draining: Callable[[], bool]
     spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
     forget: Callable[[str, object], None]
-    look_after: Callable[[str], None]
+    recover: Callable[[str], None]
     clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
     claim_pause: float = 1.0
-    crashes: CrashBackoff = field(default_factory=CrashBackoff)
+    crashes: FailureBackoff[str] = field(default_factory=lambda: FailureBackoff(Backoff(1.0, 30.0, jitter=0.0)))

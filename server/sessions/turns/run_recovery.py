@@ -11,7 +11,8 @@ from server.ports import AgentEvent, AgentGateway, AgentHandle, Run, SessionStor
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Turn
-from server.sessions.patience import patiently
+from server.resilience.retry import Backoff, retry
+from server.sessions.store_retry import retry_while_unavailable
 
 T = TypeVar("T")
 _SLACK_SECONDS = 5.0
@@ -69,14 +70,14 @@ class Runs:
     async def ended(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
         """Wait for a run that goes on without our stream. What it said, to its end. Raises RunLostError."""
         now = asyncio.get_running_loop().time
-        pause, given_up_at = self._pauses.poll_first, math.inf
-        while True:
+        given_up_at = math.inf
+        for pause in Backoff(self._pauses.poll_first, self._pauses.poll_longest).pauses():
             try:
                 run = await self._gateway.run(agent, run_id)
                 if run is not None and run.status != "running":
                     return await self._gateway.reply(agent, run_id)
             except PlatformError as error:
-                if error.code is not ErrorCode.LETTA_UNAVAILABLE:
+                if not _is_unavailable(error):
                     raise
                 given_up_at = now() + self._pauses.orphan
             else:
@@ -85,7 +86,7 @@ class Runs:
                     await self._gateway.cancel(agent, run_id)
                     raise RunLostError
             await asyncio.sleep(pause)
-            pause = min(pause * 1.5, self._pauses.poll_longest)
+        raise AssertionError("unreachable: the pauses never end")
 
     async def _begun_since(self, agent: AgentHandle) -> list[str]:
         """Runs that began since this attempt was started and belong to no other turn."""
@@ -101,13 +102,14 @@ class Runs:
         return owner is not None and owner.id == self._turn.id and owner.run_id == run_id
 
     async def _turn_of(self, run_id: str) -> Turn | None:
-        return await patiently(partial(self._store.turn_by_run, self._turn.user_id, run_id), self._turn.user_id)
+        return await retry_while_unavailable(
+            partial(self._store.turn_by_run, self._turn.user_id, run_id), self._turn.user_id
+        )
 
     async def _answered(self, call: Callable[[], Awaitable[T]]) -> T:
-        while True:
-            try:
-                return await call()
-            except PlatformError as error:
-                if error.code is not ErrorCode.LETTA_UNAVAILABLE:
-                    raise
-            await asyncio.sleep(self._pauses.poll_longest)
+        pause = self._pauses.poll_longest
+        return await retry(call, on=PlatformError, when=_is_unavailable, backoff=Backoff(pause, pause))
+
+
+def _is_unavailable(error: PlatformError) -> bool:
+    return error.code is ErrorCode.LETTA_UNAVAILABLE

@@ -6,7 +6,7 @@ import pytest
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.sessions.inbox import Inbox
+from server.sessions.mailbox import Mailbox
 from tests.virtual_time import virtual_time
 
 
@@ -25,41 +25,41 @@ class Log:
 
 @virtual_time
 async def test_commands_are_carried_out_one_after_another_in_order() -> None:
-    inbox, log = Inbox(asyncio.create_task), Log()
-    answers = await asyncio.gather(inbox.do(lambda: log.command("a")), inbox.do(lambda: log.command("b")))
+    mailbox, log = Mailbox(asyncio.create_task), Log()
+    answers = await asyncio.gather(mailbox.do(lambda: log.command("a")), mailbox.do(lambda: log.command("b")))
     assert [*answers] == ["a", "b"]
     assert log.lines == ["a begins", "a ends", "b begins", "b ends"]
 
 
 @virtual_time
 async def test_a_command_ends_even_when_its_caller_has_gone() -> None:
-    inbox, log = Inbox(asyncio.create_task), Log()
-    caller = asyncio.ensure_future(inbox.do(lambda: log.command("a")))
+    mailbox, log = Mailbox(asyncio.create_task), Log()
+    caller = asyncio.ensure_future(mailbox.do(lambda: log.command("a")))
     await asyncio.sleep(0.5)
     caller.cancel()
-    assert await inbox.do(lambda: log.command("b")) == "b"
+    assert await mailbox.do(lambda: log.command("b")) == "b"
     assert log.lines[:2] == ["a begins", "a ends"]
 
 
 @virtual_time
 async def test_a_failing_command_fails_its_caller_alone() -> None:
-    inbox, log = Inbox(asyncio.create_task), Log()
+    mailbox, log = Mailbox(asyncio.create_task), Log()
 
     async def fail() -> None:
         raise ValueError("no")
 
-    failing = asyncio.ensure_future(inbox.do(fail))
-    assert await inbox.do(lambda: log.command("b")) == "b"
+    failing = asyncio.ensure_future(mailbox.do(fail))
+    assert await mailbox.do(lambda: log.command("b")) == "b"
     with pytest.raises(ValueError, match="no"):
         await failing
 
 
 @virtual_time
-async def test_an_inbox_that_closes_tells_every_caller_to_come_back() -> None:
-    inbox, log = Inbox(asyncio.create_task), Log()
-    callers = [asyncio.ensure_future(inbox.do(lambda name=name: log.command(name))) for name in "ab"]  # type: ignore[misc]
+async def test_a_mailbox_that_closes_tells_every_caller_to_come_back() -> None:
+    mailbox, log = Mailbox(asyncio.create_task), Log()
+    callers = [asyncio.ensure_future(mailbox.do(lambda name=name: log.command(name))) for name in "ab"]  # type: ignore[misc]
     await asyncio.sleep(0.5)
-    await inbox.aclose()
+    await mailbox.aclose()
     for caller in callers:
         with pytest.raises(PlatformError) as refusal:
             await caller
@@ -68,10 +68,10 @@ async def test_an_inbox_that_closes_tells_every_caller_to_come_back() -> None:
 
 
 @virtual_time
-async def test_an_empty_inbox_holds_no_task() -> None:
+async def test_an_empty_mailbox_holds_no_task() -> None:
     before = asyncio.all_tasks()
-    inbox, log = Inbox(asyncio.create_task), Log()
-    await inbox.do(lambda: log.command("a"))
-    assert not inbox.is_busy
+    mailbox, log = Mailbox(asyncio.create_task), Log()
+    await mailbox.do(lambda: log.command("a"))
+    assert not mailbox.is_busy
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before

@@ -2,14 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 
-from server.aio import cancel_and_wait
+from server.aio import TaskSet, every
 from server.ports import Lease, SessionStore
 from server.protocol.codes import ACCOUNT_CLOSED
 from server.protocol.errors import PlatformError
@@ -51,15 +51,15 @@ class Sessions(Protocol):
     sessions: dict[str, Session]
 
     @property
-    def opening(self) -> Mapping[str, object]: ...
+    def opening(self) -> Container[str]: ...
 
     def may_start(self) -> bool: ...
 
     async def look_after(self, user_id: str) -> None: ...
 
 
-class Rounds:
-    """Use as `async with rounds.running():`."""
+class Maintenance:
+    """Use as `async with maintenance.running():`."""
 
     def __init__(self, hub: Sessions, store: SessionStore, logs: Logs, rhythm: Rhythm, idle_seconds: float) -> None:
         self._hub = hub
@@ -73,35 +73,22 @@ class Rounds:
     async def running(self) -> AsyncIterator[None]:
         self._renewed_at = self._clock()
         rhythm = self._rhythm
-        rounds = [
-            asyncio.create_task(self._repeat(seconds, work))
+        async with TaskSet("maintenance") as tasks:
             for seconds, work in (
                 (rhythm.heartbeat, self._renew),
-                (rhythm.look, self._look_at_own_work),
-                (rhythm.scan, self._adopt_orphans),
-                (rhythm.silence, self._ask_about_the_silent),
+                (rhythm.look, self._compare_own_work),
+                (rhythm.scan, self._adopt_unowned),
+                (rhythm.silence, self._claim_silent),
                 (rhythm.accounts, self._close_accounts),
                 (rhythm.reap, self._drop_idle),
-            )
-        ]
-        try:
+            ):
+                name = work.__name__.strip("_")
+                tasks.create(every(seconds, work, name=name, expected=(PlatformError,)), name=name)
             yield
-        finally:
-            await cancel_and_wait(*rounds)
 
     def is_current(self) -> bool:
         """False while the leases could not be renewed in time: they may be somebody else's by now."""
         return self._clock() - self._renewed_at < self._rhythm.renewal_limit
-
-    async def _repeat(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await work()
-            except PlatformError as error:
-                log.warning("hub.round_failed", round=getattr(work, "__name__", "?"), code=error.code)
-            except Exception:
-                log.exception("hub.round_failed", round=getattr(work, "__name__", "?"))
-            await asyncio.sleep(seconds)
 
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()
@@ -120,21 +107,21 @@ class Rounds:
             if self._is_forgotten(user_id):
                 await self._store.release(Lease(user_id, self._hub.owner, fence), None, unless_open=True)
         for session in self._hub.sessions.values():
-            session.work()
+            session.settle()
 
     def _is_forgotten(self, user_id: str) -> bool:
         """Whether we hold a lease that nobody here knows of: the answer that told of it was lost."""
         session = self._hub.sessions.get(user_id)
-        return user_id not in self._hub.opening and (session is None or (session.lease is None and session.is_resting))
+        return user_id not in self._hub.opening and (session is None or (session.lease is None and session.is_quiet))
 
-    async def _look_at_own_work(self) -> None:
+    async def _compare_own_work(self) -> None:
         """What other instances changed in the rows of sessions held here, should their notice have been lost."""
         if any(session.lease is not None for session in self._hub.sessions.values()):
             for work in await self._store.owned_work(self._hub.owner):
                 if (session := self._hub.sessions.get(work.user_id)) is not None:
-                    session.check(work)
+                    session.compare(work)
 
-    async def _ask_about_the_silent(self) -> None:
+    async def _claim_silent(self) -> None:
         """Sessions that others run: one whose owner says nothing may have none any more, and an untold end."""
         for session in tuple(self._hub.sessions.values()):
             if not (session.is_followed and session.view):
@@ -143,9 +130,9 @@ class Rounds:
                 with suppress(PlatformError):
                     await session.claim_from_silence()
             elif session.replication.silent_for > self._rhythm.silence:
-                session.look_again()
+                session.doubt()
 
-    async def _adopt_orphans(self) -> None:
+    async def _adopt_unowned(self) -> None:
         """Open or running turns that nobody owns, clients or not: after a crash, and when a lease was lost."""
         if self._hub.may_start():
             users = await self._store.unowned_work(limit=_ADOPTED_AT_ONCE)

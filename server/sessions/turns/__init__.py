@@ -1,0 +1,1 @@
+"""The turns of a session: an attempt at one, its reply, and what becomes of both."""
