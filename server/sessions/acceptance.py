@@ -118,7 +118,7 @@ class Acceptance:
         if self._session.replication.is_shared and self._session.open_turns:
             running, queued = await self._store.open_turns(self._session.user_id)
             others = tuple(turn for turn in queued if turn.id != accepted.turn.id)
-            await self._session.open_turns.agree(
+            await self._session.open_turns.reconcile(
                 running if running and running.id != accepted.turn.id else None, others
             )
         if was_stale or not accepted.started:

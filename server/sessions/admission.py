@@ -1,7 +1,7 @@
 """How many turns one instance runs at once, and who is next.
 
 Letta answers about two turns a second per core, so turns beyond the limit wait here instead of there. Each user has at
-most one turn in line, which makes first come, first served fair across users.
+most one turn in the queue, which makes first come, first served fair across users.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ class Admission:
         self._free = limit
         self._limit = limit
         self._longest_wait = longest_wait
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._queue: deque[asyncio.Future[None]] = deque()
         self._typical_seconds = _FIRST_GUESS_SECONDS
 
     @property
@@ -30,55 +30,55 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        return len(self._line)
+        return len(self._queue)
 
     @property
     def expected_wait(self) -> float:
-        """Seconds until a turn that joins the line now would start."""
+        """Seconds until a turn that is queued now would start."""
         if self._free > 0:
             return 0.0
-        return (len(self._line) + 1) * self._typical_seconds / self._limit
+        return (len(self._queue) + 1) * self._typical_seconds / self._limit
 
     @property
     def overloaded(self) -> bool:
-        """Whether a new turn would wait longer than anybody should."""
+        """Whether a new turn would wait longer than the limit."""
         return self.expected_wait > self._longest_wait
 
     def refusal(self) -> PlatformError:
-        """What a new turn is refused with, and when to try again."""
+        """The error for a new turn, with the seconds after which to retry."""
         return PlatformError(ErrorCode.OVERLOADED, retry_after=max(self.expected_wait - self._longest_wait, 1.0))
 
     def try_acquire(self) -> bool:
-        """Take a place if one is free and nobody is in line for it."""
-        if self._free == 0 or self._line:
+        """Take a slot if one is free and no turn is queued for it. Returns True if it was taken."""
+        if self._free == 0 or self._queue:
             return False
         self._free -= 1
         return True
 
     async def acquire(self) -> None:
-        """Wait in line for a place."""
+        """Wait for a slot, in order."""
         if self.try_acquire():
             return
         turn = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
+        self._queue.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
-                self._pass_on()  # the place was handed over just as we gave up
-            elif turn in self._line:
-                self._line.remove(turn)
+                self._pass_on()  # the slot was handed over in the moment of the cancellation
+            elif turn in self._queue:
+                self._queue.remove(turn)
             raise
 
     def release(self, seconds: float | None = None) -> None:
-        """Give the place back; `seconds` is how long the turn ran, which the expected wait learns from."""
+        """Free the slot. `seconds`: how long the turn ran, which `expected_wait` is estimated from."""
         if seconds is not None:
             self._typical_seconds += _SMOOTHING * (seconds - self._typical_seconds)
         self._pass_on()
 
     def _pass_on(self) -> None:
-        while self._line:
-            following = self._line.popleft()
+        while self._queue:
+            following = self._queue.popleft()
             if not following.done():
                 following.set_result(None)
                 return

@@ -16,8 +16,8 @@ class SessionContext:
     """`is_current` is False while the leases could not be renewed in time, `may_start` also while draining.
 
     `forget` drops a session that was lost: its user, and the session itself, which may have a successor by now.
-    `recover` has the user's current one take up what is open. `crashes`: how long a user's turns rest after a crash of
-    what runs them, since the next owner begins with the same rows, and every try costs the agent's service.
+    `recover` has the user's current session claim the open turns. `crashes`: the pauses after a
+    crash of a user's runner, since the next owner begins with the same rows, and each try costs the agent's service.
     """
 
     attempts: AttemptServices

@@ -1,4 +1,4 @@
-"""All sessions of this instance: opened on demand, kept by one heartbeat, dropped when idle, drained at the end."""
+"""All sessions of this instance: opened on demand, renewed by one heartbeat, dropped when idle, drained at the end."""
 
 import asyncio
 import uuid
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _CLAIMS_AT_ONCE: Final = 16
 _RELEASE_SECONDS: Final = 3.0
-"""How long an instance that ends tries to give a lease back, which runs out by itself."""
+"""How long an instance that ends tries to release a lease, which runs out by itself."""
 _OPENING_SECONDS: Final = 2.0
 """How long an instance that ends waits for sessions that are just being opened."""
 
@@ -51,7 +51,7 @@ class RefusedConnectionError(Exception):
 
 
 class TurnUnsentError(Exception):
-    """The message was kept, but may not be sent: its turn ended at once, and says why."""
+    """The message was stored and not sent: its turn is `unsent`, with the error."""
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
@@ -60,7 +60,7 @@ class TurnUnsentError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A connection's hold on its session: what to show first, and where to read on."""
+    """A connection of a session: the snapshot for its `ready`, and where it reads on."""
 
     session: Session
     subscription: Subscription
@@ -77,14 +77,14 @@ class SessionHub:
         logs: Logs | None = None,
         rhythm: Rhythm = RHYTHM,
         owner: str | None = None,
-        has_room: Callable[[str], Awaitable[bool]] | None = None,
+        has_budget: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
-        """`has_room`: whether the budget that refused a user's message has room after all."""
+        """`has_budget`: whether a user whose message the budget refused may send it after all."""
         self.owner = owner or uuid.uuid4().hex
         self._logs = logs or LocalLogs(attempts.limits, attempts.now)
         self.draining = False
         self._attempts = attempts
-        self._has_room = has_room
+        self._has_budget = has_budget
         self._limits = attempts.limits
         self.sessions: dict[str, Session] = {}
         self.opening: dict[str, asyncio.Task[Session]] = {}
@@ -103,7 +103,7 @@ class SessionHub:
             is_draining=lambda: self.draining,
             spawn=self._tasks.create,
             forget=self._forget,
-            recover=self._see_to,
+            recover=self._spawn_recovery,
         )
 
     # -- what transports and handlers ask ------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class SessionHub:
     async def send(self, new: NewTurn) -> Accepted:
         """Accept a message. Raises PlatformError."""
         self._refuse_while_draining()
-        accepted = await self._look_twice(new.user_id, lambda session: session.send(new))
+        accepted = await self._accept_in_budget(new.user_id, lambda session: session.send(new))
         log.info(
             "turn.accepted",
             user_id=new.user_id,
@@ -129,25 +129,25 @@ class SessionHub:
 
     async def retry(self, user_id: str, turn_id: str) -> Accepted:
         self._refuse_while_draining()
-        accepted = await self._look_twice(user_id, lambda session: session.retry(turn_id))
+        accepted = await self._accept_in_budget(user_id, lambda session: session.retry(turn_id))
         log.info("turn.retried", user_id=user_id, turn_id=turn_id, attempt=accepted.turn.attempt)
         return accepted
 
-    async def _look_twice(self, user_id: str, accept: Callable[[Session], Awaitable[Accepted]]) -> Accepted:
-        """A message that the budget does not allow, by what is remembered of it, is tried again where there is room."""
+    async def _accept_in_budget(self, user_id: str, accept: Callable[[Session], Awaitable[Accepted]]) -> Accepted:
+        """Accept again what the cached budget does not allow and the current one does."""
         try:
             accepted = await accept(await self.session(user_id))
-        except PlatformError as refusal:  # nothing was kept of it
-            if refusal.code is not ErrorCode.BUDGET_EXCEEDED or not await self._budget_has_room(user_id):
+        except PlatformError as refusal:  # nothing was stored
+            if refusal.code is not ErrorCode.BUDGET_EXCEEDED or not await self._has_current_budget(user_id):
                 raise
             return await accept(await self.session(user_id))
         turn = accepted.turn
-        if turn.status is not TurnStatus.UNSENT or accepted.duplicate or not await self._budget_has_room(user_id):
+        if turn.status is not TurnStatus.UNSENT or accepted.duplicate or not await self._has_current_budget(user_id):
             return accepted
         return await (await self.session(user_id)).retry(turn.id, is_paced=False)
 
-    async def _budget_has_room(self, user_id: str) -> bool:
-        return self._has_room is not None and await self._has_room(user_id)
+    async def _has_current_budget(self, user_id: str) -> bool:
+        return self._has_budget is not None and await self._has_budget(user_id)
 
     async def snapshot(self, user_id: str) -> Snapshot:
         return (await self.session(user_id)).snapshot()
@@ -164,7 +164,7 @@ class SessionHub:
         until = self._context.clock() + timeout
         while True:
             events = (await self.session(user_id)).log  # the session may be another one by now
-            ending = events.ending(turn_id)  # before the look at the row, so that no end falls between
+            ending = events.ending(turn_id)  # before the row is read, so that no end falls between
             turn = await self._attempts.store.turn(user_id, turn_id)
             if turn is None or turn.status.ended:
                 events.settle_ending(turn_id)
@@ -205,7 +205,7 @@ class SessionHub:
         return Attachment(session, session.attach(connection, after), session.snapshot(), resumed)
 
     async def session(self, user_id: str) -> Session:
-        """The user's session, loaded once however many ask at the same time."""
+        """The user's session, loaded once for all callers that wait for it."""
         if (session := self.sessions.get(user_id)) is not None:
             session.used_at = self._context.clock()
             return session
@@ -215,32 +215,32 @@ class SessionHub:
             opening.add_done_callback(partial(self._opened, user_id))
         return await asyncio.shield(opening)
 
-    def tell(self, user_id: str, news: Announcement) -> None:
-        """Tell the user's connections, on every instance."""
-        self._logs.broadcast(ControlMessage("announce", user_id, event=news))
+    def announce(self, user_id: str, event: Announcement) -> None:
+        """Publish an event to the user's connections on every instance."""
+        self._logs.broadcast(ControlMessage("announce", user_id, event=event))
 
     def agent_changed(self, user_id: str, status: AgentStatus, reason: str | None) -> None:
-        """Tell the user's connections, on every instance, where their agent stands."""
-        self.tell(user_id, Announcement("agent.status", {"status": status, "reason": reason}))
+        """Publish the agent's status to the user's connections on every instance."""
+        self.announce(user_id, Announcement("agent.status", {"status": status, "reason": reason}))
 
-    # -- what other instances and the relay say ----------------------------------------------------------------------
+    # -- what the event logs call ----------------------------------------------------------------------------------
 
-    def received(self, notice: ControlMessage) -> None:
-        session = self.sessions.get(notice.user_id)
-        if notice.kind == "unowned":
-            self._see_to(notice.user_id)
-        elif session is not None and notice.kind == "refresh":
-            session.refresh(notice.ended)
-        elif session is not None and notice.event is not None:
-            session.announce(notice.event)
-            if notice.event.fields.get("status") in (AgentStatus.BLOCKED, AgentStatus.DELETING):
+    def received(self, message: ControlMessage) -> None:
+        session = self.sessions.get(message.user_id)
+        if message.kind == "unowned":
+            self._spawn_recovery(message.user_id)
+        elif session is not None and message.kind == "refresh":
+            session.refresh(message.ended)
+        elif session is not None and message.event is not None:
+            session.announce(message.event)
+            if message.event.fields.get("status") in (AgentStatus.BLOCKED, AgentStatus.DELETING):
                 session.disconnect(ACCOUNT_CLOSED)
 
     def leases_are_current(self) -> bool:
         return self._maintenance.is_current()
 
     def replicas_unavailable(self) -> None:
-        """Sessions held here go on from memory; of the others, nothing can be heard."""
+        """Owned sessions go on; of the others no events are received."""
         self._tasks.create(self._serve_alone())
 
     async def _serve_alone(self) -> None:
@@ -270,7 +270,7 @@ class SessionHub:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["SessionHub"]:
-        """Keep the rounds going; at the end stop every session, leaving open turns to be recovered."""
+        """Run the periodic work; at the end stop every session, leaving open turns to be recovered."""
         async with self._logs.running(self):
             try:
                 async with self._maintenance.running():
@@ -280,7 +280,8 @@ class SessionHub:
                 await self._close_all()
 
     async def drain(self, seconds: float) -> None:
-        """Start nothing new, let running turns finish for up to `seconds`, then send every client away to reconnect."""
+        """Start nothing new, let running turns finish for up to `seconds`, then release every session and close its
+        connections with SERVICE_RESTART."""
         self.draining = True
         log.info("server.draining", running_turns=self.admission.running, seconds=seconds)
         leaving = [asyncio.create_task(self._see_off(session)) for session in tuple(self.sessions.values())]
@@ -299,13 +300,13 @@ class SessionHub:
                 wait.reschedule(now)
 
     async def _see_off(self, session: Session) -> None:
-        """Send the clients away once nothing runs for them here."""
+        """Close the connections once the session has nothing to do."""
         session.settle()
         await session.quiet()
         session.disconnect(SERVICE_RESTART)
 
     async def _hand_over(self, session: Session) -> None:
-        """Leave what still runs to another instance: now, not when the lease has run out."""
+        """Release the session to other instances now, not when its lease runs out."""
         held = await session.aclose()
         if held is not None:
             with suppress(PlatformError, TimeoutError):
@@ -317,7 +318,7 @@ class SessionHub:
     async def _close_all(self) -> None:
         if opening := tuple(self.opening.values()):
             _, late = await asyncio.wait(opening, timeout=_OPENING_SECONDS)
-            await cancel_and_wait(*late)  # what one of them claimed is nobody's when its lease has run out
+            await cancel_and_wait(*late)  # a lease that one of them claimed runs out
         sessions = tuple(self.sessions.values())
         self.sessions.clear()
         await asyncio.gather(*(self._hand_over(session) for session in sessions))
@@ -344,14 +345,14 @@ class SessionHub:
     def _opened(self, user_id: str, opening: asyncio.Task[Session]) -> None:
         self.opening.pop(user_id, None)
         if not opening.cancelled():
-            opening.exception()  # who asked is told, unless all of them have gone
+            opening.exception()  # retrieved: every caller may have been cancelled
 
-    def _see_to(self, user_id: str) -> None:
+    def _spawn_recovery(self, user_id: str) -> None:
         if not self.draining:
-            self._tasks.create(self.look_after(user_id))
+            self._tasks.create(self.recover(user_id))
 
-    async def look_after(self, user_id: str) -> None:
-        """Have the user's session take up what is open. What fails here is found again by the next scan."""
+    async def recover(self, user_id: str) -> None:
+        """Have the user's session claim its open turns. After a failure the next scan finds it again."""
         try:
             (await self.session(user_id)).doubt()
         except PlatformError as error:

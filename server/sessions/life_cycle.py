@@ -1,4 +1,4 @@
-"""Carries a session through its life cycle: keeps its state, and does what `state.py` says comes next."""
+"""Carries a session through its life cycle: keeps its state, and carries out the effects that `state.py` returns."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,7 +34,7 @@ class Actor(Protocol):
         ...
 
     def retire(self) -> None:
-        """Another owner has the session: stop everything, change nothing, send the clients away."""
+        """Another owner has the session: stop everything, change nothing, close the connections."""
         ...
 
     async def failed(self, error: Exception) -> None:

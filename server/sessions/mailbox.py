@@ -1,4 +1,4 @@
-"""The mailbox of a session: commands are carried out one at a time, in order, even when their caller has gone."""
+"""The mailbox of a session: commands are carried out one at a time, in order, also when their caller was cancelled."""
 
 import asyncio
 from collections import deque

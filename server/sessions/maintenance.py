@@ -1,4 +1,4 @@
-"""What an instance does again and again for all its sessions: keep leases, find work, notice silence, drop the idle."""
+"""Periodic work for all sessions of an instance: renew leases, recover turns without an owner, drop idle sessions."""
 
 import asyncio
 import math
@@ -26,15 +26,15 @@ _ADOPTED_AT_ONCE: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """How often the hub does its rounds, in seconds. A lease lasts 12 s by the database's clock.
+    """The period of each, in seconds. A lease lasts 12 s by the database's clock.
 
-    `look`: what other instances changed in the rows of sessions held here. `silence`: after so long without a word of
-    their owner, sessions that are followed here are asked about.
+    `poll`: the rows of sessions owned here, for what other instances changed. `silence`: a followed session whose owner
+    has published nothing for so long is claimed. `renewal_limit`: leases not renewed for so long are not used.
     """
 
     heartbeat: float = 4.0
     renewal_limit: float = 8.0
-    look: float = 1.0
+    poll: float = 1.0
     scan: float = 2.0
     silence: float = 6.0
     accounts: float = 10.0
@@ -55,7 +55,7 @@ class Sessions(Protocol):
 
     def may_start(self) -> bool: ...
 
-    async def look_after(self, user_id: str) -> None: ...
+    async def recover(self, user_id: str) -> None: ...
 
 
 class Maintenance:
@@ -76,7 +76,7 @@ class Maintenance:
         async with TaskSet("maintenance") as tasks:
             for seconds, work in (
                 (rhythm.heartbeat, self._renew),
-                (rhythm.look, self._compare_own_work),
+                (rhythm.poll, self._poll_own_work),
                 (rhythm.scan, self._adopt_unowned),
                 (rhythm.silence, self._claim_silent),
                 (rhythm.accounts, self._close_accounts),
@@ -87,7 +87,7 @@ class Maintenance:
             yield
 
     def is_current(self) -> bool:
-        """False while the leases could not be renewed in time: they may be somebody else's by now."""
+        """False while the leases could not be renewed in time: other owners may have them by now."""
         return self._clock() - self._renewed_at < self._rhythm.renewal_limit
 
     def _clock(self) -> float:
@@ -100,7 +100,7 @@ class Maintenance:
         self._renewed_at = before
         for user_id, lease in held.items():
             session = self._hub.sessions.get(user_id)
-            # One that was given back or taken again since then is another lease.
+            # One that was released or claimed again since then is another lease.
             if session is not None and session.lease is lease and fences.get(user_id) != lease.fence:
                 session.lost()
         for user_id, fence in fences.items():
@@ -110,19 +110,19 @@ class Maintenance:
             session.settle()
 
     def _is_forgotten(self, user_id: str) -> bool:
-        """Whether we hold a lease that nobody here knows of: the answer that told of it was lost."""
+        """Whether this instance has a lease in the database that no session here has: the answer was lost."""
         session = self._hub.sessions.get(user_id)
         return user_id not in self._hub.opening and (session is None or (session.lease is None and session.is_quiet))
 
-    async def _compare_own_work(self) -> None:
-        """What other instances changed in the rows of sessions held here, should their notice have been lost."""
+    async def _poll_own_work(self) -> None:
+        """Find what other instances changed in the rows of sessions owned here, if their message was lost."""
         if any(session.lease is not None for session in self._hub.sessions.values()):
             for work in await self._store.owned_work(self._hub.owner):
                 if (session := self._hub.sessions.get(work.user_id)) is not None:
                     session.compare(work)
 
     async def _claim_silent(self) -> None:
-        """Sessions that others run: one whose owner says nothing may have none any more, and an untold end."""
+        """Claim followed sessions whose owner publishes nothing: it may have crashed before it published an end."""
         for session in tuple(self._hub.sessions.values()):
             if not (session.is_followed and session.view):
                 continue
@@ -133,13 +133,13 @@ class Maintenance:
                 session.doubt()
 
     async def _adopt_unowned(self) -> None:
-        """Open or running turns that nobody owns, clients or not: after a crash, and when a lease was lost."""
+        """Recover open turns without an owner, with or without clients: after a crash, or a lost lease."""
         if self._hub.may_start():
             users = await self._store.unowned_work(limit=_ADOPTED_AT_ONCE)
-            await asyncio.gather(*(self._hub.look_after(user_id) for user_id in users))
+            await asyncio.gather(*(self._hub.recover(user_id) for user_id in users))
 
     async def _close_accounts(self) -> None:
-        """An account that was blocked or deleted loses its connections and stops spending, whoever decided that."""
+        """Close the connections of accounts that were blocked or deleted elsewhere, and cancel what they run."""
         served = list(self._hub.sessions)
         for first in range(0, len(served), _ASKED_AT_ONCE):
             for user_id in await self._store.closed_accounts(served[first : first + _ASKED_AT_ONCE]):

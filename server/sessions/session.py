@@ -82,9 +82,9 @@ class Session:
     # -- what callers ask ----------------------------------------------------------------------------------------
 
     async def load(self) -> None:
-        """Learn what is open for this user, and take it up if no other instance does.
+        """Read what is open for this user, and claim it if no other instance owns it.
 
-        Raises PlatformError(events_unavailable) where another instance owns the session and cannot be heard.
+        Raises PlatformError(events_unavailable) where another instance owns the session and cannot be followed.
         """
         try:
             await self.replication.open()
@@ -92,7 +92,7 @@ class Session:
             if not await self._mailbox.do(self.claim):
                 raise PlatformError(ErrorCode.EVENTS_UNAVAILABLE, retry_after=2.0) from unavailable
         if self.log.is_unused and self.lease is None:
-            self.open_turns.take(*await self._store.open_turns(self.user_id))
+            self.open_turns.begin(*await self._store.open_turns(self.user_id))
         if self.view:
             self.doubt()
 
@@ -164,7 +164,7 @@ class Session:
             self.context.spawn(self._refresh(ended))
 
     def compare(self, work: OwnedWork) -> None:
-        """Read the rows if they say anything that is not known here."""
+        """Read the rows if they contain anything that is not known here."""
         is_known = work.cancelled is None or self.runner.is_stopping(work.cancelled)
         if not is_known or work.waiting != self.view.waiting_ids:
             self.refresh()
@@ -174,14 +174,15 @@ class Session:
         self.life.settle()
 
     async def serve_alone(self) -> None:
-        """The other instances cannot be heard. Serve the connections as the owner, or send them away for now."""
+        """Other instances cannot be reached: claim the session, or close its connections if that is refused."""
         if self.lease is None and not self.is_over:
             owns = bool(self.connections) and await self._mailbox.do(self.claim)
             if not owns and self.lease is None:
                 self._leave(TRY_AGAIN_LATER)
 
     async def claim_from_silence(self) -> None:
-        """No owner was heard for longer than a lease lasts. One that still renews it cannot be heard here."""
+        """Claim a session whose owner has published nothing for longer than a lease lasts. If the claim is refused, its
+        owner's events do not reach this instance: close the connections."""
         if self.lease is None and not self.is_over and not await self._mailbox.do(self.claim, always=True):
             log.warning("session.owner_unheard", user_id=self.user_id)
             self._leave(TRY_AGAIN_LATER)
@@ -203,7 +204,7 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        """Nobody would notice if it were not here."""
+        """Whether it can be dropped: no connection, no lease, nothing to do."""
         return self.is_quiet and not (self.connections or self.lease)
 
     @property
@@ -256,7 +257,7 @@ class Session:
         self._leave(MOVED)
 
     def lost(self) -> None:
-        """Another owner has the user now, or should: stop everything here, change nothing, send the clients away."""
+        """Another owner has the session: stop everything here, change nothing, close the connections."""
         if not self.is_over:
             log.warning("session.lost", user_id=self.user_id, fence=self.lease and self.lease.fence)
             self.life.move(Event.FENCED)
@@ -297,8 +298,8 @@ class Session:
         await self._mailbox.do(publish, always=True)
 
     async def failed(self, error: Exception) -> None:
-        """Keep the lease for a while, so that no other instance fails in the same way meanwhile. What is open is in the
-        database: whoever claims the session next goes on with it."""
+        """Hold the lease during a pause, so that no other instance fails in the same way meanwhile. The open turns are
+        in the database: the next owner goes on with them."""
         if not isinstance(error, FencedError) and not self.is_over:
             rest = self.context.crashes.failed(self.user_id)
             log.error("session.worker_failed", user_id=self.user_id, retry_in=rest, exc_info=error)
@@ -308,14 +309,14 @@ class Session:
     # -- commands: in the mailbox, one at a time -------------------------------------------------------------------
 
     async def claim(self) -> bool:
-        """Take the session and what is open with it. False: another owner's lease is still valid."""
+        """Claim the session and its open turns. Returns False if another owner's lease is valid."""
         claim = await self.held.claim()
         if claim is None or self.is_over:
             return False
         self.life.move(Event.CLAIMED)
         if self.life.phase not in BUSY:
             try:
-                await self.open_turns.agree(claim.running, claim.queued)
+                await self.open_turns.reconcile(claim.running, claim.queued)
             except PlatformError:
                 self.life.move(Event.DOUBTED)
                 raise
@@ -326,20 +327,20 @@ class Session:
     async def _claim_open(self) -> None:
         if self.life.phase is not Phase.CLAIMING or not self.context.may_start() or await self.claim():
             return
-        # Where no other instance can be heard, wait for their lease to end.
+        # Without replicas another owner's events are not received: wait for its lease to end.
         if self.replication.is_shared or not await self.compare_with_rows():
             self.life.move(Event.REFUSED)
 
     async def compare_with_rows(self) -> bool:
-        """Whether anything is still open for this user, whoever owns it."""
+        """Reconcile with the rows. Returns True if the user has open turns, here or at another owner."""
         is_busy = self.life.phase in BUSY
         running, queued = await self._store.open_turns(self.user_id)
         if self.held.publishes and is_busy:  # the runner reports its turn's end, which may be newer than these rows
-            await self.open_turns.agree_on_waiting(running, queued)
+            await self.open_turns.reconcile_waiting(running, queued)
             if running is not None and running.cancel_requested_at is not None:
                 self.runner.stop(running)
         elif self.held.publishes:
-            await self.open_turns.agree(running, queued)
+            await self.open_turns.reconcile(running, queued)
         return bool(running or queued)
 
     async def _start_waiting(self) -> None:
@@ -394,7 +395,7 @@ class Session:
             if await self.compare_with_rows():
                 self.life.move(Event.DOUBTED)
             if ended is not None and self.held.publishes:
-                await self.open_turns.learn_end(ended)
+                await self.open_turns.publish_end(ended)
 
         await self._quietly(compare)
 

@@ -55,7 +55,7 @@ class Facts:
 
     `holds`: it has the lease. `waits`: turns wait. `dangles`: a turn is shown as running that does not run here.
     `may_start`: the leases are current and the instance is not draining. `keeps`: the lease is kept though nothing is
-    open, since other instances cannot be heard.
+    open, since other instances cannot be reached.
     """
 
     holds: bool = False

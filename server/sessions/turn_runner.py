@@ -1,4 +1,4 @@
-"""Runs one turn at a time: an attempt at it, to its stored end, whatever goes wrong on the way."""
+"""Runs one turn at a time: an attempt at it, to its stored end, also when something fails on the way."""
 
 import asyncio
 from dataclasses import dataclass, replace

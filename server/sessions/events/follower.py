@@ -19,8 +19,8 @@ AHEAD_SECONDS = 0.5
 class Follower:
     """`fence` is the newest owner's that was seen: what older ones publish is ignored.
 
-    `heard_at`: when, by the loop's clock, an owner was last heard. `reading` is held while the log is brought level:
-    what is published meanwhile is read afterwards.
+    `heard_at`: when, by the loop's clock, an owner last published anything. `reading` is held while the log is
+    brought level: what is published meanwhile is read afterwards.
     """
 
     __slots__ = ("_backend", "_log", "_missed", "_user_id", "fence", "heard_at", "reading")
@@ -34,29 +34,29 @@ class Follower:
         self.reading = asyncio.Lock()
         self._missed = False
 
-    def published(self, news: Published) -> bool:
+    def published(self, published: Published) -> bool:
         """Deliver what the owner published. False: something is missing, `synchronize`."""
-        if news.fence < self.fence:
+        if published.fence < self.fence:
             return True
         self.heard_at = asyncio.get_running_loop().time()
         if self.reading.locked():
             self._missed = True
             return True
-        if news.epoch != self._log.epoch and news.state is not None:
-            self._restart(news.state)
+        if published.epoch != self._log.epoch and published.state is not None:
+            self._restart(published.state)
             return True
-        if news.epoch != self._log.epoch or news.after > self._log.head:
+        if published.epoch != self._log.epoch or published.after > self._log.head:
             return False
-        self.fence = news.fence
-        missing = news.events[self._log.head - news.after :]
-        is_newest = news.after + len(news.events) >= self._log.head
-        view = View.decode(news.view) if news.view is not None and is_newest else None
+        self.fence = published.fence
+        missing = published.events[self._log.head - published.after :]
+        is_newest = published.after + len(published.events) >= self._log.head
+        view = View.decode(published.view) if published.view is not None and is_newest else None
         if missing or view is not None:
             self._log.extend([decode(data) for data in missing], view)
         return True
 
     async def synchronize(self) -> None:
-        """Catch up with the replica; where there is none, keep what is here. Raises ReplicasUnavailableError."""
+        """Catch up with the replica; where there is none, change nothing. Raises ReplicasUnavailableError."""
         async with self.reading:
             self._missed = True
             while self._missed and not self._log.writable:

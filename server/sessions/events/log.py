@@ -1,7 +1,7 @@
 """The event log of one session: a ring of numbered, encoded events that every connection reads at its own pace.
 
 A connection holds a `Subscription`, a cursor into the shared ring: nothing is queued per connection, so a slow one
-costs nothing and delays nobody. The owner numbers, encodes and delivers an event at once. Only a terminal event waits
+costs nothing and delays no other. The owner numbers, encodes and delivers an event at once. Only a terminal event waits
 until the replica has it, where there is a replica, so that a crash of the owner does not publish an end twice.
 """
 
@@ -22,7 +22,7 @@ from server.sessions.events.snapshot import NOTHING_OPEN, View
 
 
 class LogTrimmedError(Exception):
-    """The reader fell so far behind that the events it needs next are no longer kept."""
+    """The events that this reader needs next were trimmed."""
 
 
 class ReplicaWriter(Protocol):
@@ -105,7 +105,7 @@ class EventLog:
         return self._reply_of
 
     def reply(self, turn_id: str | None, attempt: int | None) -> str:
-        """What the reply of this attempt has said, if it is the newest that said anything."""
+        """The text of this attempt's reply so far, if no later attempt has any."""
         if self._reply_of != (turn_id, attempt):
             return ""
         if len(self._reply) > 1:
@@ -122,14 +122,14 @@ class EventLog:
         return cursor.epoch == self.epoch and self.oldest <= cursor.seq <= self.head
 
     def subscribe(self, after: EventCursor | None, wake: Callable[[], None]) -> "Subscription":
-        """Read from `after` if the log still holds it, else from now on. `wake` tells that there is more to read."""
+        """Read from `after` if the log still holds it, else from now on. `wake` is called when there is more."""
         seq = after.seq if after is not None and self.holds(after) else self.head
         subscription = Subscription(self, seq, wake, self._limits.slow_consumer_bytes)
         self._subscriptions.append(subscription)
         return subscription
 
     def has_published(self, event: Announcement) -> bool:
-        """Whether the newest event of this type, about this turn, says the same."""
+        """Whether the newest event of this type and turn has the same fields."""
         for entry in reversed(self._entries or ()):
             frame = entry.frame
             if (frame.type, frame.turn_id, frame.attempt) == (event.type, event.turn_id, event.attempt):
@@ -162,7 +162,7 @@ class EventLog:
     # -- the ends of turns -----------------------------------------------------------------------------------------
 
     def ending(self, turn_id: str) -> "asyncio.Future[None]":
-        """Done when the turn's row should be read: it has ended, or may have. Shared by all who ask: shield it."""
+        """Done when the turn's row should be read: it has ended, or may have. Shared by all callers: shield it."""
         return self._endings.setdefault(turn_id, asyncio.get_running_loop().create_future())
 
     def settle_ending(self, turn_id: str) -> None:
@@ -225,7 +225,7 @@ class EventLog:
             self._append(self._behind.popleft())
 
     def show(self, view: View) -> None:
-        """What is open now, learned without an event."""
+        """Set what is open, without an event."""
         self.view = view
 
     def extend(self, entries: Sequence[Entry], view: View | None) -> None:
@@ -237,7 +237,7 @@ class EventLog:
         self._wake()
 
     def prepend(self, older: Sequence[Entry]) -> None:
-        """Keep events again that are older than the oldest one here."""
+        """Add events that are older than the oldest one here."""
         if self._entries is None:
             self._entries = deque()
         for entry in reversed(older):
@@ -246,7 +246,7 @@ class EventLog:
             self._entries.appendleft(entry)
 
     def restart(self, epoch: str, head: int, view: View, reply_of: AttemptKey, reply: str) -> None:
-        """Go on from another state. Connections see that their place is gone, and begin anew."""
+        """Go on from another state. Every subscription is lost, and its connection is sent `ready`."""
         self.epoch, self.head, self.view = epoch, head, view
         self._reply_of, self._reply = reply_of, [reply] if reply else []
         self._entries, self._bytes_before = None, self.appended_bytes
@@ -257,7 +257,7 @@ class EventLog:
         self._wake()
 
     def close(self) -> None:
-        """This instance serves it no more: append nothing, and have those who wait for an end read the rows."""
+        """Append nothing more, and have requests that wait for an end read the rows."""
         self.writable = False
         self._held = None
         self._behind.clear()
@@ -309,7 +309,7 @@ class EventLog:
 
 
 class Subscription:
-    """One connection's place in the log."""
+    """One connection's cursor into the log."""
 
     __slots__ = ("_beginning", "_caught_up", "_log", "_read_bytes", "_slow_bytes", "_wake", "epoch", "seq")
 
@@ -333,7 +333,7 @@ class Subscription:
 
     @property
     def is_lost(self) -> bool:
-        """The log began anew: there is nothing to read on from. `restart`, and show the connection where it stands."""
+        """The log was restarted: call `restart`, and send the connection a snapshot."""
         return self._beginning != self._log.beginnings
 
     @property

@@ -111,9 +111,9 @@ class ReplicatedLogs:
 
     # -- what the backend calls ------------------------------------------------------------------------------------
 
-    def published(self, user_id: str, news: Published) -> None:
+    def published(self, user_id: str, published: Published) -> None:
         shared = self._shared.get(user_id)
-        if shared is not None and not shared.published(news):
+        if shared is not None and not shared.published(published):
             self._synchronize(shared)
 
     def missed(self) -> None:

@@ -37,7 +37,7 @@ class Replication(Protocol):
 
     @property
     def silent_for(self) -> float:
-        """Seconds since the owner was last heard, on an instance that follows."""
+        """Seconds since the owner last published anything, on an instance that follows."""
         ...
 
     async def open(self) -> None:
@@ -140,15 +140,15 @@ class SharedLog:
         """Whether this instance is the one that appends, as far as it knows."""
         return self._replica is not None
 
-    def published(self, news: Published) -> bool:
+    def published(self, published: Published) -> bool:
         """See `Follower.published`. While this instance owns the log it reads its own events here at most."""
-        return self._replica is not None or self.follower.published(news)
+        return self._replica is not None or self.follower.published(published)
 
     # -- becoming the owner ----------------------------------------------------------------------------------------
 
     async def take(self, lease: Lease, mark: LogMark | None) -> None:
         if self._replica is not None and lease.fence == self._replica.lease.fence + 1:
-            self._replica.lease = lease  # it ran out, and nobody else had it in between
+            self._replica.lease = lease  # it ran out, and no other owner had it in between
             return
         assert self._replica is None, "an owner that others have replaced is lost"
         async with self.follower.reading:

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 WINDOW_SECONDS: Final = 0.02
 """The least time between two rounds. The first event after a silence goes at once, and so does a terminal one."""
 SILENCE_SECONDS: Final = 5.0
-"""After so long without an event an owner shows that it is there, and finds out whether the replica still is."""
+"""After so long without an event an empty append shows followers that there is an owner, and finds a lost replica."""
 SILENCE_CHECK_SECONDS: Final = 1.0
 SESSION_BYTES: Final = 64 * 1024
 """Events of one session in a round. At least one event is sent, however large."""
@@ -234,11 +234,11 @@ class Replicator:
         if not self._may_rewrite():
             return
         rewrites: list[tuple[Replica, Rewrite]] = []
-        room = REWRITE_BYTES
+        left = REWRITE_BYTES
         for replica in replicas:
             rewrite = self._rewrite_of(replica)
-            room -= len(rewrite.state.text) + sum(map(len, rewrite.events))
-            if rewrites and room < 0:
+            left -= len(rewrite.state.text) + sum(map(len, rewrite.events))
+            if rewrites and left < 0:
                 self.add(replica)
                 continue
             replica.sent_at = self.clock()

@@ -1,4 +1,4 @@
-"""What a session and those who use it show each other: connections to it, where it stands, what became of a request."""
+"""What is open in a session, the snapshot for a connection that joins, and the connection as the session sees it."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -19,7 +19,7 @@ class Connection(Protocol):
         """There is more to read in the log."""
 
     def close(self, code: CloseCode) -> None:
-        """Say why and end the connection. Never waits."""
+        """End the connection, with the reason. Never waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class RunningTurn:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is open, as connections were told up to some event: the running turn, and those that wait, in order.
+    """What is open as of some event: the running turn, and those that wait, in order.
 
-    `ended` are the attempts whose ends were told last: the id of the turn, and the number of the attempt.
+    `ended` are the attempts whose ends were published last: the id of the turn, and the number of the attempt.
     """
 
     running: RunningTurn | None = None
@@ -60,7 +60,7 @@ class View:
         return self.running is not None and self.running.turn_id == turn_id
 
     def with_end(self, turn: Turn) -> "View":
-        """What is open once the end of this turn is told."""
+        """What is open as of the end of this turn."""
         running = None if self.runs(turn.id) else self.running
         return View(running, self.waiting_but(turn.id), (*self.ended, (turn.id, turn.attempt))[-_ENDS_KEPT:])
 
@@ -74,7 +74,7 @@ class View:
             return NOTHING_OPEN
         fields: dict[str, Any] = orjson.loads(data)
         running = fields["running"]
-        ended = ((turn_id, attempt) for turn_id, attempt in fields.get("ended", ()))  # an older release tells none
+        ended = ((turn_id, attempt) for turn_id, attempt in fields.get("ended", ()))  # an older release has none
         return cls(None if running is None else RunningTurn(**running), tuple(fields["waiting"]), tuple(ended))
 
 
@@ -83,7 +83,7 @@ NOTHING_OPEN = View()
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Where a session stands at `cursor`: what is open, and what the running turn's reply says so far."""
+    """A session as of `cursor`: what is open, and the running turn's text so far."""
 
     cursor: EventCursor
     running: RunningTurn | None
@@ -91,7 +91,7 @@ class Snapshot:
     queued: tuple[Json, ...]
 
     def of(self, turn: Turn) -> "Snapshot":
-        """What this shows of one turn's attempt."""
+        """The part that belongs to one turn's attempt."""
         running = self.running
         if running is not None and (running.turn_id, running.attempt) != (turn.id, turn.attempt):
             running = None

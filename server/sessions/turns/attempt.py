@@ -1,4 +1,4 @@
-"""One attempt at one turn: send it to the agent, follow its run to the end through whatever breaks, say how it ended.
+"""One attempt at one turn: send it to the agent, follow its run to the end also when the stream breaks, return the end.
 
 An attempt changes nothing but the session's event log; its owner stores the `TurnEnd` it returns.
 """
@@ -47,24 +47,24 @@ _LOST = TurnError(ErrorCode.LETTA_UNAVAILABLE, "The agent was lost in the middle
 
 
 class Agents(Protocol):
-    """Where a user's agent is, made or mended on demand."""
+    """A user's agent, provisioned or repaired on demand."""
 
     async def ready(self, user_id: str, *, timeout: float) -> AgentHandle:
         """Raises PlatformError(agent_unavailable | account_blocked)."""
         ...
 
     async def look_again(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
-        """The agent to use after its service did not know `gone`; a new one where it is gone for good.
+        """The agent to use after its service did not find `gone`; a new one if that was deleted.
 
         Raises PlatformError(agent_unavailable | account_blocked)."""
         ...
 
     async def introduce(self, user_id: str) -> None:
-        """Tell the agent its user's name, if that has changed. Only while nothing runs at it. Raises nothing."""
+        """Write the user's name to the agent, if it has changed. Only while no run is under way. Raises nothing."""
         ...
 
     def key_refused(self, user_id: str) -> None:
-        """Told that the model gateway has refused the user's key. Returns at once and raises nothing."""
+        """The model gateway has refused the user's key. Returns at once and raises nothing."""
         ...
 
 
@@ -88,9 +88,9 @@ class AttemptServices:
 
 
 class Attempt:
-    """Runs once. `stop()` asks it to end early and keep what was said.
+    """Runs once. `stop()` asks it to end early with the text so far.
 
-    `may_send` is False while the lease may have run out: somebody else could be sending the same message. `spent` is
+    `may_send` is False while the lease may have run out: another owner could send the same message. `spent` is
     how many seconds ago an attempt that is taken over was started by its last owner.
     """
 
@@ -115,7 +115,7 @@ class Attempt:
         self._deadline = asyncio.timeout(None)
         self._timed_out = False
         self._agent: AgentHandle | None = None
-        self._looked_again = False
+        self._replaced_agent = False
         self.sent_after: float | None = 0.0 if taken_over else None
         self._streamed_here = not taken_over
         self._storing: asyncio.Task[None] | None = None
@@ -136,7 +136,7 @@ class Attempt:
         return self._stop.is_set()
 
     def _freeze(self) -> None:
-        """Show no more than was shown. What a run said to the owner before us is still owed to the user."""
+        """Publish no more text. What the run wrote under an earlier owner is still published."""
         if self._streamed_here:
             self.reply.freeze()
 
@@ -154,7 +154,7 @@ class Attempt:
                 await self._stop_run(stream)
             end = await self._end(await self._problem(stream))
             if self._storing is not None:
-                await self._storing  # an unattributed run could be taken for the next turn's
+                await self._storing  # a run without its turn could be adopted by the next one
             return end
         finally:
             await cancel_and_wait(stream, stop, self._storing)
@@ -180,8 +180,8 @@ class Attempt:
 
     async def _follow(self) -> None:
         # A run that is taken over was paid for: its reply is worth waiting for longer than a message that was not sent.
-        patience = self._time_left() if self._taken_over else self._services.limits.provisioning_seconds
-        self._agent = await self._services.agents.ready(self.turn.user_id, timeout=patience)
+        timeout = self._time_left() if self._taken_over else self._services.limits.provisioning_seconds
+        self._agent = await self._services.agents.ready(self.turn.user_id, timeout=timeout)
         if self._taken_over and await self._follow_last_owners_run(self._agent):
             return
         await self._services.agents.introduce(self.turn.user_id)
@@ -193,9 +193,9 @@ class Attempt:
                 return
             except AgentGoneError as gone:
                 run_id = None
-                self._agent = await self._look_again(self._agent, gone)
+                self._agent = await self._agent_instead_of(self._agent, gone)
             except AgentBusyError as busy:
-                run_id = await self._clear_way(self._agent, busy.run_id)
+                run_id = await self._free_conversation(self._agent, busy.run_id)
             except StreamBrokenError:
                 run_id = self.reply.run_id or await self._find_run(self._agent)
                 if run_id is None:
@@ -206,7 +206,7 @@ class Attempt:
         raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, "The agent is still busy with an earlier message.")
 
     async def _follow_last_owners_run(self, agent: AgentHandle) -> bool:
-        """Recover the run of an attempt that was taken over. False where none was begun, so that it can be."""
+        """Recover the run of an attempt that was taken over. Returns False if none was begun: the message can be sent."""
         run_id = self.reply.run_id or await self._find_run(agent)
         if run_id is not None:
             await self._recover(agent, run_id)
@@ -215,14 +215,14 @@ class Attempt:
             raise RunLostError  # it was sent, and even answered: never a second time
         return False
 
-    async def _look_again(self, unknown: AgentHandle, gone: AgentGoneError) -> AgentHandle:
-        """The agent to send to in place of one that is unknown, once in an attempt. Raises RunLostError where the last
-        owner may have sent the message to the agent that is gone: never a second time."""
-        if self._looked_again:
+    async def _agent_instead_of(self, unknown: AgentHandle, gone: AgentGoneError) -> AgentHandle:
+        """The agent to send to in place of one that is unknown, once in an attempt. Raises RunLostError if the last owner
+        may have sent the message to the agent that was deleted: a message is never sent twice."""
+        if self._replaced_agent:
             raise gone
-        self._looked_again = True
-        patience = self._services.limits.provisioning_seconds
-        agent = await self._services.agents.look_again(self.turn.user_id, unknown, timeout=patience)
+        self._replaced_agent = True
+        timeout = self._services.limits.provisioning_seconds
+        agent = await self._services.agents.look_again(self.turn.user_id, unknown, timeout=timeout)
         if self._taken_over:
             raise RunLostError
         return agent
@@ -255,7 +255,7 @@ class Attempt:
         except (PlatformError, FencedError) as error:
             log.warning("turn.run_not_stored", turn_id=self.turn.id, run_id=run_id, error=str(error))
 
-    async def _clear_way(self, agent: AgentHandle, run_id: str | None) -> str | None:
+    async def _free_conversation(self, agent: AgentHandle, run_id: str | None) -> str | None:
         """The conversation is locked. Returns the run to follow if it is this turn's own, else frees the lock."""
         if run_id is not None and await self._runs.is_own(agent, run_id):
             return run_id
@@ -272,7 +272,7 @@ class Attempt:
         return run_id
 
     async def _recover(self, agent: AgentHandle, run_id: str) -> None:
-        """Wait for a run that goes on without our stream, then show the rest of what it said."""
+        """Wait for a run that goes on without our stream, then publish the rest of its text."""
         log.info("turn.recovering", turn_id=self.turn.id, run_id=run_id)
         self.reply.complete_from(await self._runs.ended(agent, run_id))
 
@@ -285,10 +285,10 @@ class Attempt:
         """
         if self.sent_after is None:
             return
-        patience = self._services.limits.cancel_seconds
+        timeout = self._services.limits.cancel_seconds
         try:
-            async with asyncio.timeout(patience):
-                agent = self._agent or await self._services.agents.ready(self.turn.user_id, timeout=patience)
+            async with asyncio.timeout(timeout):
+                agent = self._agent or await self._services.agents.ready(self.turn.user_id, timeout=timeout)
                 while not stream.done():
                     await self._cancel_run(agent)
                     await asyncio.wait({stream}, timeout=self._services.pauses.cancel_again)
@@ -296,7 +296,7 @@ class Attempt:
             log.warning("turn.cancel_unanswered", turn_id=self.turn.id, error=str(error))
 
     async def _cancel_run(self, agent: AgentHandle) -> None:
-        """Ask once. A service that is away is asked again as long as the user's patience lasts: the run is billed."""
+        """Ask once. While the service is unavailable this is repeated until `cancel_seconds`: the run is billed."""
         try:
             await self._services.gateway.cancel(agent, self.reply.run_id)
         except PlatformError as error:
@@ -347,13 +347,13 @@ class Attempt:
         return Verdict(TurnStatus.UNSENT if is_unsent else TurnStatus.FAILED, error)
 
     def _carried(self, run: EndStatus, turn: EndStatus) -> tuple[str, ...]:
-        """The turns that the agent need not be told of again: it remembers whatever a run that completed was sent. And
-        what the model has refused it would refuse again, together with the next message."""
-        told = tuple(forgotten.turn_id for forgotten in self._forgotten)
+        """The turns that need not be sent again: the agent remembers what a completed run was sent, and the model would
+        refuse again what it has refused, together with the next message."""
+        sent = tuple(forgotten.turn_id for forgotten in self._forgotten)
         is_refused = run is TurnStatus.FAILED and self.reply.ended is not None and self.reply.ended.refused
         if turn is TurnStatus.COMPLETED:
-            return told
-        return (*told, self.turn.id) if is_refused or run is TurnStatus.COMPLETED else ()
+            return sent
+        return (*sent, self.turn.id) if is_refused or run is TurnStatus.COMPLETED else ()
 
     def _status(self) -> EndStatus:
         ended = self.reply.ended
@@ -366,7 +366,7 @@ class Attempt:
         return ended.status
 
     async def _estimate(self, status: EndStatus) -> Estimate | None:
-        """What a reply will have cost. Of others it is not known which of their calls were charged."""
+        """The estimated cost of a completed reply. Of others it is not known which calls were charged."""
         if self.reply.usage is None or status is not TurnStatus.COMPLETED:
             return None
         return await self._services.pricing.estimate(self.reply.usage)

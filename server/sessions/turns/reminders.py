@@ -1,4 +1,4 @@
-"""What the agent is told again with the next message: failed and cancelled turns, those that have room. Pure."""
+"""The failed and cancelled turns that are sent to the agent again with the next message, as far as they fit. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,8 +11,8 @@ _NAMED_CHARACTERS: Final = 40
 
 
 def reminders(forgotten: Sequence[Forgotten], most_bytes: int) -> list[OutgoingMessage]:
-    """The turns that have room, the newest first to be given it, in order. The others are named in one line before."""
-    told: list[OutgoingMessage] = []
+    """The turns that fit into `most_bytes`, the newest preferred, in order. A line before them names the others."""
+    sent: list[OutgoingMessage] = []
     left_out: list[Forgotten] = []
     for turn in reversed(forgotten):
         messages = remind(turn)
@@ -21,12 +21,12 @@ def reminders(forgotten: Sequence[Forgotten], most_bytes: int) -> list[OutgoingM
             left_out.insert(0, turn)
             continue
         most_bytes -= size
-        told = [*messages, *told]
-    return [_naming(left_out), *told] if left_out else told
+        sent = [*messages, *sent]
+    return [_naming(left_out), *sent] if left_out else sent
 
 
 def remind(forgotten: Forgotten) -> list[OutgoingMessage]:
-    """A turn the agent has forgotten, told to it again: the user's message, and how far the reply had come."""
+    """A turn that the agent does not remember: the user's message, and the reply as far as it had come."""
     user = OutgoingMessage("user", forgotten.user_text)
     if not is_readable(forgotten.partial_reply):
         return [user]

@@ -71,7 +71,7 @@ class _Paragraphs:
 
 @dataclass(slots=True)
 class Reply:
-    """What the user has been shown of an attempt, and what its run said of itself."""
+    """The text of an attempt as it was published, and what its run reported."""
 
     log: EventLog
     turn_id: str
@@ -81,15 +81,15 @@ class Reply:
     ended: RunEnded | None = None
     run_id: str | None = None
     said: InitVar[str] = ""
-    """What an earlier owner of the attempt has shown of it."""
+    """The text that an earlier owner of the attempt has published."""
     frozen: bool = False
     blank: bool = True
-    """Nothing of the run was seen yet: it neither said nor did anything."""
+    """No event of the run has arrived."""
     changed_memory: bool = False
     """A tool of the run has changed what the agent remembers."""
     _parts: list[str] = field(default_factory=list)
     _paragraphs: _Paragraphs = field(default_factory=_Paragraphs)
-    _kept_back: list[str] = field(default_factory=list)
+    _held_back: list[str] = field(default_factory=list)
 
     def __post_init__(self, said: str) -> None:
         if said:
@@ -97,7 +97,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The text so far, as every device shows it."""
+        """The text so far, as it was published."""
         if len(self._parts) > 1:
             self._parts = ["".join(self._parts)]
         return self._parts[0] if self._parts else ""
@@ -105,16 +105,16 @@ class Reply:
     @property
     def whole_text(self) -> str:
         """The text including what arrived after the reply was frozen."""
-        return self.text + "".join(self._kept_back)
+        return self.text + "".join(self._held_back)
 
     def freeze(self) -> None:
-        """Show no more text: the user asked to stop."""
+        """Publish no more text: the user asked to stop."""
         self.frozen = True
 
     def feed(self, event: AgentEvent) -> None:
-        """Take one event of the run and append what it means to the session's log."""
+        """Append what an event of the run means to the session's log."""
         if type(event) is TextDelta:  # by far the most frequent: no isinstance chain before it
-            self._show(self._paragraphs.add(event))
+            self._publish(self._paragraphs.add(event))
         elif isinstance(event, RunStarted):
             self.run_id = event.run_id
         elif isinstance(event, ReasoningDelta):
@@ -130,9 +130,9 @@ class Reply:
             self.ended = event
 
     def complete_from(self, events: list[AgentEvent]) -> None:
-        """Take a run's recorded events: show what of its text was not shown yet, and adopt its usage and end.
+        """Publish the text of a run's recorded events that was not published yet, and adopt its usage and end.
 
-        Tool calls and reasoning that happened unseen are not replayed: only text is owed to the user.
+        Tool calls and reasoning that were missed are not replayed.
         """
         paragraphs = _Paragraphs()
         recorded = "".join(paragraphs.add(event) for event in events if isinstance(event, TextDelta))
@@ -145,22 +145,22 @@ class Reply:
                 self.changed_memory |= event.changed_memory
         shown = self.whole_text
         if recorded.startswith(shown):
-            self._show(recorded[len(shown) :])
+            self._publish(recorded[len(shown) :])
         elif recorded:  # the terminal event's text is the one that counts
-            self._parts, self._kept_back = [recorded], []
+            self._parts, self._held_back = [recorded], []
 
     def release_text(self) -> None:
-        """Show what was kept back: the run had completed before the request to stop reached it."""
+        """Publish what was held back: the run had completed before the request to stop reached it."""
         self.frozen = False
-        kept, self._kept_back = "".join(self._kept_back), []
-        self._show(kept)
+        kept, self._held_back = "".join(self._held_back), []
+        self._publish(kept)
 
-    def _show(self, text: str) -> None:
+    def _publish(self, text: str) -> None:
         if not text:
             return
         self.blank = False
         if self.frozen:
-            self._kept_back.append(text)
+            self._held_back.append(text)
             return
         self._parts.append(text)
         for piece in pieces(text, self.event_bytes):

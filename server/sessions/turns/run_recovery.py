@@ -1,4 +1,4 @@
-"""Which run of the agent is an attempt's, and what became of it: from the agent's service and from our own rows."""
+"""Which run of the agent belongs to an attempt, and how it ended: from the agent's service and from our rows."""
 
 import asyncio
 import math
@@ -20,14 +20,14 @@ _SLACK_SECONDS = 5.0
 
 
 class RunLostError(Exception):
-    """The agent's service no longer knows the run, or restarted in the middle of it."""
+    """The agent's service does not find the run, or restarted in the middle of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """How long an attempt waits before it looks again, in seconds. Tests turn them down.
+    """How long an attempt waits before it polls again, in seconds. Tests turn them down.
 
-    `orphan`: a run that goes on so long after its service was away is taken for one that died with it.
+    `orphan`: a run that still runs so long after its service was unavailable has died with it.
     """
 
     busy: float = 5.0
@@ -41,7 +41,7 @@ class Pauses:
 class Runs:
     """The agent's runs as one attempt sees them.
 
-    A service that is away is asked again, for as long as the attempt has time: what was said there is paid for.
+    Calls are repeated while the service is unavailable, until the deadline of the attempt: the reply is paid for.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Runs:
         self._turn = turn
 
     async def find(self, agent: AgentHandle) -> str | None:
-        """The run of an attempt that may have been sent without our learning its id: look, wait, look again."""
+        """The run of an attempt that may have been sent without its id being stored: poll, wait, poll once more."""
         for pause in (self._pauses.adopt, 0.0):
             if runs := await self._begun_since(agent):
                 return runs[-1]
@@ -68,7 +68,7 @@ class Runs:
         return self._is_this(owner, run_id) or (owner is None and run_id in await self._begun_since(agent))
 
     async def ended(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
-        """Wait for a run that goes on without our stream. What it said, to its end. Raises RunLostError."""
+        """Wait for a run that goes on without our stream, and read its events. Raises RunLostError."""
         now = asyncio.get_running_loop().time
         given_up_at = math.inf
         for pause in Backoff(self._pauses.poll_first, self._pauses.poll_longest).pauses():
@@ -82,7 +82,7 @@ class Runs:
                 given_up_at = now() + self._pauses.orphan
             else:
                 if run is None or now() > given_up_at:
-                    # Gone, or the service restarted and nobody works on it: free the conversation for the next turn.
+                    # Deleted, or the service restarted in the middle of it: free the conversation for the next turn.
                     await self._gateway.cancel(agent, run_id)
                     raise RunLostError
             await asyncio.sleep(pause)

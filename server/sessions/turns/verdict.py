@@ -1,4 +1,4 @@
-"""What became of a run that completed, judged by what a person could read of it. Pure."""
+"""How a turn ends whose run completed: by whether it wrote anything readable. Pure."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -16,7 +16,7 @@ EndStatus = Literal[TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLE
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`reason` says why a completed turn has no text."""
+    """`reason`: why a completed turn has no text."""
 
     status: EndStatus
     error: TurnError | None = None

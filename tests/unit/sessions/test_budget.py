@@ -113,7 +113,7 @@ async def test_a_refusal_is_looked_at_twice_and_the_message_sent_where_there_is_
             set_budget(world, user, "100")
             return True
 
-        process.hub._has_room = raised
+        process.hub._has_budget = raised
         device = await process.device(user)
         accepted = await process.send(user, "one more")
         assert (accepted.turn.attempt, accepted.turn.status.ended, asked) == (2, False, [user])
@@ -143,7 +143,7 @@ async def test_news_of_the_account_reach_every_device_on_every_instance_once(sen
         devices = [await processes[0].device(user), await processes[1].device(user), await processes[1].device(user)]
         news = Announcement("usage.settled", {"cost": "0.1", "cost_status": "settled", "usage": None}, "a-turn", 1)
 
-        processes[sender].hub.tell(user, news)
+        processes[sender].hub.announce(user, news)
 
         for device in devices:
             await device.until(lambda device=device: device.events)  # type: ignore[misc]

@@ -33,7 +33,7 @@ from tests.unit.sessions.world import SPOKEN, World, message
 from tests.virtual_time import now
 
 Json = dict[str, Any]
-_QUIET = Rhythm(heartbeat=1e6, renewal_limit=1e7, look=1e6, scan=1e6, silence=1e6, accounts=1e6, reap=1e6)
+_QUIET = Rhythm(heartbeat=1e6, renewal_limit=1e7, poll=1e6, scan=1e6, silence=1e6, accounts=1e6, reap=1e6)
 _LIMITS = Limits()
 
 
