@@ -206,7 +206,7 @@ class Attempt:
         raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, "The agent is still busy with an earlier message.")
 
     async def _follow_last_owners_run(self, agent: AgentHandle) -> bool:
-        """Recover the run of an attempt that was taken over. Returns False if none was begun: the message can be sent."""
+        """Recover the run of an attempt that was taken over. Returns False if none was begun: send the message."""
         run_id = self.reply.run_id or await self._find_run(agent)
         if run_id is not None:
             await self._recover(agent, run_id)
@@ -216,8 +216,8 @@ class Attempt:
         return False
 
     async def _agent_instead_of(self, unknown: AgentHandle, gone: AgentGoneError) -> AgentHandle:
-        """The agent to send to in place of one that is unknown, once in an attempt. Raises RunLostError if the last owner
-        may have sent the message to the agent that was deleted: a message is never sent twice."""
+        """The agent to send to in place of one that is unknown, once in an attempt. Raises RunLostError if the last
+        owner may have sent the message to the agent that was deleted: a message is never sent twice."""
         if self._replaced_agent:
             raise gone
         self._replaced_agent = True
