@@ -158,7 +158,7 @@ async def events(request: web.Request, query: EventsQuery) -> web.StreamResponse
         if query.ticket is None or last_seen is None or last_seen.proof is None or not error.retryable:
             raise
         log.info("chat.events_postponed", code=error.code)
-        return await streams.send_away(request, error)
+        return await streams.ask_to_reconnect(request, error)
 
 
 async def stream(request: web.Request) -> web.StreamResponse:

@@ -39,7 +39,7 @@ class EventStreaming(Protocol):
         """The session's events from `after` on. Raises PlatformError before the answer begins."""
         ...
 
-    async def send_away(self, request: web.Request, error: PlatformError) -> web.StreamResponse:
+    async def ask_to_reconnect(self, request: web.Request, error: PlatformError) -> web.StreamResponse:
         """An empty stream that has an EventSource come back later, where `error` is one that passes."""
         ...
 

@@ -30,18 +30,18 @@ class _State(Enum):
 class FrameGate:
     """Stands before the parser of a socket. At first one message passes, of `most_bytes` with all that precedes it.
 
-    A message passes at once where `is_known`: then everything waits until `open`.
+    A message passes at once where `is_authenticated`: then everything waits until `open`.
     """
 
     __slots__ = ("_buffer", "_most_bytes", "_parser", "_state", "_taken", "_transport", "on_excess")
 
-    def __init__(self, most_bytes: int, *, is_known: bool) -> None:
+    def __init__(self, most_bytes: int, *, is_authenticated: bool) -> None:
         self._most_bytes = most_bytes
         self._parser: FrameParser | None = None
         self._transport: Any = None
         self._buffer: bytearray | None = bytearray()
         self._taken = 0
-        self._state = _State.HELD if is_known else _State.FIRST
+        self._state = _State.HELD if is_authenticated else _State.FIRST
         self.on_excess: Callable[[], None] = _nothing
         """Called once, when more comes than may pass."""
 

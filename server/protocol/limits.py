@@ -49,14 +49,14 @@ class Limits:
     reminder_bytes: int = reminder_bytes(32_000)
     ping_seconds: float = 25.0
     pong_seconds: float = 10.0
-    proof_seconds: float = 3.0
+    probe_seconds: float = 3.0
     stream_age_seconds: float = 30.0
     auth_seconds: float = 10.0
     first_frame_bytes: int = 16 * 1024
     refusal_seconds: float = 1.0
     unauthenticated_sockets: int = 1_000
     unauthenticated_sockets_per_address: int = 100
-    goodbye_seconds: float = 5.0
+    close_seconds: float = 5.0
     turn_seconds: float = 240.0
     cancel_seconds: float = 5.0
     ticket_seconds: float = 30.0

@@ -39,19 +39,18 @@ from server.sessions.events.log import LogTrimmedError, Subscription
 from server.sessions.hub import Attachment, SessionHub
 from server.streaming.keepalive import Keepalive
 from server.streaming.slots import Slots
-from server.streaming.subscriber import Subscriber, greeting, new_beginning
-from server.streaming.tcp import keep_short
+from server.streaming.subscriber import Subscriber, ready_on_attach, ready_on_new_epoch
+from server.streaming.tcp import limit_buffers
 
 log = structlog.get_logger(__name__)
 
-_UNREAD_ANSWERS = 256
+_MAX_UNREAD_RESPONSES = 256
 
 
 class WebSocketConnection(Subscriber):
-    """An authenticated socket. `serve` returns when it is over, whichever side ended it."""
+    """An authenticated socket. `serve` returns when the connection has ended, by either side."""
 
     __slots__ = (
-        "_answers",
         "_authenticator",
         "_expiry",
         "_hub",
@@ -59,11 +58,12 @@ class WebSocketConnection(Subscriber):
         "_limits",
         "_now",
         "_principal",
+        "_responses",
         "_slots",
         "_socket",
         "_transport",
         "_writer",
-        "is_obeying",
+        "is_executing",
     )
 
     def __init__(
@@ -85,8 +85,8 @@ class WebSocketConnection(Subscriber):
         self._limits = limits
         self._now = now
         self._principal = principal
-        self._answers: list[bytes] = []
-        self.is_obeying = False
+        self._responses: list[bytes] = []
+        self.is_executing = False
         self._expiry: asyncio.TimerHandle | None = None
         self._keepalive: Keepalive
         self._transport: asyncio.Transport | None = None
@@ -95,13 +95,13 @@ class WebSocketConnection(Subscriber):
     async def serve(
         self, after: EventCursor | None, transport: asyncio.Transport | None, joined: Callable[[], None]
     ) -> None:
-        """Join the session, say so by `joined`, and carry frames both ways.
+        """Attach to the session, call `joined`, and carry frames both ways until the connection ends.
 
-        Raises RefusedConnectionError, PlatformError if it cannot join.
+        Raises RefusedConnectionError or PlatformError if it cannot attach.
         """
         self._transport = transport
         if transport is not None:
-            keep_short(transport)
+            limit_buffers(transport)
         attachment = await self._join(after)
         joined()
         session, subscription = attachment.session, attachment.subscription
@@ -122,21 +122,22 @@ class WebSocketConnection(Subscriber):
     async def _join(self, after: EventCursor | None) -> Attachment:
         attachment = await self._slots.attach(self._principal.user_id, self, after)
         self.subscription = attachment.subscription
-        self._answers.append(greeting(attachment, self._principal.user_id, self._limits))
+        self._responses.append(ready_on_attach(attachment, self._principal.user_id, self._limits))
         return attachment
 
-    def prove_yourself(self) -> None:
-        self._keepalive.hurry()
+    def probe(self) -> None:
+        self._keepalive.probe()
 
     def close(self, code: CloseCode) -> None:
-        """The goodbye is the writer's; a writer that is stuck on a full socket is interrupted, then cut off."""
+        """The writer sends the close frame. A writer blocked on a full socket is cancelled; after `close_seconds` the
+        transport is aborted."""
         if self.closing is not None:
             return
         super().close(code)
         if code is SLOW_CONSUMER and self._writer is not None:
             self._writer.cancel()
         if self._transport is not None:
-            asyncio.get_running_loop().call_later(self._limits.goodbye_seconds, self._transport.abort)
+            asyncio.get_running_loop().call_later(self._limits.close_seconds, self._transport.abort)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -144,11 +145,11 @@ class WebSocketConnection(Subscriber):
         try:
             await self._pump(attachment)
             if self.closing is not SLOW_CONSUMER:
-                await self._send_answers()  # why it ends, above all
+                await self._send_responses()  # an error among them may be the reason for the close
         except asyncio.CancelledError:
             if self.closing is None:
                 raise
-            # `close` interrupted a send that was stuck: what is left is to say goodbye.
+            # `close` cancelled a blocked send: only the close frame is left to send.
         except LogTrimmedError:
             self.closing = self.closing or SLOW_CONSUMER
         except ConnectionError:
@@ -157,25 +158,26 @@ class WebSocketConnection(Subscriber):
             await close_socket(self._socket, self.closing)
 
     async def _pump(self, attachment: Attachment) -> None:
-        """Send what there is, then wait. No variable here holds what was sent: most sockets wait most of the time."""
+        """Send what is queued, then wait. No local variable keeps what was sent: most sockets wait most of the time,
+        and would hold that memory."""
         subscription, keepalive = attachment.subscription, self._keepalive
         while self.closing is None:
             if subscription.is_lost:
-                self._answers.append(new_beginning(attachment, self._principal.user_id, self._limits))
-            if self._answers:
-                await self._send_answers()
+                self._responses.append(ready_on_new_epoch(attachment, self._principal.user_id, self._limits))
+            if self._responses:
+                await self._send_responses()
             if keepalive.due:
                 await self._socket.ping()
                 keepalive.pinged()
             if subscription.has_more and not subscription.is_lost:
                 await self._send_events(subscription)
-            if not (self._answers or keepalive.due or subscription.has_more) and self.closing is None:
-                await self.woken()
+            if not (self._responses or keepalive.due or subscription.has_more) and self.closing is None:
+                await self.next_wake()
 
-    async def _send_answers(self) -> None:
-        answers, self._answers = self._answers, []
-        for answer in answers:
-            await self._socket.send_frame(answer, WSMsgType.TEXT)
+    async def _send_responses(self) -> None:
+        responses, self._responses = self._responses, []
+        for response in responses:
+            await self._socket.send_frame(response, WSMsgType.TEXT)
 
     async def _send_events(self, subscription: Subscription) -> None:
         send = self._socket.send_frame
@@ -188,52 +190,52 @@ class WebSocketConnection(Subscriber):
         else:
             await asyncio.gather(writer, return_exceptions=True)
 
-    def _answer(self, frame: bytes) -> None:
-        self._answers.append(frame)
-        if len(self._answers) > _UNREAD_ANSWERS:
-            self.close(SLOW_CONSUMER)  # it asks and asks and does not read the answers
+    def _respond(self, frame: bytes) -> None:
+        self._responses.append(frame)
+        if len(self._responses) > _MAX_UNREAD_RESPONSES:
+            self.close(SLOW_CONSUMER)  # the client sends commands without reading the responses
         self.wake()
 
     # -- reading -------------------------------------------------------------------------------------------------
 
     async def _handle(self, message: WSMessage) -> bool:
-        """Take one message; False when it was the last. After the order to close nothing is obeyed any more."""
-        self._keepalive.heard = True
+        """Process one message. Returns False if it was the last. Commands that arrive after `close` are ignored."""
+        self._keepalive.received = True
         if self.closing is not None and message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             pass
         elif message.type is WSMsgType.TEXT:
-            await self._take(message.data)
+            await self._handle_text(message.data)
         elif message.type is WSMsgType.PING:
             await self._socket.pong(message.data)
         elif message.type is WSMsgType.BINARY:
-            self._answer(error_frame(PlatformError(ErrorCode.INVALID_REQUEST, "Frames are text, not binary.")))
+            self._respond(error_frame(PlatformError(ErrorCode.INVALID_REQUEST, "Frames are text, not binary.")))
         elif message.type is not WSMsgType.PONG:
             _log_end(message)
             return False
         return True
 
-    async def _take(self, text: str) -> None:
+    async def _handle_text(self, text: str) -> None:
         frame_id: str | None = None
-        self.is_obeying = True
+        self.is_executing = True
         try:
             frame = parse_client_frame(text, self._limits.frame_bytes)
             frame_id = frame.id or (frame.client_message_id if isinstance(frame, MessageFrame) else None)
-            await self._obey(frame)
+            await self._execute(frame)
         except PlatformError as error:
-            self._answer(error_frame(error, frame_id))
+            self._respond(error_frame(error, frame_id))
             if error.code is ErrorCode.ACCOUNT_BLOCKED:
                 self.close(ACCOUNT_CLOSED)
         except Exception:
             log.exception("websocket.command_failed", user_id=self._principal.user_id)
-            self._answer(error_frame(PlatformError(ErrorCode.INTERNAL_ERROR), frame_id))
+            self._respond(error_frame(PlatformError(ErrorCode.INTERNAL_ERROR), frame_id))
         finally:
-            self.is_obeying = False
+            self.is_executing = False
 
-    async def _obey(self, frame: AnyClientFrame) -> None:
+    async def _execute(self, frame: AnyClientFrame) -> None:
         user_id = self._principal.user_id
         match frame:
             case PingFrame():
-                self._answer(pong_frame(frame.id))
+                self._respond(pong_frame(frame.id))
             case MessageFrame():
                 new = NewTurn.of(user_id, frame.client_message_id, frame.content, frame.on_busy)
                 accepted = await self._hub.send(new)
@@ -248,7 +250,7 @@ class WebSocketConnection(Subscriber):
                 await self._authenticate_again(frame)
 
     def _acknowledge(self, frame_id: str | None, turn: Turn, duplicate: bool) -> None:
-        self._answer(
+        self._respond(
             ack_frame(
                 frame_id,
                 turn_id=turn.id,
@@ -258,17 +260,17 @@ class WebSocketConnection(Subscriber):
             )
         )
         if duplicate and turn.status.ended:
-            self._answer(terminal_frame(turn))
+            self._respond(terminal_frame(turn))
 
-    # -- who and how long ----------------------------------------------------------------------------------------
+    # -- authentication and expiry -------------------------------------------------------------------------------
 
     async def _authenticate_again(self, frame: AuthFrame) -> None:
-        """A fresh token before the old one expires. It must be the same user's, or the connection ends."""
+        """Replace the token before it expires. A token of another user closes the connection."""
         try:
             principal = await self._authenticator.token(frame.token.get_secret_value())
         except PlatformError as error:
             if error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_EXPIRED):
-                self._answer(error_frame(error, frame.id))
+                self._respond(error_frame(error, frame.id))
                 return
             raise
         if principal.user_id != self._principal.user_id:
@@ -276,7 +278,7 @@ class WebSocketConnection(Subscriber):
             return
         self._principal = principal
         self._watch_expiry()
-        self._answer(ack_frame(frame.id, turn_id=None, message_id=None, queue_position=None, duplicate=False))
+        self._respond(ack_frame(frame.id, turn_id=None, message_id=None, queue_position=None, duplicate=False))
 
     def _watch_expiry(self) -> None:
         if self._expiry is not None:
@@ -286,7 +288,7 @@ class WebSocketConnection(Subscriber):
 
 
 async def close_socket(socket: web.WebSocketResponse, code: CloseCode) -> None:
-    """Say goodbye, unless the socket is closed already."""
+    """Send the close frame, unless the socket is closed already."""
     if not socket.closed:
         await socket.close(code=code.code, message=code.reason.encode())
 

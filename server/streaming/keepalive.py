@@ -1,103 +1,105 @@
-"""Pings, and what their silence means: a client that is gone, or a line so slow that the ping is still on its way."""
+"""WebSocket pings. A missing pong means a dead connection, or one so slow that the ping has not arrived yet."""
 
 import asyncio
 from typing import Protocol
 
 from server.protocol.codes import NO_PONG, CloseCode
 from server.protocol.limits import Limits
-from server.streaming.tcp import arrived, written
+from server.streaming.tcp import acknowledged_bytes, written_bytes
 
 
-class Pinged(Protocol):
-    """The connection that is kept."""
+class PingedConnection(Protocol):
+    """The connection whose keep-alive this is."""
 
     @property
-    def is_obeying(self) -> bool:
-        """Whether a command is carried out: nothing is read meanwhile, pongs neither."""
+    def is_executing(self) -> bool:
+        """Whether a command is being executed: meanwhile nothing is read, not even a pong."""
 
     def wake(self) -> None:
-        """The writer is to send a ping."""
+        """Wake the writer, which sends the ping."""
 
     def close(self, code: CloseCode) -> None: ...
 
 
 class Keepalive:
-    """Runs from `start` to `stop`. The writer pings when `due` and then says `pinged`; the reader says what it hears.
+    """Runs from `start` to `stop`. The writer sends a ping when `due`, then calls `pinged`; the reader sets `received`.
 
-    A line is dead when it does not take the ping, or takes it and brings no answer; one on which what was written
-    before the ping goes on arriving is only slow, and is given more time. Without that, a client that reads 500 to
-    1,000 bytes a second was closed in the middle of a reply of 2 kB, which is whole after 35 to 18 s with it.
+    A connection is dead when the ping is neither acknowledged by TCP nor answered by a pong in time. While bytes
+    written before the ping are still being acknowledged, the connection is only slow, and the deadline is extended.
+    Without that, a client that reads 500 to 1,000 bytes a second was closed in the middle of a reply of 2 kB, which
+    now arrives completely within 35 to 18 s.
     """
 
     __slots__ = (
-        "_arrived",
+        "_acknowledged",
         "_connection",
-        "_hurried",
+        "_in_transit",
+        "_is_probing",
         "_limits",
         "_ping_end",
         "_timer",
         "_transport",
-        "_underway",
         "due",
-        "heard",
+        "received",
     )
 
-    def __init__(self, connection: Pinged, limits: Limits, transport: asyncio.Transport | None) -> None:
+    def __init__(self, connection: PingedConnection, limits: Limits, transport: asyncio.Transport | None) -> None:
         self._connection = connection
         self._limits = limits
         self._transport = transport
         self._timer: asyncio.TimerHandle | None = None
-        self._ping_end: int | None = None  # in bytes written; None until the ping is
-        self._arrived: int | None = None
-        self._underway = False
-        self._hurried = False
+        self._ping_end: int | None = None  # total bytes written including the ping; None until it is written
+        self._acknowledged: int | None = None
+        self._in_transit = False
+        self._is_probing = False
         self.due = False
-        self.heard = True
+        self.received = True
 
     def start(self) -> None:
-        self._hurried = False
+        self._is_probing = False
         self._timer = asyncio.get_running_loop().call_later(self._limits.ping_seconds, self._ping)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def hurry(self) -> None:
-        """Find out now whether the client is there: whoever is not is gone `proof_seconds` from now."""
-        if self._hurried:
+    def probe(self) -> None:
+        """Ping now; close the connection if no pong arrives within `probe_seconds`."""
+        if self._is_probing:
             return
         self.stop()
-        self._hurried = True
-        if self.heard:
+        self._is_probing = True
+        if self.received:
             self._ping()
         else:
-            self._expect_pong_later()
+            self._schedule_check()
 
     def pinged(self) -> None:
-        self.due, self._ping_end = False, written(self._transport)
+        self.due, self._ping_end = False, written_bytes(self._transport)
 
     def _ping(self) -> None:
-        self.heard, self.due, self._underway = False, True, False
-        self._ping_end, self._arrived = None, arrived(self._transport)
+        self.received, self.due, self._in_transit = False, True, False
+        self._ping_end, self._acknowledged = None, acknowledged_bytes(self._transport)
         self._connection.wake()
-        self._expect_pong_later()
+        self._schedule_check()
 
-    def _expect_pong_later(self) -> None:
-        seconds = self._limits.proof_seconds if self._hurried else self._limits.pong_seconds
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._expect_pong)
+    def _schedule_check(self) -> None:
+        seconds = self._limits.probe_seconds if self._is_probing else self._limits.pong_seconds
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._check_pong)
 
-    def _expect_pong(self) -> None:
-        if self.heard or self._connection.is_obeying:
+    def _check_pong(self) -> None:
+        if self.received or self._connection.is_executing:
             self.start()
-        elif self._is_underway():
-            self._expect_pong_later()
+        elif self._is_in_transit():
+            self._schedule_check()
         else:
             self._connection.close(NO_PONG)
 
-    def _is_underway(self) -> bool:
-        """Whether something arrived since the last look, and the ping had not arrived by then."""
-        before, self._arrived = self._arrived, arrived(self._transport)
-        if before is None or self._arrived is None:
+    def _is_in_transit(self) -> bool:
+        """Whether bytes were acknowledged since the previous call while the ping itself was not."""
+        before, self._acknowledged = self._acknowledged, acknowledged_bytes(self._transport)
+        if before is None or self._acknowledged is None:
             return False
-        was_underway, self._underway = self._underway, self._ping_end is None or self._arrived < self._ping_end
-        return self._arrived > before and (self._underway or was_underway)
+        was_in_transit = self._in_transit
+        self._in_transit = self._ping_end is None or self._acknowledged < self._ping_end
+        return self._acknowledged > before and (self._in_transit or was_in_transit)

@@ -1,9 +1,10 @@
-"""Joining a session whose slots may all be taken: connections of clients that are gone give way to a new device.
+"""Connection slots of a user: when all are in use, dead connections are evicted for a new device.
 
-When a network is lost, all its devices come back at once, while their old connections seem to be open still. Sockets
-answer a ping or are closed. Event streams answer nothing: one whose line takes nothing is closed; behind a proxy, which
-takes everything, the oldest gives way. A client that is there resumes from its cursor and loses nothing. Where all
-connections were those of vanished clients, a new device came in after 3.5 s; without this after 35, at its eighth try.
+When a network fails, all its devices reconnect at once, while their old connections still seem open. A WebSocket is
+pinged, and closed without a pong. An event stream cannot be pinged: it is closed if TCP acknowledges nothing; behind a
+proxy, which acknowledges everything, the oldest stream is evicted. An evicted client that is alive resumes from its
+cursor and loses no event. Where all old connections were dead, a new device attached after 3.5 s; without this after
+35 s, at its eighth attempt.
 """
 
 import asyncio
@@ -18,13 +19,13 @@ from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub
 from server.sessions.session import Session
 from server.streaming.subscriber import Subscriber
 
-_COME_BACK_SECONDS: Final = 5.0
-_MOMENT: Final = 0.5
-"""Seconds that a connection needs to end once its client is known to be gone."""
+_RETRY_AFTER_SECONDS: Final = 5.0
+_CLOSE_MARGIN_SECONDS: Final = 0.5
+"""What a dead connection needs to end after its probe has failed."""
 
 
 class Slots:
-    """Attaches connections to sessions, of at most `connections_per_user` of one user."""
+    """Attaches connections to sessions, at most `connections_per_user` per user."""
 
     def __init__(self, hub: SessionHub, limits: Limits) -> None:
         self._hub = hub
@@ -32,7 +33,8 @@ class Slots:
         self._waiting: Counter[str] = Counter()
 
     async def attach(self, user_id: str, connection: Subscriber, after: EventCursor | None) -> Attachment:
-        """Join the session. Where no slot is free, wait some seconds for one; no more of a user wait than may join.
+        """Attach to the session. If no slot is free, wait some seconds for one. At most `connections_per_user`
+        connections of a user wait; further ones are refused at once.
 
         Raises RefusedConnectionError, PlatformError(supabase_unavailable).
         """
@@ -51,20 +53,20 @@ class Slots:
 
     async def _attach_later(self, user_id: str, connection: Subscriber, after: EventCursor | None) -> Attachment:
         for other in _subscribers(await self._hub.session(user_id)):
-            other.prove_yourself()
-        await asyncio.sleep(self._limits.proof_seconds + _MOMENT)
+            other.probe()
+        await asyncio.sleep(self._limits.probe_seconds + _CLOSE_MARGIN_SECONDS)
         try:
             return await self._hub.attach(user_id, connection, after)
         except RefusedConnectionError as refused:
-            if refused.code is not TOO_MANY_CONNECTIONS or not _send_oldest_away(await self._hub.session(user_id)):
+            if refused.code is not TOO_MANY_CONNECTIONS or not _evict_oldest(await self._hub.session(user_id)):
                 raise
         return await self._hub.attach(user_id, connection, after)
 
 
 def too_many_connections() -> PlatformError:
-    """The refusal of a client that found no slot."""
+    """The error of a client for which no slot was free."""
     message = "Too many connections are open for this user."
-    return PlatformError(ErrorCode.RATE_LIMITED, message, retry_after=_COME_BACK_SECONDS)
+    return PlatformError(ErrorCode.RATE_LIMITED, message, retry_after=_RETRY_AFTER_SECONDS)
 
 
 def _subscribers(session: Session) -> list[Subscriber]:
@@ -72,10 +74,10 @@ def _subscribers(session: Session) -> list[Subscriber]:
     return [connection for connection in session.connections if isinstance(connection, Subscriber)]
 
 
-def _send_oldest_away(session: Session) -> bool:
-    """Free a slot at once. Returns True if a connection gave way."""
+def _evict_oldest(session: Session) -> bool:
+    """Free a slot at once. Returns True if a connection was evicted."""
     now = asyncio.get_running_loop().time()
-    oldest = next((other for other in _subscribers(session) if other.can_give_way(now)), None)
+    oldest = next((other for other in _subscribers(session) if other.is_evictable(now)), None)
     if oldest is None or oldest.subscription is None:
         return False
     oldest.close(TOO_MANY_CONNECTIONS)

@@ -1,7 +1,7 @@
-"""Server-Sent Events: a user's whole session on `GET chat/events`, or one turn as the answer to `POST chat/message`.
+"""Server-Sent Events: a user's whole session on `GET chat/events`, or one turn as the response to `POST chat/message`.
 
-The handler itself is the writer, cancelled by aiohttp when its client disconnects; events carry their cursor as `id`,
-so a browser resumes by Last-Event-ID.
+The request handler is the writer; aiohttp cancels it when the client disconnects. Each event carries its cursor as
+`id`, so a browser resumes with Last-Event-ID.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ from server.sessions.events.codec import TERMINAL, Frame
 from server.sessions.events.log import LogTrimmedError
 from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub, TurnUnsentError
 from server.streaming.slots import Slots, too_many_connections
-from server.streaming.subscriber import Subscriber, greeting, new_beginning
-from server.streaming.tcp import arrived, keep_short
+from server.streaming.subscriber import Subscriber, ready_on_attach, ready_on_new_epoch
+from server.streaming.tcp import acknowledged_bytes, limit_buffers
 
 
 class EventStreams:
@@ -58,19 +58,21 @@ class EventStreams:
     async def stream_session(
         self, request: web.Request, principal: Principal, after: EventCursor | None
     ) -> web.StreamResponse:
-        """Everything of the session from `after` on, until shortly before proxies cut requests or the token expires."""
-        seal = None if principal.ticket_id is None else partial(self._tickets.proof, principal.ticket_id)
-        stream = EventStream(self._limits, can_yield=True, seal=seal)
+        """Stream the session's events from `after` on, until the token expires or `sse_lifetime_seconds` have passed,
+        which is before proxies cut long requests."""
+        prove_epoch = None if principal.ticket_id is None else partial(self._tickets.proof, principal.ticket_id)
+        stream = EventStream(self._limits, evictable=True, prove_epoch=prove_epoch)
         async with self._joined(stream, principal, after) as attachment, stream.open(request):
             stream.end_after(self._seconds_left(principal))
-            greeted = greeting(attachment, principal.user_id, self._limits)
-            response = await stream.write_ready(attachment.subscription.cursor, greeted)
-            await stream.relay(attachment, principal.user_id, None, _never)
+            ready = ready_on_attach(attachment, principal.user_id, self._limits)
+            response = await stream.write_ready(attachment.subscription.cursor, ready)
+            await stream.relay(attachment, principal.user_id, None, _never_ended)
         return response
 
-    async def send_away(self, request: web.Request, error: PlatformError) -> web.StreamResponse:
-        """An empty stream that has an EventSource come back, which gives up for good at any status but 200."""
-        stream = EventStream(self._limits, can_yield=False)
+    async def ask_to_reconnect(self, request: web.Request, error: PlatformError) -> web.StreamResponse:
+        """Answer `error` by an empty stream with status 200 that ends with `reconnect`: an EventSource never retries
+        after another status."""
+        stream = EventStream(self._limits, evictable=False)
         async with stream.open(request) as response:
             pause = error.retry_after_seconds or 1
             code = CloseCode(error.rule.status, error.code, True, error.message)
@@ -78,12 +80,13 @@ class EventStreams:
         return response
 
     async def stream_turn(self, request: web.Request, principal: Principal, new: NewTurn) -> web.StreamResponse:
-        """Accept a message and answer with its turn's events to the end. Raises PlatformError if it is refused,
-        TurnUnsentError if it is kept but not sent.
+        """Accept a message and stream its turn's events to the end. Raises PlatformError if it is refused,
+        TurnUnsentError if it is stored but not sent.
 
-        A repeated message finds its turn under way, and what was said of it perhaps no longer kept: `ready` tells it.
+        For a repeated message the turn may be running already, and its earlier events trimmed: a `ready` event carries
+        the state of the turn.
         """
-        stream, user_id = EventStream(self._limits, can_yield=False), principal.user_id
+        stream, user_id = EventStream(self._limits, evictable=False), principal.user_id
         async with self._joined(stream, principal, None) as attachment:
             accepted = await self._hub.send(new)
             if accepted.turn.status is TurnStatus.UNSENT and not accepted.duplicate:
@@ -95,8 +98,8 @@ class EventStreams:
                     await response.write(_event(accepted.turn.terminal_event, terminal_frame(accepted.turn)))
                     return response
                 if accepted.duplicate:
-                    greeted = greeting(attachment, user_id, self._limits, accepted.turn)
-                    await stream.write_ready(attachment.subscription.cursor, greeted)
+                    ready = ready_on_attach(attachment, user_id, self._limits, accepted.turn)
+                    await stream.write_ready(attachment.subscription.cursor, ready)
                 ended = partial(self._hub.ended, user_id, accepted.turn.id)
                 await stream.relay(attachment, user_id, accepted.turn, ended)
         return response
@@ -122,82 +125,85 @@ class EventStreams:
 
 
 class EventStream(Subscriber):
-    """One response that is written as the session goes on. `seal` gives what follows the cursors of an epoch."""
+    """One response, to which the session's events are written. `prove_epoch` gives the proof of an epoch's cursors."""
 
     __slots__ = (
-        *("_comment_due", "_cut_off", "_end", "_limits", "_may_yield_at", "_proof", "_seal", "_sealed", "_transport"),
-        "response",
+        *("_abort_timer", "_comment_due", "_end", "_epoch_proof", "_evictable_at", "_limits", "_probe_timer"),
+        *("_prove_epoch", "_transport", "response"),
     )
 
-    def __init__(self, limits: Limits, *, can_yield: bool, seal: Callable[[str], str] | None = None) -> None:
-        """`can_yield`: whether it may give way to a new connection; a turn's answer ends by itself."""
+    def __init__(self, limits: Limits, *, evictable: bool, prove_epoch: Callable[[str], str] | None = None) -> None:
+        """`evictable`: whether it may be evicted for a new connection. A turn's stream may not: it ends by itself."""
         super().__init__()
         self._limits = limits
-        self._seal = seal
-        self._sealed = ("", b"")
+        self._prove_epoch = prove_epoch
+        self._epoch_proof = ("", b"")
         now = asyncio.get_running_loop().time()
-        self._may_yield_at = now + limits.stream_age_seconds if can_yield else math.inf
+        self._evictable_at = now + limits.stream_age_seconds if evictable else math.inf
         self._comment_due = False
-        self._proof: asyncio.TimerHandle | None = None
+        self._probe_timer: asyncio.TimerHandle | None = None
         self._end: asyncio.TimerHandle | None = None
-        self._cut_off: asyncio.TimerHandle | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self.response: EventSourceResponse | None = None
 
     def close(self, code: CloseCode) -> None:
-        """The goodbye is the handler's; one that is stuck on a reader who does not read is cut off."""
+        """The handler writes the last event. After `close_seconds`, for a client that does not read, the transport is
+        aborted."""
         if self.closing is None:
             super().close(code)
-            self._limit_goodbye()
+            self._limit_close()
 
-    def can_give_way(self, now: float) -> bool:
-        return self.closing is None and now >= self._may_yield_at
+    def is_evictable(self, now: float) -> bool:
+        return self.closing is None and now >= self._evictable_at
 
-    def prove_yourself(self) -> None:
-        """Write a comment, which any client's system acknowledges; where nothing arrives, nobody is there."""
-        before = arrived(self._transport)
-        if self._proof is None and self.response is not None and before is not None:
+    def probe(self) -> None:
+        """Write a comment. If TCP acknowledges nothing within `probe_seconds`, the client is gone."""
+        before = acknowledged_bytes(self._transport)
+        if self._probe_timer is None and self.response is not None and before is not None:
             self._comment_due = True
-            self._proof = asyncio.get_running_loop().call_later(self._limits.proof_seconds, self._expect_proof, before)
+            self._probe_timer = asyncio.get_running_loop().call_later(
+                self._limits.probe_seconds, self._check_probe, before
+            )
             self.wake()
 
-    def _expect_proof(self, before: int) -> None:
-        self._proof, now = None, arrived(self._transport)
+    def _check_probe(self, before: int) -> None:
+        self._probe_timer, now = None, acknowledged_bytes(self._transport)
         if self._transport is not None and now is not None and now <= before:
             self.close(NO_PONG)
-            self._transport.abort()  # nothing more can be said to it
+            self._transport.abort()  # a last event would not arrive either
 
-    def _limit_goodbye(self) -> None:
+    def _limit_close(self) -> None:
         if self.closing is None or self._transport is None:
             return
         if self.closing is SLOW_CONSUMER:
-            self._transport.abort()  # its buffer is full: nothing more can be said to it
+            self._transport.abort()  # its buffer is full: a last event would not arrive
         else:
             loop = asyncio.get_running_loop()
-            self._cut_off = loop.call_later(self._limits.goodbye_seconds, self._transport.abort)
+            self._abort_timer = loop.call_later(self._limits.close_seconds, self._transport.abort)
 
     def end_after(self, token_seconds: float) -> None:
-        """End with `event: reconnect` when the token expires, and before a proxy would cut a long request."""
+        """End with `event: reconnect` when the token expires or `sse_lifetime_seconds` have passed."""
         lifetime = self._limits.sse_lifetime_seconds
-        seconds, code = (token_seconds, TOKEN_EXPIRED) if token_seconds < lifetime else (lifetime, _LONG_ENOUGH)
+        seconds, code = (token_seconds, TOKEN_EXPIRED) if token_seconds < lifetime else (lifetime, _LIFETIME_REACHED)
         self._end = asyncio.get_running_loop().call_later(max(seconds, 0.0), self.close, code)
 
     @asynccontextmanager
     async def open(
         self, request: web.Request, headers: dict[str, str] | None = None
     ) -> AsyncIterator[EventSourceResponse]:
-        """Send the headers; at the end finish the response and stop everything that was set up for it."""
+        """Send the headers; on exit finish the response and cancel its timers."""
         response = EventSourceResponse(
             headers=headers,
             ping_interval=self._limits.sse_comment_seconds,
             allow_all_methods=True,
         )
-        # A proxy that compressed the stream would hold it back until it ends.
+        # A proxy that compresses the stream buffers it to its end.
         response.headers["Cache-Control"] = "no-store, no-transform"
         self._transport = request.transport
         if self._transport is not None:
-            keep_short(self._transport)
-        self._limit_goodbye()
+            limit_buffers(self._transport)
+        self._limit_close()
         try:
             await response.prepare(request)
             self.response = response
@@ -208,28 +214,28 @@ class EventStream(Subscriber):
         finally:
             if response.prepared:
                 response.stop_streaming()
-            for timer in (self._end, self._cut_off, self._proof):
+            for timer in (self._end, self._abort_timer, self._probe_timer):
                 if timer is not None:
                     timer.cancel()
 
     async def write_ready(self, cursor: EventCursor, ready: bytes) -> EventSourceResponse:
-        """Its cursor is an id as well: a stream on which nothing else comes can be resumed, too."""
+        """Write a `ready` event with its cursor as id, so that a stream without further events can be resumed."""
         assert self.response is not None
         await self.response.write(b"id: %b:%d%b\n" % self._id(cursor.epoch, cursor.seq) + _event("ready", ready))
         return self.response
 
     def _id(self, epoch: str, seq: int) -> tuple[bytes, int, bytes]:
-        """Epoch, number and proof of an id."""
-        if self._seal is not None and self._sealed[0] != epoch:
-            self._sealed = epoch, f":{self._seal(epoch)}".encode()
-        return epoch.encode(), seq, self._sealed[1]
+        """The parts of an event id: epoch, sequence number and proof."""
+        if self._prove_epoch is not None and self._epoch_proof[0] != epoch:
+            self._epoch_proof = epoch, f":{self._prove_epoch(epoch)}".encode()
+        return epoch.encode(), seq, self._epoch_proof[1]
 
     async def relay(
         self, attachment: Attachment, user_id: str, turn: Turn | None, ended: Callable[[], Awaitable[Turn | None]]
     ) -> None:
         """Write events until the stream is closed or, given a turn, until the end of its attempt.
 
-        `ended` is that turn once it has ended: where the log began anew, the event that told so may be lost.
+        `ended` returns that turn once it has ended: in a new epoch, its terminal event may be missing from the log.
         """
         subscription, response = attachment.subscription, self.response
         assert response is not None
@@ -238,8 +244,8 @@ class EventStream(Subscriber):
                 self._comment_due = False
                 await response.write(_COMMENT)
             if subscription.is_lost:
-                beginning = new_beginning(attachment, user_id, self._limits, turn)
-                await self.write_ready(subscription.cursor, beginning)
+                ready = ready_on_new_epoch(attachment, user_id, self._limits, turn)
+                await self.write_ready(subscription.cursor, ready)
                 if turn is not None and (over := await ended()) is not None:
                     await response.write(_event(over.terminal_event, terminal_frame(over)))
                     return
@@ -256,16 +262,16 @@ class EventStream(Subscriber):
             if turn is not None and any(frame.type in TERMINAL for frame in wanted):
                 return
             if not (subscription.has_more or self._comment_due) and self.closing is None:
-                await self.woken()
+                await self.next_wake()
         await response.write(_reconnect(self.closing))
 
 
-async def _never() -> None:
-    """No single turn is waited for."""
+async def _never_ended() -> None:
+    """The `ended` of a stream that follows no single turn."""
 
 
 _COMMENT: Final = b":\n\n"
-_LONG_ENOUGH = CloseCode(1012, "reconnect", True, "The stream is renewed before a proxy cuts it.")
+_LIFETIME_REACHED = CloseCode(1012, "reconnect", True, "The stream is renewed before a proxy cuts it.")
 
 
 def _belongs(frame: Frame, turn: Turn) -> bool:

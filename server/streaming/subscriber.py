@@ -1,4 +1,4 @@
-"""What the writing side of a connection waits on: more events in the log, or an order to close."""
+"""The writing side of a connection: it waits for events in the log, or for `close`."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from server.sessions.hub import Attachment
 
 
 class Subscriber:
-    """The session's view of one connection. `closing` is set once, by whoever ends the connection first."""
+    """The session's view of one connection. `closing` is set once, by the first call of `close`."""
 
     __slots__ = ("_waiter", "closing", "subscription")
 
@@ -22,7 +22,7 @@ class Subscriber:
         self._waiter: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        """There is more to send. Called for every event, also while the writer is at work or stuck on its socket."""
+        """Wake the writer. Called for every event, also while the writer is sending or blocked on its socket."""
         waiter, self._waiter = self._waiter, None
         if waiter is None:
             if self.subscription is not None and self.subscription.is_slow:
@@ -35,27 +35,27 @@ class Subscriber:
             self.closing = code
             self.wake()
 
-    def prove_yourself(self) -> None:
-        """Find out whether the client is still there: one that is not is gone `proof_seconds` from now."""
+    def probe(self) -> None:
+        """Test whether the client is alive; if it is not, close the connection `probe_seconds` from now."""
 
-    def can_give_way(self, now: float) -> bool:
-        """Whether this connection may be sent away for a new one, though nothing shows that its client is gone."""
+    def is_evictable(self, now: float) -> bool:
+        """Whether this connection may be closed for a new one without a sign that its client is gone."""
         return False
 
-    def woken(self) -> "asyncio.Future[None]":
-        """Done at the next `wake`. Await it only after looking for work: what came before it wakes nobody."""
+    def next_wake(self) -> "asyncio.Future[None]":
+        """A future that the next `wake` completes; an earlier `wake` does not, so look for work before awaiting it."""
         self._waiter = asyncio.get_running_loop().create_future()
         return self._waiter
 
 
-def greeting(attachment: Attachment, user_id: str, limits: Limits, only: Turn | None = None) -> bytes:
-    """The `ready` frame of a connection that has just joined its session; of `only` this turn, if it is given."""
+def ready_on_attach(attachment: Attachment, user_id: str, limits: Limits, only: Turn | None = None) -> bytes:
+    """The `ready` frame of a connection that has just attached to its session; of `only` this turn, if it is given."""
     snapshot = attachment.snapshot if only is None else attachment.snapshot.of(only)
     return _ready(attachment.subscription, snapshot, attachment.resumed, user_id, limits)
 
 
-def new_beginning(attachment: Attachment, user_id: str, limits: Limits, only: Turn | None = None) -> bytes:
-    """The `ready` frame of a connection whose log began anew. It reads on from where this frame tells it stands."""
+def ready_on_new_epoch(attachment: Attachment, user_id: str, limits: Limits, only: Turn | None = None) -> bytes:
+    """The `ready` frame of a connection whose log began a new epoch; the subscription restarts at its cursor."""
     attachment.subscription.restart()
     snapshot = attachment.session.snapshot()
     return _ready(attachment.subscription, snapshot if only is None else snapshot.of(only), False, user_id, limits)

@@ -1,8 +1,8 @@
-"""The TCP line under a connection: kept short, and asked how much of what was written has arrived.
+"""The TCP connection under a socket or stream: small send buffers, and how many bytes the peer has acknowledged.
 
-What a slow client has not received yet should wait in the event log, where waiting deltas can still be joined, and not
-in the kernel, which takes megabytes of them one by one. At 1 kB a second a reply of 1,900 characters, streamed in 400
-deltas, was whole after 73 s; on a short line it is after 24 s.
+Events that a slow client has not received yet should wait in the event log, where waiting deltas can still be merged,
+not in the kernel, which buffers megabytes of single deltas. At 1 kB a second, a reply of 1,900 characters, streamed in
+400 deltas, was complete after 73 s; with small buffers after 24 s.
 """
 
 import asyncio
@@ -14,41 +14,41 @@ from contextlib import suppress
 from typing import Final
 
 UNSENT_BYTES: Final = 4 * 1024
-"""What may be waiting in the kernel, unsent, and as much again before it: beyond that a writer waits."""
+"""The most that waits unsent in the kernel, and as much again in the transport; then the writer waits."""
 
-_GONE: Final = (OSError, ValueError, AttributeError, struct.error)
-"""What asking a line raises that was closed, or a system that does not know the question."""
+_UNKNOWN: Final = (OSError, ValueError, AttributeError, struct.error)
+"""What a socket option raises on a closed connection, or where the system does not support it."""
 
 _BYTES_ACKED: Final = 120
-"""Where Linux' `struct tcp_info` holds `tcpi_bytes_acked`."""
+"""The offset of `tcpi_bytes_acked` in Linux' `struct tcp_info`."""
 
 
-def keep_short(transport: asyncio.Transport) -> None:
-    """Make writers wait early."""
+def limit_buffers(transport: asyncio.Transport) -> None:
+    """Reduce the send buffers to UNSENT_BYTES each."""
     transport.set_write_buffer_limits(high=UNSENT_BYTES)
-    with suppress(*_GONE):  # not everywhere, and not on a line that has just broken
+    with suppress(*_UNKNOWN):
         _socket(transport).setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
-def arrived(transport: asyncio.Transport | None) -> int | None:
-    """How many bytes the other side has acknowledged; None where the system does not tell."""
+def acknowledged_bytes(transport: asyncio.Transport | None) -> int | None:
+    """How many bytes the peer has acknowledged; None if the system does not report it."""
     if transport is None:
         return None
     try:
         info = _socket(transport).getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
         return int(struct.unpack_from("=Q", info, _BYTES_ACKED)[0])
-    except _GONE:
+    except _UNKNOWN:
         return None
 
 
-def written(transport: asyncio.Transport | None) -> int | None:
-    """How many bytes were written, wherever they are: `arrived` says this when all have arrived."""
-    acknowledged = arrived(transport)
+def written_bytes(transport: asyncio.Transport | None) -> int | None:
+    """How many bytes were written, acknowledged or not: `acknowledged_bytes` reaches it when all are."""
+    acknowledged = acknowledged_bytes(transport)
     if transport is None or acknowledged is None:
         return None
     try:
         queued = fcntl.ioctl(_socket(transport).fileno(), termios.TIOCOUTQ, b"\0" * 4)
-    except _GONE:
+    except _UNKNOWN:
         return None
     return acknowledged + int(struct.unpack("=i", queued)[0]) + transport.get_write_buffer_size()
 

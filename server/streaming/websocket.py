@@ -1,7 +1,7 @@
-"""`WS /api/v1/chat/stream`: who may open a socket. Until the user is authenticated it is sent nothing.
+"""`WS /api/v1/chat/stream`: opening and authenticating a socket. Until the user is authenticated, nothing is sent.
 
-A browser reads nothing of a refused handshake. So all that it could be refused for is told on the open socket, by an
-`error` frame and a close code; only a bad Authorization header, which no browser sends, is refused by its status.
+A browser cannot read the response of a refused handshake. So a refusal is sent on the open socket, as an `error` frame
+and a close code; only a bad Authorization header, which no browser sends, is refused with an HTTP status.
 """
 
 import asyncio
@@ -35,23 +35,23 @@ from server.protocol.limits import Limits
 from server.sessions.hub import RefusedConnectionError, SessionHub
 from server.streaming.connection import WebSocketConnection
 from server.streaming.slots import Slots, too_many_connections
-from server.streaming.strangers import Strangers
 from server.streaming.tcp import UNSENT_BYTES
+from server.streaming.unauthenticated import UnauthenticatedSockets
 
 SUBPROTOCOL: Final = "chat.v1"
 BEARER: Final = "bearer."
-"""What precedes an access token that a browser offers as a subprotocol, since it can set no header."""
+"""The prefix of an access token that a browser offers as a subprotocol, since it cannot set a header."""
 
 _ANSWERED_FRAME_BYTES = 2 * 1024 * 1024
-"""Frames above the protocol's limit but below this are answered with an error; larger ones end the connection, unread.
-A client that is still sending then may see a reset (1006) before the close frame with 1009."""
+"""Frames above the protocol's limit but below this get an `error` frame; larger ones end the connection unread, with
+close code 1009. A client that is still sending may see a reset (1006) instead."""
 
 _HEADER_BYTES = 14
-"""Of a frame, at most."""
+"""The longest header of a frame (RFC 6455, section 5.2)."""
 
 
 class WebSocketEndpoint:
-    """Accepts sockets: authentication by header, ticket, subprotocol or first frame, then a connection."""
+    """Accepts sockets: authenticates by header, ticket, subprotocol or first frame, then serves a connection."""
 
     def __init__(
         self,
@@ -63,21 +63,21 @@ class WebSocketEndpoint:
         addresses: ClientAddresses | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`addresses`: how the client's address is read from a request; from the connection if it is absent."""
+        """`addresses` reads the client's address from a request; without it, the connection's address is used."""
         self._hub = hub
         self._authenticator = authenticator
         self._origins = origins
         self._limits = limits
         self._slots = Slots(hub, limits)
-        self._strangers = Strangers(limits)
+        self._unauthenticated = UnauthenticatedSockets(limits)
         self._addresses = addresses or ClientAddresses()
         self._now = now
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        """Serve one socket to its end. Raises PlatformError where it is refused before the upgrade."""
+        """Serve one socket to its end. Raises PlatformError if it is refused before the upgrade."""
         offered = _offered(request)
         socket = web.WebSocketResponse(
-            timeout=self._limits.goodbye_seconds,
+            timeout=self._limits.close_seconds,
             autoping=False,
             protocols=_chosen(offered),
             compress=False,
@@ -91,28 +91,28 @@ class WebSocketEndpoint:
         opening = _Opening(request, socket, self._limits)
         after, refusal = None, None
         try:
-            after = self._check(request, offered)
+            after = self._parse_request(request, offered)
         except PlatformError as error:
             refusal = error, PROTOCOL_ERROR
         else:
             try:
-                principal = principal or await self._by_request(request, offered)
+                principal = principal or await self._authenticate_request(request, offered)
             except PlatformError as error:
                 refusal = error, _close_code_for(error)
         if principal is None or refusal is not None:
-            with self._strangers.counted(network_of(self._addresses.of(request))):
-                principal = await self._introduce(opening, refusal)
+            with self._unauthenticated.counted(network_of(self._addresses.of(request))):
+                principal = await self._authenticate_first_frame(opening, refusal)
         if principal is not None:
-            await opening.accept(is_known=True)
+            await opening.accept(is_authenticated=True)
             await self._serve(opening, principal, after)
         return socket
 
-    async def _introduce(
+    async def _authenticate_first_frame(
         self, opening: "_Opening", refusal: tuple[PlatformError, CloseCode] | None
     ) -> Principal | None:
-        """Open the socket of a stranger, who says who it is, or is refused."""
+        """Open an unauthenticated socket and authenticate it by its first frame, or refuse it."""
         if refusal is None:
-            await opening.accept(is_known=False)
+            await opening.accept(is_authenticated=False)
             try:
                 return await self._authenticator.token(await opening.token())
             except PlatformError as error:
@@ -120,8 +120,8 @@ class WebSocketEndpoint:
         await opening.refuse(*refusal)
         return None
 
-    def _check(self, request: web.Request, offered: list[str]) -> EventCursor | None:
-        """The cursor to resume from, of a request that may be one of ours. Raises PlatformError."""
+    def _parse_request(self, request: web.Request, offered: list[str]) -> EventCursor | None:
+        """Check origin and subprotocol, and parse the cursor to resume from. Raises PlatformError."""
         origin = request.headers.get("Origin")
         if origin is not None and not self._origins.allows(origin, request.host):
             raise self._origins.refusal(origin)
@@ -130,8 +130,11 @@ class WebSocketEndpoint:
             raise PlatformError(ErrorCode.INVALID_REQUEST, message)
         return EventCursor.parse(request.query["after"]) if "after" in request.query else None
 
-    async def _by_request(self, request: web.Request, offered: list[str]) -> Principal | None:
-        """Who this is, by what a browser can send with a handshake: None if nothing was. Raises PlatformError."""
+    async def _authenticate_request(self, request: web.Request, offered: list[str]) -> Principal | None:
+        """Authenticate by what a browser can send with a handshake: a subprotocol or a ticket. None if it sent neither.
+
+        Raises PlatformError.
+        """
         token = next((name.removeprefix(BEARER) for name in offered if name.startswith(BEARER)), None)
         if token is not None:
             return await self._authenticator.token(token)
@@ -158,20 +161,21 @@ class WebSocketEndpoint:
 
 
 class _Opening:
-    """A socket between its handshake and its connection."""
+    """A socket from its handshake until it is attached or refused."""
 
     def __init__(self, request: web.Request, socket: web.WebSocketResponse, limits: Limits) -> None:
         self.request = request
         self.socket = socket
-        self.gate = FrameGate(limits.first_frame_bytes + _HEADER_BYTES, is_known=True)
+        self.gate = FrameGate(limits.first_frame_bytes + _HEADER_BYTES, is_authenticated=True)
         self._limits = limits
 
-    async def accept(self, *, is_known: bool) -> None:
-        """Answer the handshake, unless it was. What comes waits at the gate, but for the first frame of a stranger."""
+    async def accept(self, *, is_authenticated: bool) -> None:
+        """Complete the handshake, unless that is done. Frames wait at the gate, except the first one of an
+        unauthenticated client."""
         if self.socket.prepared:
             return
-        if not is_known:
-            self.gate = FrameGate(self._limits.first_frame_bytes + _HEADER_BYTES, is_known=False)
+        if not is_authenticated:
+            self.gate = FrameGate(self._limits.first_frame_bytes + _HEADER_BYTES, is_authenticated=False)
         protocol = self.request.protocol
         if isinstance(protocol, GatedHandler):
             protocol.gate = self.gate
@@ -182,7 +186,7 @@ class _Opening:
         try:
             async with asyncio.timeout(self._limits.auth_seconds) as deadline:
                 self.gate.on_excess = lambda: deadline.reschedule(0)
-                if self.gate.is_exceeded:  # by what came in one piece with the handshake
+                if self.gate.is_exceeded:  # by bytes that arrived together with the handshake
                     deadline.reschedule(0)
                 message = await self._first_message()
         except TimeoutError as cause:
@@ -205,8 +209,8 @@ class _Opening:
                 return message
 
     async def refuse(self, error: PlatformError | None, code: CloseCode) -> None:
-        """Say why, and end the connection: within `refusal_seconds`, whatever the client does."""
-        await self.accept(is_known=True)
+        """Send the error, close, and abort the transport after `refusal_seconds` if the client has not closed it."""
+        await self.accept(is_authenticated=True)
         with suppress(ConnectionError):
             if error is not None:
                 await self.socket.send_frame(error_frame(error), WSMsgType.TEXT)
@@ -223,13 +227,13 @@ class _Opening:
 def _offered(request: web.Request) -> list[str]:
     """The names in `Sec-WebSocket-Protocol`. Never log them: one may be an access token. Raises PlatformError."""
     header = request.headers.get("Sec-WebSocket-Protocol", "")
-    if not header.isascii():  # it could not be answered, and no browser sends it
+    if not header.isascii():  # the handshake's response could not repeat it; no browser sends it
         raise PlatformError(ErrorCode.INVALID_REQUEST, "Sec-WebSocket-Protocol must be ASCII.")
     return [name.strip() for name in header.split(",") if name.strip()]
 
 
 def _chosen(offered: list[str]) -> tuple[str, ...]:
-    """What the handshake answers: a browser ends a connection that answers none of its names, and reads nothing."""
+    """The subprotocol to select. A browser fails a connection that selects none of the names it offered."""
     return (SUBPROTOCOL,) if SUBPROTOCOL in offered else tuple(offered[:1])
 
 

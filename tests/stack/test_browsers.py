@@ -7,7 +7,7 @@ from playwright.async_api import Page
 
 from tests.stack.chat_client import register
 from tests.stack.running_stack import RunningStack
-from tests.unit.streaming.server_fixture import Site
+from tests.unit.streaming.server_fixture import StreamingServer
 
 SOCKET = """([url, protocols]) => new Promise(done => {
   const socket = protocols ? new WebSocket(url, protocols) : new WebSocket(url), frames = [];
@@ -94,9 +94,9 @@ async def test_a_page_reads_why_its_socket_is_refused(stack: RunningStack, page:
 
 async def test_a_page_of_a_foreign_origin_reads_that_it_is_one(page: Page, web_app: str) -> None:
     """Of a server that allows other pages than those of this machine, as one in production does."""
-    async with Site() as site:
+    async with StreamingServer() as server:
         await page.goto(web_app)
 
-        refusal = await page.evaluate(SOCKET, [f"ws://127.0.0.1:{site.port}/stream", ["chat.v1"]])
+        refusal = await page.evaluate(SOCKET, [f"ws://127.0.0.1:{server.port}/stream", ["chat.v1"]])
 
     assert (refusal["first"]["code"], refusal["code"], refusal["wasClean"]) == ("origin_not_allowed", 4501, True)

@@ -42,8 +42,8 @@ class Line:
         self.reads = True
 
 
-def _gate(most: int = 100, *, is_known: bool = False) -> tuple[FrameGate, Parser, Line]:
-    gate, parser, line = FrameGate(most, is_known=is_known), Parser(), Line()
+def _gate(most: int = 100, *, is_authenticated: bool = False) -> tuple[FrameGate, Parser, Line]:
+    gate, parser, line = FrameGate(most, is_authenticated=is_authenticated), Parser(), Line()
     gate.guard(parser, line)
     return gate, parser, line
 
@@ -104,7 +104,7 @@ def test_what_is_too_much_is_told_once_and_thrown_away(sent: bytes, sizes: list[
 
 @given(st.binary(min_size=1, max_size=300), PIECES)
 def test_nothing_passes_of_somebody_known_until_it_may(sent: bytes, sizes: list[int]) -> None:
-    gate, parser, line = _gate(is_known=True)
+    gate, parser, line = _gate(is_authenticated=True)
     _feed(gate, sent, sizes)
     assert not parser.passed
     assert not line.reads
@@ -114,7 +114,7 @@ def test_nothing_passes_of_somebody_known_until_it_may(sent: bytes, sizes: list[
 
 @given(st.binary(max_size=300), PIECES)
 def test_a_shut_gate_reads_on_and_keeps_nothing(sent: bytes, sizes: list[int]) -> None:
-    gate, parser, line = _gate(is_known=True)
+    gate, parser, line = _gate(is_authenticated=True)
     gate.feed_data(b"held")
     gate.shut()
     _feed(gate, sent, sizes)

@@ -1,4 +1,4 @@
-"""A WebSocket client made of bytes, for what a well-behaved client cannot be made to send or to leave unread."""
+"""A WebSocket client at the level of bytes: it sends and leaves unread what a client library does not let it."""
 
 import asyncio
 import base64
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
-from tests.unit.streaming.server_fixture import Site
+from tests.unit.streaming.server_fixture import StreamingServer
 
 
 def client_frame(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
@@ -19,7 +19,7 @@ def client_frame(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
 
 
 class RawSocket:
-    """Frames as they are on the wire. What is not asked for is not read."""
+    """Sends and reads frames as they are on the wire; reads only what a test asks for."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -27,21 +27,25 @@ class RawSocket:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, site: Site, user_id: str, *, receive_buffer: int | None = None) -> AsyncIterator[Self]:
-        """A socket of this user that has read its greeting. `receive_buffer` in bytes."""
+    async def open(
+        cls, server: StreamingServer, user_id: str, *, receive_buffer: int | None = None
+    ) -> AsyncIterator[Self]:
+        """A socket of this user that has read its `ready` frame. `receive_buffer` in bytes."""
         key = base64.b64encode(os.urandom(16)).decode()
         request = (
             f"GET /stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
         )
-        async with cls._answered(site, user_id, request, receive_buffer) as raw:
+        async with cls._answered(server, user_id, request, receive_buffer) as raw:
             await raw.frame()
             yield raw
 
     @classmethod
     @asynccontextmanager
-    async def handshake(cls, site: Site, protocols: str | None = None, behind: bytes = b"") -> AsyncIterator[Self]:
-        """A socket of nobody. `protocols`: what `Sec-WebSocket-Protocol` holds; `behind`: sent with the request."""
+    async def handshake(
+        cls, server: StreamingServer, protocols: str | None = None, behind: bytes = b""
+    ) -> AsyncIterator[Self]:
+        """An unauthenticated socket. `protocols`: Sec-WebSocket-Protocol; `behind`: bytes sent with the request."""
         key = base64.b64encode(os.urandom(16)).decode()
         request = (
             f"GET /stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -49,37 +53,39 @@ class RawSocket:
         )
         if protocols is not None:
             request += f"Sec-WebSocket-Protocol: {protocols}\r\n"
-        async with cls._connected(site, None) as (reader, writer):
+        async with cls._connected(server, None) as (reader, writer):
             writer.write(f"{request}\r\n".encode() + behind)
             await reader.readuntil(b"\r\n\r\n")
             yield cls(reader, writer)
 
     @classmethod
     @asynccontextmanager
-    async def events(cls, site: Site, user_id: str, *, receive_buffer: int) -> AsyncIterator[Self]:
-        """An event stream of this user whose events nobody reads."""
+    async def events(cls, server: StreamingServer, user_id: str, *, receive_buffer: int) -> AsyncIterator[Self]:
+        """An event stream of this user whose events are not read."""
         request = "GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        async with cls._answered(site, user_id, request, receive_buffer) as raw:
+        async with cls._answered(server, user_id, request, receive_buffer) as raw:
             yield raw
 
     @classmethod
     @asynccontextmanager
-    async def _answered(cls, site: Site, user_id: str, request: str, receive_buffer: int | None) -> AsyncIterator[Self]:
-        async with cls._connected(site, receive_buffer) as (reader, writer):
-            writer.write(f"{request}Authorization: Bearer {site.token(user_id)}\r\n\r\n".encode())
+    async def _answered(
+        cls, server: StreamingServer, user_id: str, request: str, receive_buffer: int | None
+    ) -> AsyncIterator[Self]:
+        async with cls._connected(server, receive_buffer) as (reader, writer):
+            writer.write(f"{request}Authorization: Bearer {server.token(user_id)}\r\n\r\n".encode())
             await reader.readuntil(b"\r\n\r\n")
             yield cls(reader, writer)
 
     @classmethod
     @asynccontextmanager
     async def _connected(
-        cls, site: Site, receive_buffer: int | None
+        cls, server: StreamingServer, receive_buffer: int | None
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         plain = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         plain.setblocking(False)
         if receive_buffer is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", site.port))
+        await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", server.port))
         reader, writer = await asyncio.open_connection(sock=plain, limit=4096)
         try:
             yield reader, writer
@@ -95,11 +101,11 @@ class RawSocket:
 
     @property
     def unsent(self) -> int:
-        """Bytes that the system does not take, since the other side does not read."""
+        """Bytes that the kernel does not accept, since the server does not read."""
         return self._writer.transport.get_write_buffer_size()
 
     async def read(self, size: int) -> bytes:
-        """So many bytes, whatever they are."""
+        """The next `size` bytes."""
         return await self._reader.readexactly(size)
 
     async def frame(self) -> tuple[int, bytes]:
@@ -122,7 +128,7 @@ class RawSocket:
             return None
 
     async def gone(self) -> None:
-        """Return once the other side has ended the connection, as writing to it shows."""
+        """Return when the server has ended the connection, which a write detects."""
         while not self._writer.transport.is_closing():
             self.write(b"x")
             await asyncio.sleep(0.01)

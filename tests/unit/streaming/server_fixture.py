@@ -1,4 +1,4 @@
-"""A server of sockets and event streams alone, around a world of fakes, and clients that speak the protocol to it."""
+"""A server of WebSockets and event streams only, on the fakes, and clients that speak the protocol to it."""
 
 import asyncio
 import socket
@@ -38,7 +38,7 @@ _LIMITS = Limits()
 
 
 class Verifier:
-    """Knows the tokens it has given out."""
+    """Accepts the tokens that `principal` has issued."""
 
     def __init__(self) -> None:
         self.principals: dict[str, Principal] = {}
@@ -84,10 +84,10 @@ class Socket:
         self.raw = socket
         self.seen: list[Json] = []
 
-    async def say(self, type_: str, **fields: Any) -> None:
+    async def send(self, type_: str, **fields: Any) -> None:
         await self.raw.send_str(orjson.dumps({"type": type_, **fields}).decode())
 
-    async def hear(self) -> Json:
+    async def receive(self) -> Json:
         """The next frame. Raises ClosedError."""
         message = await self.raw.receive()
         while message.type in (WSMsgType.PING, WSMsgType.PONG):
@@ -100,7 +100,7 @@ class Socket:
 
     async def until(self, *types: str) -> Json:
         """The next frame of one of these types."""
-        while (frame := await self.hear())["type"] not in types:
+        while (frame := await self.receive())["type"] not in types:
             pass
         return frame
 
@@ -108,7 +108,7 @@ class Socket:
         """Read to the end. The close code and its reason."""
         try:
             while True:
-                await self.hear()
+                await self.receive()
         except ClosedError as end:
             return end.code, end.reason
 
@@ -125,7 +125,7 @@ class Events:
         self.ids: list[str | None] = []
         self.comments = 0
 
-    async def hear(self) -> Json | None:
+    async def receive(self) -> Json | None:
         """The next event; None at the end."""
         fields: dict[str, str] = {}
         while line := (await self.response.content.readline()).decode():
@@ -142,14 +142,14 @@ class Events:
         return None
 
     async def until(self, *types: str) -> Json:
-        while (event := await self.hear()) is not None:
+        while (event := await self.receive()) is not None:
             if event["type"] in types:
                 return event
         raise AssertionError(f"the stream ended without {types}: {self.types}")
 
     async def rest(self) -> list[Json]:
         """Read to the end of the response."""
-        while await self.hear() is not None:
+        while await self.receive() is not None:
             pass
         return self.seen
 
@@ -162,8 +162,8 @@ class Events:
         return "".join(event["text"] for event in self.seen if event["type"] == "message.delta")
 
 
-class Site:
-    """Use as `async with Site() as site:`."""
+class StreamingServer:
+    """Use as `async with StreamingServer() as server:`."""
 
     def __init__(self, *, limits: Limits = _LIMITS, reply: Reply = SPOKEN) -> None:
         self.limits = limits
@@ -223,7 +223,7 @@ class Site:
         return principal
 
     def token(self, user_id: str, seconds: float = 3600.0) -> str:
-        """An access token that is good for so many seconds."""
+        """An access token that is valid for `seconds`."""
         return self.principal(user_id, seconds).token.get_secret_value()
 
     def authorization(self, user_id: str, seconds: float = 3600.0) -> dict[str, str]:
@@ -233,7 +233,7 @@ class Site:
     async def anonymous(
         self, query: dict[str, str] | None = None, headers: dict[str, str] | None = None, **options: Any
     ) -> AsyncIterator[Socket]:
-        """A socket with nothing but what is given. Raises aiohttp.WSServerHandshakeError."""
+        """An unauthenticated socket, but for the given query and headers. Raises aiohttp.WSServerHandshakeError."""
         options.setdefault("max_msg_size", 0)
         async with self._http.ws_connect("/stream", params=query, headers=headers, **options) as socket:
             yield Socket(socket)
@@ -242,7 +242,7 @@ class Site:
     async def socket(
         self, user_id: str, *, after: str | None = None, seconds: float = 3600.0, **options: Any
     ) -> AsyncIterator[Socket]:
-        """A socket of this user, greeted."""
+        """A socket of this user that has read its `ready` frame."""
         query = {} if after is None else {"after": after}
         async with self.anonymous(query, self.authorization(user_id, seconds), **options) as socket:
             await socket.until("ready")

@@ -1,4 +1,4 @@
-"""What a server can know of its TCP line, on asyncio's transports and on uvloop's."""
+"""Acknowledged and written bytes of a TCP connection, and its buffers, on asyncio's transports and on uvloop's."""
 
 import asyncio
 import socket
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from server.streaming.tcp import UNSENT_BYTES, arrived, keep_short, written
+from server.streaming.tcp import UNSENT_BYTES, acknowledged_bytes, limit_buffers, written_bytes
 
 
 @asynccontextmanager
@@ -26,41 +26,41 @@ async def line() -> AsyncIterator[tuple[asyncio.Transport, socket.socket]]:
             transport.abort()
 
 
-async def _tells_what_has_arrived() -> None:
+async def _counts_acknowledged_bytes() -> None:
     async with line() as (transport, client):
-        before = written(transport)
-        assert before == arrived(transport)
+        before = written_bytes(transport)
+        assert before == acknowledged_bytes(transport)
         transport.write(b"x" * 100_000)
         assert before is not None
-        assert written(transport) == before + 100_000
-        assert (arrived(transport) or 0) < before + 100_000
+        assert written_bytes(transport) == before + 100_000
+        assert (acknowledged_bytes(transport) or 0) < before + 100_000
         left = 100_000
         while left:
             left -= len(await asyncio.get_running_loop().sock_recv(client, left))
-        while arrived(transport) != written(transport):  # noqa: ASYNC110 - the kernel tells nobody
+        while acknowledged_bytes(transport) != written_bytes(transport):  # noqa: ASYNC110 - the kernel sends no event
             await asyncio.sleep(0)
 
 
-async def _keeps_little() -> None:
+async def _limits_buffers() -> None:
     async with line() as (transport, _):
-        keep_short(transport)
+        limit_buffers(transport)
         assert transport.get_write_buffer_limits()[1] == UNSENT_BYTES
         transport.write(b"x" * 1_000_000)
         await asyncio.sleep(0)
         assert transport.get_write_buffer_size() > 900_000  # what is not in the kernel
 
 
-async def _tells_nothing_of_a_line_that_is_gone() -> None:
+async def _returns_none_after_the_end() -> None:
     async with line() as (transport, _):
         transport.abort()
-        while arrived(transport) is not None:  # noqa: ASYNC110
+        while acknowledged_bytes(transport) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0)
-        assert written(transport) is None
-    assert (arrived(None), written(None)) == (None, None)
+        assert written_bytes(transport) is None
+    assert (acknowledged_bytes(None), written_bytes(None)) == (None, None)
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-@pytest.mark.parametrize("claim", [_tells_what_has_arrived, _keeps_little, _tells_nothing_of_a_line_that_is_gone])
+@pytest.mark.parametrize("claim", [_counts_acknowledged_bytes, _limits_buffers, _returns_none_after_the_end])
 def test_a_line(claim: Callable[[], object], new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(claim())  # type: ignore[arg-type]

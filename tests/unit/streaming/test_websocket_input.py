@@ -1,4 +1,4 @@
-"""Bad input on the WebSocket: one clear error each, and the socket lives where the protocol says so."""
+"""Bad input on the WebSocket: one error each, and the socket stays open where the protocol says so."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from tests.unit.streaming.raw import RawSocket
-from tests.unit.streaming.server_fixture import Site
+from tests.unit.streaming.server_fixture import StreamingServer
 from tests.virtual_time import virtual_time_with_sockets
 
 MESSAGE = {"type": "message", "client_message_id": "m1", "content": "hello"}
@@ -42,9 +42,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "id too long": (MESSAGE | {"client_message_id": "x" * 129}, "invalid_request"),
     "id of the wrong type": (MESSAGE | {"client_message_id": 7}, "invalid_request"),
     "unknown on_busy": (MESSAGE | {"on_busy": "panic"}, "invalid_request"),
-    "cancel of no uuid": ({"type": "cancel", "turn_id": "1' or '1'='1"}, "invalid_request"),
+    "cancel of an id that is no UUID": ({"type": "cancel", "turn_id": "1' or '1'='1"}, "invalid_request"),
     "cancel with operators": ({"type": "cancel", "turn_id": "eq.1"}, "invalid_request"),
-    "cancel of nothing": ({"type": "cancel"}, "not_found"),
+    "cancel without a running turn": ({"type": "cancel"}, "not_found"),
     "cancel of an unknown turn": ({"type": "cancel", "turn_id": TURN}, "not_found"),
     "retry without a turn": ({"type": "retry"}, "invalid_request"),
     "retry of an unknown turn": ({"type": "retry", "turn_id": TURN}, "not_found"),
@@ -58,73 +58,73 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 @virtual_time_with_sockets
-async def test_a_bad_frame_is_one_error_and_the_socket_lives(name: str) -> None:
+async def test_a_bad_frame_is_one_error_and_the_socket_stays_open(name: str) -> None:
     content, code = REFUSED[name]
-    async with Site() as site:
-        user = site.user()
-        async with site.socket(user) as socket:
+    async with StreamingServer() as server:
+        user = server.user()
+        async with server.socket(user) as socket:
             await socket.raw.send_str(content if isinstance(content, str) else orjson.dumps(content).decode())
-            await socket.say("ping")
-            error = await socket.hear()
+            await socket.send("ping")
+            error = await socket.receive()
             assert (error["type"], error["code"]) == ("error", code)
             assert error["message"]
-            assert (await socket.hear())["type"] == "pong"
-            assert site.world.turns(user) == []
+            assert (await socket.receive())["type"] == "pong"
+            assert server.world.turns(user) == []
 
 
 @virtual_time_with_sockets
-async def test_a_binary_frame_is_an_error_and_the_socket_lives() -> None:
-    async with Site() as site, site.socket(site.user()) as socket:
+async def test_a_binary_frame_is_an_error_and_the_socket_stays_open() -> None:
+    async with StreamingServer() as server, server.socket(server.user()) as socket:
         await socket.raw.send_bytes(orjson.dumps(MESSAGE))
-        assert (await socket.hear())["code"] == "invalid_request"
-        await socket.say("ping")
-        assert (await socket.hear())["type"] == "pong"
+        assert (await socket.receive())["code"] == "invalid_request"
+        await socket.send("ping")
+        assert (await socket.receive())["type"] == "pong"
 
 
 @virtual_time_with_sockets
-async def test_the_longest_content_is_taken() -> None:
-    async with Site() as site, site.socket(site.user()) as socket:
-        await socket.say("message", client_message_id="m1", content="x" * 32_000)
+async def test_the_longest_content_is_accepted() -> None:
+    async with StreamingServer() as server, server.socket(server.user()) as socket:
+        await socket.send("message", client_message_id="m1", content="x" * 32_000)
         await socket.until("turn.completed")
 
 
 @virtual_time_with_sockets
-async def test_errors_never_repeat_what_was_sent() -> None:
-    async with Site() as site, site.socket(site.user()) as socket:
-        await socket.say("auth", token={"secret": "hunter2"})
-        await socket.say("message", client_message_id="m 1", content={"private": "diary"})
-        errors = [await socket.hear(), await socket.hear()]
+async def test_errors_do_not_quote_the_input() -> None:
+    async with StreamingServer() as server, server.socket(server.user()) as socket:
+        await socket.send("auth", token={"secret": "hunter2"})
+        await socket.send("message", client_message_id="m 1", content={"private": "diary"})
+        errors = [await socket.receive(), await socket.receive()]
         assert not any(word in str(errors) for word in ("hunter2", "diary", "m 1 "))
 
 
 @virtual_time_with_sockets
-async def test_a_frame_beyond_all_bounds_closes_with_1009() -> None:
-    async with Site() as site, site.socket(site.user()) as socket:
+async def test_a_frame_of_3_mib_closes_with_1009() -> None:
+    async with StreamingServer() as server, server.socket(server.user()) as socket:
         await socket.raw.send_str("x" * (3 * 1024 * 1024))
         assert (await socket.closed())[0] == 1009
 
 
 @virtual_time_with_sockets
 async def test_invalid_utf8_closes_with_1007() -> None:
-    async with Site() as site, RawSocket.open(site, site.user()) as raw:
+    async with StreamingServer() as server, RawSocket.open(server, server.user()) as raw:
         raw.send(0x1, b'{"type":"ping","id":"\xff\xfe"}')
         assert (await raw.close_code()) == 1007
 
 
 @virtual_time_with_sockets
-async def test_a_client_that_vanishes_in_the_middle_of_a_frame_leaves_nothing_behind() -> None:
-    async with Site() as site:
-        user = site.user()
-        async with RawSocket.open(site, user) as raw:
+async def test_a_client_that_aborts_in_the_middle_of_a_frame_is_detached() -> None:
+    async with StreamingServer() as server:
+        user = server.user()
+        async with RawSocket.open(server, user) as raw:
             raw.write(bytes((0x81, 0x80 | 100, 1, 2, 3, 4)) + b"half")
             raw.abort()
         await asyncio.sleep(1)
-        assert site.process.hub.counts["connections"] == 0
+        assert server.process.hub.counts["connections"] == 0
 
 
 @virtual_time_with_sockets
-async def test_fragments_and_pings_between_them_are_understood() -> None:
-    async with Site() as site, RawSocket.open(site, site.user()) as raw:
+async def test_fragments_with_pings_between_them_are_read() -> None:
+    async with StreamingServer() as server, RawSocket.open(server, server.user()) as raw:
         raw.send(0x1, b'{"type":', final=False)
         raw.send(0x9, b"still there?")
         raw.send(0x0, b'"ping"}')

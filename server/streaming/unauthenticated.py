@@ -1,4 +1,4 @@
-"""How many unauthenticated sockets may be open: on this instance, and from one address."""
+"""The limits of unauthenticated sockets: on this instance, and from one address."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from server.protocol.limits import Limits
 
 log = structlog.get_logger(__name__)
 
-_COME_BACK_SECONDS = 2.0
+_RETRY_AFTER_SECONDS = 2.0
 
 
-class Strangers:
-    """Counts them. What one of them can hold in memory is limited by its first frame."""
+class UnauthenticatedSockets:
+    """Counts unauthenticated sockets. The memory that each can use is limited by the size of the first frame."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -25,15 +25,15 @@ class Strangers:
 
     @contextmanager
     def counted(self, network: str) -> Iterator[None]:
-        """Until it ends, one more from `network`. Raises PlatformError(rate_limited | overloaded)."""
+        """Count one socket from `network` until exit. Raises PlatformError(rate_limited | overloaded)."""
         if self._by_network[network] >= self._limits.unauthenticated_sockets_per_address:
-            log.warning("websocket.too_many_strangers", address=network)
+            log.warning("websocket.too_many_unauthenticated", address=network)
             message = "Too many sockets from your address are not signed in."
-            raise PlatformError(ErrorCode.RATE_LIMITED, message, retry_after=_COME_BACK_SECONDS)
+            raise PlatformError(ErrorCode.RATE_LIMITED, message, retry_after=_RETRY_AFTER_SECONDS)
         if self.count >= self._limits.unauthenticated_sockets:
-            log.warning("websocket.too_many_strangers", address=None)
+            log.warning("websocket.too_many_unauthenticated", address=None)
             message = "Too many sockets are not signed in."
-            raise PlatformError(ErrorCode.OVERLOADED, message, retry_after=_COME_BACK_SECONDS)
+            raise PlatformError(ErrorCode.OVERLOADED, message, retry_after=_RETRY_AFTER_SECONDS)
         self._by_network[network] += 1
         self.count += 1
         try:
