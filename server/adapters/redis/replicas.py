@@ -196,20 +196,13 @@ class RedisReplicas:
 
 
 def _arguments(append: Append) -> list[bytes | str | int]:
-    """As the script takes them."""
-    return [
-        append.lease.user_id,
-        append.lease.fence,
-        append.epoch,
-        append.after,
-        append.trim,
-        _NOTHING if append.view is None else _VIEW,
-        append.view or b"",
-        append.text_of,
-        append.text,
-        len(append.events),
-        *append.events,
-    ]
+    """As the script takes them: few, since each costs as much as an event."""
+    contents = "nothing" if append.view is None else "view"
+    header = (
+        f"{append.lease.user_id} {append.lease.fence} {append.epoch} {append.after} {append.trim}"
+        f" {contents} {append.text_of or '-'} {len(append.events)}"
+    )
+    return [header, append.view or b"", append.text, *append.events]
 
 
 def _message_of(rewrite: Rewrite) -> bytes:

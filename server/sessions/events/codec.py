@@ -115,11 +115,11 @@ def reply_text(entries: Sequence[Entry]) -> tuple[AttemptKey | None, str]:
     of: AttemptKey | None = None
     parts: list[str] = []
     for entry in entries:
-        frame = entry.frame
-        if frame.type == "message.delta":
+        text, frame = entry.text, entry.frame
+        if text is not None and frame.type == "message.delta":
             if (frame.turn_id, frame.attempt) != of:
                 of, parts = (frame.turn_id, frame.attempt), []
-            parts.append(entry.text or "")
+            parts.append(text)
     return of, "".join(parts)
 
 

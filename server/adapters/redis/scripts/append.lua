@@ -1,9 +1,11 @@
 -- Append events behind the replicas of several sessions and publish them, each session's whole or not at all.
 -- The keys are built here, so one call serves many sessions: this needs one Redis, with replicas or without, no Cluster.
 -- ARGV prefix, seconds to keep, and for each session:
---   user, fence, epoch, after, trim, what is in `view` ('view'|'nothing'), view, text_of, text, number of events, event…
+--   a header `user fence epoch after trim contents text_of count`, view, text, event… (as many as count)
+-- `contents` is what is in view: 'view' or 'nothing'. `text_of` is '-' if there is no text.
 -- Returns for each the head afterwards; -1 if a newer owner writes; -2 if there is no replica of this epoch.
-local FENCED, ABSENT, FIELDS = -1, -2, 10
+local FENCED, ABSENT = -1, -2
+local HEADER = '^(%S+) (%d+) (%S+) (%d+) (%d+) (%a+) (%S+) (%d+)$'
 
 -- A key of another type is a broken replica. Anything else (full, read only) fails the call.
 local function failed(answer)
@@ -16,7 +18,7 @@ local function failed(answer)
   error(answer.err)
 end
 
-local function append(user, fence, epoch, after, trim, with_view, view, text_of, text, count, first)
+local function append(user, fence, epoch, after, trim, contents, view, text_of, text, count, first)
   local channel = ARGV[1] .. ':{' .. user .. '}'
   local state_key, events_key, text_key = channel .. ':state', channel .. ':events', channel .. ':text'
   local state = redis.pcall('HMGET', state_key, 'epoch', 'head', 'fence', 'text_of')
@@ -33,7 +35,7 @@ local function append(user, fence, epoch, after, trim, with_view, view, text_of,
   if head ~= after then
     return head
   end
-  local message = {fence .. ' ' .. epoch .. ' ' .. after .. ' ' .. with_view, view}
+  local message = {fence .. ' ' .. epoch .. ' ' .. after .. ' ' .. contents, view}
   for place = 1, count do
     local event = ARGV[first + place - 1]
     if failed(redis.pcall('XADD', events_key, (head + place) .. '-0', 'event', event)) then
@@ -41,7 +43,7 @@ local function append(user, fence, epoch, after, trim, with_view, view, text_of,
     end
     message[#message + 1] = event
   end
-  if text_of ~= '' then
+  if text_of ~= '-' then
     if text_of == state[4] then
       if failed(redis.pcall('APPEND', text_key, text)) then
         return ABSENT
@@ -52,7 +54,7 @@ local function append(user, fence, epoch, after, trim, with_view, view, text_of,
     redis.call('HSET', state_key, 'text_of', text_of)
   end
   redis.call('HSET', state_key, 'head', head + count, 'fence', fence)
-  if with_view == 'view' then
+  if contents == 'view' then
     redis.call('HSET', state_key, 'view', view)
   end
   if trim > 0 then
@@ -68,11 +70,11 @@ end
 local heads = {}
 local place = 3
 while place <= #ARGV do
-  local user, fence, epoch, after, trim, with_view, view, text_of, text, count = unpack(ARGV, place, place + FIELDS - 1)
-  local first = place + FIELDS
+  local user, fence, epoch, after, trim, contents, text_of, count = string.match(ARGV[place], HEADER)
+  local view, text, first = ARGV[place + 1], ARGV[place + 2], place + 3
   count = tonumber(count)
   place = first + count
   heads[#heads + 1] =
-    append(user, fence, epoch, tonumber(after), tonumber(trim), with_view, view, text_of, text, count, first)
+    append(user, fence, epoch, tonumber(after), tonumber(trim), contents, view, text_of, text, count, first)
 end
 return heads
