@@ -101,7 +101,7 @@ async def _with_agent(
         async with _promptly():
             return agent, await ask(agent)
     except AgentGoneError:
-        agent = await agents.look_again(principal.user_id, agent, timeout=_ANSWER_SECONDS)
+        agent = await agents.find_or_replace(principal.user_id, agent, timeout=_ANSWER_SECONDS)
     async with _promptly():
         return agent, await ask(agent)
 

@@ -36,9 +36,9 @@ async def update_profile(request: web.Request, principal: Principal, body: Updat
 async def _introduce(request: web.Request, user_id: str) -> None:
     """Write the name into the agent's memory now; while a turn runs, or Letta is unavailable, the next turn does."""
     provisioner = request.app[PROVISIONER]
-    provisioner.forget(user_id)
+    provisioner.evict(user_id)
     try:
-        await request.app[HUB].while_idle(user_id, partial(provisioner.introduce, user_id))
+        await request.app[HUB].while_idle(user_id, partial(provisioner.sync_name, user_id))
     except PlatformError as error:
         log.info("profile.agent_told_later", code=error.code)
 

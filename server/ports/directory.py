@@ -53,7 +53,7 @@ class AgentDirectory(Protocol):
         """The agent's conversation: `known` unless it is gone, which is asked twice; else its first; else a new one."""
         ...
 
-    async def tell_name(self, agent: AgentHandle, told: str | None, name: str) -> None:
+    async def write_name(self, agent: AgentHandle, told: str | None, name: str) -> None:
         """Put `name` in the place of the one that was `told` last, in what the agent knows of its user.
 
         What the agent or the user wrote there stays. While the agent runs, it could be writing the same text. Raises

@@ -1,6 +1,6 @@
 """Gives every user an account at LiteLLM and an agent at Letta: a saga of repeatable steps that survives any crash.
 
-Core: knows the ports and the key ring, no service. `Provisioner` is what the rest of the platform talks to."""
+Core: knows the ports and the key ring, no service. `Provisioner` is the interface for the rest of the platform."""
 
 from server.provisioning.provisioner import Provisioner
 from server.provisioning.repair import RepairLoop

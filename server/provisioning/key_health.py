@@ -1,6 +1,6 @@
-"""The state of a key that the model gateway refuses: asks the gateway, stores the reason and announces it.
+"""The state of a key that the model gateway refuses: asks the gateway, stores the reason and publishes it.
 
-Repairs nothing itself: whoever blocked or deleted the key may have meant it. `chat users repair` does."""
+Repairs nothing itself, since the key may have been blocked or deleted on purpose. `chat users repair` does."""
 
 from typing import Final
 
@@ -22,7 +22,7 @@ REASONS: Final[dict[KeyState, str]] = {
 
 
 class KeyHealth:
-    """Asks how a refused key stands. `owner` names this instance in claims, apart from its provisioning."""
+    """Checks a refused key. `owner` names this instance in claims; it differs from the owner of its provisioning."""
 
     def __init__(self, store: AccountStore, context: ProvisioningContext, observer: Observer, owner: str) -> None:
         self._store = store
@@ -31,9 +31,11 @@ class KeyHealth:
         self._owner = owner
 
     async def check(self, user_id: str) -> KeyState | None:
-        """How the user's key stands at the gateway; what is wrong with it is stored with the account and announced.
+        """The state of the user's key at the gateway. If it cannot be used, the reason is stored with the account and
+        published.
 
-        None: nothing can be said. Raises PlatformError where a service is away."""
+        None: the account has no key, or none that can be decrypted. Raises PlatformError if a service is
+        unavailable."""
         account = await self._store.get(user_id)
         if account is None or account.encrypted_key is None:
             return None
@@ -45,12 +47,12 @@ class KeyHealth:
         state = await self._context.billing.key_state(name)
         log.warning("key.refused", user_id=user_id, state=state)
         if (reason := REASONS.get(state)) is not None and account.status_reason != reason:
-            await self._tell(account, reason)
+            await self._store_reason(account, reason)
         return state
 
-    async def _tell(self, seen: Account, reason: str) -> None:
-        """Under the claim, unless somebody is changing the account now or has changed its key or status since. One that
-        is not active has another reason, which stays."""
+    async def _store_reason(self, seen: Account, reason: str) -> None:
+        """Store the reason under the claim, unless another holder has the claim or the key or status has changed since.
+        An account that is not active has another reason, which stays."""
         claim = await self._store.claim(seen.user_id, self._owner, CLAIM_SECONDS)
         if claim is None:
             return

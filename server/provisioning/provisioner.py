@@ -1,7 +1,7 @@
-"""The platform's way to a user's agent: one run per user in this process, shared by all who wait for it.
+"""The platform's access to a user's agent: one provisioning run per user in this process, shared by all callers.
 
-Owns the tasks of those runs, and of checks of refused keys, and caches the agents that are ready; the stored claim
-keeps other instances out."""
+Owns the tasks of those runs and of the checks of refused keys, and caches the agents that are ready. The stored claim
+excludes other instances."""
 
 import asyncio
 import time
@@ -19,42 +19,42 @@ from server.aio import SingleFlight, Sleep, StoppedError
 from server.ports import Account, AccountStore, AgentHandle, FencedError, ProvisioningClaim
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.provisioning.introduction import Introduction
 from server.provisioning.key_health import KeyHealth
+from server.provisioning.name_sync import NameSync
 from server.provisioning.saga import (
     CLAIM_SECONDS,
-    NOTHING_SPECIAL,
+    DEFAULT_OPTIONS,
     Observer,
-    Order,
     ProvisioningError,
     Rotation,
+    RunOptions,
     Saga,
 )
-from server.provisioning.steps import ProvisioningContext, is_complete, is_introduced
+from server.provisioning.steps import ProvisioningContext, has_current_name, is_complete
 from server.resilience import Backoff, retry
 
 log = structlog.get_logger(__name__)
 
 CACHED_AGENTS: Final = 10_000
 CACHED_SECONDS: Final = 60.0
-"""How long a ready agent is taken for granted: another process (`chat users repair`) may replace it."""
+"""TTL of a ready agent in the cache. Short, since another process (`chat users repair`) may replace it."""
 CONCURRENT_RUNS: Final = 8
-"""Letta serves about two turns a second on a core: a wave of registrations must not starve the conversations."""
-RUN_AGAIN: Final = Backoff(first=0.5, longest=5.0)
+"""Letta serves about two turns a second on a core: many registrations at once must not starve the conversations."""
+RETRY_BACKOFF: Final = Backoff(first=0.5, longest=5.0)
 CLAIM_POLL: Final = Backoff(first=0.2, longest=2.0)
-"""Between two looks at an account that another instance provisions."""
+"""Between two polls of an account that another instance provisions."""
 
 
 @dataclass(slots=True)
 class _Ready:
-    """An agent that was ready. `is_introduced`: it need not be told its user's name."""
+    """A cached agent. `has_current_name`: its user's name need not be written to it."""
 
     agent: AgentHandle
-    is_introduced: bool
+    has_current_name: bool
 
 
 class Provisioner:
-    """Makes agents, and says when they are ready.
+    """Creates agents and returns them when they are ready.
 
     `owner` names this instance in claims. `sleep` and `clock` (monotonic) in seconds. Close with `aclose`."""
 
@@ -72,7 +72,7 @@ class Provisioner:
         self._template = context.template
         self._saga = Saga(store, context, observer)
         self._owner = owner or f"provisioner-{uuid4()}"
-        self._introduction = Introduction(store, context.directory, f"{self._owner}-name")
+        self._name_sync = NameSync(store, context.directory, f"{self._owner}-name")
         self._key_health = KeyHealth(store, context, observer, f"{self._owner}-keys")
         self._sleep = sleep
         self._slots = asyncio.Semaphore(CONCURRENT_RUNS)
@@ -82,7 +82,7 @@ class Provisioner:
         self._closed = False
 
     async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account:
-        """The user's account, created if it is missing; an agent that is not ready is begun in the background.
+        """The user's account, created if it is missing. If its agent is not ready, a run starts in the background.
 
         Raises PlatformError(supabase_unavailable)."""
         account = await self._store.ensure(user_id, email, name)
@@ -91,138 +91,139 @@ class Provisioner:
         return account
 
     def start(self, user_id: str) -> None:
-        """Begin in the background; a run that is under way goes on. Raises PlatformError(draining) after `aclose`."""
+        """Start a run in the background unless one is active. Raises PlatformError(draining) after `aclose`."""
         with _draining():
-            self._runs.start(user_id, partial(self._provision, user_id, NOTHING_SPECIAL))
+            self._runs.start(user_id, partial(self._provision, user_id, DEFAULT_OPTIONS))
 
     async def ready(
         self, user_id: str, email: str | None = None, name: str | None = None, *, timeout: float = 30.0
     ) -> AgentHandle:
-        """The user's agent, made or brought up to date first where that is needed; waits up to `timeout` seconds.
+        """The user's agent, created or updated first if necessary; waits up to `timeout` seconds.
 
         `email` creates a missing account. Raises PlatformError(agent_unavailable | account_blocked | not_found |
         draining)."""
         if (ready := self._agents.get(user_id)) is not None:
             return ready.agent
-        return await self._insist(user_id, timeout, email, name)
+        return await self._run_with_retries(user_id, timeout, email, name)
 
-    async def look_again(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
-        """The agent to talk to after its service did not know `gone`: another one that is on record by now, the same if
-        it is there after all, or a new one where it is gone for good, of which the user is told.
+    async def find_or_replace(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
+        """The agent to use after its service did not find `gone`: the one that was stored since then, the same one if
+        the service finds it now, or a new one, whose status reason tells the user.
 
-        Raises as `ready`, also when the service does not even know the user's organization: then nothing is made."""
+        Raises as `ready`, also if the service does not know the user's organization; then nothing is created."""
         async with _bounded(timeout, []):
-            await self._stand_by(user_id)
+            await self._wait_for_active_run(user_id)
             account = await self._store.get(user_id)
         if account is not None and is_complete(account, self._template) and account.handle != gone:
             return self._cache(account)
         log.warning("agent.not_found", user_id=user_id, agent_id=gone.agent_id, conversation_id=gone.conversation_id)
-        return await self._insist(user_id, timeout, order=Order("agent"))
+        return await self._run_with_retries(user_id, timeout, options=RunOptions("agent"))
 
     async def attempt(self, user_id: str, *, thorough: bool = False, rebuild: bool = False) -> AgentHandle:
-        """One run to its end; `thorough` takes every step again, for agents that were damaged outside, and `rebuild`
-        makes everything anew at an agent service that no longer knows the user.
+        """Complete one run, without retries. `thorough` repeats every step, for agents that were changed outside the
+        platform; `rebuild` creates everything again at an agent service that no longer knows the user.
 
         Raises ProvisioningError and what `ready` raises."""
         if thorough:
-            await self._stand_by(user_id)
-        return await self._run(user_id, Order("everything" if thorough else "missing", rebuild=rebuild))
+            await self._wait_for_active_run(user_id)
+        return await self._run(user_id, RunOptions("everything" if thorough else "missing", rebuild=rebuild))
 
     async def rotate_key(self, user_id: str, rotation: Rotation) -> AgentHandle:
-        """Give the user another key, everywhere. A run that is cut off is continued by any other of this user.
+        """Replace the user's key at LiteLLM and at the agent. The user's next run continues an interrupted one.
 
         Raises as `attempt`."""
-        await self._stand_by(user_id)
-        return await self._run(user_id, Order("everything", rotation))
+        await self._wait_for_active_run(user_id)
+        return await self._run(user_id, RunOptions("everything", rotation))
 
-    async def introduce(self, user_id: str) -> None:
-        """Tell the user's agent their name, if that has changed. Only while nothing runs at the agent. Raises nothing.
+    async def sync_name(self, user_id: str) -> None:
+        """Write the user's name to the agent, if it has changed. Only while no run of the agent is active. Raises
+        nothing.
 
-        What cannot be done now is tried again when the account is looked at anew: a minute later, or after `forget`."""
+        A failure is retried after the account has been read again: when its TTL has passed, or after `evict`."""
         ready = self._agents.get(user_id)
-        if ready is None or not ready.is_introduced:
-            await self._introduction.make(user_id)
+        if ready is None or not ready.has_current_name:
+            await self._name_sync.run(user_id)
             if ready is not None:
-                ready.is_introduced = True  # in place: it is cached no longer for that
+                ready.has_current_name = True  # in place, so that its TTL does not begin again
 
     def key_refused(self, user_id: str) -> None:
-        """The model gateway has refused the user's key: check it in the background, once at a time. Raises nothing."""
+        """Check a key that the model gateway refused, in the background, one check per user at a time. Raises
+        nothing."""
         if not self._closed:
             self._key_checks.start(user_id, partial(self._check_key, user_id))
 
-    def forget(self, user_id: str) -> None:
-        """Look at the stored account next time: the cached agent no longer answers."""
+    def evict(self, user_id: str) -> None:
+        """Remove the user's agent from the cache, so that the next call reads the stored account."""
         self._agents.pop(user_id, None)
 
     async def aclose(self) -> None:
-        """Stop all runs (each can be continued by any instance) and give their claims back."""
+        """Stop all runs and release their claims. Any instance can continue them."""
         self._closed = True
         await asyncio.gather(self._runs.aclose(), self._key_checks.aclose())
 
-    async def _stand_by(self, user_id: str) -> None:
-        """Until no run of this user's is under way here."""
-        self.forget(user_id)
+    async def _wait_for_active_run(self, user_id: str) -> None:
+        """Evict the user's agent and wait until this process runs nothing for the user."""
+        self.evict(user_id)
         await self._runs.settled(user_id)
 
     async def _check_key(self, user_id: str) -> None:
-        """A key that is good at the gateway was refused because the agent carries another: it is given the right one,
-        as it is to an agent that was damaged outside."""
+        """Check the key. If it is active at the gateway, the agent uses another one, and a thorough run replaces it."""
         try:
             if await self._key_health.check(user_id) == "active":
                 await self.attempt(user_id, thorough=True)
         except PlatformError as error:
             log.warning("key.not_checked", user_id=user_id, code=error.code)
 
-    async def _insist(
+    async def _run_with_retries(
         self,
         user_id: str,
         timeout: float,
         email: str | None = None,
         name: str | None = None,
-        order: Order = NOTHING_SPECIAL,
+        options: RunOptions = DEFAULT_OPTIONS,
     ) -> AgentHandle:
-        """Run again after what may pass by itself, for as long as the caller waits."""
-        obstacles: list[PlatformError] = []
+        """Run, and retry after temporary failures, for `timeout` seconds."""
+        failures: list[PlatformError] = []
 
         async def attempt() -> AgentHandle:
             if email is not None:
                 await self._store.ensure(user_id, email, name)
-            return await self._run(user_id, order)
+            return await self._run(user_id, options)
 
-        async with _bounded(timeout, obstacles):
+        async with _bounded(timeout, failures):
             return await retry(
                 attempt,
                 on=PlatformError,
-                when=lambda error: not self._closed and _may_pass(error),
-                backoff=RUN_AGAIN,
-                failed=lambda error, _: obstacles.append(error),
+                when=lambda error: not self._closed and _is_temporary(error),
+                backoff=RETRY_BACKOFF,
+                failed=lambda error, _: failures.append(error),
                 sleep=self._sleep,
             )
 
-    async def _run(self, user_id: str, order: Order) -> AgentHandle:
-        """The outcome of the user's run, begun if there is none. Raises PlatformError(draining) when it was stopped."""
+    async def _run(self, user_id: str, options: RunOptions) -> AgentHandle:
+        """The result of the user's active run, or of a new one. Raises PlatformError(draining) when it was stopped."""
         with _draining():
-            return await self._runs.run(user_id, partial(self._provision, user_id, order))
+            return await self._runs.run(user_id, partial(self._provision, user_id, options))
 
-    async def _provision(self, user_id: str, order: Order) -> AgentHandle:
-        """Run the saga, or wait while another instance does; its claim expires if it died."""
+    async def _provision(self, user_id: str, options: RunOptions) -> AgentHandle:
+        """Run the saga, or poll while another instance runs it; its claim expires if it crashed."""
         for pause in CLAIM_POLL.pauses():
             account = await self._store.get(user_id)
             if account is None:
                 raise PlatformError(ErrorCode.NOT_FOUND, "This account does not exist.")
-            if order.scope == "missing" and is_complete(account, self._template):
+            if options.scope == "missing" and is_complete(account, self._template):
                 return self._cache(account)
             account.refuse_closed()
             async with self._slots:
                 claim = await self._store.claim(user_id, self._owner, CLAIM_SECONDS)
                 if claim is not None:
-                    return await self._work(claim, order)
+                    return await self._run_claimed(claim, options)
             await self._sleep(pause)
         raise AssertionError("unreachable: the pauses never end")
 
-    async def _work(self, claim: ProvisioningClaim, order: Order) -> AgentHandle:
+    async def _run_claimed(self, claim: ProvisioningClaim, options: RunOptions) -> AgentHandle:
         try:
-            return self._cache(await self._saga.run(claim, order))
+            return self._cache(await self._saga.run(claim, options))
         except FencedError as cause:
             raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, retry_after=1.0) from cause
         finally:
@@ -237,31 +238,32 @@ class Provisioner:
     def _cache(self, account: Account) -> AgentHandle:
         account.refuse_closed()
         handle = account.handle
-        assert handle is not None, "a finished saga has made every part of the agent"
-        self._agents[account.user_id] = _Ready(handle, is_introduced(account))
+        assert handle is not None, "a completed saga has created every part of the agent"
+        self._agents[account.user_id] = _Ready(handle, has_current_name(account))
         return handle
 
 
 @asynccontextmanager
-async def _bounded(timeout: float, obstacles: list[PlatformError]) -> AsyncIterator[None]:
-    """For `timeout` seconds. Raises PlatformError(agent_unavailable) with the last of the obstacles met until then."""
+async def _bounded(timeout: float, failures: list[PlatformError]) -> AsyncIterator[None]:
+    """Bound a block to `timeout` seconds. Raises PlatformError(agent_unavailable) with the message of the last
+    failure."""
     try:
         async with asyncio.timeout(timeout):
             yield
     except TimeoutError as cause:
-        reason = obstacles[-1].message if obstacles else None
+        reason = failures[-1].message if failures else None
         raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, reason, retry_after=5.0) from cause
 
 
 @contextmanager
 def _draining() -> Iterator[None]:
-    """Raises PlatformError(draining) for what `aclose` has stopped."""
+    """Raise PlatformError(draining) for a run that `aclose` has stopped."""
     try:
         yield
     except StoppedError as cause:
         raise PlatformError(ErrorCode.DRAINING) from cause
 
 
-def _may_pass(error: PlatformError) -> bool:
-    """Whether another run may succeed without anybody repairing anything."""
+def _is_temporary(error: PlatformError) -> bool:
+    """Whether a retry may succeed without an operator."""
     return error.retryable and not (isinstance(error, ProvisioningError) and error.permanent)

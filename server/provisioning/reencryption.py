@@ -1,6 +1,6 @@
-"""Moves a user's stored key from SECRET_KEY_PREVIOUS to SECRET_KEY, so that the previous one can be thrown away.
+"""Re-encrypts a user's stored key, from SECRET_KEY_PREVIOUS to SECRET_KEY, so that the previous one can be removed.
 
-Touches the account store alone: the key itself, known to LiteLLM and Letta, stays."""
+Touches the account store only: the key itself, which LiteLLM and Letta use, does not change."""
 
 from typing import Literal
 
@@ -8,24 +8,24 @@ import structlog
 
 from server.keyring import KeyRing, UnreadableSecretError
 from server.ports import AccountChange, AccountStore, FencedError
-from server.provisioning.steps import moved_key
+from server.provisioning.steps import reencrypted_key
 
 log = structlog.get_logger(__name__)
 
 CLAIM_SECONDS = 60.0
 
 Reencryption = Literal["done", "current", "busy", "unreadable"]
-"""`current`: nothing to do. `busy`: somebody provisions the user now. `unreadable`: neither key opens it."""
+"""`current`: nothing to do. `busy`: the user is being provisioned now. `unreadable`: neither key decrypts it."""
 
 
 async def reencrypt(store: AccountStore, keys: KeyRing, user_id: str, owner: str) -> Reencryption:
-    """Under the user's claim, since provisioning may be changing the same key. Raises PlatformError."""
+    """Re-encrypt under the user's claim, since provisioning may be changing the same key. Raises PlatformError."""
     claim = await store.claim(user_id, owner, CLAIM_SECONDS)
     if claim is None:
         return "busy"
     try:
         stored = claim.account.encrypted_key
-        moved = AccountChange() if stored is None else moved_key(keys, user_id, stored)
+        moved = AccountChange() if stored is None else reencrypted_key(keys, user_id, stored)
         if moved == AccountChange():
             return "current"
         await store.record(claim, moved)

@@ -1,6 +1,6 @@
-"""Finishes in the background what registration could not: looks for incomplete accounts and provisions them one by one.
+"""Repairs accounts in the background: polls for incomplete ones and provisions them one by one.
 
-Bounded: one user at a time, jittered waits, longer ones while a service is down or a user keeps failing."""
+Bounded: one user at a time, jittered pauses, backoff while a service is unavailable or a user keeps failing."""
 
 import asyncio
 import random
@@ -22,20 +22,20 @@ log = structlog.get_logger(__name__)
 
 BATCH: Final = 200
 AFTER_FAILURE: Final = Backoff(first=60.0, longest=3600.0)
-"""How long a user who failed is left alone."""
+"""Backoff of a user whose provisioning failed."""
 JITTER: Final = 0.3
-"""Pauses vary by this share of them, so that instances which started together do not ask together."""
+"""Relative jitter of each pause, so that instances that started together do not poll together."""
 
 
 @dataclass(slots=True)
 class RepairLoop:
-    """`run` it in a task of the application. `interval` and `breath` in seconds: between rounds, between users."""
+    """`run` it in a task of the application. `interval` and `user_pause` in seconds: between rounds, between users."""
 
     provisioner: Provisioner
     store: AccountStore
     config_hash: str
     interval: float = 30.0
-    breath: float = 1.0
+    user_pause: float = 1.0
     sleep: Sleep = asyncio.sleep
     clock: Callable[[], float] = time.monotonic
     _failures: FailureBackoff[str] = field(init=False)
@@ -44,7 +44,7 @@ class RepairLoop:
         self._failures = FailureBackoff(AFTER_FAILURE, self.clock)
 
     async def run(self) -> None:
-        """Until cancelled. A round cut short by a service that is down doubles the wait, up to eightfold."""
+        """Run until cancelled. A round that an unavailable service ended doubles the interval, up to eightfold."""
         await every(
             self.interval,
             self.round,
@@ -56,7 +56,8 @@ class RepairLoop:
         )
 
     async def round(self) -> bool:
-        """Try each incomplete user once. False: a service is down, so the rest was left for later."""
+        """Try each incomplete user once. Returns False if a service is unavailable: the remaining users were not
+        tried."""
         try:
             found = await self.store.incomplete(self.config_hash, BATCH)
         except PlatformError as error:
@@ -68,11 +69,11 @@ class RepairLoop:
                 continue
             if not await self._repair(user_id):
                 return False
-            await self.sleep(self.breath * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - spreads load only
+            await self.sleep(self.user_pause * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - spreads load only
         return True
 
     async def _repair(self, user_id: str) -> bool:
-        """False when it failed for a reason that others would meet too."""
+        """Returns False if it failed for a reason that concerns all users."""
         try:
             await self.provisioner.attempt(user_id)
         except PlatformError as error:

@@ -1,7 +1,7 @@
-"""The steps that make a user's agent, in order, as data: when each is needed and what it does.
+"""The steps that create a user's agent, in order, as data: when each is needed and what it does.
 
-Every step may be repeated. An organization and its member cannot be looked up cheaply, so their steps are told when the
-last attempt was cut off between creating and recording, and only then search before they create."""
+Every step may be repeated. Searching for an organization or its member is slow, so their steps search before they
+create only if the last attempt may have been interrupted between creating and recording (`Job.may_have_run`)."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -19,24 +19,24 @@ from server.protocol.shapes import AgentStatus
 log = structlog.get_logger(__name__)
 
 UNDER_REPAIR = "under repair"
-"""Stands for the config_hash while every step is taken again: a run that is cut off is continued as thoroughly."""
+"""Stored as the config_hash while every step is repeated, so that the run after an interruption repeats them too."""
 UNDER_REBUILD = "under rebuild"
-"""As `UNDER_REPAIR`, where an operator wants everything made anew at an agent service that does not know the user."""
+"""As `UNDER_REPAIR`, when an operator wants everything created again at an agent service that has lost the user."""
 IN_DOUBT = "in doubt"
-"""Stands for the config_hash while the agent is looked for that its service did not find: every step at that service is
-taken again, also by the run that continues."""
+"""Stored as the config_hash while an agent that its service did not find is searched for: every step at that service is
+repeated, also by the run after an interruption."""
 
-AGENT_ANEW = "Your agent was deleted at the agent service and has been made anew: its memory begins again."
-CONVERSATION_ANEW = (
+AGENT_REPLACED = "Your agent was deleted at the agent service and has been made anew: its memory begins again."
+CONVERSATION_REPLACED = (
     "Your conversation was deleted at the agent service and begins again. "
     "What your agent wrote into its memory is kept."
 )
-"""The reasons that stay beside an active agent until its next repair or change: nothing else tells the user."""
+"""The reasons that stay beside an active agent until its next repair or change, since nothing else informs the user."""
 
 
 class OrganizationGoneError(PlatformError):
-    """The agent service does not know the user's organization: it is another one, or was emptied. Making everything
-    anew would hide that, and cost every user their memory."""
+    """The agent service does not know the user's organization: it is another server, or lost its database. Creating
+    everything again would hide that, and every user would lose their agent's memory."""
 
     def __init__(self) -> None:
         sentence = "The agent service no longer knows your agent. This needs an operator."
@@ -45,7 +45,7 @@ class OrganizationGoneError(PlatformError):
 
 @dataclass(frozen=True, slots=True)
 class ProvisioningContext:
-    """What the steps work with: the services, the key ring, and what every user's account and agent should be like."""
+    """What the steps use: the services, the key ring, and the plan and template of every user."""
 
     billing: BillingGateway
     directory: AgentDirectory
@@ -56,11 +56,11 @@ class ProvisioningContext:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One user's account at the start of a step. `doubtful`: this step was begun before, with an unknown result.
-    `rebuild`: an operator wants everything made anew, also where the agent service has lost the organization."""
+    """One user's account at the start of a step. `may_have_run`: this step was begun before, and its result is unknown.
+    `rebuild`: an operator wants everything created again, also where the agent service has lost the organization."""
 
     account: Account
-    doubtful: bool
+    may_have_run: bool
     rebuild: bool = False
 
     @property
@@ -74,12 +74,15 @@ class Job:
 
 def key_of(account: Account, keys: KeyRing) -> SecretStr:
     """The account's key in plain text. Raises UnreadableSecretError."""
-    return keys.open(account.user_id, _made(account.encrypted_key))
+    return keys.open(account.user_id, _recorded(account.encrypted_key))
 
 
-def lost_just_now(account: Account) -> bool:
-    """Whether the agent is being provisioned again because something of it was gone."""
-    return account.agent_status is AgentStatus.PROVISIONING and account.status_reason in (AGENT_ANEW, CONVERSATION_ANEW)
+def is_being_replaced(account: Account) -> bool:
+    """Whether the agent is being provisioned again because it, or its conversation, was deleted."""
+    return account.agent_status is AgentStatus.PROVISIONING and account.status_reason in (
+        AGENT_REPLACED,
+        CONVERSATION_REPLACED,
+    )
 
 
 Need = Callable[[Account, AgentTemplate], bool]
@@ -97,50 +100,51 @@ class Step:
 
 
 def is_outdated(account: Account, template: AgentTemplate) -> bool:
-    """Made with another configuration, or not known to be finished with this one."""
+    """Whether the agent has another configuration, or its update to this one is not known to be complete."""
     return account.config_hash != template.hash
 
 
 def is_complete(account: Account, template: AgentTemplate) -> bool:
-    """Whether the agent can be talked to as it is."""
+    """Whether the agent is ready and needs no step."""
     ready = account.agent_status is AgentStatus.ACTIVE and account.handle is not None
     return ready and not is_outdated(account, template)
 
 
-def is_introduced(account: Account) -> bool:
-    """Whether the agent was told the name that the profile has."""
+def has_current_name(account: Account) -> bool:
+    """Whether the name that was last written to the agent is the profile's."""
     return account.name is None or account.name == account.told_name
 
 
 def part(field: str) -> Need:
-    """A part of the agent is needed where it is not recorded, and looked at again where the agent is outdated."""
+    """The step of a part is needed if the part is not recorded, or if the agent is outdated."""
     return lambda account, template: not getattr(account, field) or is_outdated(account, template)
 
 
 async def _choose_key(context: ProvisioningContext, job: Job) -> AccountChange:
-    """Make the key's value here and store it before LiteLLM learns it: a crash in between can repeat the same key.
+    """Create the key's value here and store it before it is registered at LiteLLM, so that a run after a crash uses the
+    same key.
 
-    Looked at again (a repair), a readable key is only moved to the current SECRET_KEY; an unreadable one is lost and
-    replaced."""
+    A repair only re-encrypts a readable key with the current SECRET_KEY; an unreadable one is replaced."""
     stored = job.account.encrypted_key
     try:
         if stored is not None:
-            return moved_key(context.keys, job.user_id, stored)
-    except UnreadableSecretError:  # nobody can use it any more: replaced here, at LiteLLM and at the agent's provider
+            return reencrypted_key(context.keys, job.user_id, stored)
+    except UnreadableSecretError:  # the later steps replace it at LiteLLM and at the agent's provider
         log.warning("key.replaced", user_id=job.user_id)
-    return fresh_key(context, job.user_id)
+    return new_key(context, job.user_id)
 
 
-def moved_key(keys: KeyRing, user_id: str, stored: str) -> AccountChange:
-    """The same key under the current SECRET_KEY, with its hash; no change where it is. Raises UnreadableSecretError."""
-    moved = keys.reseal(user_id, stored)
-    if moved is None:
+def reencrypted_key(keys: KeyRing, user_id: str, stored: str) -> AccountChange:
+    """The same key encrypted with the current SECRET_KEY, and its hash. An empty change if it already is. Raises
+    UnreadableSecretError."""
+    encrypted = keys.reseal(user_id, stored)
+    if encrypted is None:
         return AccountChange()
-    return AccountChange(encrypted_key=moved, key_hash=fingerprint(keys.open(user_id, moved)))
+    return AccountChange(encrypted_key=encrypted, key_hash=fingerprint(keys.open(user_id, encrypted)))
 
 
-def fresh_key(context: ProvisioningContext, user_id: str) -> AccountChange:
-    """A new value for the user's key, encrypted, and its hash. Nobody else knows it yet."""
+def new_key(context: ProvisioningContext, user_id: str) -> AccountChange:
+    """A new value for the user's key, encrypted, and its hash. It is not registered anywhere yet."""
     key = SecretStr("sk-" + secrets.token_urlsafe(32))
     return AccountChange(encrypted_key=context.keys.seal(user_id, key), key_hash=fingerprint(key))
 
@@ -156,11 +160,11 @@ async def _register_key(context: ProvisioningContext, job: Job) -> AccountChange
 
 
 async def _make_organization(context: ProvisioningContext, job: Job) -> AccountChange:
-    """One on record is kept while it is there, and replaced only where an operator wants that."""
+    """Keep the recorded organization while it exists; replace it only if an operator asks for that."""
     known = job.account.organization_id
     if known is not None and await context.directory.has_organization(known):
         return AccountChange()
-    found = await context.directory.find_organization(job.user_id) if job.doubtful else None
+    found = await context.directory.find_organization(job.user_id) if job.may_have_run else None
     if known is not None and found is None and not job.rebuild:
         log.error("agent.organization_gone", user_id=job.user_id, organization_id=known)
         raise OrganizationGoneError
@@ -168,50 +172,50 @@ async def _make_organization(context: ProvisioningContext, job: Job) -> AccountC
 
 
 async def _make_member(context: ProvisioningContext, job: Job) -> AccountChange:
-    organization = _made(job.account.organization_id)
-    member = await context.directory.ensure_member(organization, job.user_id, search=job.doubtful)
+    organization = _recorded(job.account.organization_id)
+    member = await context.directory.ensure_member(organization, job.user_id, search=job.may_have_run)
     return AccountChange(member_id=member)
 
 
 async def _add_tools(context: ProvisioningContext, job: Job) -> AccountChange:
-    await context.directory.ensure_tools(_made(job.account.member_id))
+    await context.directory.ensure_tools(_recorded(job.account.member_id))
     return AccountChange(tools_ready=True)
 
 
 async def _connect_provider(context: ProvisioningContext, job: Job) -> AccountChange:
     provider = await context.directory.ensure_provider(
-        _made(job.account.member_id), job.key(context.keys), context.template
+        _recorded(job.account.member_id), job.key(context.keys), context.template
     )
     return AccountChange(provider_id=provider)
 
 
 async def _make_agent(context: ProvisioningContext, job: Job) -> AccountChange:
-    """An agent that is not the one on record knows nothing: the user is told."""
+    """Find or create the agent. One that is not the recorded one has an empty memory: its reason tells the user."""
     account, known = job.account, job.account.agent_id
-    member = _made(account.member_id)
+    member = _recorded(account.member_id)
     agent = await context.directory.ensure_agent(member, job.user_id, account.name, context.template, known=known)
     if known in (None, agent):
-        is_new = known is None and not job.doubtful  # one that was there already may know another name
+        is_new = known is None and not job.may_have_run  # an agent that was found may have another name
         return AccountChange(agent_id=agent, told_name=account.name if is_new else None)
     log.warning("agent.replaced", user_id=job.user_id, old=known, new=agent)
-    return AccountChange(agent_id=agent, agent_status=AgentStatus.PROVISIONING, status_reason=AGENT_ANEW)
+    return AccountChange(agent_id=agent, agent_status=AgentStatus.PROVISIONING, status_reason=AGENT_REPLACED)
 
 
 async def _open_conversation(context: ProvisioningContext, job: Job) -> AccountChange:
     account, known = job.account, job.account.conversation_id
-    member, agent = _made(account.member_id), _made(account.agent_id)
+    member, agent = _recorded(account.member_id), _recorded(account.agent_id)
     conversation = await context.directory.ensure_conversation(member, agent, known=known)
-    if known in (None, conversation) or lost_just_now(account):
+    if known in (None, conversation) or is_being_replaced(account):
         return AccountChange(conversation_id=conversation)
     log.warning("conversation.replaced", user_id=job.user_id, old=known, new=conversation)
     return AccountChange(
-        conversation_id=conversation, agent_status=AgentStatus.PROVISIONING, status_reason=CONVERSATION_ANEW
+        conversation_id=conversation, agent_status=AgentStatus.PROVISIONING, status_reason=CONVERSATION_REPLACED
     )
 
 
 async def _activate(context: ProvisioningContext, job: Job) -> AccountChange:
-    """What the user has just lost stays as the reason."""
-    reason = None if lost_just_now(job.account) else ""
+    """Mark the agent as active. The reason of a replaced agent or conversation stays."""
+    reason = None if is_being_replaced(job.account) else ""
     return AccountChange(agent_status=AgentStatus.ACTIVE, status_reason=reason, config_hash=context.template.hash)
 
 
@@ -237,7 +241,7 @@ AGENT_STEPS: tuple[Step, ...] = (
 STEPS = (*BILLING_STEPS, *AGENT_STEPS)
 
 
-def _made(value: str | None) -> str:
-    """What an earlier step recorded."""
-    assert value is not None, "the steps before this one record what it needs"
+def _recorded(value: str | None) -> str:
+    """The value, which an earlier step has recorded."""
+    assert value is not None, "the steps before this one record the value"
     return value

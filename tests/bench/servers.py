@@ -95,10 +95,10 @@ class OneAgent:
     async def ready(self, user_id: str, *, timeout: float) -> AgentHandle:
         return AgentHandle("user-00000000-0000-4000-8000-000000000000", "agent-1", "conv-1")
 
-    async def look_again(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
+    async def find_or_replace(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
         raise NotImplementedError
 
-    async def introduce(self, user_id: str) -> None: ...
+    async def sync_name(self, user_id: str) -> None: ...
 
     def key_refused(self, user_id: str) -> None: ...
 

@@ -197,7 +197,7 @@ async def test_a_new_name_takes_the_place_of_the_old_one_and_of_nothing_else(
     await world.write(agent, "User's name: Ada\nLikes green tea.\n")
 
     for _ in range(2):
-        await world.directory.tell_name(agent, "Ada", "Grace Hopper")
+        await world.directory.write_name(agent, "Ada", "Grace Hopper")
 
     assert await world.human(agent) == "User's name: Grace Hopper\nLikes green tea.\n"
 
@@ -209,7 +209,7 @@ async def test_a_name_for_which_there_is_no_room_leaves_the_memory_alone(
     await world.write(agent, full)
 
     with pytest.raises(PlatformError) as refusal:
-        await world.directory.tell_name(agent, "Ada", "Grace Hopper")
+        await world.directory.write_name(agent, "Ada", "Grace Hopper")
 
     assert refusal.value.code is ErrorCode.TOO_LARGE
     assert await world.human(agent) == full

@@ -117,14 +117,14 @@ class FakeDirectory:
         await self._answered("ensure_conversation")
         return conversation_id
 
-    async def tell_name(self, agent: AgentHandle, told: str | None, name: str) -> None:
-        await self._reached("tell_name")
+    async def write_name(self, agent: AgentHandle, told: str | None, name: str) -> None:
+        await self._reached("write_name")
         found = self.agent(agent)
         text = with_name(found.human, told, name)
         if len(text) > HUMAN_CHARACTERS:
             raise PlatformError(ErrorCode.TOO_LARGE)
         found.human = text
-        await self._answered("tell_name")
+        await self._answered("write_name")
 
     def agent(self, handle: AgentHandle) -> Agent:
         """The agent as it is now."""

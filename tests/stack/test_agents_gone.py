@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from server.provisioning.steps import AGENT_ANEW, CONVERSATION_ANEW
+from server.provisioning.steps import AGENT_REPLACED, CONVERSATION_REPLACED
 from tests.stack.chat_client import ChatUser, Device
 from tests.stack.commands import chat_users
 from tests.stack.own_server import ServerProcess
@@ -56,7 +56,7 @@ def server_log(stack: RunningStack) -> str:
 
 @pytest.mark.parametrize(
     ("what", "reason", "event"),
-    [("agent", AGENT_ANEW, "agent.replaced"), ("conversation", CONVERSATION_ANEW, "conversation.replaced")],
+    [("agent", AGENT_REPLACED, "agent.replaced"), ("conversation", CONVERSATION_REPLACED, "conversation.replaced")],
 )
 async def test_what_was_deleted_between_turns_is_made_anew_by_the_next_message(
     lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, what: str, reason: str, event: str
@@ -86,7 +86,7 @@ async def test_a_look_at_the_memory_of_a_deleted_agent_shows_a_new_one(lab: Lab,
     old = await delete(lab, ada, "agent")
     assert {block["label"] for block in (await ada.get("/agent/memory"))["blocks"]} == {"human", "persona"}
     status = await ada.get("/agent/status")
-    assert (status["reason"], status["agent_id"] != old) == (AGENT_ANEW, True)
+    assert (status["reason"], status["agent_id"] != old) == (AGENT_REPLACED, True)
 
 
 async def test_memory_written_after_the_conversation_was_deleted_is_what_the_next_one_shows(
@@ -161,7 +161,7 @@ async def test_where_letta_lost_the_organization_only_a_repair_makes_anything(
     assert (await chat_users(stack, "repair", ada.id))[-1] == "1 of 1 complete"
     assert (await ada.say("ECHO after"))["message"]["content"] == "after"
     held = await lab.holdings(ada.id)
-    assert (held.account.agent_status, held.account.status_reason) == ("active", AGENT_ANEW)
+    assert (held.account.agent_status, held.account.status_reason) == ("active", AGENT_REPLACED)
     assert (held.organizations, held.agents) == ([held.account.organization_id], [held.account.agent_id])
 
 

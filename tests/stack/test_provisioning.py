@@ -15,7 +15,7 @@ from server.ports import Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
-from server.provisioning.steps import AGENT_ANEW
+from server.provisioning.steps import AGENT_REPLACED
 from server.resilience import Breaker, Guard
 from tests.stack.commands import chat_users
 from tests.stack.provisioning_lab import Executioner, Killed, Lab, open_lab
@@ -101,7 +101,7 @@ async def test_chat_users_repair_makes_a_deleted_agent_and_a_deleted_key_again(
         f"{somebody.user_id}: {(await lab.holdings(somebody.user_id)).account.agent_id}",
         "1 of 1 complete",
     ]
-    await lab.assert_one_of_everything(somebody.user_id, reason=AGENT_ANEW)
+    await lab.assert_one_of_everything(somebody.user_id, reason=AGENT_REPLACED)
     assert (await lab.holdings(somebody.user_id)).account.agent_id != handle.agent_id
 
 

@@ -141,7 +141,7 @@ class LettaDirectory:
             return found
         return await self._client.once(make)
 
-    async def tell_name(self, agent: AgentHandle, told: str | None, name: str) -> None:
+    async def write_name(self, agent: AgentHandle, told: str | None, name: str) -> None:
         """See the port. Without a block about the user, which only an operator can have removed, nothing is written."""
         memory = LettaMemory(self._client)
         human = next((block for block in await memory.blocks(agent) if block.label == HUMAN), None)

@@ -53,13 +53,13 @@ class Agents(Protocol):
         """Raises PlatformError(agent_unavailable | account_blocked)."""
         ...
 
-    async def look_again(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
+    async def find_or_replace(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
         """The agent to use after its service did not find `gone`; a new one if that was deleted.
 
         Raises PlatformError(agent_unavailable | account_blocked)."""
         ...
 
-    async def introduce(self, user_id: str) -> None:
+    async def sync_name(self, user_id: str) -> None:
         """Write the user's name to the agent, if it has changed. Only while no run is under way. Raises nothing."""
         ...
 
@@ -184,7 +184,7 @@ class Attempt:
         self._agent = await self._services.agents.ready(self.turn.user_id, timeout=timeout)
         if self._taken_over and await self._follow_last_owners_run(self._agent):
             return
-        await self._services.agents.introduce(self.turn.user_id)
+        await self._services.agents.sync_name(self.turn.user_id)
         for _ in range(_BUSY_ATTEMPTS):
             if self._stop.is_set() or self._deadline.expired():
                 return
@@ -222,7 +222,7 @@ class Attempt:
             raise gone
         self._replaced_agent = True
         timeout = self._services.limits.provisioning_seconds
-        agent = await self._services.agents.look_again(self.turn.user_id, unknown, timeout=timeout)
+        agent = await self._services.agents.find_or_replace(self.turn.user_id, unknown, timeout=timeout)
         if self._taken_over:
             raise RunLostError
         return agent

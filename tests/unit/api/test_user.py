@@ -42,7 +42,7 @@ def human(world: World, user: Client) -> str:
 
 
 async def refuse(operation: str) -> None:
-    if operation == "tell_name":
+    if operation == "write_name":
         raise PlatformError(ErrorCode.LETTA_UNAVAILABLE)
 
 

@@ -1,4 +1,4 @@
-"""Each test provisions in a world of its own, whose log is kept in memory: killing processes writes long tracebacks."""
+"""Gives each test a world of its own and captures its log, since killed processes log long tracebacks."""
 
 from collections.abc import Iterator, MutableMapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The claim on a user while a step takes long: kept by renewing it, and given up where it cannot be renewed."""
+"""The claim on a user during a long step: renewed, and if that fails the step is stopped before the claim expires."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.provisioning.saga import CLAIM_SECONDS, SAFE_SECONDS, ProvisioningError
+from server.provisioning.saga import CLAIM_SECONDS, UNRENEWED_SECONDS, ProvisioningError
 from tests.unit.provisioning.world import ANN, World
 from tests.virtual_time import now, virtual_time
 
@@ -14,14 +14,14 @@ EMAIL = "ann@example.com"
 
 
 def world_in_loop_time() -> World:
-    """A world whose database goes by the loop's clock."""
+    """A world whose database uses the loop's clock."""
     world = World()
     world.database.clock = now
     return world
 
 
 @virtual_time
-async def test_a_step_longer_than_the_claim_keeps_it() -> None:
+async def test_a_step_longer_than_the_claim_renews_it() -> None:
     world = world_in_loop_time()
 
     async def slow(operation: str) -> None:
@@ -38,7 +38,7 @@ async def test_a_step_longer_than_the_claim_keeps_it() -> None:
 
 
 @virtual_time
-async def test_a_step_is_stopped_before_a_claim_runs_out_that_cannot_be_renewed() -> None:
+async def test_a_step_is_stopped_before_a_claim_that_cannot_be_renewed_expires() -> None:
     world = world_in_loop_time()
     began: list[float] = []
 
@@ -53,12 +53,12 @@ async def test_a_step_is_stopped_before_a_claim_runs_out_that_cannot_be_renewed(
     await world.store.ensure(ANN, EMAIL, None)
     with pytest.raises(ProvisioningError):
         await world.process().attempt(ANN)
-    assert asyncio.get_running_loop().time() - began[0] == pytest.approx(SAFE_SECONDS)
-    assert SAFE_SECONDS < CLAIM_SECONDS
+    assert asyncio.get_running_loop().time() - began[0] == pytest.approx(UNRENEWED_SECONDS)
+    assert UNRENEWED_SECONDS < CLAIM_SECONDS
 
 
 @virtual_time
-async def test_a_step_is_stopped_at_once_when_another_instance_took_the_claim() -> None:
+async def test_a_step_is_stopped_at_once_when_another_instance_takes_over_the_claim() -> None:
     world = world_in_loop_time()
 
     async def stuck(operation: str) -> None:
@@ -73,4 +73,4 @@ async def test_a_step_is_stopped_at_once_when_another_instance_took_the_claim() 
     with pytest.raises(PlatformError) as failure:
         await working
     assert failure.value.code is ErrorCode.AGENT_UNAVAILABLE
-    assert asyncio.get_running_loop().time() < 1_000.0 + SAFE_SECONDS
+    assert asyncio.get_running_loop().time() < 1_000.0 + UNRENEWED_SECONDS

@@ -1,4 +1,4 @@
-"""A key that the model gateway refuses: what is wrong is found out, told and stored; an operator has it mended."""
+"""A key that the model gateway refuses: the reason is stored and published, and an operator's repair removes it."""
 
 import asyncio
 from collections.abc import MutableMapping
@@ -37,14 +37,14 @@ def spoil(world: World, how: str) -> None:
 
 
 async def refused(process: Provisioner) -> None:
-    """Report a refused key, and wait until it was seen to."""
+    """Report a refused key, and wait until its check has ended."""
     before = asyncio.all_tasks()
     process.key_refused(ANN)
     await asyncio.gather(*(asyncio.all_tasks() - before))
 
 
 @pytest.mark.parametrize("how", ["blocked", "missing", "expired"])
-async def test_what_is_wrong_with_the_key_is_stored_and_announced(world: World, process: Provisioner, how: str) -> None:
+async def test_the_reason_is_stored_and_published(world: World, process: Provisioner, how: str) -> None:
     spoil(world, how)
     await refused(process)
     reason = {str(state): text for state, text in REASONS.items()}[how]
@@ -52,14 +52,14 @@ async def test_what_is_wrong_with_the_key_is_stored_and_announced(world: World, 
     assert world.events == [Event(ANN, AgentStatus.ACTIVE, reason)]
 
 
-async def test_it_is_announced_once_however_often_the_key_is_refused(world: World, process: Provisioner) -> None:
+async def test_the_reason_is_published_once_for_repeated_refusals(world: World, process: Provisioner) -> None:
     spoil(world, "blocked")
     await refused(process)
     await refused(process)
     assert len(world.events) == 1
 
 
-async def test_it_is_warned_of_without_the_key(
+async def test_the_warning_does_not_contain_the_key(
     world: World, process: Provisioner, logged: list[MutableMapping[str, Any]]
 ) -> None:
     spoil(world, "blocked")
@@ -70,7 +70,9 @@ async def test_it_is_warned_of_without_the_key(
 
 
 @pytest.mark.parametrize("how", ["blocked", "missing", "expired"])
-async def test_only_a_repair_mends_the_key_and_clears_the_reason(world: World, process: Provisioner, how: str) -> None:
+async def test_only_a_repair_restores_the_key_and_clears_the_reason(
+    world: World, process: Provisioner, how: str
+) -> None:
     spoil(world, how)
     await refused(process)
     await process.ready(ANN)
@@ -81,23 +83,23 @@ async def test_only_a_repair_mends_the_key_and_clears_the_reason(world: World, p
     assert world.events[-1] == Event(ANN, AgentStatus.ACTIVE, None)
 
 
-async def test_a_rotation_mends_it_too(world: World, process: Provisioner) -> None:
+async def test_a_rotation_clears_the_reason_too(world: World, process: Provisioner) -> None:
     spoil(world, "blocked")
     await refused(process)
     await world.process().rotate_key(ANN, "gently")
     world.assert_one_of_everything()
 
 
-async def test_an_agent_that_carries_another_key_than_the_users_is_given_the_right_one(
-    world: World, process: Provisioner
-) -> None:
+async def test_an_agent_with_another_key_gets_the_users_key(world: World, process: Provisioner) -> None:
     (member,) = world.directory.members.values()
     member.key = "sk-of-an-old-backup"
     await refused(process)
     world.assert_one_of_everything()
 
 
-async def test_nobody_waits_for_the_look_and_refusals_meanwhile_share_it(world: World, process: Provisioner) -> None:
+async def test_the_check_runs_in_the_background_and_concurrent_refusals_share_it(
+    world: World, process: Provisioner
+) -> None:
     spoil(world, "blocked")
     world.calls.clear()
     for _ in range(5):
@@ -110,7 +112,7 @@ async def test_nobody_waits_for_the_look_and_refusals_meanwhile_share_it(world: 
 
 
 @pytest.mark.parametrize("operation", ["get", "key_state", "claim_provisioning", "record"])
-async def test_a_service_that_is_away_leaves_it_for_the_next_refusal(
+async def test_a_check_that_an_outage_ended_is_repeated_at_the_next_refusal(
     world: World, process: Provisioner, operation: str
 ) -> None:
     spoil(world, "blocked")
@@ -122,14 +124,16 @@ async def test_a_service_that_is_away_leaves_it_for_the_next_refusal(
     assert world.account().status_reason == REASONS["blocked"]
 
 
-async def test_a_key_that_cannot_be_read_is_not_judged(world: World) -> None:
+async def test_an_unreadable_key_is_not_checked(world: World) -> None:
     await world.process().ready(ANN, EMAIL)
     world.keys = KeyRing(SecretStr("another secret key, the old one was lost"))
     await refused(world.process())
     assert world.account().status_reason is None
 
 
-async def test_an_account_that_is_being_provisioned_is_left_to_that(world: World, process: Provisioner) -> None:
+async def test_no_reason_is_stored_while_another_instance_provisions_the_account(
+    world: World, process: Provisioner
+) -> None:
     spoil(world, "blocked")
     claim = await world.store.claim(ANN, "another instance", 60)
     assert claim is not None
@@ -137,14 +141,14 @@ async def test_an_account_that_is_being_provisioned_is_left_to_that(world: World
     assert world.account().status_reason is None
 
 
-async def test_an_account_with_another_trouble_keeps_its_reason(world: World, process: Provisioner) -> None:
+async def test_an_account_that_is_not_active_keeps_its_reason(world: World, process: Provisioner) -> None:
     spoil(world, "blocked")
     world.set_account(agent_status=AgentStatus.BLOCKED, status_reason="Asked to leave.")
     await refused(process)
     assert world.account().status_reason == "Asked to leave."
 
 
-async def test_a_key_that_was_rotated_meanwhile_is_not_complained_of(world: World, process: Provisioner) -> None:
+async def test_no_reason_is_stored_for_a_key_that_was_rotated_meanwhile(world: World, process: Provisioner) -> None:
     spoil(world, "blocked")
 
     async def rotate(operation: str) -> None:
@@ -157,7 +161,7 @@ async def test_a_key_that_was_rotated_meanwhile_is_not_complained_of(world: Worl
     world.assert_one_of_everything()
 
 
-async def test_an_unknown_user_and_a_closed_server_are_no_trouble(world: World, process: Provisioner) -> None:
+async def test_an_unknown_user_and_a_closed_provisioner_are_ignored(world: World, process: Provisioner) -> None:
     await process.aclose()
     process.key_refused(ANN)
     await refused(world.process())
@@ -167,7 +171,7 @@ async def test_an_unknown_user_and_a_closed_server_are_no_trouble(world: World, 
     await asyncio.gather(*(asyncio.all_tasks() - before))
 
 
-async def test_shutdown_stops_a_look(world: World, process: Provisioner) -> None:
+async def test_shutdown_stops_a_check(world: World, process: Provisioner) -> None:
     async def never(operation: str) -> None:
         if operation == "key_state":
             await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""Waiting for an agent: shared within a process, fenced between processes, patient with outages, gone at shutdown."""
+"""Waiting for an agent: one run per user in a process, claims between processes, retries, the end at shutdown."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ EMAIL = "ann@example.com"
 
 
 class Gate:
-    """Holds everyone who calls one operation until it is opened; `reached` is set when `crowd` of them wait."""
+    """Holds all calls of one operation until it is opened; `reached` is set when `crowd` of them wait."""
 
     def __init__(self, world: World, operation: str, crowd: int = 1) -> None:
         self.reached, self.opened = asyncio.Event(), asyncio.Event()
@@ -32,7 +32,7 @@ class Gate:
             await self.opened.wait()
 
 
-async def test_all_who_wait_for_one_user_share_one_run(world: World) -> None:
+async def test_all_callers_for_one_user_share_one_run(world: World) -> None:
     process = world.process()
     handles = await asyncio.gather(*(process.ready(ANN, EMAIL) for _ in range(20)))
     assert len(set(handles)) == 1
@@ -40,14 +40,14 @@ async def test_all_who_wait_for_one_user_share_one_run(world: World) -> None:
     world.assert_one_of_everything()
 
 
-async def test_two_instances_at_once_make_one_agent(world: World) -> None:
+async def test_instances_that_run_at_the_same_time_create_one_agent(world: World) -> None:
     handles = await asyncio.gather(*(world.process().ready(ANN, EMAIL) for _ in range(4)))
     assert len(set(handles)) == 1
     world.assert_one_of_everything()
     assert len(world.billing.registered) == 1
 
 
-async def test_an_agent_that_is_ready_costs_nothing(world: World) -> None:
+async def test_a_cached_agent_costs_no_call(world: World) -> None:
     process = world.process()
     handle = await process.ready(ANN, EMAIL)
     world.calls.clear()
@@ -62,16 +62,16 @@ async def test_a_restarted_server_reads_the_account_and_calls_no_service(world: 
     assert world.calls == ["get"]
 
 
-async def test_a_forgotten_agent_is_looked_up_again(world: World) -> None:
+async def test_an_evicted_agent_is_read_again(world: World) -> None:
     process = world.process()
     await process.ready(ANN, EMAIL)
-    process.forget(ANN)
+    process.evict(ANN)
     world.calls.clear()
     await process.ready(ANN)
     assert world.calls == ["get"]
 
 
-async def test_an_agent_replaced_by_an_operator_is_noticed_within_a_minute(world: World) -> None:
+async def test_an_agent_replaced_by_an_operator_is_used_when_the_cached_one_expires(world: World) -> None:
     server, operator = world.process(), world.process()
     first = await server.ready(ANN, EMAIL)
     world.directory.members[first.member_id].agents.clear()
@@ -80,7 +80,7 @@ async def test_an_agent_replaced_by_an_operator_is_noticed_within_a_minute(world
     assert await server.ready(ANN) == second != first
 
 
-async def test_a_thorough_run_waits_for_an_ordinary_one_that_is_under_way(world: World) -> None:
+async def test_a_thorough_run_waits_for_an_active_ordinary_one(world: World) -> None:
     process = world.process()
     gate = Gate(world, "ensure_conversation")
     ordinary = asyncio.create_task(process.ready(ANN, EMAIL))
@@ -91,7 +91,7 @@ async def test_a_thorough_run_waits_for_an_ordinary_one_that_is_under_way(world:
     assert world.calls.count("ensure_agent") == 2
 
 
-async def test_the_work_of_a_dead_instance_is_taken_over_when_its_claim_expires(world: World) -> None:
+async def test_the_run_of_a_crashed_instance_is_taken_over_when_its_claim_expires(world: World) -> None:
     world.kill(8, when="after")
     dead = world.process()
     with pytest.raises(Killed):
@@ -103,7 +103,7 @@ async def test_the_work_of_a_dead_instance_is_taken_over_when_its_claim_expires(
     assert (world.now - died).total_seconds() >= CLAIM_SECONDS
 
 
-async def test_an_instance_whose_claim_was_taken_over_changes_nothing_more(world: World) -> None:
+async def test_an_instance_whose_claim_was_taken_over_changes_nothing(world: World) -> None:
     slow = world.process()
     gate = Gate(world, "ensure_agent")
     waiting = asyncio.create_task(slow.ready(ANN, EMAIL))
@@ -118,7 +118,7 @@ async def test_an_instance_whose_claim_was_taken_over_changes_nothing_more(world
     world.assert_one_of_everything()
 
 
-async def test_whoever_waits_too_long_is_told_and_the_run_goes_on(world: World) -> None:
+async def test_a_caller_times_out_while_the_run_continues(world: World) -> None:
     process = world.process()
     gate = Gate(world, "ensure_agent")
     with pytest.raises(PlatformError) as raised:
@@ -133,14 +133,14 @@ async def test_whoever_waits_too_long_is_told_and_the_run_goes_on(world: World) 
 
 
 @virtual_time
-async def test_whoever_waits_too_long_is_told_what_stood_in_the_way_last() -> None:
+async def test_a_timeout_reports_the_last_failure() -> None:
     world = World()
     process = world.process(sleep=asyncio.sleep)
-    world.fail("ensure_key", lambda: PlatformError(ErrorCode.LITELLM_UNAVAILABLE, "The model gateway is away."))
+    world.fail("ensure_key", lambda: PlatformError(ErrorCode.LITELLM_UNAVAILABLE, "The model gateway is unavailable."))
     with pytest.raises(PlatformError) as raised:
         await process.ready(ANN, EMAIL, timeout=60)
     assert raised.value.code is ErrorCode.AGENT_UNAVAILABLE
-    assert raised.value.message == "The model gateway is away. Setting up your agent goes on by itself."
+    assert raised.value.message == "The model gateway is unavailable. Setting up your agent goes on by itself."
     await process.aclose()
 
 
@@ -157,7 +157,7 @@ async def test_a_caller_who_leaves_does_not_stop_the_run(world: World) -> None:
     assert world.calls.count("ensure_agent") == 1
 
 
-async def test_an_outage_shorter_than_the_wait_is_not_noticed(world: World) -> None:
+async def test_an_outage_shorter_than_the_timeout_is_hidden_by_retries(world: World) -> None:
     failures = 3
 
     async def before(operation: str) -> None:
@@ -171,7 +171,7 @@ async def test_an_outage_shorter_than_the_wait_is_not_noticed(world: World) -> N
     world.assert_one_of_everything()
 
 
-async def test_a_permanent_failure_is_not_insisted_on(world: World) -> None:
+async def test_a_permanent_failure_is_not_retried(world: World) -> None:
     world.fail("ensure_agent", lambda: PlatformError(ErrorCode.INTERNAL_ERROR, "No.", retryable=False))
     with pytest.raises(PlatformError) as raised:
         await world.process().ready(ANN, EMAIL)
@@ -185,7 +185,7 @@ async def test_an_unknown_user_is_not_found(world: World) -> None:
     assert raised.value.code is ErrorCode.NOT_FOUND
 
 
-async def test_ensuring_an_account_begins_its_agent_in_the_background(world: World) -> None:
+async def test_ensuring_an_account_starts_a_run_in_the_background(world: World) -> None:
     process = world.process()
     account = await process.ensure_account(ANN, EMAIL, "Ann")
     assert (account.agent_status, account.name) == (AgentStatus.PROVISIONING, "Ann")
@@ -194,7 +194,7 @@ async def test_ensuring_an_account_begins_its_agent_in_the_background(world: Wor
     assert [(event.user_id, event.status) for event in world.events] == [(ANN, AgentStatus.ACTIVE)]
 
 
-async def test_signing_in_works_while_letta_and_litellm_are_down(world: World) -> None:
+async def test_signing_in_works_while_litellm_is_unavailable(world: World) -> None:
     process = world.process()
     world.fail("ensure_customer", unavailable(ErrorCode.LITELLM_UNAVAILABLE))
     assert (await process.ensure_account(ANN, EMAIL)).agent_status is AgentStatus.PROVISIONING
@@ -211,7 +211,7 @@ async def test_a_ready_account_is_not_provisioned_again_at_sign_in(world: World)
     assert world.calls == ["ensure"]
 
 
-async def test_another_configuration_is_noticed_at_sign_in(world: World) -> None:
+async def test_another_configuration_is_applied_at_sign_in(world: World) -> None:
     await world.process().ready(ANN, EMAIL)
     world.template = OTHER_TEMPLATE
     process = world.process()
@@ -220,7 +220,7 @@ async def test_another_configuration_is_noticed_at_sign_in(world: World) -> None
     world.assert_one_of_everything()
 
 
-async def test_only_so_many_run_at_once(world: World) -> None:
+async def test_concurrent_runs_are_limited(world: World) -> None:
     users = [f"user-{number}" for number in range(CONCURRENT_RUNS + 5)]
     world.database.users |= {user: f"{user}@example.com" for user in users}
     process = world.process()
@@ -234,7 +234,7 @@ async def test_only_so_many_run_at_once(world: World) -> None:
     assert len(set(await asyncio.gather(*waiting))) == len(users)
 
 
-async def test_shutdown_stops_the_runs_and_gives_their_claims_back(world: World) -> None:
+async def test_shutdown_stops_the_runs_and_releases_their_claims(world: World) -> None:
     process = world.process()
     gate = Gate(world, "ensure_agent")
     waiting = asyncio.create_task(process.ready(ANN, EMAIL))

@@ -1,4 +1,4 @@
-"""After SECRET_KEY was changed: stored keys move to the new one, unchanged themselves, and nobody is disturbed."""
+"""After a change of SECRET_KEY, stored keys are encrypted with the new one; the keys and agents do not change."""
 
 from pydantic import SecretStr
 
@@ -14,7 +14,7 @@ OWNER = "operator"
 BOTH, ONLY_NEW = KeyRing(NEW, OLD), KeyRing(NEW)
 
 
-async def test_a_key_moves_to_the_new_secret_key_and_stays_the_same(world: World) -> None:
+async def test_the_same_key_is_encrypted_with_the_new_secret_key(world: World) -> None:
     await world.process().ready(ANN, "ann@example.com")
     assert await reencrypt(world.store, BOTH, ANN, OWNER) == "done"
     text = world.account().encrypted_key
@@ -23,7 +23,7 @@ async def test_a_key_moves_to_the_new_secret_key_and_stays_the_same(world: World
     assert await reencrypt(world.store, ONLY_NEW, ANN, OWNER) == "current"
 
 
-async def test_a_key_that_moves_is_stored_with_its_hash(world: World) -> None:
+async def test_a_reencrypted_key_is_stored_with_its_hash(world: World) -> None:
     """Accounts of earlier versions may lack it."""
     await world.process().ready(ANN, "ann@example.com")
     name, world.database.profiles[ANN].key_hash = world.key_hash(), None
@@ -31,7 +31,7 @@ async def test_a_key_that_moves_is_stored_with_its_hash(world: World) -> None:
     assert world.key_hash() == name
 
 
-async def test_the_agent_stays_as_it_is(world: World) -> None:
+async def test_the_agent_does_not_change(world: World) -> None:
     handle = await world.process().ready(ANN, "ann@example.com")
     await reencrypt(world.store, BOTH, ANN, OWNER)
     world.calls.clear()
@@ -41,25 +41,25 @@ async def test_the_agent_stays_as_it_is(world: World) -> None:
     world.assert_one_of_everything()
 
 
-async def test_a_user_without_a_key_has_nothing_to_move(world: World) -> None:
+async def test_a_user_without_a_key_has_nothing_to_reencrypt(world: World) -> None:
     await world.store.ensure(ANN, "ann@example.com", None)
     assert await reencrypt(world.store, BOTH, ANN, OWNER) == "current"
 
 
-async def test_a_user_who_is_being_provisioned_is_left_for_later(world: World) -> None:
+async def test_a_user_who_is_being_provisioned_is_reported_as_busy(world: World) -> None:
     await world.store.ensure(ANN, "ann@example.com", None)
     await world.store.claim(ANN, "a server", 60)
     assert await reencrypt(world.store, BOTH, ANN, OWNER) == "busy"
 
 
-async def test_an_unreadable_key_is_reported_and_left(world: World) -> None:
+async def test_an_unreadable_key_is_reported_and_does_not_change(world: World) -> None:
     await world.process().ready(ANN, "ann@example.com")
     before = world.account().encrypted_key
     assert await reencrypt(world.store, ONLY_NEW, ANN, OWNER) == "unreadable"
     assert world.account().encrypted_key == before
 
 
-async def test_the_claim_is_given_back(world: World) -> None:
+async def test_the_claim_is_released(world: World) -> None:
     await world.process().ready(ANN, "ann@example.com")
     for keys in (BOTH, ONLY_NEW, KEYS):
         await reencrypt(world.store, keys, ANN, OWNER)

@@ -1,4 +1,4 @@
-"""The background repair: completes what was left undone, stops at a dead service, lets hopeless users rest."""
+"""The background repair: completes accounts, ends its round at an unavailable service, backs off from failing users."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ async def test_a_round_completes_every_unfinished_user(world: World, loop: Repai
     world.assert_one_of_everything(BOB)
 
 
-async def test_users_of_another_configuration_are_brought_up_to_date(world: World, loop: RepairLoop) -> None:
+async def test_users_of_another_configuration_are_updated(world: World, loop: RepairLoop) -> None:
     await loop.round()
     world.template = OTHER_TEMPLATE
     later = RepairLoop(world.process(), world.store, world.template.hash, sleep=world.sleep)
@@ -36,25 +36,27 @@ async def test_users_of_another_configuration_are_brought_up_to_date(world: Worl
     world.assert_one_of_everything(ANN)
 
 
-async def test_a_round_with_nothing_to_do_touches_no_service(world: World, loop: RepairLoop) -> None:
+async def test_a_round_with_nothing_to_do_calls_no_service(world: World, loop: RepairLoop) -> None:
     await loop.round()
     world.calls.clear()
     await loop.round()
     assert world.calls == ["incomplete"]
 
 
-async def test_a_dead_service_ends_the_round_at_the_first_user(world: World, loop: RepairLoop) -> None:
+async def test_an_unavailable_service_ends_the_round_at_the_first_user(world: World, loop: RepairLoop) -> None:
     world.fail("ensure_customer", unavailable(ErrorCode.LITELLM_UNAVAILABLE))
     assert not await loop.round()
     assert world.calls.count("ensure_customer") == 1
 
 
-async def test_a_dead_database_ends_the_round(world: World, loop: RepairLoop) -> None:
+async def test_an_unavailable_database_ends_the_round(world: World, loop: RepairLoop) -> None:
     world.fail("incomplete", unavailable(ErrorCode.SUPABASE_UNAVAILABLE))
     assert not await loop.round()
 
 
-async def test_a_user_who_keeps_failing_rests_while_others_are_served(world: World, loop: RepairLoop) -> None:
+async def test_a_user_who_keeps_failing_is_backed_off_from_while_others_are_repaired(
+    world: World, loop: RepairLoop
+) -> None:
     async def before(operation: str) -> None:
         if operation == "ensure_key" and world.account(BOB).intent != "key":
             raise PlatformError(ErrorCode.INTERNAL_ERROR, "No.", retryable=False)
@@ -72,7 +74,7 @@ async def test_a_user_who_keeps_failing_rests_while_others_are_served(world: Wor
     world.assert_one_of_everything(ANN)
 
 
-async def test_the_loop_waits_longer_and_longer_while_a_service_is_down(world: World) -> None:
+async def test_the_interval_grows_while_a_service_is_unavailable(world: World) -> None:
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Another key for a user: taken everywhere before the old one goes, and finished by whoever comes after a crash."""
+"""The rotation of a user's key: in use everywhere before the old one ends; completed by the next run after a crash."""
 
 import asyncio
 from collections.abc import MutableMapping
@@ -32,7 +32,7 @@ def old_key(world: World) -> Key:
 
 
 def operations_of_a_rotation() -> list[str]:
-    """What an undisturbed rotation asks of the services, in order."""
+    """The operations of an undisturbed rotation, in order."""
 
     async def rotate() -> list[str]:
         world = World()
@@ -46,7 +46,7 @@ def operations_of_a_rotation() -> list[str]:
 
 OPERATIONS = operations_of_a_rotation()
 STORED = OPERATIONS.index("record") + 1
-"""The operation that stores the new key: what is killed before it has changed nothing."""
+"""The operation that stores the new key: a run killed before it has changed nothing."""
 POINTS = [
     pytest.param(number, when, id=f"{when} {name} ({number})")
     for number, name in enumerate(OPERATIONS, start=1)
@@ -54,27 +54,27 @@ POINTS = [
 ]
 
 
-async def test_the_new_key_is_taken_everywhere_and_the_agent_stays(world: World) -> None:
+async def test_the_new_key_is_used_everywhere_and_the_agent_stays_the_same(world: World) -> None:
     before, old = world.account().handle, world.billing.key_of(ANN)
     assert await world.process().rotate_key(ANN, "gently") == before
     world.assert_one_of_everything()
     assert world.billing.key_of(ANN) != old
 
 
-async def test_the_old_key_goes_on_for_ten_minutes(world: World) -> None:
+async def test_the_old_key_stays_valid_for_ten_minutes(world: World) -> None:
     rotated = world.now
     await world.process().rotate_key(ANN, "gently")
     assert (old_key(world).expires, old_key(world).blocked) == (rotated + timedelta(minutes=10), False)
 
 
-async def test_a_leaked_key_is_blocked_once_nothing_needs_it_any_more(world: World) -> None:
+async def test_a_leaked_key_is_blocked_once_the_new_one_is_in_use(world: World) -> None:
     await world.process().rotate_key(ANN, "at once")
     assert old_key(world).blocked
     world.assert_one_of_everything()
     assert OPERATIONS.index("block_other_keys") > OPERATIONS.index("ensure_provider")
 
 
-async def test_rotating_again_does_not_prolong_the_first_key(world: World) -> None:
+async def test_a_second_rotation_does_not_extend_the_first_key(world: World) -> None:
     await world.process().rotate_key(ANN, "gently")
     until = old_key(world).expires
     await world.sleep(120)
@@ -83,21 +83,21 @@ async def test_rotating_again_does_not_prolong_the_first_key(world: World) -> No
     world.assert_one_of_everything()
 
 
-async def test_the_new_key_is_stored_before_anybody_learns_it(world: World) -> None:
-    learned: list[bool] = []
+async def test_the_new_key_is_stored_before_it_is_registered(world: World) -> None:
+    stored_first: list[bool] = []
 
     async def before(operation: str) -> None:
         if operation in ("ensure_key", "ensure_provider"):
-            learned.append(old_hash != world.key_hash())
+            stored_first.append(old_hash != world.key_hash())
 
     old_hash = world.key_hash()
     world.intercept(before)
     await world.process().rotate_key(ANN, "gently")
-    assert learned == [True, True]
+    assert stored_first == [True, True]
 
 
 @pytest.mark.parametrize(("nth", "when"), POINTS)
-async def test_a_crash_at_any_point_is_finished_by_the_next_turn(world: World, nth: int, when: str) -> None:
+async def test_a_rotation_killed_at_any_point_is_completed_by_the_next_run(world: World, nth: int, when: str) -> None:
     old = world.billing.key_of(ANN)
     world.kill(nth, when=when)
     process = world.process()
@@ -111,7 +111,7 @@ async def test_a_crash_at_any_point_is_finished_by_the_next_turn(world: World, n
     assert (world.billing.key_of(ANN) != old) == stored
 
 
-async def test_a_crash_is_finished_by_the_repair_loop_when_no_turn_comes(world: World) -> None:
+async def test_a_killed_rotation_is_completed_by_the_repair_loop(world: World) -> None:
     old = world.billing.key_of(ANN)
     world.kill(STORED, when="after")
     process = world.process()
@@ -126,7 +126,9 @@ async def test_a_crash_is_finished_by_the_repair_loop_when_no_turn_comes(world: 
 
 
 @pytest.mark.parametrize("operation", ["ensure_key", "ensure_provider", "block_other_keys"])
-async def test_while_a_service_is_away_the_agent_stays_and_the_rotation_waits(world: World, operation: str) -> None:
+async def test_a_rotation_during_an_outage_leaves_the_agent_active_and_can_be_repeated(
+    world: World, operation: str
+) -> None:
     world.fail(operation, unavailable(ErrorCode.LITELLM_UNAVAILABLE))
     with pytest.raises(PlatformError):
         await world.process().rotate_key(ANN, "at once")
@@ -137,20 +139,20 @@ async def test_while_a_service_is_away_the_agent_stays_and_the_rotation_waits(wo
     assert old_key(world).blocked
 
 
-async def test_two_rotations_at_once_leave_one_key(world: World) -> None:
+async def test_rotations_at_the_same_time_leave_one_key(world: World) -> None:
     await asyncio.gather(*(world.process().rotate_key(ANN, "at once") for _ in range(3)))
     world.assert_one_of_everything()
     assert len(world.billing.registered) == 4
 
 
-async def test_rotations_in_one_process_are_each_a_run_of_their_own(world: World) -> None:
+async def test_each_rotation_in_one_process_is_a_separate_run(world: World) -> None:
     process = world.process()
     await asyncio.gather(process.ready(ANN), process.rotate_key(ANN, "gently"), process.rotate_key(ANN, "gently"))
     world.assert_one_of_everything()
     assert len(world.billing.registered) == 3
 
 
-async def test_a_key_that_only_the_previous_secret_opens_is_rotated(world: World) -> None:
+async def test_a_key_that_only_the_previous_secret_decrypts_is_rotated(world: World) -> None:
     world.keys = KeyRing(NEW_SECRET, SecretStr("a secret key that is long enough for this"))
     await world.process().rotate_key(ANN, "gently")
     world.assert_one_of_everything()
@@ -158,7 +160,7 @@ async def test_a_key_that_only_the_previous_secret_opens_is_rotated(world: World
     world.assert_one_of_everything()
 
 
-async def test_a_key_that_nobody_can_read_is_rotated(world: World) -> None:
+async def test_an_unreadable_key_is_rotated(world: World) -> None:
     world.keys = KeyRing(NEW_SECRET)
     await world.process().rotate_key(ANN, "at once")
     world.assert_one_of_everything()
@@ -179,7 +181,7 @@ async def test_a_blocked_account_gets_no_new_key(world: World) -> None:
     assert len(world.billing.registered) == 1
 
 
-async def test_keys_made_by_hand_survive_a_rotation(world: World) -> None:
+async def test_a_rotation_does_not_change_keys_made_by_hand(world: World) -> None:
     world.billing.keys["by hand"] = Key("sk-by-hand", ANN, alias=None)
     await world.process().rotate_key(ANN, "at once")
     assert world.billing.keys["by hand"] == Key("sk-by-hand", ANN, alias=None)

@@ -1,4 +1,4 @@
-"""What the saga makes, in which order, and that a crash or failure anywhere leaves nothing doubled or undone."""
+"""What the saga creates, in which order; after a crash or failure at any point nothing is duplicated or missing."""
 
 import asyncio
 from collections.abc import MutableMapping
@@ -13,14 +13,14 @@ from server.keyring import KeyRing
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
-from server.provisioning.steps import AGENT_ANEW
+from server.provisioning.steps import AGENT_REPLACED
 from tests.unit.provisioning.world import ANN, BOB, OTHER_TEMPLATE, Killed, World, unavailable
 
 EMAIL = "ann@example.com"
 
 
 def operations_of_a_registration() -> list[str]:
-    """What an undisturbed registration asks of the services, in order."""
+    """The operations of an undisturbed registration, in order."""
     world = World()
     asyncio.run(world.process().ready(ANN, EMAIL))
     return world.calls
@@ -35,8 +35,8 @@ POINTS = [
 ]
 
 
-async def register_and_die(world: World, nth: int, when: str) -> None:
-    """Register, and be killed at the nth operation. The claim is left behind."""
+async def register_and_be_killed(world: World, nth: int, when: str) -> None:
+    """Register, and be killed at the nth operation. The claim is not released."""
     world.kill(nth, when=when)
     process = world.process()
     with pytest.raises(Killed):
@@ -45,13 +45,13 @@ async def register_and_die(world: World, nth: int, when: str) -> None:
     world.intercept()
 
 
-async def test_registration_makes_one_of_everything(world: World) -> None:
+async def test_registration_creates_one_of_everything(world: World) -> None:
     handle = await world.process().ready(ANN, EMAIL)
     world.assert_one_of_everything()
     assert handle == world.account().handle
 
 
-async def test_every_step_is_announced_before_it_runs_and_recorded_after(world: World) -> None:
+async def test_the_intent_of_every_step_is_stored_before_it_runs(world: World) -> None:
     seen: list[tuple[str, str | None]] = []
 
     async def before(operation: str) -> None:
@@ -73,7 +73,7 @@ async def test_every_step_is_announced_before_it_runs_and_recorded_after(world: 
     assert world.account().intent is None
 
 
-async def test_the_key_is_stored_encrypted_before_litellm_learns_it(world: World) -> None:
+async def test_the_key_is_stored_encrypted_before_it_is_registered(world: World) -> None:
     stored: list[str | None] = []
 
     async def before(operation: str) -> None:
@@ -90,7 +90,7 @@ async def test_the_key_is_stored_encrypted_before_litellm_learns_it(world: World
 
 @pytest.mark.parametrize(("nth", "when"), POINTS)
 async def test_a_crash_at_any_point_is_repaired_by_the_next_run(world: World, nth: int, when: str) -> None:
-    await register_and_die(world, nth, when)
+    await register_and_be_killed(world, nth, when)
     await world.process().ready(ANN, EMAIL)
     world.assert_one_of_everything()
     assert len(world.billing.registered) == 1
@@ -121,14 +121,14 @@ async def test_all_organizations_are_searched_only_when_one_may_have_been_lost(w
     assert world.directory.searches == 0
     lost = OPERATIONS.index("create_organization") + 1
     other = World()
-    await register_and_die(other, lost, "after")
+    await register_and_be_killed(other, lost, "after")
     await other.process().ready(ANN, EMAIL)
     assert other.directory.searches == 1
 
 
 @pytest.mark.parametrize("operation", STEP_OPERATIONS[1:])
 @pytest.mark.parametrize("code", [ErrorCode.LETTA_UNAVAILABLE, ErrorCode.LITELLM_UNAVAILABLE])
-async def test_an_outage_postpones_the_account_and_its_end_completes_it(
+async def test_an_outage_postpones_the_account_and_a_retry_after_it_completes_it(
     world: World, operation: str, code: ErrorCode
 ) -> None:
     world.fail(operation, unavailable(code))
@@ -144,7 +144,7 @@ async def test_an_outage_postpones_the_account_and_its_end_completes_it(
     world.assert_one_of_everything()
 
 
-async def test_with_litellm_down_letta_is_left_alone(world: World) -> None:
+async def test_while_litellm_is_unavailable_nothing_is_created_at_letta(world: World) -> None:
     world.fail("ensure_customer", unavailable(ErrorCode.LITELLM_UNAVAILABLE))
     process = world.process()
     await process.ensure_account(ANN, EMAIL)
@@ -167,7 +167,7 @@ async def test_a_refusal_fails_the_account_with_the_reason(world: World) -> None
     assert world.account().status_reason == raised.value.message
 
 
-async def test_what_nobody_foresaw_fails_the_account_without_telling_its_details(world: World) -> None:
+async def test_an_unexpected_error_fails_the_account_without_its_details(world: World) -> None:
     world.fail("ensure_agent", lambda: RuntimeError("password=hunter2"))
     process = world.process()
     await process.ensure_account(ANN, EMAIL)
@@ -177,7 +177,7 @@ async def test_what_nobody_foresaw_fails_the_account_without_telling_its_details
     assert "hunter2" not in (world.account().status_reason or "")
 
 
-async def test_a_failed_account_is_completed_once_the_cause_is_mended(world: World) -> None:
+async def test_a_failed_account_is_completed_once_the_cause_is_removed(world: World) -> None:
     world.fail("ensure_agent", lambda: RuntimeError("out of order"))
     process = world.process()
     await process.ensure_account(ANN, EMAIL)
@@ -193,7 +193,7 @@ async def test_a_failed_account_is_completed_once_the_cause_is_mended(world: Wor
     ]
 
 
-async def test_a_database_lost_in_the_middle_is_no_failure_of_the_account(world: World) -> None:
+async def test_a_database_outage_during_a_run_does_not_fail_the_account(world: World) -> None:
     records = 0
 
     async def before(operation: str) -> None:
@@ -212,7 +212,7 @@ async def test_a_database_lost_in_the_middle_is_no_failure_of_the_account(world:
     world.assert_one_of_everything()
 
 
-async def test_another_configuration_is_brought_to_the_same_agent(world: World) -> None:
+async def test_another_configuration_is_applied_to_the_same_agent(world: World) -> None:
     before = await world.process().ready(ANN, EMAIL)
     world.template = OTHER_TEMPLATE
     after = await world.process().ready(ANN)
@@ -220,7 +220,7 @@ async def test_another_configuration_is_brought_to_the_same_agent(world: World) 
     world.assert_one_of_everything()
 
 
-async def test_while_a_configuration_cannot_be_brought_the_agent_stays_active(world: World) -> None:
+async def test_an_agent_stays_active_while_a_configuration_cannot_be_applied(world: World) -> None:
     await world.process().ready(ANN, EMAIL)
     world.template = OTHER_TEMPLATE
     world.fail("ensure_agent", unavailable(ErrorCode.LETTA_UNAVAILABLE))
@@ -229,7 +229,7 @@ async def test_while_a_configuration_cannot_be_brought_the_agent_stays_active(wo
     assert world.account().agent_status is AgentStatus.ACTIVE
 
 
-async def test_a_blocked_account_gets_nothing(world: World) -> None:
+async def test_nothing_is_created_for_a_blocked_account(world: World) -> None:
     await world.store.ensure(ANN, EMAIL, None)
     world.set_account(agent_status=AgentStatus.BLOCKED)
     with pytest.raises(PlatformError) as raised:
@@ -238,7 +238,7 @@ async def test_a_blocked_account_gets_nothing(world: World) -> None:
     assert world.billing.customers == {}
 
 
-async def test_an_account_blocked_in_the_middle_does_not_become_active(world: World) -> None:
+async def test_an_account_blocked_during_a_run_does_not_become_active(world: World) -> None:
     async def before(operation: str) -> None:
         if operation == "ensure_agent":
             world.set_account(agent_status=AgentStatus.BLOCKED)
@@ -250,25 +250,25 @@ async def test_an_account_blocked_in_the_middle_does_not_become_active(world: Wo
     assert world.account().agent_status is AgentStatus.BLOCKED
 
 
-async def test_an_agent_deleted_outside_is_made_again_by_a_thorough_run(world: World) -> None:
+async def test_a_deleted_agent_is_replaced_by_a_thorough_run(world: World) -> None:
     process = world.process()
     first = await process.ready(ANN, EMAIL)
     world.delete_agent()
     second = await process.attempt(ANN, thorough=True)
     assert second.agent_id != first.agent_id
     assert await process.ready(ANN) == second
-    world.assert_one_of_everything(reason=AGENT_ANEW)
+    world.assert_one_of_everything(reason=AGENT_REPLACED)
 
 
-async def test_a_letta_that_lost_everything_is_filled_again_where_an_operator_wants_that(world: World) -> None:
+async def test_a_rebuild_creates_everything_again_at_a_letta_that_lost_everything(world: World) -> None:
     process = world.process()
     await process.ready(ANN, EMAIL)
     world.empty_agent_service()
     await process.attempt(ANN, thorough=True, rebuild=True)
-    world.assert_one_of_everything(reason=AGENT_ANEW)
+    world.assert_one_of_everything(reason=AGENT_REPLACED)
 
 
-async def test_a_key_nobody_can_read_fails_plainly_and_is_replaced_by_a_thorough_run(world: World) -> None:
+async def test_an_unreadable_key_fails_the_account_and_is_replaced_by_a_thorough_run(world: World) -> None:
     await world.process().ready(ANN, EMAIL)
     old_key = world.billing.key_of(ANN)
     world.keys, world.template = KeyRing(SecretStr("another secret key, the old one was lost")), OTHER_TEMPLATE
@@ -283,7 +283,7 @@ async def test_a_key_nobody_can_read_fails_plainly_and_is_replaced_by_a_thorough
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("nth", range(1, 40))
-async def test_a_thorough_run_killed_anywhere_is_continued_by_an_ordinary_one(
+async def test_a_thorough_run_killed_at_any_point_is_continued_by_an_ordinary_one(
     world: World, nth: int, when: str
 ) -> None:
     await world.process().ready(ANN, EMAIL)
@@ -298,7 +298,7 @@ async def test_a_thorough_run_killed_anywhere_is_continued_by_an_ordinary_one(
     world.intercept()
     begun = nth > 3 or (nth, when) == (3, "after")
     await world.process().attempt(ANN, thorough=not begun, rebuild=not begun)
-    world.assert_one_of_everything(reason=AGENT_ANEW)
+    world.assert_one_of_everything(reason=AGENT_REPLACED)
 
 
 async def test_neither_keys_nor_addresses_appear_in_the_log(

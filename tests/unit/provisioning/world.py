@@ -1,4 +1,4 @@
-"""A small world to provision users in: the fakes of all services, one clock, and processes that can be killed."""
+"""The fixture of the provisioning tests: fakes of all services, one clock, and processes that can be killed."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,7 +28,7 @@ OTHER_TEMPLATE = AgentTemplate("gpt-5", "http://litellm/v1", "hash-2")
 
 
 class Killed(BaseException):
-    """The process died: nothing of it runs any more, no handler and no clean-up reaches a service."""
+    """The process was killed: from here on none of its handlers or clean-ups reaches a service."""
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class World:
         row.account = replace(row.account, **changes)  # type: ignore[arg-type]
 
     def process(self, sleep: Sleep | None = None) -> Provisioner:
-        """A provisioner of its own, as another instance or after a restart. `sleep` in place of the world's."""
+        """A new provisioner, as of another instance or after a restart. `sleep` replaces the world's."""
         context = ProvisioningContext(self.billing, self.directory, self.keys, PLAN, self.template)
         return Provisioner(self.store, context, observer=self._observe, sleep=sleep or self.sleep, clock=self.clock)
 
@@ -125,13 +125,13 @@ class World:
         self.events.append(Event(user_id, status, reason))
 
     def delete_agent(self, user_id: str = ANN) -> None:
-        """As an operator of the agent service does."""
+        """Delete the user's agent and its conversation, as an operator of the agent service can."""
         for member in self.directory.members.values():
             member.agents[:] = [agent for agent in member.agents if agent.user_id != user_id]
             member.conversations.pop(str(self.account(user_id).agent_id), None)
 
     def empty_agent_service(self) -> None:
-        """It lost its database, or is another one."""
+        """Remove everything from the agent service, as if it had lost its database or were another server."""
         self.directory.organizations.clear()
         self.directory.members.clear()
 

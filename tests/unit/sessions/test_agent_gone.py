@@ -51,10 +51,10 @@ async def test_what_the_look_for_an_agent_finds_out_is_the_turns_error() -> None
         world.gateway.delete(agent_of(user))
         found_out = PlatformError(ErrorCode.AGENT_UNAVAILABLE, "This needs an operator.", retry_after=60.0)
 
-        async def look_again(user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
+        async def find_or_replace(user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
             raise found_out
 
-        world.agents.look_again = look_again  # type: ignore[method-assign]
+        world.agents.find_or_replace = find_or_replace  # type: ignore[method-assign]
         turn = (await process.send(user, "hello")).turn
         error = (await device.until_end(turn.id))["turn"]["error"]
         assert (error["message"], error["retry_after"]) == ("This needs an operator.", 60)

@@ -164,11 +164,11 @@ class Agents:
             raise self.refusal
         return self.replacement if self.replacement and self.gone else agent_of(user_id)
 
-    async def look_again(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
+    async def find_or_replace(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
         self.gone.append(gone)
         return await self.ready(user_id, timeout=timeout)
 
-    async def introduce(self, user_id: str) -> None:
+    async def sync_name(self, user_id: str) -> None:
         self.introduced.append(user_id)
 
     def key_refused(self, user_id: str) -> None:
