@@ -9,7 +9,7 @@ message runs it. PostgreSQL decides everything that matters; what is held here i
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -40,6 +40,7 @@ from server.sessions.turn_runner import RunnableTurn, TurnRunner
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+_OPENING_SECONDS: Final = 5.0
 
 
 class Session:
@@ -245,8 +246,13 @@ class Session:
             dangles=view.running is not None,
             may_start=context.may_start(),
             draining=draining,
-            keeps=not self.replication.is_available and bool(self.connections) and not draining,
+            keeps=not self.replication.is_available and self._is_wanted and not draining,
         )
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether it has connections, or was opened just now for one."""
+        return bool(self.connections) or self.context.clock() - self.used_at < _OPENING_SECONDS
 
     def run(self) -> None:
         assert self._runnable is not None

@@ -146,7 +146,7 @@ class ReplicatedLogs:
 
     def _synchronize(self, shared: SharedLog) -> None:
         if not shared.is_owned:
-            self._tasks.create(self._reporting(shared.follower.synchronize), name=shared.user_id)
+            self._tasks.create(self._reporting(shared.synchronize), name=shared.user_id)
 
     async def _broadcast(self, message: ControlMessage) -> None:
         if self._backend.is_available:  # else what it is about is in the rows, and is found there

@@ -135,6 +135,14 @@ class SharedLog:
             raise ReplicasUnavailableError
         await self.follower.synchronize()
 
+    async def synchronize(self) -> None:
+        """Follow, also where that failed before, and catch up. Raises ReplicasUnavailableError."""
+        if not self.is_owned:
+            await self._backend.follow(self.user_id)
+            await self.follower.synchronize()
+        if self.is_owned:  # since then
+            self._backend.unfollow(self.user_id)
+
     @property
     def is_owned(self) -> bool:
         """Whether this instance is the one that appends, as far as it knows."""

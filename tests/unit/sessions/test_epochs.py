@@ -284,3 +284,24 @@ async def test_a_lease_is_not_released_while_the_replica_lacks_what_connections_
         await phone.until_end(again.id)
         await laptop.until_end(again.id)
         assert (len(epochs(phone)), set(phone.ends)) == (1, {(turn.id, 1), (again.id, 1)})
+
+
+@pytest.mark.parametrize("seconds", [1.0, 5.0])
+@virtual_time
+async def test_a_device_that_joins_during_an_outage_is_served_and_receives_all_that_follows(seconds: float) -> None:
+    """Shorter than it takes to call the backend unavailable, or longer."""
+    async with World() as world:
+        assert world.broker is not None
+        first, second, user = await world.process("a"), await world.process("b"), world.user()
+        world.broker.crash()
+        device = await second.device(user)
+        await asyncio.sleep(seconds)
+        assert (world.owner(user), device.closed) == ("b", None)
+        world.broker.start()
+        await asyncio.sleep(10)
+        assert world.owner(user) is None
+        for process in (first, second, first):
+            turn = (await process.send(user, "count")).turn
+            await device.until_end(turn.id)
+            assert device.streamed(turn.id) == SPOKEN.text
+            await asyncio.sleep(1)
