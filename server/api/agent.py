@@ -13,8 +13,8 @@ from aiohttp import web
 from server.api import schemas
 from server.api.models import MemoryQuery, UpdateBlock
 from server.http.app_keys import HUB, MEMORY, PROVISIONER, READS, SETTINGS
-from server.http.inputs import TEXT_BYTES, WORDS_BYTES
-from server.http.responses import answer
+from server.http.inputs import SEARCH_BYTES, TEXT_BYTES
+from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.ports import AgentGoneError, AgentHandle, MemoryBlock, PassagePage, Principal
 from server.protocol.codes import ErrorCode
@@ -38,7 +38,7 @@ async def status(request: web.Request, principal: Principal) -> web.Response:
         raise PlatformError(ErrorCode.NOT_FOUND, "This account no longer exists.")
     snapshot = await request.app[HUB].snapshot(principal.user_id)
     running = snapshot.running
-    return answer(
+    return json_response(
         {
             "status": profile.user.agent_status,
             "reason": profile.status_reason,
@@ -59,7 +59,7 @@ async def memory(request: web.Request, principal: Principal, query: MemoryQuery)
     async with _promptly(), asyncio.TaskGroup() as asked:  # through, not cancelled because those beside it are refused
         page = asked.create_task(remembered.passages(agent, query.query, query.limit, query.before))
         window = asked.create_task(remembered.context(agent))
-    return answer(
+    return json_response(
         {
             "blocks": [_block(block) for block in blocks],
             "archival": _archival(page.result()),
@@ -78,7 +78,7 @@ async def update_block(request: web.Request, principal: Principal, label: str, b
         return await request.app[HUB].while_idle(principal.user_id, write)
 
     _, block = await _with_agent(request, principal, update)
-    return answer(_block(block))
+    return json_response(_block(block))
 
 
 @asynccontextmanager
@@ -146,7 +146,7 @@ ROUTES = (
         "What the agent remembers",
         {200: Reply("Memory blocks, archival memory, and what fills the context window.", schemas.AgentMemory)},
         errors=(ErrorCode.INVALID_CURSOR, *_MEMORY_ERRORS),
-        query_bytes=WORDS_BYTES,
+        query_bytes=SEARCH_BYTES,
     ),
     Route(
         "PATCH",

@@ -6,7 +6,7 @@ from aiohttp import web
 from server.api import schemas
 from server.api.models import Login, Logout, Refresh, Register
 from server.http.app_keys import AUTHENTICATOR, CLIENT_ADDRESSES, IDENTITY, READS, SIGN_IN_LIMITS
-from server.http.responses import answer
+from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.ip_addresses import parse_address
 from server.ports import Principal, TokenPair
@@ -24,7 +24,7 @@ async def register(request: web.Request, body: Register) -> web.Response:
         tokens = await request.app[IDENTITY].sign_up(body.email, body.password, body.name, address=_address(request))
     if tokens is None:
         log.info("auth.confirmation_required")
-        return answer({"status": "confirmation_required", "email": body.email}, status=202)
+        return json_response({"status": "confirmation_required", "email": body.email}, status=202)
     log.info("auth.registered", user_id=tokens.user_id)
     return await _signed_in(request, tokens, status=201, name=body.name)
 
@@ -52,7 +52,7 @@ async def me(request: web.Request, principal: Principal) -> web.Response:
     profile = await request.app[READS].profile(principal)
     if profile is None:
         raise PlatformError(ErrorCode.NOT_FOUND, "This account no longer exists.")
-    return answer(profile.user.wire())
+    return json_response(profile.user.wire())
 
 
 async def logout(request: web.Request, principal: Principal, body: Logout) -> web.Response:
@@ -70,7 +70,7 @@ async def _signed_in(
     )
     if (address := _address(request)) is not None:
         await request.app[SIGN_IN_LIMITS].signed_in(tokens.user_id, tokens.email, address)
-    return answer(
+    return json_response(
         {
             "access_token": tokens.access_token.get_secret_value(),
             "token_type": "bearer",

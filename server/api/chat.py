@@ -16,7 +16,7 @@ from server.http.content_negotiation import prefers_stream, wants_async
 from server.http.inputs import TEXT_BYTES
 from server.http.middlewares import REQUEST_ID
 from server.http.problems import problem
-from server.http.responses import answer
+from server.http.responses import json_response
 from server.http.routes import Reply, Route, authenticate
 from server.ports import MessagePage, NewTurn, Principal
 from server.protocol.codes import ErrorCode
@@ -51,9 +51,9 @@ async def message(request: web.Request, principal: Principal, body: SendMessage)
         return _ended(request, accepted)
     location = {"Location": f"/api/v1/chat/turns/{accepted.id}"}
     if at_once:
-        return answer(accepted.wire(), 202, {**location, "Preference-Applied": "respond-async"})
+        return json_response(accepted.wire(), 202, {**location, "Preference-Applied": "respond-async"})
     latest = await _after_waiting(request, principal, accepted)
-    return _ended(request, latest) if latest.status.ended else answer(latest.wire(), 202, location)
+    return _ended(request, latest) if latest.status.ended else json_response(latest.wire(), 202, location)
 
 
 async def _after_waiting(request: web.Request, principal: Principal, accepted: Turn) -> Turn:
@@ -74,7 +74,7 @@ async def _after_waiting(request: web.Request, principal: Principal, accepted: T
 def _ended(request: web.Request, turn: Turn) -> web.Response:
     """An ended turn: itself, or the problem that it failed with, whose status tells those who look no further."""
     if turn.status not in (TurnStatus.FAILED, TurnStatus.UNSENT) or turn.error is None:
-        return answer(turn.wire())
+        return json_response(turn.wire())
     failure = turn.error
     error = PlatformError(failure.code, failure.message, retryable=failure.retryable, retry_after=failure.retry_after)
     return problem(error, request[REQUEST_ID], turn=turn)
@@ -103,7 +103,7 @@ async def history(request: web.Request, principal: Principal, query: HistoryQuer
     before = None if query.before is None else decode_history_cursor(query.before)
     after = None if query.after is None else decode_history_cursor(query.after)
     page = await request.app[READS].history(principal, query.limit, before=before, after=after)
-    return answer(
+    return json_response(
         {
             "data": [message.wire() for message in page.data],
             "has_more": page.has_more,
@@ -123,25 +123,25 @@ async def turn(request: web.Request, principal: Principal, turn_id: UUID) -> web
     found = await request.app[READS].turn(principal, str(turn_id))
     if found is None:
         raise PlatformError(ErrorCode.NOT_FOUND)
-    return answer(found.wire())
+    return json_response(found.wire())
 
 
 async def retry(request: web.Request, principal: Principal, turn_id: UUID) -> web.Response:
     """Try a failed, cancelled or unsent turn again: the same turn, one attempt later."""
     accepted = (await request.app[HUB].retry(principal.user_id, str(turn_id))).turn
-    return _ended(request, accepted) if accepted.status is TurnStatus.UNSENT else answer(accepted.wire())
+    return _ended(request, accepted) if accepted.status is TurnStatus.UNSENT else json_response(accepted.wire())
 
 
 async def cancel(request: web.Request, principal: Principal, body: CancelTurn) -> web.Response:
     """Ask for the end of a turn. One that runs keeps what it has said, and ends within seconds."""
     turn_id = None if body.turn_id is None else str(body.turn_id)
-    return answer((await request.app[HUB].cancel(principal.user_id, turn_id)).turn.wire())
+    return json_response((await request.app[HUB].cancel(principal.user_id, turn_id)).turn.wire())
 
 
 async def ticket(request: web.Request, principal: Principal) -> web.Response:
     """A ticket that opens chat/stream or chat/events once, for clients that can set no header there."""
     issued = request.app[TICKETS].issue(principal, "chat")
-    return answer({"ticket": issued.text, "expires_at": wire_time(issued.expires_at)})
+    return json_response({"ticket": issued.text, "expires_at": wire_time(issued.expires_at)})
 
 
 async def events(request: web.Request, query: EventsQuery) -> web.StreamResponse:

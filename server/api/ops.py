@@ -8,7 +8,7 @@ from aiohttp import web
 from server import __version__
 from server.api import schemas
 from server.http.app_keys import HUB, METRICS, READINESS
-from server.http.responses import answer
+from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -28,13 +28,13 @@ _READABLE: Final = frozenset({"style.css", "docs.js"})
 
 async def health() -> web.Response:
     """The process answers; nothing is said of its dependencies."""
-    return answer({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
 async def ready(request: web.Request) -> web.Response:
     """Whether to send traffic here. A dependency that is down makes it degraded: the rest of the API still works."""
     report = await request.app[READINESS].report()
-    return answer(report.wire(VERSION), 200 if report.takes_traffic else 503)
+    return json_response(report.wire(VERSION), 200 if report.takes_traffic else 503)
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -43,7 +43,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def openapi(request: web.Request) -> web.Response:
-    return answer(request.app[OPENAPI])
+    return json_response(request.app[OPENAPI])
 
 
 async def docs() -> web.Response:

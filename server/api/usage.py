@@ -16,7 +16,7 @@ from server.api.models import UsageQuery
 from server.api.usage_csv import usage_csv
 from server.http.app_keys import BUDGETS, NOW, READS
 from server.http.content_negotiation import prefers_csv
-from server.http.responses import answer
+from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.ports import ModelUsage, Principal, Standing, UsageDay, UsageSum
 from server.protocol.codes import ErrorCode
@@ -53,7 +53,7 @@ async def usage(request: web.Request, principal: Principal, query: UsageQuery) -
         by_model = asked.create_task(reads.usage_models(principal, first, last))
         stands = asked.create_task(reads.standing(principal))
     days, month, models, standing = in_range.result(), in_month.result(), by_model.result(), stands.result()
-    return answer(
+    return json_response(
         {
             "total": _spending(total),
             "today": _spending(_sum(day for day in month if day.date == today)),

@@ -9,7 +9,7 @@ from aiohttp import web
 from server.api import schemas
 from server.api.models import UpdateProfile
 from server.http.app_keys import ACCOUNTS, HUB, PROVISIONER, READS
-from server.http.responses import answer
+from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.ports import Principal
 from server.protocol.codes import ErrorCode
@@ -23,14 +23,14 @@ async def profile(request: web.Request, principal: Principal) -> web.Response:
     found = await request.app[READS].profile(principal)
     if found is None:
         raise PlatformError(ErrorCode.NOT_FOUND, "This account no longer exists.")
-    return answer(_profile(found.user, found.agent_id, found.updated_at))
+    return json_response(_profile(found.user, found.agent_id, found.updated_at))
 
 
 async def update_profile(request: web.Request, principal: Principal, body: UpdateProfile) -> web.Response:
     account = await request.app[ACCOUNTS].rename(principal.user_id, body.name)
     if account.handle is not None:
         await _introduce(request, principal.user_id)
-    return answer(_profile(account.user, account.agent_id, account.updated_at))
+    return json_response(_profile(account.user, account.agent_id, account.updated_at))
 
 
 async def _introduce(request: web.Request, user_id: str) -> None:

@@ -54,8 +54,8 @@ async def run(settings: Settings) -> None:
         loop.add_signal_handler(number, end)
     await check_at_start(settings)
     app = create_app(settings)
-    most = within_open_files(settings.max_connections)
-    async with serving(app, lambda: _listen(settings.host, settings.port), most):
+    max_connections = within_open_files(settings.max_connections)
+    async with serving(app, lambda: _listen(settings.host, settings.port), max_connections):
         calm_garbage_collector()
         app[LIFECYCLE].started()
         log.info("server.started", host=settings.host or "*", port=settings.port, environment=settings.environment)

@@ -1,1 +1,1 @@
-"""What every request passes, whatever it asks for: from the connection to the declaration of a route."""
+"""The HTTP layer below the API: connections, middlewares, validation of input, and the declaration of routes."""

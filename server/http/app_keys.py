@@ -1,4 +1,4 @@
-"""The collaborators a request handler finds in its application: one typed key each, filled by the wiring alone."""
+"""The services that request handlers get from their application: one typed key each, set by the wiring alone."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -31,20 +31,20 @@ from server.sessions.hub import SessionHub
 
 
 class EventStreaming(Protocol):
-    """Answers that are events; `streaming.sse.EventStreams` is one."""
+    """Responses as Server-Sent Events; `streaming.sse.EventStreams` is one."""
 
     async def stream_session(
         self, request: web.Request, principal: Principal, after: EventCursor | None
     ) -> web.StreamResponse:
-        """The session's events from `after` on. Raises PlatformError before the answer begins."""
+        """Stream the session's events from `after` on. Raises PlatformError before the response begins."""
         ...
 
     async def ask_to_reconnect(self, request: web.Request, error: PlatformError) -> web.StreamResponse:
-        """An empty stream that has an EventSource come back later, where `error` is one that passes."""
+        """An empty stream that makes an EventSource reconnect later, for a retryable `error`."""
         ...
 
     async def stream_turn(self, request: web.Request, principal: Principal, new: NewTurn) -> web.StreamResponse:
-        """Accept a message and answer with its turn's events. Raises PlatformError if it is refused."""
+        """Accept a message and stream its turn's events. Raises PlatformError if it is refused."""
         ...
 
 
@@ -73,4 +73,4 @@ ORIGINS = web.AppKey("origins", Origins)
 METRICS = web.AppKey("metrics", Metrics)
 READINESS = web.AppKey("readiness", Readiness)
 NOW = web.AppKey[Callable[[], datetime]]("now")
-"""The clock: the current time, aware of its zone."""
+"""The clock: returns the current time, timezone-aware."""

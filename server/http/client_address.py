@@ -1,6 +1,6 @@
-"""Which client a request came from, where proxies stand between: what limits per address count, and what logs show.
+"""The client's address of a request, also behind proxies. Limits per address and log lines use it.
 
-A header is believed only where the deployment says that its proxy writes it; anything else a client could make up.
+A header is trusted only if the deployment says that its proxy writes it; a client could forge any other.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from server.ip_addresses import parse_address
 log = structlog.get_logger(__name__)
 
 WATCHED_REQUESTS: Final = 50
-"""After so many sign-in requests from one address, this is taken to be a proxy's, and a warning is logged."""
+"""If so many first sign-in requests come from one address, it is probably a proxy's, and a warning is logged."""
 
 
 class ReceivedRequest(Protocol):
-    """What is needed of a request; `aiohttp.web.BaseRequest` is one."""
+    """The used part of a request; `aiohttp.web.BaseRequest` is one."""
 
     @property
     def remote(self) -> str | None: ...
@@ -28,8 +28,8 @@ class ReceivedRequest(Protocol):
 
 
 class ClientAddresses:
-    """Reads a request's client address: from `header` where one is named, else through `trusted_proxies` entries of
-    X-Forwarded-For, else from the connection."""
+    """Reads the client's address from `header` if one is named, else from X-Forwarded-For behind `trusted_proxies`
+    proxies, else from the connection."""
 
     def __init__(self, header: str | None = None, trusted_proxies: int = 0) -> None:
         self._header = header
@@ -38,7 +38,7 @@ class ClientAddresses:
         self._watched = 0
 
     def of(self, request: ReceivedRequest) -> str:
-        """The address as text; the connection's where the header is missing or holds no address."""
+        """The address as text; the connection's if the header is missing or has no address."""
         found: str | None = None
         if self._header is not None:
             found = _last_address(request.headers.getall(self._header, []))
@@ -47,7 +47,7 @@ class ClientAddresses:
         return found or parse_address(request.remote or "") or request.remote or "unknown"
 
     def watch(self, address: str) -> None:
-        """Note the address of a sign-in request, and warn once if the first 50 were all the same."""
+        """Record the address of a sign-in request, and warn once if the first WATCHED_REQUESTS were all the same."""
         if self._watched >= WATCHED_REQUESTS:
             return
         self._only = self._only or address
@@ -66,12 +66,12 @@ class ClientAddresses:
 
 
 def _last_address(lines: Sequence[str]) -> str | None:
-    """The last entry of a header: a proxy that adds a line or an entry, rather than replacing them, adds it there."""
+    """The last entry of a header: a proxy that does not replace the header appends its line or entry."""
     return parse_address(lines[-1].rpartition(",")[2]) if lines else None
 
 
 def _behind_proxies(lines: Sequence[str], trusted_proxies: int) -> str | None:
-    """Each proxy appends the address it saw to X-Forwarded-For, so that only as many entries, from the right, as there
-    are trusted proxies can be believed: everything before them is the client's own claim."""
+    """The entry of the outermost trusted proxy. Each proxy appends its peer's address to X-Forwarded-For, so only the
+    last `trusted_proxies` entries can be trusted; the client may have forged those before."""
     entries = [entry for line in lines for entry in line.split(",")]
     return parse_address(entries[-min(trusted_proxies, len(entries))]) if entries else None

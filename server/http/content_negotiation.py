@@ -1,4 +1,4 @@
-"""How a client would like its answer, read from the Accept and Prefer headers."""
+"""The response format a client asks for in the Accept and Prefer headers."""
 
 _STREAM = "text/event-stream"
 _JSON = "application/json"
@@ -6,19 +6,19 @@ _CSV = "text/csv"
 
 
 def prefers_stream(accept: str | None) -> bool:
-    """Whether the Accept header leads to events rather than JSON. Events it is unless JSON is clearly preferred."""
+    """Whether to respond with events instead of JSON: unless the Accept header prefers JSON."""
     ranges = [_media_range(part) for part in (accept or "*/*").split(",")]
     return _preference(_STREAM, ranges) >= _preference(_JSON, ranges)
 
 
 def prefers_csv(accept: str | None) -> bool:
-    """Whether the Accept header leads to CSV rather than JSON. JSON it is unless CSV is clearly preferred."""
+    """Whether to respond with CSV instead of JSON: only if the Accept header prefers CSV."""
     ranges = [_media_range(part) for part in (accept or "*/*").split(",")]
     return _preference(_CSV, ranges) > _preference(_JSON, ranges)
 
 
 def wants_async(prefer: list[str]) -> bool:
-    """Whether a Prefer header asks for an answer at once (`respond-async`, RFC 7240)."""
+    """Whether a Prefer header has `respond-async` (RFC 7240): respond at once, without the result."""
     tokens = (part.partition(";")[0].strip().lower() for line in prefer for part in line.split(","))
     return "respond-async" in tokens
 
@@ -33,7 +33,7 @@ def _media_range(text: str) -> tuple[str, float]:
 
 
 def _preference(media: str, ranges: list[tuple[str, float]]) -> tuple[float, int]:
-    """How much `media` is wanted, and how specifically it was asked for, which breaks ties."""
+    """The quality of `media`, and the specificity of the range that matches it, which breaks ties."""
     patterns = ("*/*", f"{media.partition('/')[0]}/*", media)
     matches = [(patterns.index(name), quality) for name, quality in ranges if name in patterns]
     if not matches:

@@ -1,6 +1,6 @@
-"""What a stranger may send on a WebSocket: one small frame. What follows it waits, unread, until its sender has joined.
+"""Limits an unauthenticated WebSocket to one small message; later bytes are not read until the client is attached.
 
-aiohttp limits frames by one size for a socket's whole life. So bytes are counted where they arrive, before its parser.
+aiohttp has one limit of the frame size for the whole life of a socket. So bytes are counted before its parser.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ _CLOSE = 0x8
 
 
 class FrameParser(Protocol):
-    """aiohttp's parser of frames, as far as a connection uses it."""
+    """The part of aiohttp's frame parser that a connection uses."""
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]: ...
 
@@ -24,33 +24,34 @@ class _State(Enum):
     FIRST = "the first message passes, if it is small"
     HELD = "nothing passes, and nothing more is read"
     OPEN = "everything passes"
-    SHUT = "everything is discarded"
+    DISCARDING = "everything is discarded"
 
 
 class FrameGate:
-    """Stands before the parser of a socket. At first one message passes, of `most_bytes` with all that precedes it.
+    """Filters the bytes before a socket's parser.
 
-    A message passes at once where `is_authenticated`: then everything waits until `open`.
+    For an unauthenticated client, the first message passes if it and the frames before it have at most `max_bytes`.
+    Everything else, and all of an authenticated client, waits until `open`.
     """
 
-    __slots__ = ("_buffer", "_most_bytes", "_parser", "_state", "_taken", "_transport", "on_excess")
+    __slots__ = ("_buffer", "_max_bytes", "_parser", "_passed_bytes", "_state", "_transport", "on_excess")
 
-    def __init__(self, most_bytes: int, *, is_authenticated: bool) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int, *, is_authenticated: bool) -> None:
+        self._max_bytes = max_bytes
         self._parser: FrameParser | None = None
         self._transport: Any = None
         self._buffer: bytearray | None = bytearray()
-        self._taken = 0
+        self._passed_bytes = 0
         self._state = _State.HELD if is_authenticated else _State.FIRST
-        self.on_excess: Callable[[], None] = _nothing
-        """Called once, when more comes than may pass."""
+        self.on_excess: Callable[[], None] = _ignore_excess
+        """Called once, when the first message is too large."""
 
     @property
     def is_exceeded(self) -> bool:
-        return self._taken > self._most_bytes
+        return self._passed_bytes > self._max_bytes
 
-    def guard(self, parser: FrameParser, transport: Any) -> None:
-        """Take the place of `parser` on a connection over `transport`."""
+    def wrap(self, parser: FrameParser, transport: Any) -> None:
+        """Pass bytes on to `parser`, and pause and resume `transport`."""
         self._parser, self._transport = parser, transport
 
     def feed_eof(self) -> None:
@@ -58,7 +59,7 @@ class FrameGate:
             self._parser.feed_eof()
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Take bytes that arrived. The name is aiohttp's, and so is the answer: not the end, and nothing left over."""
+        """Receive bytes. Name and result are those of aiohttp's parser: whether it has ended, and unused bytes."""
         if self._state is _State.OPEN and self._parser is not None:
             return self._parser.feed_data(data)
         if self._buffer is not None:
@@ -70,31 +71,31 @@ class FrameGate:
         return False, b""
 
     def open(self) -> None:
-        """Let everything pass from now on, beginning with what was held."""
+        """Pass everything from now on, first the held bytes."""
         held, self._buffer, self._state = self._buffer, None, _State.OPEN
-        self._read(True)  # first: the parser may stop it again
+        self._read(True)  # before the parser is fed: it may pause reading again
         if held and self._parser is not None:
             self._parser.feed_data(bytes(held))
 
-    def shut(self) -> None:
-        """Discard what was held and what still comes: reading it keeps the connection from ending with a reset."""
-        self._buffer, self._state = None, _State.SHUT
+    def discard(self) -> None:
+        """Discard held and later bytes. They are read, because closing a socket with unread bytes sends a reset."""
+        self._buffer, self._state = None, _State.DISCARDING
         self._read(True)
 
     def _pass_first(self, buffer: bytearray) -> None:
-        """Pass frames on, whole ones only, to the end of the first message."""
+        """Pass complete frames up to the end of the first message."""
         while (found := _frame(buffer)) is not None:
             size, ends_message = found
-            if self._taken + size > self._most_bytes:
-                self._taken += size
-                self.shut()
+            if self._passed_bytes + size > self._max_bytes:
+                self._passed_bytes += size
+                self.discard()
                 self.on_excess()
                 return
             if len(buffer) < size:
                 return
             frame = bytes(buffer[:size])
             del buffer[:size]
-            self._taken += size
+            self._passed_bytes += size
             if self._parser is not None:
                 self._parser.feed_data(frame)
             if ends_message:
@@ -111,7 +112,7 @@ class FrameGate:
 
 
 class GatedHandler(web.RequestHandler):
-    """An HTTP connection whose WebSocket has a gate, once one is set."""
+    """An HTTP connection. Bytes of its WebSocket pass `gate`, if one is set."""
 
     __slots__ = ("gate",)
 
@@ -121,13 +122,13 @@ class GatedHandler(web.RequestHandler):
         if self.gate is None:
             super().set_parser(parser, data_received_cb)
             return
-        self.gate.guard(parser, self.transport)
+        self.gate.wrap(parser, self.transport)
         super().set_parser(self.gate, data_received_cb)  # type: ignore[arg-type]
 
 
 def _frame(buffer: bytearray) -> tuple[int, bool] | None:
-    """The size of the frame at the beginning, which may not all be there, and whether it ends a message or the
-    connection; None while its header is incomplete."""
+    """The size of the first frame, which may be incomplete, and whether it ends a message or the connection; None while
+    its header is incomplete."""
     if len(buffer) < 2:
         return None
     length, header = buffer[1] & 0x7F, 2
@@ -143,5 +144,5 @@ def _frame(buffer: bytearray) -> tuple[int, bool] | None:
     return header + length, opcode == _CLOSE or (opcode < _CLOSE and bool(buffer[0] & 0x80))
 
 
-def _nothing() -> None:
-    """The callback of a gate that reports nothing."""
+def _ignore_excess() -> None:
+    """The default of `on_excess`."""

@@ -1,5 +1,7 @@
-"""HTTP connections as this server holds them: room for long tokens, nothing of a malformed request repeated, and no
-place for a client that connects and then sends nothing, or never ends its header."""
+"""The HTTP server: limits of connections, of headers and of the time a request may take to arrive.
+
+Headers may hold long tokens. A malformed request is never quoted, neither in the response nor in the log.
+"""
 
 import asyncio
 import resource
@@ -22,43 +24,43 @@ from server.protocol.errors import PlatformError
 log = structlog.get_logger(__name__)
 
 HEADER_BYTES: Final = 32 * 1024
-"""The longest header: an access token with many claims outgrows aiohttp's 8 KiB."""
+"""The longest header: an access token with many claims exceeds aiohttp's default of 8 KiB."""
 
 BACKLOG: Final = 2048
 
-MOST_CONNECTIONS: Final = 10_000
+MAX_CONNECTIONS: Final = 10_000
 
 REQUEST_SECONDS: Final = 30.0
-"""Within which a request must have come, headers and all: the first since the connection was made, the others since
+"""The time for a request's headers to arrive: of the first request since the connection was made, of later ones since
 their first byte."""
 
 KEEPALIVE_SECONDS: Final = 75.0
-"""How long a connection is kept between two requests: longer than proxies keep theirs, of which most say a minute."""
+"""How long an idle connection stays open between two requests: longer than the usual minute of proxies."""
 
 _INCOMPLETE_BYTES: Final = 32 * 1024 * 1024
-"""Of all headers that are still arriving: they need no sign-in."""
+"""The limit of all incomplete headers together, since unauthenticated clients can send them."""
 
 _REFUSAL_SECONDS: Final = 1.0
-_TELL_SECONDS: Final = 10.0
+_WARNING_SECONDS: Final = 10.0
 _OWN_FILES: Final = 64
-"""At least so many file descriptors are kept for what this process opens itself."""
+"""At least so many file descriptors are reserved for this process's own files and outgoing connections."""
 
 
 @asynccontextmanager
 async def serving(
-    app: web.Application, new_socket: Callable[[], socket.socket], most: int = MOST_CONNECTIONS
+    app: web.Application, new_socket: Callable[[], socket.socket], max_connections: int = MAX_CONNECTIONS
 ) -> AsyncIterator[None]:
-    """Start `app`, then serve it on a socket that is made only now; a handler is cancelled when its client leaves.
+    """Start `app`, then create the socket and serve on it. A handler is cancelled when its client disconnects.
 
-    At most `most` connections are open, whatever for.
+    At most `max_connections` are open.
     """
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:
         server = runner.server
         assert server is not None
-        loop, population = asyncio.get_running_loop(), Population(most)
-        listener = await loop.create_server(lambda: Connection(server, population), sock=new_socket(), backlog=BACKLOG)
+        loop, connections = asyncio.get_running_loop(), OpenConnections(max_connections)
+        listener = await loop.create_server(lambda: Connection(server, connections), sock=new_socket(), backlog=BACKLOG)
         try:
             yield
         finally:
@@ -68,9 +70,9 @@ async def serving(
 
 
 def within_open_files(wanted: int) -> int:
-    """How many connections there can be, of those `wanted`: each is a file, of which a process may open so many.
+    """How many of the `wanted` connections the limit of open files (RLIMIT_NOFILE) allows.
 
-    The process's own limit is raised as far as it may raise it; a quarter is left for what it opens itself.
+    Raises the soft limit as far as the hard limit allows, and reserves a quarter for other files.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = max(wanted * 4 // 3, wanted + _OWN_FILES) + 1
@@ -79,54 +81,54 @@ def within_open_files(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return wanted
-    most = max(1, min(soft * 3 // 4, soft - _OWN_FILES))
-    log.warning("connections.limited", most=most, wanted=wanted, files=soft, hint="Raise `ulimit -n`.")
-    return most
+    limit = max(1, min(soft * 3 // 4, soft - _OWN_FILES))
+    log.warning("connections.limited", limit=limit, wanted=wanted, files=soft, hint="Raise `ulimit -n`.")
+    return limit
 
 
-class Population:
-    """All connections of a server. Where one is too many, the one that has been idle longest gives way to it."""
+class OpenConnections:
+    """All connections of a server, at most `max_connections`: for a further one, the longest idle one is evicted."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_connections: int) -> None:
+        self._max_connections = max_connections
         self._open: set[Connection] = set()
         self._idle: dict[Connection, None] = {}
         self.incomplete_bytes = 0
-        self._told_at = -_TELL_SECONDS
+        self._warned_at = -_WARNING_SECONDS
 
-    def opened(self, connection: "Connection") -> None:
+    def add(self, connection: "Connection") -> None:
         self._open.add(connection)
         self._idle[connection] = None
-        if len(self._open) > self._most:
-            longest = next(iter(self._idle))  # perhaps the new one itself: all others are at work
-            self._tell()
-            self.closed(longest)
+        if len(self._open) > self._max_connections:
+            longest = next(iter(self._idle))  # the new one itself if all others are busy
+            self._warn()
+            self.remove(longest)
             longest.abort()
 
-    def _tell(self) -> None:
+    def _warn(self) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._told_at >= _TELL_SECONDS:
-            self._told_at = now
-            log.warning("connections.full", most=self._most, idle=len(self._idle))
+        if now - self._warned_at >= _WARNING_SECONDS:
+            self._warned_at = now
+            log.warning("connections.full", limit=self._max_connections, idle=len(self._idle))
 
-    def closed(self, connection: "Connection") -> None:
+    def remove(self, connection: "Connection") -> None:
         self._open.discard(connection)
         self._idle.pop(connection, None)
 
-    def at_work(self, connection: "Connection") -> None:
+    def mark_busy(self, connection: "Connection") -> None:
         self._idle.pop(connection, None)
 
-    def idle(self, connection: "Connection") -> None:
+    def mark_idle(self, connection: "Connection") -> None:
         if connection in self._open:
             self._idle[connection] = None
 
 
 class Connection(GatedHandler):
-    """One client's connection to `server`, for `loop.create_server`."""
+    """One client's connection; the protocol of `loop.create_server`."""
 
-    __slots__ = ("_answered", "_deadline", "_incomplete", "_is_refused", "_population")
+    __slots__ = ("_connections", "_deadline", "_incomplete", "_is_refused", "_responded")
 
-    def __init__(self, server: web.Server, population: Population) -> None:
+    def __init__(self, server: web.Server, connections: OpenConnections) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
             server,
@@ -136,15 +138,15 @@ class Connection(GatedHandler):
             keepalive_timeout=KEEPALIVE_SECONDS,
         )
         self.gate = None
-        self._population = population
-        self._answered = 0
+        self._connections = connections
+        self._responded = 0
         self._incomplete = 0  # bytes of a request whose header is not complete
         self._is_refused = False
         self._deadline: asyncio.TimerHandle | None = loop.call_later(REQUEST_SECONDS, self.abort)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._population.opened(self)
+        self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -152,10 +154,10 @@ class Connection(GatedHandler):
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
-            self._population.at_work(self)
-            self._expect_nothing()
-        elif data and self._answered == before:
-            self._expect_rest(len(data))
+            self._connections.mark_busy(self)
+            self._reset_incomplete()
+        elif data and self._responded == before:
+            self._count_incomplete(len(data))
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -163,46 +165,46 @@ class Connection(GatedHandler):
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            self._answered += 1
-            if self._answered == self._request_count:
-                self._population.idle(self)
+            self._responded += 1
+            if self._responded == self._request_count:
+                self._connections.mark_idle(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._expect_nothing()
-        self._population.closed(self)
+        self._reset_incomplete()
+        self._connections.remove(self)
         super().connection_lost(exc)
 
     def abort(self) -> None:
-        """End the connection, whatever it is at."""
+        """Abort the connection, also in the middle of a request."""
         if self.transport is not None:
             self.transport.abort()
 
-    def _expect_rest(self, size: int) -> None:
-        """So much more of a header has come, which is not all of it."""
+    def _count_incomplete(self, size: int) -> None:
+        """Count `size` more bytes of an incomplete header, and start its deadline."""
         self._incomplete += size
-        self._population.incomplete_bytes += size
-        if self._incomplete > HEADERS_BYTES or self._population.incomplete_bytes > _INCOMPLETE_BYTES:
+        self._connections.incomplete_bytes += size
+        if self._incomplete > HEADERS_BYTES or self._connections.incomplete_bytes > _INCOMPLETE_BYTES:
             self._refuse()
         elif self._deadline is None:
             self._deadline = asyncio.get_running_loop().call_later(REQUEST_SECONDS, self.abort)
 
-    def _expect_nothing(self) -> None:
-        self._population.incomplete_bytes -= self._incomplete
+    def _reset_incomplete(self) -> None:
+        self._connections.incomplete_bytes -= self._incomplete
         self._incomplete = 0
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
     def _refuse(self) -> None:
-        """Answer a request whose header does not end. What still comes is discarded, so that the answer arrives."""
+        """Refuse a request whose header is too long. Later bytes are discarded, so that the response arrives."""
         self._is_refused = True
-        self._expect_nothing()
+        self._reset_incomplete()
         log.info("http.malformed", kind="HeadersTooLong", peer=self._peer())
-        answer, transport = _malformed(), self.transport
+        response, transport = _malformed(), self.transport
         if transport is None or transport.is_closing():
             return
-        headers = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
-        body = bytes(answer.body) if isinstance(answer.body, bytes | bytearray) else b""
+        headers = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+        body = bytes(response.body) if isinstance(response.body, bytes | bytearray) else b""
         head = f"HTTP/1.1 400 Bad Request\r\n{headers}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         transport.write(head.encode() + body)
         transport.write_eof()
@@ -218,7 +220,7 @@ class Connection(GatedHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what could not be read as a request: aiohttp's own quotes the line, and its token with it."""
+        """The response to a malformed request. aiohttp's own response quotes the line, which may hold a token."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         log.info("http.malformed", kind=type(exc).__name__, peer=request.remote)
@@ -228,8 +230,8 @@ class Connection(GatedHandler):
 def _malformed() -> web.Response:
     sentence = "This is not a valid HTTP request, or its address, a header or all of them are too long."
     request_id = uuid.uuid4().hex
-    answer = problem(PlatformError(ErrorCode.INVALID_REQUEST, sentence), request_id)
-    answer.headers.update(
+    response = problem(PlatformError(ErrorCode.INVALID_REQUEST, sentence), request_id)
+    response.headers.update(
         {
             "X-Request-ID": request_id,
             "X-Content-Type-Options": "nosniff",
@@ -237,5 +239,5 @@ def _malformed() -> web.Response:
             "Server": SERVER_NAME,
         }
     )
-    answer.force_close()
-    return answer
+    response.force_close()
+    return response

@@ -1,4 +1,4 @@
-"""Reading what a client sent, body, query and path, into validated models; anything wrong is one clear 400."""
+"""Reads body, query and path of a request into validated models; invalid input is refused with one error."""
 
 import asyncio
 from collections import Counter
@@ -16,21 +16,21 @@ from server.protocol.frames import field_errors, unknown_names
 from server.protocol.limits import Limits
 
 BODY_BYTES: Final = 8 * 1024
-"""Room for all that endpoints take but texts: the longest e-mail address, password and name, escaped, fit."""
+"""The longest body except those with texts: the longest e-mail address, password and name fit, also escaped."""
 TEXT_BYTES: Final = 512 * 1024
-"""Room for the longest message with every character written as JSON escapes, of 12 bytes each beyond the BMP."""
+"""Enough for the longest message with each character as JSON escapes: 12 bytes each outside the BMP."""
 QUERY_BYTES: Final = 2 * 1024
-"""Room for all that queries take but words to search for: tickets, cursors, numbers and days."""
-WORDS_BYTES: Final = 8 * 1024
+"""The longest query except those with search words: tickets, cursors, numbers and days fit."""
+SEARCH_BYTES: Final = 8 * 1024
 _PARAMETERS: Final = 32
 BODY_SECONDS: Final = 30.0
 
 M = TypeVar("M", bound=BaseModel)
 
 
-async def read_body(request: web.Request, model: type[M], most_bytes: int = BODY_BYTES) -> M:
+async def read_body(request: web.Request, model: type[M], max_bytes: int = BODY_BYTES) -> M:
     """The JSON body as `model`; an empty body reads as `{}`. Raises PlatformError(invalid_request | too_large)."""
-    raw = await _read(request, most_bytes)
+    raw = await _read(request, max_bytes)
     if not raw:
         raw = b"{}"
     elif request.content_type != "application/json":
@@ -49,14 +49,14 @@ async def read_body(request: web.Request, model: type[M], most_bytes: int = BODY
         raise _refusal(cause, "The body") from cause
 
 
-def limit_query(request: web.Request, most_bytes: int = QUERY_BYTES) -> None:
-    """Refuse a query that no client needs, before it is parsed: each parameter costs some microseconds.
+def limit_query(request: web.Request, max_bytes: int = QUERY_BYTES) -> None:
+    """Refuse an oversized query before it is parsed, since parsing takes some microseconds for each parameter.
 
     Raises PlatformError(invalid_request).
     """
     raw = request.rel_url.raw_query_string
-    if len(raw) > most_bytes:
-        raise PlatformError(ErrorCode.INVALID_REQUEST, f"The query of this address has at most {most_bytes} bytes.")
+    if len(raw) > max_bytes:
+        raise PlatformError(ErrorCode.INVALID_REQUEST, f"The query of this address has at most {max_bytes} bytes.")
     if raw.count("&") >= _PARAMETERS:
         raise PlatformError(ErrorCode.INVALID_REQUEST, "The query has too many parameters.")
 
@@ -78,23 +78,23 @@ def read_query(request: web.Request, model: type[M]) -> M:
 
 
 def path_id(request: web.Request, name: str) -> UUID:
-    """An id in the path. What is no id names nothing: raises PlatformError(not_found)."""
+    """An id in the path. Raises PlatformError(not_found) if it is not a UUID."""
     try:
         return UUID(request.match_info[name])
     except ValueError as cause:
         raise PlatformError(ErrorCode.NOT_FOUND) from cause
 
 
-async def _read(request: web.Request, most_bytes: int) -> bytes:
-    if (request.content_length or 0) > most_bytes:
-        raise _too_large(most_bytes)
+async def _read(request: web.Request, max_bytes: int) -> bytes:
+    if (request.content_length or 0) > max_bytes:
+        raise _too_large(max_bytes)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.content.iter_any():
                 body += chunk
-                if len(body) > most_bytes:
-                    raise _too_large(most_bytes)
+                if len(body) > max_bytes:
+                    raise _too_large(max_bytes)
     except TimeoutError as cause:
         raise PlatformError(ErrorCode.INVALID_REQUEST, f"The body took over {BODY_SECONDS:g} s to arrive.") from cause
     except web.RequestPayloadError as cause:
@@ -102,8 +102,8 @@ async def _read(request: web.Request, most_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _too_large(most_bytes: int) -> PlatformError:
-    return PlatformError(ErrorCode.TOO_LARGE, f"The body of this request has at most {most_bytes} bytes.")
+def _too_large(max_bytes: int) -> PlatformError:
+    return PlatformError(ErrorCode.TOO_LARGE, f"The body of this request has at most {max_bytes} bytes.")
 
 
 def _refusal(cause: ValidationError, what: str) -> PlatformError:

@@ -1,6 +1,6 @@
-"""What surrounds every request: its id, one log line and its metrics; errors as problems; and CORS.
+"""The middlewares of every request: request id, log line and metrics; errors as problems; CORS.
 
-Headers are added when an answer is prepared, so that streams and sockets carry them as well.
+Headers are added when a response is prepared, so that streams and sockets carry them as well.
 """
 
 import re
@@ -21,33 +21,33 @@ log = structlog.get_logger(__name__)
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 SERVER_NAME: Final = "chat"
-"""In place of aiohttp's own `Server` header, which tells its version and Python's."""
+"""Replaces aiohttp's `Server` header, which reveals the versions of aiohttp and Python."""
 HEADERS_BYTES: Final = 64 * 1024
-"""All headers of a request together; the longest one has half of it."""
-_ANSWERING: Final = web.RequestKey("answering", int)
-"""The status of an answer whose headers are sent."""
+"""The limit of all headers of a request together; a single one may have half of it."""
+_SENT_STATUS: Final = web.RequestKey("answering", int)
+"""The status of a response whose headers are sent."""
 _ACCEPTED_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _OWN_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID"
-"""Allowed where a preflight names none."""
+"""Allowed if a preflight names no headers."""
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _ALLOWED_METHODS: Final = "GET, POST, PATCH, OPTIONS"
 _EXPOSED_HEADERS: Final = "X-Request-ID, Retry-After, Location, Preference-Applied, Content-Disposition"
 _PREFLIGHT_SECONDS: Final = "7200"
 _ONLY_HTTPS: Final = "max-age=31536000"
-"""A year in which browsers come by HTTPS alone. Of this host only: what others of its domain serve isn't known here."""
+"""Browsers use only HTTPS for a year. Without `includeSubDomains`: other hosts of the domain may serve HTTP."""
 
 
 def install(app: web.Application) -> None:
-    """Put the middlewares and the header signal on `app`, outermost first."""
+    """Add the middlewares, outermost first, and the header signal to `app`."""
     app.middlewares.extend((observed, errors_as_problems, cross_origin))
     app.on_response_prepare.append(_add_headers)
 
 
 @web.middleware
 async def observed(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request its id, and when it is over write its one line and count it.
+    """Set the request's id; at its end log one line and update the metrics.
 
-    The query string is never logged: it may hold a ticket or a person's words.
+    The query string is never logged: it may hold a ticket or search words.
     """
     offered = request.headers.get("X-Request-ID", "")
     request_id = offered if _ACCEPTED_ID.fullmatch(offered) else uuid.uuid4().hex
@@ -63,7 +63,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
         status = response.status
         return response
     finally:
-        status = status or request.get(_ANSWERING, 499)  # nginx's number for a client that left before its answer
+        status = status or request.get(_SENT_STATUS, 499)  # nginx's status for a client that disconnected first
         seconds = time.perf_counter() - began
         metrics.requests_open.dec()
         metrics.requests.labels(method, route, status).inc()
@@ -82,29 +82,29 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
 
 @web.middleware
 async def errors_as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error leaves as application/problem+json; one nobody foresaw is logged once, with its trace.
+    """Turn every error into application/problem+json. An unexpected one is logged once, with its traceback.
 
-    Once an answer has begun, its status is sent: the error can only end the connection.
+    After the headers are sent, the status cannot change: the error then ends the connection.
     """
     try:
         _limit_headers(request)
         return await handler(request)
     except web.HTTPException as cause:
-        if cause.status < 400 or request.get(_ANSWERING):
+        if cause.status < 400 or request.get(_SENT_STATUS):
             raise
         allow = {name: cause.headers[name] for name in ("Allow",) if name in cause.headers}
         return problem(from_http_exception(cause), request[REQUEST_ID], status=cause.status, headers=allow)
     except PlatformError as error:
-        if request.get(_ANSWERING):
+        if request.get(_SENT_STATUS):
             raise
         return problem(error, request[REQUEST_ID])
     except ConnectionError:
         raise
     except Exception as cause:
-        if (refusal := _refusal_in(cause)) is not None and not request.get(_ANSWERING):
+        if (refusal := _platform_error_in(cause)) is not None and not request.get(_SENT_STATUS):
             return problem(refusal, request[REQUEST_ID])
         log.exception("http.failed", method=request.method, route=_route(request))
-        if request.get(_ANSWERING):
+        if request.get(_SENT_STATUS):
             raise
         return problem(PlatformError(ErrorCode.INTERNAL_ERROR), request[REQUEST_ID])
 
@@ -115,8 +115,8 @@ def _limit_headers(request: web.Request) -> None:
         raise PlatformError(ErrorCode.INVALID_REQUEST, message)
 
 
-def _refusal_in(cause: BaseException) -> PlatformError | None:
-    """What a TaskGroup of calls failed with, if that is nothing but PlatformErrors: the first of them."""
+def _platform_error_in(cause: BaseException) -> PlatformError | None:
+    """The first error of a TaskGroup that failed with PlatformErrors only; else None."""
     if not isinstance(cause, ExceptionGroup) or cause.split(PlatformError)[1] is not None:
         return None
     leaf: BaseException = cause
@@ -127,7 +127,7 @@ def _refusal_in(cause: BaseException) -> PlatformError | None:
 
 @web.middleware
 async def cross_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer a browser's preflight. Whether the page may read an actual answer is said by the answer's headers."""
+    """Answer a browser's preflight request. `_add_headers` allows the page to read the actual response."""
     if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
         return await handler(request)
     if not _origin_allowed(request):
@@ -144,16 +144,16 @@ async def cross_origin(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 def _requested_headers(request: web.Request) -> str:
-    """The names the page asks for: tracing and other SDKs add theirs to every request.
+    """The header names the page asks for: tracing and other SDKs add theirs to every request.
 
-    None can do harm: an allowed origin is trusted, and there are no cookies that a request could carry unasked."""
+    Allowing any name is safe: the origin is trusted, and no cookies authenticate a request."""
     asked = ",".join(request.headers.getall("Access-Control-Request-Headers", ()))
     names = [name for part in asked.split(",") if _HEADER_NAME.fullmatch(name := part.strip())]
     return ", ".join(names) or _OWN_HEADERS
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    request[_ANSWERING] = response.status
+    request[_SENT_STATUS] = response.status
     response.headers["Server"] = SERVER_NAME
     response.headers["X-Request-ID"] = request.get(REQUEST_ID, "")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -172,6 +172,6 @@ def _origin_allowed(request: web.Request) -> bool:
 
 
 def _route(request: web.Request) -> str:
-    """The path's pattern, so that ids don't become labels; `unknown` for paths that don't exist."""
+    """The path's pattern, so that ids do not become metric labels; `unknown` for paths without a route."""
     resource = request.match_info.route.resource
     return "unknown" if resource is None else resource.canonical

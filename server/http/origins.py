@@ -1,4 +1,4 @@
-"""Which web pages may talk to this server from a browser: the same answer for CORS and for WebSocket handshakes."""
+"""Which web pages may use this server from a browser: one rule for CORS and for WebSocket handshakes."""
 
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -14,14 +14,14 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Origins:
-    """ALLOWED_ORIGINS as a rule. `*` allows every page; `localhost_allowed` those of this machine, on any port."""
+    """The rule of ALLOWED_ORIGINS. `*` allows every origin; `localhost_allowed` allows this machine's, on any port."""
 
     def __init__(self, allowed: Iterable[str], *, localhost_allowed: bool) -> None:
         self._allowed = frozenset(origin.lower() for origin in allowed)
         self._localhost_allowed = localhost_allowed
 
     def allows(self, origin: str, host: str) -> bool:
-        """Whether a page of `origin` may talk to us, who were addressed as `host` (the Host header)."""
+        """Whether a page of `origin` may send a request with this `host` (the Host header)."""
         if not origin.isascii():
             return False
         origin = origin.lower()
@@ -37,7 +37,7 @@ class Origins:
         return parts.netloc == host.lower() or (self._localhost_allowed and name in _LOOPBACK)
 
     def refusal(self, origin: str) -> PlatformError:
-        """What a page of an origin that is not allowed is told. It is logged: perhaps it was meant to be allowed."""
+        """The error for an origin that is not allowed. Logs it, since ALLOWED_ORIGINS may lack it by mistake."""
         log.warning(
             "origin.refused",
             origin=origin[:200],

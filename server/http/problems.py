@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457): the only place where an error becomes an HTTP answer."""
+"""Errors as `application/problem+json` (RFC 9457): the only place where an error becomes an HTTP response."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     turn: Turn | None = None,
 ) -> web.Response:
-    """The answer to a request that ended in `error`. `status` where it is not the code's own; `turn` that failed."""
+    """The response for `error`. `status` overrides that of the error's code; `turn` is the turn that failed."""
     status = status or error.rule.status
     body: Json = {
         "type": f"/docs#{error.code}",
@@ -48,7 +48,7 @@ def problem(
 
 
 def from_http_exception(cause: web.HTTPException) -> PlatformError:
-    """What aiohttp itself refused (no such path, wrong method, too large …) in the protocol's terms."""
+    """The protocol's error for one that aiohttp raised (no such path, wrong method, too large …)."""
     match cause:
         case web.HTTPNotFound():
             return PlatformError(ErrorCode.NOT_FOUND)

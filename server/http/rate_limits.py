@@ -1,4 +1,4 @@
-"""How often one address may try the sign-in endpoints: an attacker should be stopped before Supabase is asked."""
+"""Rate limit of the sign-in endpoints per client address: it refuses an attacker before Supabase is called."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class AddressLimiter:
-    """`per_minute` tries per client address, all of which may come at once. 0 turns the limit off."""
+    """Allows `per_minute` attempts per client address, also in one burst. 0 turns the limit off."""
 
     def __init__(
         self,
@@ -29,13 +29,13 @@ class AddressLimiter:
         self._addresses = addresses or ClientAddresses()
 
     def admit(self, request: web.Request) -> None:
-        """Count one try of the request's sender. Raises PlatformError(rate_limited) with retry_after."""
+        """Count one attempt of the request's client. Raises PlatformError(rate_limited) with retry_after."""
         address = self._addresses.of(request)
         self._addresses.watch(address)
         self.count(address)
 
     def count(self, address: str) -> None:
-        """Count one try of `address`. Raises PlatformError(rate_limited) with retry_after."""
+        """Count one attempt of `address`. Raises PlatformError(rate_limited) with retry_after."""
         network = network_of(address)
         try:
             self._buckets.take(network)

@@ -1,4 +1,4 @@
-"""Successful answers: JSON through orjson, and nothing else."""
+"""Successful responses as JSON, encoded by orjson."""
 
 from collections.abc import Mapping
 
@@ -12,8 +12,8 @@ def to_json(value: Json) -> bytes:
     return orjson.dumps(value)
 
 
-def answer(value: Json, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """`value` as JSON. What a user may see is nobody else's to keep, so caches are told not to."""
+def json_response(value: Json, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """`value` as JSON, with `Cache-Control: no-store`, since it may hold a user's data."""
     return web.Response(
         body=to_json(value),
         status=status,

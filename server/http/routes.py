@@ -1,7 +1,7 @@
-"""One declaration per endpoint: it drives routing, authentication and input validation, and the OpenAPI document.
+"""One declaration per endpoint, for routing, authentication, input validation and the OpenAPI document.
 
-A handler says by its parameters what it wants (`principal`, `body`, `query`, an id of the path), so what is documented
-is what is enforced.
+A handler's parameters (`principal`, `body`, `query`, an id of the path) define its input, so the documentation and the
+validation cannot differ.
 """
 
 import inspect
@@ -27,21 +27,21 @@ PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One way an endpoint answers. `model` None: no body, or not JSON (then `media` says what)."""
+    """One response of an endpoint. Without `model` it has no body, or a body of the type `media`."""
 
     description: str
     model: type[BaseModel] | None = None
     media: str | None = None
     stream: bool = False
-    """Also answers as text/event-stream."""
+    """Also sent as text/event-stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """An endpoint.
 
-    `access`: an access token in the header (`bearer`), nothing (`open`), or what the handler itself asks for: that or a
-    ticket in the query (`ticket`), which is not spent on a request that is wrong otherwise, or its `own` rules.
+    `access`: an access token in the header (`bearer`) or nothing (`open`); with `ticket` and `own` the handler itself
+    authenticates: by an access token or a ticket in the query, which an invalid request does not spend, or otherwise.
     """
 
     method: Literal["GET", "POST", "PATCH"]
@@ -53,36 +53,36 @@ class Route:
     errors: tuple[ErrorCode, ...] = ()
     access: Literal["bearer", "ticket", "own", "open"] = "bearer"
     limited: bool = False
-    """Guarded by the per-address limit of sign-in endpoints."""
+    """Subject to the rate limit of sign-in endpoints per address."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Request headers with a meaning here, and what it is."""
+    """Request headers that this endpoint reads, with their descriptions."""
     parameters: type[BaseModel] | None = None
-    """Query parameters of a handler that reads them by itself."""
+    """Query parameters of a handler that parses the query itself."""
     body_bytes: int = BODY_BYTES
-    """The longest body this endpoint can need."""
+    """The longest body this endpoint accepts."""
     query_bytes: int = QUERY_BYTES
 
     @property
-    def wants(self) -> dict[str, Any]:
+    def handler_parameters(self) -> dict[str, Any]:
         """The handler's parameters and their types."""
         hints = get_type_hints(self.handler)
         return {name: hints[name] for name in inspect.signature(self.handler).parameters}
 
     @property
     def body(self) -> type[BaseModel] | None:
-        return self.wants.get("body")
+        return self.handler_parameters.get("body")
 
     @property
     def query(self) -> type[BaseModel] | None:
-        return self.wants.get("query", self.parameters)
+        return self.handler_parameters.get("query", self.parameters)
 
     @property
     def path_parameters(self) -> dict[str, Any]:
-        return {name: kind for name, kind in self.wants.items() if f"{{{name}}}" in self.path}
+        return {name: kind for name, kind in self.handler_parameters.items() if f"{{{name}}}" in self.path}
 
 
 def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
-    """Serve `routes`. Endpoints anybody may read also answer HEAD."""
+    """Serve `routes`. Open GET endpoints also accept HEAD."""
     for route in routes:
         bound = _bind(route)
         app.router.add_route(route.method, route.path, bound)
@@ -91,18 +91,19 @@ def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
 
 
 def _bind(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    wants, body, query, ids = route.wants, route.body, route.wants.get("query"), route.path_parameters
+    parameters, body, ids = route.handler_parameters, route.body, route.path_parameters
+    query = parameters.get("query")
     reads_query = route.query is not None
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
-        given: dict[str, Any] = {"request": request} if "request" in wants else {}
+        given: dict[str, Any] = {"request": request} if "request" in parameters else {}
         if reads_query:
             limit_query(request, route.query_bytes)
         if route.limited:
             request.app[AUTH_LIMITER].admit(request)
         if route.access == "bearer":
             principal = await authenticate(request)
-            if "principal" in wants:
+            if "principal" in parameters:
                 given["principal"] = principal
         for name, kind in ids.items():
             given[name] = path_id(request, name) if kind is UUID else request.match_info[name]
@@ -118,9 +119,9 @@ def _bind(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]
 async def authenticate(
     request: web.Request, *, ticket_allowed: bool = False, last_seen: EventCursor | None = None
 ) -> Principal:
-    """Who asks, by the header, or else by a ticket, which is spent by it. Raises PlatformError.
+    """Authenticate by the Authorization header, else by a ticket, which is spent. Raises PlatformError.
 
-    `last_seen` is what an EventSource says of itself when it comes back: with its proof a spent ticket is good again.
+    `last_seen` is the Last-Event-ID of an EventSource that reconnects: its proof makes a spent ticket valid again.
     """
     authenticator, header = request.app[AUTHENTICATOR], request.headers.get("Authorization")
     if ticket_allowed and header is None and "ticket" in request.query:

@@ -215,7 +215,7 @@ class _Opening:
             if error is not None:
                 await self.socket.send_frame(error_frame(error), WSMsgType.TEXT)
             await self.socket.send_frame(code.code.to_bytes(2) + code.reason.encode(), WSMsgType.CLOSE)
-        self.gate.shut()
+        self.gate.discard()
         transport = self.request.transport
         if transport is None or transport.is_closing():
             return

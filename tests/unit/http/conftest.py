@@ -1,4 +1,4 @@
-"""Each test talks to a server of its own, as the tests of the API do."""
+"""Each test uses its own server, as the tests of the API do."""
 
 from tests.unit.api.conftest import world
 

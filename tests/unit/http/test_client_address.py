@@ -1,4 +1,4 @@
-"""Which address a request is taken to come from, and when an operator is told that this may be wrong."""
+"""The client's address of a request, and the warning that it may be a proxy's."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ def forwarded(*lines: str) -> Request:
         (["6.6.6.6,"], 1, PEER),
     ],
 )
-def test_only_our_own_proxies_are_believed(lines: list[str], proxies: int, expected: str) -> None:
+def test_only_entries_of_trusted_proxies_are_used(lines: list[str], proxies: int, expected: str) -> None:
     assert ClientAddresses(None, proxies).of(forwarded(*lines)) == expected
 
 
@@ -54,33 +54,33 @@ def test_a_named_header_comes_before_forwarded_addresses() -> None:
 
 
 @pytest.mark.parametrize("value", ["nonsense", "", "192.0.2.9:port"])
-def test_a_named_header_without_an_address_leaves_the_connections(value: str) -> None:
+def test_a_named_header_without_an_address_falls_back_to_the_connection(value: str) -> None:
     assert ClientAddresses("X-Real-IP").of(request(("X-Real-IP", value))) == PEER
 
 
-def test_without_its_header_a_request_is_the_connections_whatever_else_it_claims() -> None:
+def test_without_the_named_header_x_forwarded_for_is_ignored() -> None:
     assert ClientAddresses("X-Real-IP", 1).of(forwarded("192.0.2.9")) == PEER
 
 
-def test_of_several_values_the_last_is_the_proxys() -> None:
+def test_the_last_of_several_values_is_used() -> None:
     sent = request(("X-Real-IP", "6.6.6.6"), ("X-Real-IP", "7.7.7.7, 192.0.2.9"))
     assert ClientAddresses("X-Real-IP").of(sent) == "192.0.2.9"
 
 
 @pytest.mark.parametrize("name", ["X-Real-IP", "X-Forwarded-For", "CF-Connecting-IP", "True-Client-IP", "Forwarded"])
-def test_without_a_proxy_a_clients_header_changes_nothing(name: str) -> None:
+def test_without_a_proxy_headers_are_ignored(name: str) -> None:
     assert ClientAddresses().of(request((name, "192.0.2.9"))) == PEER
 
 
-def test_a_socket_for_both_kinds_of_addresses_shows_the_same_client_as_one_for_ipv4() -> None:
+def test_an_ipv4_mapped_address_is_read_as_ipv4() -> None:
     assert ClientAddresses().of(request(remote="::ffff:192.0.2.1")) == "192.0.2.1"
 
 
-def test_a_connection_without_an_address_has_a_name_of_its_own() -> None:
+def test_a_connection_without_an_address_is_unknown() -> None:
     assert ClientAddresses().of(request(remote=None)) == "unknown"
 
 
-def test_an_operator_is_told_once_when_every_sign_in_comes_from_one_address() -> None:
+def test_one_warning_is_logged_if_every_sign_in_comes_from_one_address() -> None:
     addresses = ClientAddresses()
     with capture_logs() as events:
         for _ in range(3 * WATCHED_REQUESTS):
@@ -88,7 +88,7 @@ def test_an_operator_is_told_once_when_every_sign_in_comes_from_one_address() ->
     assert [event["event"] for event in events] == ["client_address.always_the_same"]
 
 
-def test_nothing_is_told_once_a_second_address_was_seen() -> None:
+def test_no_warning_is_logged_after_a_second_address() -> None:
     addresses = ClientAddresses()
     with capture_logs() as events:
         addresses.watch("192.0.2.1")

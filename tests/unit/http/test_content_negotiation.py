@@ -1,4 +1,4 @@
-"""Events or JSON, now or later: what the headers say."""
+"""Events, JSON or CSV by the Accept header, and `respond-async` in the Prefer header."""
 
 import pytest
 
@@ -63,5 +63,5 @@ def test_json_unless_csv_is_preferred(accept: str | None, csv: bool) -> None:
         (["no-respond-async"], False),
     ],
 )
-def test_respond_async_is_found_wherever_it_stands(prefer: list[str], expected: bool) -> None:
+def test_respond_async_is_found_at_any_position(prefer: list[str], expected: bool) -> None:
     assert wants_async(prefer) is expected

@@ -1,4 +1,4 @@
-"""The gate before a socket's frames: it counts what a stranger sends, and loses nothing of what a user sends."""
+"""The gate before a socket's parser limits an unauthenticated client and loses no byte of a user's."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ TEXT, CONTINUATION, CLOSE, PING = 0x1, 0x0, 0x8, 0x9
 
 @dataclass
 class Parser:
-    """What passed."""
+    """Records the bytes that passed the gate."""
 
     passed: bytearray = field(default_factory=bytearray)
     ended: bool = False
@@ -27,8 +27,8 @@ class Parser:
 
 
 @dataclass
-class Line:
-    """The connection below."""
+class Transport:
+    """The connection's transport."""
 
     reads: bool = True
 
@@ -42,10 +42,10 @@ class Line:
         self.reads = True
 
 
-def _gate(most: int = 100, *, is_authenticated: bool = False) -> tuple[FrameGate, Parser, Line]:
-    gate, parser, line = FrameGate(most, is_authenticated=is_authenticated), Parser(), Line()
-    gate.guard(parser, line)
-    return gate, parser, line
+def _gate(most: int = 100, *, is_authenticated: bool = False) -> tuple[FrameGate, Parser, Transport]:
+    gate, parser, transport = FrameGate(most, is_authenticated=is_authenticated), Parser(), Transport()
+    gate.wrap(parser, transport)
+    return gate, parser, transport
 
 
 def _feed(gate: FrameGate, data: bytes, sizes: list[int]) -> None:
@@ -69,14 +69,14 @@ FIRST = st.sampled_from(
 
 
 @given(FIRST, st.binary(max_size=200), PIECES)
-def test_the_first_message_passes_and_the_rest_follows_when_it_may(first: bytes, rest: bytes, sizes: list[int]) -> None:
-    gate, parser, line = _gate()
+def test_the_first_message_passes_and_the_rest_after_open(first: bytes, rest: bytes, sizes: list[int]) -> None:
+    gate, parser, transport = _gate()
     _feed(gate, first + rest, sizes)
     assert parser.passed == first
-    assert not line.reads
+    assert not transport.reads
     gate.open()
     assert parser.passed == first + rest
-    assert line.reads
+    assert transport.reads
     gate.feed_data(b"more")
     assert parser.passed == first + rest + b"more"
 
@@ -93,31 +93,31 @@ def test_the_first_message_passes_and_the_rest_follows_when_it_may(first: bytes,
     ),
     PIECES,
 )
-def test_what_is_too_much_is_told_once_and_thrown_away(sent: bytes, sizes: list[int]) -> None:
-    told: list[None] = []
-    gate, parser, line = _gate()
-    gate.on_excess = lambda: told.append(None)
+def test_an_excess_is_reported_once_and_discarded(sent: bytes, sizes: list[int]) -> None:
+    reported: list[None] = []
+    gate, parser, transport = _gate()
+    gate.on_excess = lambda: reported.append(None)
     _feed(gate, sent + b"x" * 1000, sizes)
-    assert (told, gate.is_exceeded, line.reads) == ([None], True, True)
+    assert (reported, gate.is_exceeded, transport.reads) == ([None], True, True)
     assert len(parser.passed) <= 100
 
 
 @given(st.binary(min_size=1, max_size=300), PIECES)
-def test_nothing_passes_of_somebody_known_until_it_may(sent: bytes, sizes: list[int]) -> None:
-    gate, parser, line = _gate(is_authenticated=True)
+def test_nothing_of_an_authenticated_client_passes_before_open(sent: bytes, sizes: list[int]) -> None:
+    gate, parser, transport = _gate(is_authenticated=True)
     _feed(gate, sent, sizes)
     assert not parser.passed
-    assert not line.reads
+    assert not transport.reads
     gate.open()
     assert parser.passed == sent
 
 
 @given(st.binary(max_size=300), PIECES)
-def test_a_shut_gate_reads_on_and_keeps_nothing(sent: bytes, sizes: list[int]) -> None:
-    gate, parser, line = _gate(is_authenticated=True)
+def test_after_discard_bytes_are_read_and_discarded(sent: bytes, sizes: list[int]) -> None:
+    gate, parser, transport = _gate(is_authenticated=True)
     gate.feed_data(b"held")
-    gate.shut()
+    gate.discard()
     _feed(gate, sent, sizes)
     gate.feed_eof()
     assert not parser.passed
-    assert (parser.ended, line.reads) == (True, True)
+    assert (parser.ended, transport.reads) == (True, True)

@@ -1,4 +1,4 @@
-"""Connections below the API: what is no HTTP is refused without a word of it, here or in the log."""
+"""The HTTP server below the API: malformed requests are not quoted; connections, headers and times are limited."""
 
 import asyncio
 import io
@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 
 from server.api.schemas import Problem
-from server.http.http_server import REQUEST_SECONDS, Connection, Population, serving, within_open_files
+from server.http.http_server import REQUEST_SECONDS, Connection, OpenConnections, serving, within_open_files
 from server.observability.logs import configure_logging
 from tests.conftest import log_plainly
 from tests.unit.api.world import World
@@ -55,7 +55,7 @@ async def port(logged: io.StringIO) -> AsyncIterator[int]:
 
 
 async def _exchange(port: int, request: bytes) -> tuple[bytes, bytes]:
-    """Head and body of what the server says until it closes."""
+    """Head and body of the response, read until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     answer = await reader.read()
@@ -93,7 +93,7 @@ async def test_a_malformed_request_is_a_problem_that_quotes_nothing(
     assert "http.malformed" in logged.getvalue()
 
 
-async def test_a_malformed_body_that_nobody_reads_is_not_quoted_in_the_log(port: int, logged: io.StringIO) -> None:
+async def test_a_malformed_body_that_is_not_read_is_not_quoted_in_the_log(port: int, logged: io.StringIO) -> None:
     head = b"POST /unread HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     await _exchange(port, head + b"hunter2 is no length of a chunk\r\n\r\n")
     assert SECRET.decode() not in logged.getvalue()
@@ -106,18 +106,18 @@ async def test_a_token_of_32_kib_is_read(port: int) -> None:
     assert (head[:12], orjson.loads(body)) == (b"HTTP/1.1 200", {"length": len(token) + 7})
 
 
-async def test_no_answer_tells_the_versions_of_what_serves_it(port: int) -> None:
+async def test_no_response_reveals_versions_of_the_server(port: int) -> None:
     head, _ = await _exchange(port, b"nonsense\r\n\r\n")
     assert b"\r\nServer: chat\r\n" in head + b"\r\n"
 
 
-@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nAuthoriz"])
-def test_a_client_that_connects_and_says_nothing_whole_is_let_go(said: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nAuthoriz"])
+def test_a_connection_without_a_complete_header_is_closed(sent: bytes) -> None:
     @virtual_time_with_sockets
     async def play() -> None:
-        async with _site() as port:
+        async with _serve() as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(said)
+            writer.write(sent)
             await asyncio.sleep(REQUEST_SECONDS - 1)
             assert not reader.at_eof()
             with suppress(ConnectionResetError):
@@ -129,8 +129,8 @@ def test_a_client_that_connects_and_says_nothing_whole_is_let_go(said: bytes) ->
 
 
 @virtual_time_with_sockets
-async def test_a_client_that_has_asked_once_is_kept_for_its_next_request() -> None:
-    async with _site() as port:
+async def test_an_idle_connection_stays_open_for_its_next_request() -> None:
+    async with _serve() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(3):
             writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -140,9 +140,9 @@ async def test_a_client_that_has_asked_once_is_kept_for_its_next_request() -> No
 
 
 @virtual_time_with_sockets
-async def test_a_client_that_asks_nothing_more_is_let_go_after_a_minute_or_so() -> None:
-    async with _site() as port:
-        reader, writer = await _asked(port)
+async def test_an_idle_connection_is_closed_after_a_minute_or_so() -> None:
+    async with _serve() as port:
+        reader, writer = await _first_request(port)
         began = asyncio.get_running_loop().time()
         assert await reader.read() == b""
         assert 60 < asyncio.get_running_loop().time() - began < 90
@@ -150,10 +150,10 @@ async def test_a_client_that_asks_nothing_more_is_let_go_after_a_minute_or_so() 
 
 
 @virtual_time_with_sockets
-async def test_the_header_of_a_later_request_may_not_trickle_for_ever() -> None:
-    async with _site() as port:
+async def test_the_header_of_a_later_request_has_a_deadline() -> None:
+    async with _serve() as port:
         for _ in range(2):
-            reader, writer = await _asked(port)
+            reader, writer = await _first_request(port)
             began = asyncio.get_running_loop().time()
             await asyncio.sleep(5)
             writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
@@ -168,9 +168,9 @@ async def test_the_header_of_a_later_request_may_not_trickle_for_ever() -> None:
 
 
 @virtual_time_with_sockets
-async def test_requests_that_come_in_pieces_have_the_time_anew_each() -> None:
-    async with _site() as port:
-        reader, writer = await _asked(port)
+async def test_the_deadline_restarts_with_each_request() -> None:
+    async with _serve() as port:
+        reader, writer = await _first_request(port)
         for _ in range(5):
             writer.write(b"GET / HTTP/1.1\r\nHost:")
             await asyncio.sleep(REQUEST_SECONDS - 5)
@@ -180,8 +180,8 @@ async def test_requests_that_come_in_pieces_have_the_time_anew_each() -> None:
 
 
 @virtual_time_with_sockets
-async def test_a_slow_body_is_no_slow_header() -> None:
-    async with _site() as port:
+async def test_a_slow_body_does_not_exceed_the_deadline_of_the_header() -> None:
+    async with _serve() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
         for _ in range(10):
@@ -223,7 +223,7 @@ async def test_headers_that_do_not_end_are_refused_when_they_are_too_long(port: 
     assert b"no-store" in answer
     for number in range(100):
         writer.write(b"X-%d: %b\r\n" % (number, b"x" * 8_000))
-    await writer.drain()  # what still comes is thrown away
+    await writer.drain()  # the server reads and discards the rest
     assert await reader.read() == b""
     writer.close()
 
@@ -235,14 +235,14 @@ async def test_headers_of_60_kb_together_are_read(app_port: int) -> None:
 
 
 @virtual_time_with_sockets
-async def test_where_a_connection_is_one_too_many_the_one_idle_longest_gives_way() -> None:
-    async with _site(most=3) as port:
+async def test_the_longest_idle_connection_is_evicted_for_one_above_the_limit() -> None:
+    async with _serve(most=3) as port:
         working = await asyncio.open_connection("127.0.0.1", port)
         working[1].write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-        first, second = await _asked(port), await _asked(port)
+        first, second = await _first_request(port), await _first_request(port)
         first[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await first[0].readuntil(b"}")
-        third = await _asked(port)
+        third = await _first_request(port)
         with suppress(ConnectionResetError):
             assert await second[0].read() == b""
         for reader, writer in (first, third):
@@ -252,8 +252,8 @@ async def test_where_a_connection_is_one_too_many_the_one_idle_longest_gives_way
 
 
 @virtual_time_with_sockets
-async def test_where_all_connections_are_at_work_a_new_one_is_refused_until_one_ends() -> None:
-    async with _site(most=2) as port:
+async def test_a_new_connection_is_refused_while_all_others_are_busy() -> None:
+    async with _serve(most=2) as port:
         working = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         for _, writer in working:
             writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -263,10 +263,10 @@ async def test_where_all_connections_are_at_work_a_new_one_is_refused_until_one_
             assert await refused.read() == b""
         for reader, _ in working:
             assert (await reader.read()).startswith(b"HTTP/1.1 200")
-        await _asked(port)
+        await _first_request(port)
 
 
-def test_there_are_no_more_connections_than_files_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_are_limited_by_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [256, 256]
     monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
     monkeypatch.setattr(resource, "setrlimit", lambda _, changed: limits.__setitem__(slice(None), changed))
@@ -282,7 +282,7 @@ def test_there_are_no_more_connections_than_files_allow(monkeypatch: pytest.Monk
 
 @pytest.fixture
 async def app_port() -> AsyncIterator[int]:
-    """With the middlewares of the API around the handlers."""
+    """A server with the API's middlewares."""
     world = World()
     async with world.serving() as running:
         assert running.http.app is not None
@@ -293,15 +293,15 @@ async def app_port() -> AsyncIterator[int]:
             handler_cancellation=True,
             request_factory=app._make_request,
         )
-        loop, population = asyncio.get_running_loop(), Population(100)
+        loop, population = asyncio.get_running_loop(), OpenConnections(100)
         listener = await loop.create_server(lambda: Connection(server, population), sock=listening)
         yield listening.getsockname()[1]
         listener.close()
         await server.shutdown()
 
 
-async def _asked(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection that has had its first answer."""
+async def _first_request(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection whose first request was answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
@@ -318,7 +318,7 @@ async def _slow(_request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def _site(most: int = 100) -> AsyncIterator[int]:
+async def _serve(most: int = 100) -> AsyncIterator[int]:
     app = web.Application()
     app.router.add_get("/", _echo)
     app.router.add_get("/slow", _slow)

@@ -1,4 +1,4 @@
-"""Bad input: one clear error each, and never a 500."""
+"""Bad input: one error each, and never status 500."""
 
 import json
 from collections.abc import AsyncIterator
@@ -48,13 +48,13 @@ async def test_a_malformed_body_is_400(world: World, body: bytes) -> None:
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json"]
 )
-async def test_another_content_type_is_400_and_says_which_is_wanted(world: World, kind: str) -> None:
+async def test_another_content_type_is_400_and_names_the_accepted_one(world: World, kind: str) -> None:
     answer = await (await world.user()).post(MESSAGE, data=b'{"content":"hi"}', headers={"Content-Type": kind})
     assert (answer.status, answer.code) == (400, "invalid_request")
     assert "application/json" in answer.json["detail"]
 
 
-async def test_a_content_type_with_a_charset_is_fine(world: World) -> None:
+async def test_a_content_type_with_a_charset_is_accepted(world: World) -> None:
     headers = {"Content-Type": "application/json; charset=utf-8"}
     answer = await (await world.user()).post(MESSAGE, data=b'{"content":"hi","stream":false}', headers=headers)
     assert answer.status == 200
@@ -80,13 +80,13 @@ async def test_a_content_type_with_a_charset_is_fine(world: World) -> None:
         ({"content": 1, "stream": "x", "a/b": 1}, ["/content", "/stream", "/a~1b"]),
     ],
 )
-async def test_every_wrong_field_is_pointed_at(world: World, body: dict[str, Any], pointers: list[str]) -> None:
+async def test_every_wrong_field_has_a_pointer(world: World, body: dict[str, Any], pointers: list[str]) -> None:
     answer = await (await world.user()).post(MESSAGE, body)
     assert (answer.status, answer.code) == (400, "invalid_request")
     assert [error["pointer"] for error in answer.json["errors"]] == pointers
 
 
-async def test_a_body_of_nothing_but_wrong_fields_gets_a_short_list(world: World) -> None:
+async def test_the_list_of_wrong_fields_is_limited(world: World) -> None:
     answer = await (await world.user()).post(MESSAGE, {f"field-{number}": 1 for number in range(5000)})
     assert answer.status == 400
     assert len(answer.json["errors"]) == 20
@@ -104,13 +104,13 @@ async def test_a_body_of_too_many_unknown_fields_is_refused_before_it_is_validat
 
 
 @pytest.mark.parametrize("path", ["auth/login", "auth/register", "auth/refresh"])
-async def test_a_body_that_no_sign_in_needs_is_refused_unread(world: World, path: str) -> None:
+async def test_an_oversized_sign_in_body_is_refused_unread(world: World, path: str) -> None:
     answer = await world.visitor.post(f"/api/v1/{path}", data=b" " * 8193, headers=JSON)
     assert (answer.status, answer.code) == (413, "too_large")
     assert "8192" in answer.json["detail"]
 
 
-async def test_the_longest_sign_up_passes_however_it_is_escaped(world: World) -> None:
+async def test_the_longest_sign_up_is_accepted_also_escaped(world: World) -> None:
     email = "ж" * 248 + "@ж.жж"
     fields = {"email": email, "password": "🙂" * 18, "name": "🙂" * Limits.name_characters}
     escaped = json.dumps(fields).encode()
@@ -121,7 +121,7 @@ async def test_the_longest_sign_up_passes_however_it_is_escaped(world: World) ->
 @pytest.mark.parametrize(
     "query", ["&".join(["a"] * 2000), "&".join(f"{n}" for n in range(40)), "after=" + "x&" * 2000, "&" * 2000]
 )
-async def test_a_query_that_no_client_needs_is_refused_before_it_is_parsed(
+async def test_an_oversized_query_is_refused_before_it_is_parsed(
     world: World, monkeypatch: pytest.MonkeyPatch, path: str, query: str
 ) -> None:
     user = await world.user()
@@ -130,19 +130,19 @@ async def test_a_query_that_no_client_needs_is_refused_before_it_is_parsed(
     assert (answer.status, answer.code) == (400, "invalid_request")
 
 
-async def test_a_query_has_room_for_what_its_endpoint_needs(world: World) -> None:
+async def test_each_endpoint_has_its_own_limit_of_the_query(world: World) -> None:
     user = await world.user()
     assert (await user.get("/api/v1/agent/memory?query=" + "x" * 1000)).status == 200
     assert (await user.get("/api/v1/agent/memory?query=" + "%D0%B6" * 1000)).status == 200
     assert (await user.get("/api/v1/chat/history?limit=1&before=" + "x" * 2048)).status == 400
 
 
-async def test_an_empty_body_says_what_is_missing(world: World) -> None:
+async def test_an_empty_body_is_an_error_that_names_the_missing_field(world: World) -> None:
     answer = await (await world.user()).post(MESSAGE)
     assert [error["pointer"] for error in answer.json["errors"]] == ["/content"]
 
 
-async def test_the_longest_message_passes_however_it_is_escaped(world: World) -> None:
+async def test_the_longest_message_is_accepted_also_escaped(world: World) -> None:
     user = await world.user()
     content = "ж" * Limits.content_characters
     escaped = b'{"stream":false,"content":"%b"}' % (b"\\u0436" * Limits.content_characters)
@@ -152,7 +152,7 @@ async def test_the_longest_message_passes_however_it_is_escaped(world: World) ->
     assert (await user.post(MESSAGE, data=emoji, headers=JSON)).status == 200
 
 
-async def test_a_longer_message_is_413_and_points_at_it(world: World) -> None:
+async def test_a_longer_message_is_413_with_a_pointer(world: World) -> None:
     answer = await (await world.user()).say("x" * (Limits.content_characters + 1))
     assert (answer.status, answer.code) == (413, "too_large")
     assert [error["pointer"] for error in answer.json["errors"]] == ["/content"]
@@ -171,13 +171,13 @@ async def test_a_body_of_a_megabyte_is_413_whether_announced_or_not(world: World
     assert (answer.status, answer.code) == (413, "too_large")
 
 
-async def test_the_same_connection_works_on_after_a_refusal(world: World) -> None:
+async def test_a_connection_stays_usable_after_a_refusal(world: World) -> None:
     user = await world.user()
     assert (await user.post(MESSAGE, data=b"{", headers=JSON)).status == 400
     assert (await user.say("hello")).status == 200
 
 
-async def test_what_was_sent_is_never_repeated_in_a_refusal(world: World) -> None:
+async def test_a_refusal_does_not_quote_the_input(world: World) -> None:
     body = {"email": "ann@example.com", "password": "hunter2hunter2", "passwort": "hunter2hunter2"}
     answer = await world.visitor.post("/api/v1/auth/register", body)
     assert answer.status == 400

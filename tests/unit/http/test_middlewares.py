@@ -1,4 +1,4 @@
-"""What surrounds every request: ids, problems, CORS, the log line and the metrics."""
+"""The middlewares: request ids, problems, CORS, the log line and the metrics."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ async def _broken_stream(request: web.Request) -> web.StreamResponse:
 
 
 async def _left(request: web.Request) -> web.StreamResponse:
-    """A client that leaves while it is answered: aiohttp cancels the handler."""
+    """A client that disconnects during the response: aiohttp cancels the handler."""
     response = web.StreamResponse()
     await response.prepare(request)
     raise asyncio.CancelledError
@@ -61,7 +61,7 @@ async def faulty() -> AsyncIterator[World]:
         yield world
 
 
-async def test_a_request_id_is_made_and_a_sound_one_is_kept(world: World) -> None:
+async def test_a_request_id_is_generated_and_a_valid_one_reused(world: World) -> None:
     made = (await world.visitor.get("/health")).headers["X-Request-ID"]
     other = (await world.visitor.get("/health")).headers["X-Request-ID"]
     assert made != other
@@ -70,12 +70,12 @@ async def test_a_request_id_is_made_and_a_sound_one_is_kept(world: World) -> Non
 
 
 @pytest.mark.parametrize("offered", ["a b", "x" * 65, "{}", "é"])
-async def test_an_odd_request_id_is_replaced(world: World, offered: str) -> None:
+async def test_an_invalid_request_id_is_replaced(world: World, offered: str) -> None:
     answer = await world.visitor.get("/health", headers={"X-Request-ID": offered})
     assert answer.headers["X-Request-ID"] != offered
 
 
-async def test_an_unforeseen_error_is_a_500_that_hides_its_cause_and_is_logged_once(faulty: World) -> None:
+async def test_an_unexpected_error_is_a_500_that_hides_its_cause_and_is_logged_once(faulty: World) -> None:
     with capture_logs() as lines:
         answer = await faulty.visitor.get("/test/broken")
     assert (answer.status, answer.code, answer.json["retryable"]) == (500, "internal_error", True)
@@ -84,14 +84,14 @@ async def test_an_unforeseen_error_is_a_500_that_hides_its_cause_and_is_logged_o
     assert [line["event"] for line in failures] == ["http.failed"]
 
 
-async def test_an_error_after_the_answer_began_only_ends_the_connection(faulty: World) -> None:
+async def test_an_error_after_the_headers_were_sent_ends_the_connection(faulty: World) -> None:
     async with faulty.http.get("/test/broken-stream") as response:
         assert response.status == 200
         with pytest.raises(Exception, match="payload"):
             await response.read()
 
 
-async def test_calls_made_at_once_that_fail_together_are_one_problem(faulty: World) -> None:
+async def test_concurrent_calls_that_fail_together_are_one_problem(faulty: World) -> None:
     answer = await faulty.visitor.get("/test/several")
     assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "letta_unavailable", "1")
 
@@ -105,7 +105,7 @@ async def test_an_unknown_path_is_a_404_problem(world: World, path: str) -> None
     assert answer.headers["Content-Type"].startswith("application/problem+json")
 
 
-async def test_a_wrong_method_is_405_and_says_which_are_right(world: World) -> None:
+async def test_a_wrong_method_is_405_with_an_allow_header(world: World) -> None:
     answer = await world.visitor.get("/api/v1/chat/message")
     assert (answer.status, answer.code, answer.headers["Allow"]) == (405, "method_not_allowed", "POST")
     answer = await world.visitor.request("DELETE", "/api/v1/user/profile")
@@ -136,7 +136,7 @@ async def test_a_page_may_send_the_headers_that_its_sdks_add(world: World) -> No
 
 
 @pytest.mark.parametrize("asked", [None, "", " , ,", "*/*", "x y", "ключ"])
-async def test_what_is_no_name_of_a_header_is_not_repeated(world: World, asked: str | None) -> None:
+async def test_an_invalid_header_name_in_a_preflight_is_not_repeated(world: World, asked: str | None) -> None:
     headers = {name: value for name, value in PREFLIGHT.items() if name != "Access-Control-Request-Headers"}
     if asked is not None:
         headers["Access-Control-Request-Headers"] = asked
@@ -146,7 +146,7 @@ async def test_what_is_no_name_of_a_header_is_not_repeated(world: World, asked: 
     assert asked is None or asked.strip(" ,") == "" or asked not in answer.headers["Access-Control-Allow-Headers"]
 
 
-async def test_names_of_headers_may_come_in_several_lines_and_any_case(world: World) -> None:
+async def test_header_names_of_a_preflight_may_be_in_several_lines_and_any_case(world: World) -> None:
     headers = CIMultiDict({**PREFLIGHT, "Access-Control-Request-Headers": "APIKEY ,x-a"})
     headers.add("Access-Control-Request-Headers", "Traceparent")
     async with world.visitor.http.options("/api/v1/chat/message", headers=headers) as answer:
@@ -160,7 +160,7 @@ async def test_every_method_of_every_route_passes_a_preflight(world: World) -> N
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "http://localhost:3000", "https://["])
-async def test_a_page_of_another_origin_may_neither_ask_nor_read(world: World, origin: str) -> None:
+async def test_a_foreign_origin_gets_no_cors_headers(world: World, origin: str) -> None:
     preflight = await world.visitor.request("OPTIONS", "/api/v1/auth/me", headers={**PREFLIGHT, "Origin": origin})
     assert (preflight.status, preflight.code) == (403, "origin_not_allowed")
     answer = await world.visitor.get("/health", headers={"Origin": origin})
@@ -169,13 +169,13 @@ async def test_a_page_of_another_origin_may_neither_ask_nor_read(world: World, o
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443"])
-async def test_in_development_pages_of_this_machine_may_ask(origin: str) -> None:
+async def test_in_development_origins_of_this_machine_are_allowed(origin: str) -> None:
     async with World(environment="development", origins=()).serving() as world:
         answer = await world.visitor.get("/health", headers={"Origin": origin})
         assert answer.headers["Access-Control-Allow-Origin"] == origin
 
 
-async def test_errors_and_streams_can_be_read_across_origins_too(world: World) -> None:
+async def test_errors_and_streams_have_cors_headers_too(world: World) -> None:
     user, origin = await world.user(), {"Origin": "https://app.example.com"}
     refused = await world.visitor.get("/api/v1/auth/me", headers=origin)
     streamed = await user.post("/api/v1/chat/message", {"content": "hello"}, headers=origin)
@@ -185,7 +185,7 @@ async def test_errors_and_streams_can_be_read_across_origins_too(world: World) -
         assert answer.headers["X-Request-ID"]
 
 
-async def test_each_request_leaves_one_line_without_its_query(world: World) -> None:
+async def test_each_request_is_logged_in_one_line_without_its_query(world: World) -> None:
     user = await world.user()
     with capture_logs() as lines:
         await user.get("/api/v1/chat/events?ticket=very-secret&after=nonsense")
@@ -196,7 +196,7 @@ async def test_each_request_leaves_one_line_without_its_query(world: World) -> N
     assert "very-secret" not in repr(lines)
 
 
-async def test_metrics_show_how_much_goes_on(world: World) -> None:
+async def test_metrics_have_sessions_connections_and_turns(world: World) -> None:
     world.gateway.plan(Reply(words=("Hm",), stuck=True))
     user = await world.user()
     await user.post("/api/v1/chat/message", {"content": "hello"}, headers={"Prefer": "respond-async"})
@@ -215,7 +215,7 @@ async def test_metrics_show_how_much_goes_on(world: World) -> None:
         (b"X-Forwarded-For: \xff", 401),
     ],
 )
-async def test_headers_that_are_no_text_are_no_trouble(header: bytes, status: int) -> None:
+async def test_headers_that_are_not_utf8_are_accepted(header: bytes, status: int) -> None:
     async with World(environment="development", origins=("*",)).serving() as world:
         assert world.http.port is not None
         reader, writer = await asyncio.open_connection("127.0.0.1", world.http.port)
@@ -238,14 +238,14 @@ async def test_metrics_count_requests_by_route_never_by_path(world: World) -> No
     assert "chat_http_requests_open 1.0" in text
 
 
-async def test_a_stream_counts_with_the_status_that_was_sent_however_it_ended(faulty: World) -> None:
+async def test_metrics_count_a_cancelled_stream_with_the_status_that_was_sent(faulty: World) -> None:
     async with faulty.http.get("/test/left") as response:
         assert response.status == 200
     text = (await faulty.visitor.get("/metrics")).raw.decode()
     assert 'chat_http_requests_total{method="GET",route="/test/left",status="200"} 1.0' in text
 
 
-async def test_nothing_is_kept_by_caches_errors_least_of_all(faulty: World) -> None:
+async def test_no_response_is_cacheable_not_even_an_error(faulty: World) -> None:
     user = await faulty.user()
     answers = [
         await user.get("/api/v1/auth/me"),
@@ -266,12 +266,12 @@ async def test_nothing_is_kept_by_caches_errors_least_of_all(faulty: World) -> N
 
 
 @pytest.mark.parametrize(("environment", "expected"), [("production", "max-age=31536000"), ("development", None)])
-async def test_production_tells_browsers_to_come_by_https_alone(environment: str, expected: str | None) -> None:
+async def test_production_sends_strict_transport_security(environment: str, expected: str | None) -> None:
     async with World(environment=environment).serving() as world:
         for path in ("/health", "/nothing", "/", "/api/v1/auth/me"):
             assert (await world.visitor.get(path)).headers.get("Strict-Transport-Security") == expected
 
 
-async def test_no_answer_tells_the_versions_of_what_serves_it(world: World) -> None:
+async def test_no_response_reveals_versions_of_the_server(world: World) -> None:
     for path in ("/health", "/nothing", "/api/v1/auth/me"):
         assert (await world.visitor.get(path)).headers["Server"] == "chat"

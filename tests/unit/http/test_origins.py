@@ -1,4 +1,4 @@
-"""Which pages may talk to us."""
+"""Which origins are allowed."""
 
 import pytest
 
@@ -8,7 +8,7 @@ HOST = "api.example.com"
 
 
 @pytest.mark.parametrize("origin", ["https://app.example.com", "HTTPS://APP.example.com", "https://api.example.com"])
-def test_listed_pages_and_our_own_may(origin: str) -> None:
+def test_listed_origins_and_the_servers_own_are_allowed(origin: str) -> None:
     assert Origins(["https://app.example.com"], localhost_allowed=False).allows(origin, HOST)
 
 
@@ -27,19 +27,19 @@ def test_listed_pages_and_our_own_may(origin: str) -> None:
         "https://[",
     ],
 )
-def test_others_may_not(origin: str) -> None:
+def test_other_origins_are_refused(origin: str) -> None:
     assert not Origins(["https://app.example.com"], localhost_allowed=False).allows(origin, HOST)
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:5173", "https://[::1]:1"])
-def test_this_machines_pages_may_where_that_is_allowed(origin: str) -> None:
+def test_origins_of_this_machine_are_allowed_only_if_configured(origin: str) -> None:
     assert Origins([], localhost_allowed=True).allows(origin, HOST)
     assert not Origins([], localhost_allowed=False).allows(origin, HOST)
 
 
-def test_localhost_is_a_whole_name() -> None:
+def test_a_domain_that_begins_with_localhost_is_refused() -> None:
     assert not Origins([], localhost_allowed=True).allows("http://localhost.evil.com", HOST)
 
 
-def test_a_star_means_every_page() -> None:
+def test_a_star_allows_every_origin() -> None:
     assert Origins(["*"], localhost_allowed=False).allows("https://anything.example", HOST)

@@ -1,4 +1,4 @@
-"""How often an address may try."""
+"""The rate limit per client address."""
 
 import pytest
 
@@ -14,7 +14,7 @@ class Clock:
         return self.now
 
 
-def test_an_allowance_comes_back_with_time() -> None:
+def test_attempts_are_allowed_again_after_retry_after() -> None:
     clock = Clock()
     limiter = AddressLimiter(6, clock=clock)
     for _ in range(6):
@@ -28,7 +28,7 @@ def test_an_allowance_comes_back_with_time() -> None:
         limiter.count("192.0.2.1")
 
 
-def test_one_address_does_not_use_up_anothers_allowance() -> None:
+def test_each_address_has_its_own_limit() -> None:
     limiter = AddressLimiter(1, clock=Clock())
     limiter.count("192.0.2.1")
     limiter.count("192.0.2.2")
@@ -38,7 +38,7 @@ def test_one_address_does_not_use_up_anothers_allowance() -> None:
         limiter.count("::ffff:192.0.2.4")
 
 
-def test_a_network_of_ipv6_addresses_counts_as_one() -> None:
+def test_addresses_of_one_ipv6_network_share_a_limit() -> None:
     limiter = AddressLimiter(1, clock=Clock())
     limiter.count("2001:db8::1")
     with pytest.raises(PlatformError):
@@ -46,7 +46,7 @@ def test_a_network_of_ipv6_addresses_counts_as_one() -> None:
     limiter.count("2001:db8:0:1::1")
 
 
-def test_memory_is_bounded_and_the_least_recent_address_goes_first() -> None:
+def test_the_least_recently_used_address_is_evicted() -> None:
     limiter = AddressLimiter(1, held=2, clock=Clock())
     limiter.count("192.0.2.1")
     limiter.count("192.0.2.2")
