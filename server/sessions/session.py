@@ -356,12 +356,13 @@ class Session:
             if self.life.phase is not Phase.STARTING or lease is None or not self.context.may_start():
                 return
             started = await self._store.start(lease)
-            if self.is_over:
+            while started is not None and started.turn.status.ended and not self.is_over:
+                self.open_turns.ended(started.turn)  # the budget was used up while it waited
+                started = await self._store.start(lease) if self.open_turns.view.waiting else None
+            if self.is_over or not self.open_turns.view.waiting:
                 return
             if started is None:
                 self.life.move(Event.DOUBTED)  # what waits here is not what waits in the rows
-            elif started.turn.status.ended:
-                self.open_turns.ended(started.turn)  # the budget was used up while it waited
             else:
                 has_slot = False
                 self.open_turns.started(started.turn)

@@ -1,5 +1,6 @@
 """Over budget: the message is kept and told of, and nothing is sent; and news that concern no running turn."""
 
+import asyncio
 from datetime import timedelta
 from decimal import Decimal
 
@@ -8,6 +9,7 @@ import pytest
 from server.ports import Announcement, ControlMessage
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import TurnStatus
+from tests.fakes.agent import Reply
 from tests.fakes.database import BillingRow
 from tests.unit.sessions.world import Process, World
 from tests.virtual_time import now, virtual_time
@@ -153,3 +155,17 @@ async def test_news_of_the_account_reach_every_device_on_every_instance_once(sen
             await device.until_end(accepted.turn.id)
             told = [event for event in device.events if event["type"] == "usage.settled"]
             assert [(event["turn_id"], event["cost"]) for event in told] == [("a-turn", "0.1")]
+
+
+@virtual_time
+async def test_turns_that_wait_while_the_budget_runs_out_end_at_once_one_after_the_other() -> None:
+    async with World(reply=Reply(words=("word ",) * 5, per_word=0.2)) as world:
+        process, user = await world.process(), world.user()
+        device = await process.device(user)
+        first = (await process.send(user, "first")).turn
+        waiting = [(await process.send(user, f"waiting {number}")).turn for number in range(4)]
+        set_budget(world, user, "0")
+        await device.until_end(first.id)
+        await asyncio.sleep(0.5)
+        assert [device.ends[turn.id, 1]["turn"]["status"] for turn in waiting] == ["unsent"] * 4
+        assert (world.owner(user), process.hub.admission.running) == (None, 0)
