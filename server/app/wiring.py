@@ -100,7 +100,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     budgets = Budgets(ledger, agents.billing)
     app[app_keys.BUDGETS] = budgets
     logs = None if redis is None else _shared(redis, attempts, settings)
-    hub = SessionHub(attempts, logs, has_budget=budgets.may_send_after_all)
+    hub = SessionHub(attempts, logs, has_budget=budgets.may_send_after_refresh)
     tickets = Tickets(store, settings.secret_key, settings.secret_key_previous, seconds=settings.limits.ticket_seconds)
     verifier = SupabaseTokenVerifier(supabase, settings.supabase_jwt_secret, settings.supabase_jwt_issuer)
     app[app_keys.ACCOUNTS] = accounts
@@ -120,7 +120,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     stack.push_async_callback(sign_in_limits.aclose)
     await stack.enter_async_context(hub.running())
     background = await stack.enter_async_context(TaskSet("background"))
-    background.create(Reconciler(ledger, agents.billing, budgets, hub.announce).run(), name="settlement")
+    background.create(Reconciler(ledger, agents.billing, budgets, hub.announce).run(), name="billing")
     repair = background.create(RepairLoop(provisioner, accounts, agents.template.hash).run(), name="repair")
 
     async def drain(seconds: float) -> None:

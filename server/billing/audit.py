@@ -1,4 +1,4 @@
-"""Proves that the ledger is the gateway's log, row by row to the last digit, and that all sums are of its rows."""
+"""Proves that the ledger equals the gateway's log, row by row to the last digit, and that all sums equal its rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,16 +6,16 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 from server.ports import BillingGateway, Deviation, Ledger, LedgerRow, ModelCall
-from server.ports.schedule import QUIET
+from server.ports.schedule import UNMATCHED_AFTER
 
 
 @dataclass(slots=True)
 class Audit:
-    """What was compared of one user. US dollars, unrounded.
+    """The comparison of one user's ledger and log. US dollars, unrounded.
 
-    `missing`: calls of the log that the ledger lacks; `surplus`: rows without a call; `different`: of another cost or
-    count of tokens. `waiting`: calls and estimates of attempts that are not settled yet. `flagged`: rows that say so of
-    themselves. `unlogged`: turns of which the gateway did not log all that the agent's service reported.
+    `missing`: calls of the log that the ledger lacks; `surplus`: rows without a call; `different`: rows with another
+    cost or number of tokens. `waiting`: calls and estimates of attempts that are not settled yet. `flagged`: rows with
+    a flag. `unlogged`: turns whose reported calls the gateway has not logged completely.
     """
 
     user_id: str
@@ -34,7 +34,7 @@ class Audit:
 
     @property
     def agrees(self) -> bool:
-        """Whether ledger and log are the same, and everything derived follows, but for what is still waiting."""
+        """Whether ledger, log and derived sums are equal, except for what is still waiting."""
         return not (self.missing or self.surplus or self.different or self.deviations)
 
 
@@ -75,9 +75,9 @@ def _compare(
 
 
 def _is_unlogged(row: LedgerRow, now: datetime) -> bool:
-    """An estimate that the log never confirmed, or has not for longer than logs are late. Where an upstream repeats the
-    ids of its completions, LiteLLM logs only the first of each."""
-    return row.status == "written_off" or (row.status == "estimated" and now - row.started_at > QUIET)
+    """Whether the log should have confirmed this estimate by now and has not. If an upstream repeats the ids of its
+    completions, LiteLLM logs only the first call of each."""
+    return row.status == "written_off" or (row.status == "estimated" and now - row.started_at > UNMATCHED_AFTER)
 
 
 def _unlogged(row: LedgerRow) -> str:

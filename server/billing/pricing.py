@@ -1,4 +1,4 @@
-"""What a turn costs: at once from its tokens and the listed price, as an estimate. US dollars, unrounded."""
+"""Estimates what a turn costs, from its tokens and the listed price. US dollars, unrounded."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 def charge(usage: Usage, price: ModelPrice) -> Decimal:
-    """What LiteLLM charges for these tokens: cached prompt tokens at their own price, reasoning as completion."""
+    """What LiteLLM charges for these tokens: cached prompt tokens at their own price, reasoning ones as completion."""
     cached = min(usage.cached_tokens, usage.prompt_tokens)
     return (
         (usage.prompt_tokens - cached) * price.prompt
@@ -28,14 +28,15 @@ def charge(usage: Usage, price: ModelPrice) -> Decimal:
 
 @dataclass(slots=True)
 class _Quote:
-    """What is known of the price; `until` is when to ask again, on the monotonic clock."""
+    """A cached price; it expires at `until`, on the monotonic clock."""
 
     price: ModelPrice | None
     until: float
 
 
 class Pricing:
-    """The price of the agents' model, asked for once in five minutes. It outlives an outage; no turn fails for it.
+    """Caches the price of the agents' model for five minutes. An expired price is used during an outage, and no turn
+    fails for lack of a price.
 
     `clock` in seconds, monotonic."""
 
@@ -44,13 +45,13 @@ class Pricing:
         self._model = model
         self._clock = clock
         self._quote: _Quote | None = None
-        self._asking = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def price(self) -> ModelPrice | None:
-        """The price as last listed. None: none is listed, or LiteLLM could never be asked. Raises nothing."""
-        async with self._asking:
+        """The price as last listed. None: none is listed, or LiteLLM has been unavailable so far. Raises nothing."""
+        async with self._lock:
             if self._quote is None or self._quote.until <= self._clock():
-                self._quote = await self._ask(self._quote)
+                self._quote = await self._refresh(self._quote)
             return self._quote.price
 
     async def estimate(self, usage: Usage) -> Estimate:
@@ -58,13 +59,13 @@ class Pricing:
         price = await self.price()
         return Estimate(self._model, None if price is None else charge(usage, price), price)
 
-    async def _ask(self, known: _Quote | None) -> _Quote:
+    async def _refresh(self, known: _Quote | None) -> _Quote:
         try:
             async with asyncio.timeout(PRICE_TIMEOUT.total_seconds()):
                 price = await self._billing.price(self._model)
         except (PlatformError, TimeoutError) as error:
-            reason = error.code if isinstance(error, PlatformError) else "no answer in time"
-            log.warning("price.unknown", model=self._model, reason=reason, outdated=known is not None)
+            reason = error.code if isinstance(error, PlatformError) else "timeout"
+            log.warning("price.not_refreshed", model=self._model, reason=reason, outdated=known is not None)
             return _Quote(known.price if known else None, self._clock() + PRICE_RETRY.total_seconds())
         if price is None:
             log.warning("price.not_listed", model=self._model)

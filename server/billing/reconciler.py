@@ -1,7 +1,7 @@
-"""Finds in the gateway's log what users' calls really cost, enters it in the ledger, and tells whom it concerns.
+"""Reconciles the ledger with the gateway's spend log: enters what users' calls cost, and publishes changed charges.
 
-When to look for whom is kept in the database: any instance takes what is due, so nothing is forgotten by a restart, and
-after an outage of either side the search goes on where it stood.
+The database stores when each user's next search is due. Any instance claims due searches, so a restart loses none, and
+after an outage of LiteLLM or the database the search continues where it ended.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from server.protocol.shapes import wire_money
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE: Final = 4
+CONCURRENT_SEARCHES: Final = 4
 BATCH: Final = 20
 
-Tell = Callable[[str, Announcement], None]
-"""Tells a user's connections; must not raise."""
+Announce = Callable[[str, Announcement], None]
+"""Publishes to a user's connections: user id, announcement. Must not raise."""
 
 
 class Reconciler:
@@ -36,35 +36,36 @@ class Reconciler:
         ledger: Ledger,
         billing: BillingGateway,
         budgets: Budgets,
-        tell: Tell = lambda user_id, news: None,
+        announce: Announce = lambda user_id, announcement: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._ledger = ledger
         self._billing = billing
         self._budgets = budgets
-        self._tell = tell
+        self._announce = announce
         self._now = now
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._gateway_ahead = 0.0  # seconds, as last heard
+        self._slots = asyncio.Semaphore(CONCURRENT_SEARCHES)
+        self._gateway_ahead = 0.0  # seconds, as last measured
 
     async def run(self) -> None:
-        """Until cancelled. While a service is unavailable, poll ever more seldom."""
-        await every(POLL.total_seconds(), self.round, name="settlement", longest=LONGEST_POLL.total_seconds())
+        """Run until cancelled. While a service is unavailable, the polling interval grows to `LONGEST_POLL`."""
+        await every(POLL.total_seconds(), self.round, name="billing", longest=LONGEST_POLL.total_seconds())
 
     async def round(self) -> bool:
-        """Look for what is due now. False: a service was away for some of it, and it will come again."""
+        """Perform the searches that are due. Returns False if a service was unavailable for some, which are due again
+        later."""
         asked = self._now()
         try:
             due = await self._ledger.due(BATCH)
         except PlatformError as error:
-            log.warning("settlement.postponed", code=error.code)
+            log.warning("billing.postponed", code=error.code)
             return False
         received = self._now()
-        return all(await asyncio.gather(*(self._settle_quietly(search, asked, received) for search in due)))
+        return all(await asyncio.gather(*(self._try_to_reconcile(search, asked, received) for search in due)))
 
-    async def settle(self, search: Search, asked: datetime, received: datetime) -> None:
-        """Look for one user's calls. The search was `asked` for and `received` at these times, by our clock; at any
-        moment between them the database may have told its own. Raises PlatformError."""
+    async def reconcile(self, search: Search, asked: datetime, received: datetime) -> None:
+        """Reconcile one user. The search was `asked` for and `received` at these times, by our clock; the database read
+        its own clock at a moment between them. Raises PlatformError."""
         database_ahead = (search.now - received).total_seconds()
         since = search.since + timedelta(seconds=self._gateway_ahead - database_ahead)
         until = self._now() + timedelta(seconds=self._gateway_ahead) + READ_MARGIN
@@ -73,26 +74,26 @@ class Reconciler:
         findings = attribute(search, spent, database_ahead, (received - asked).total_seconds())
         for entry in findings.entries:
             if entry.flag is not None:
-                log.warning("settlement.flagged", user_id=search.user_id, turn_id=entry.turn_id, flag=entry.flag)
+                log.warning("billing.call_flagged", user_id=search.user_id, turn_id=entry.turn_id, flag=entry.flag)
         for settled in findings.settled:
             if settled.flag is not None:
-                log.warning("settlement.unsure", user_id=search.user_id, turn_id=settled.turn_id, flag=settled.flag)
-        settlement = await self._ledger.settle(search.user_id, findings)
-        for turn in settlement.turns:
-            self._tell(search.user_id, _settled(turn))
-        if settlement.warning is not None:
-            self._tell(search.user_id, _warning(settlement.warning))
+                log.warning("billing.turn_flagged", user_id=search.user_id, turn_id=settled.turn_id, flag=settled.flag)
+        changes = await self._ledger.enter(search.user_id, findings)
+        for turn in changes.turns:
+            self._announce(search.user_id, _settled(turn))
+        if changes.warning is not None:
+            self._announce(search.user_id, _warning(changes.warning))
         await self._budgets.refresh_if_old(search.user_id)
 
-    async def _settle_quietly(self, search: Search, asked: datetime, received: datetime) -> bool:
-        async with self._places:
+    async def _try_to_reconcile(self, search: Search, asked: datetime, received: datetime) -> bool:
+        async with self._slots:
             try:
-                await self.settle(search, asked, received)
+                await self.reconcile(search, asked, received)
             except PlatformError as error:
-                log.warning("settlement.postponed", user_id=search.user_id, code=error.code)
+                log.warning("billing.postponed", user_id=search.user_id, code=error.code)
                 return False
             except Exception:
-                log.exception("settlement.failed", user_id=search.user_id)
+                log.exception("billing.failed", user_id=search.user_id)
         return True
 
 

@@ -106,7 +106,7 @@ def settle_ledger(user_id: UUID | None, everyone: bool, first: datetime | None, 
             async for one in context.users(user_id):
                 asked = datetime.now(UTC)
                 search = await context.ledger.search(one, datetime.combine(days[0], time(), UTC))
-                await reconciler.settle(search, asked, datetime.now(UTC))
+                await reconciler.reconcile(search, asked, datetime.now(UTC))
                 number += 1
             echo(f"{number} users settled since {days[0]}")
 

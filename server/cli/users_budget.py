@@ -100,7 +100,7 @@ async def _change_plan(context: OperatorContext, user_id: str, change: Mapping[s
         raise PlatformError(ErrorCode.NOT_FOUND, "This account has no plan yet: see chat users repair USER_ID.")
     plan = replace(await context.billing.plan(user_id), **change)
     budget = await context.billing.set_plan(user_id, plan)
-    await context.ledger.remember_budget(user_id, budget)  # so that it holds for the next message, not a minute later
+    await context.ledger.store_budget(user_id, budget)  # so that it holds for the next message, not a minute later
     return plan, budget
 
 

@@ -1,4 +1,4 @@
-"""Customers of the model gateway: their keys, plans, prices and what was spent. Money is in US dollars, unrounded."""
+"""Customers of the model gateway: their keys, plans, prices and spending. Money is in US dollars, unrounded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Where a user stands in the period, as LiteLLM (advisory, seconds late) sees it. US dollars."""
+    """A user's budget and spending in the current period according to LiteLLM: advisory, seconds late. US dollars."""
 
     limit: Decimal | None
     spent: Decimal
@@ -46,8 +46,8 @@ class ModelPrice:
 class ModelCall:
     """One model call as the gateway charged it. `request_id` is the gateway's own, unique among all calls.
 
-    `cost` in US dollars, every digit the gateway wrote. Times are by the gateway's clock. `price` is what the gateway
-    listed when it charged the call; None where it does not say.
+    `cost` in US dollars, with every digit the gateway wrote. Times are by the gateway's clock. `price` is the one the
+    gateway listed when it charged the call; None if its log has none.
     """
 
     request_id: str
@@ -69,15 +69,15 @@ class ModelCall:
 
     @property
     def is_charged(self) -> bool:
-        """Whether it used anything: a call that was refused has a count of its prompt, but was not made."""
+        """Whether it is charged: a refused call has the number of its prompt's tokens, but did not use them."""
         return self.outcome == "success" or self.cost > 0
 
 
 @dataclass(frozen=True, slots=True)
 class SpendLog:
-    """What the gateway has logged so far of the calls asked for, oldest first.
+    """The requested calls that the gateway has logged so far, oldest first.
 
-    `clock`: how far its clock is ahead of ours, in seconds, give or take `clock_error`.
+    `clock`: how far its clock is ahead of ours, in seconds, plus or minus `clock_error`.
     """
 
     calls: tuple[ModelCall, ...]
@@ -100,22 +100,22 @@ class BillingGateway(Protocol):
         ...
 
     async def ensure_key(self, user_id: str, key: SecretStr) -> None:
-        """Make `key`, a value of ours, the user's key, and one that is not blocked. Repeating it changes nothing.
+        """Register `key`, a value of ours, as the user's key, and unblock it. Repeating it changes nothing.
 
-        An older key of ours goes on for ten minutes, so that nothing that runs now is cut off.
+        An older key of ours stays valid for ten minutes, so that running turns can complete.
         """
         ...
 
     async def block_other_keys(self, user_id: str, key: SecretStr) -> None:
-        """Refuse every other key of ours for this user from now on, also in the middle of a turn."""
+        """Block every other key of ours for this user, effective at once, also during a turn."""
         ...
 
     async def key_state(self, key_hash: str) -> KeyState:
-        """How a key stands, named by the SHA-256 hex of its value."""
+        """The state of a key, which is named by the SHA-256 hex of its value."""
         ...
 
     async def budget(self, user_id: str) -> Budget | None:
-        """None where the customer does not exist yet."""
+        """The customer's budget; None if the customer does not exist yet."""
         ...
 
     async def price(self, model: str) -> ModelPrice | None:

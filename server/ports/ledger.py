@@ -1,4 +1,4 @@
-"""The ledger: what every model call cost, a row each, and what is still to be looked for. Money is in US dollars."""
+"""The ledger: one row per model call with its cost, and the searches that are due. Money is in US dollars."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ EntryStatus = Literal["estimated", "settled", "written_off"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the calls of an attempt are taken to have cost until the gateway's log says. `cost`, `price`: None where no
-    price is known."""
+    """The estimated cost of an attempt's calls, until the gateway has logged them. `cost`, `price`: None if no price is
+    known."""
 
     model: str
     cost: Decimal | None = None
@@ -24,10 +24,10 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class SentAttempt:
-    """An attempt whose model calls are looked for. Times are by the database's clock; `ended_at` is None while it runs,
-    `stopped_at` where it was not made to stop.
+    """An attempt whose model calls are searched for. Times are by the database's clock; `ended_at` is None while it
+    runs, `stopped_at` if it was not stopped.
 
-    `usage` is what the agent's service reported of it: of completed ones the sum over its calls.
+    `usage` is what the agent's service reported: for completed attempts the sum over their calls.
     """
 
     turn_id: str
@@ -46,7 +46,7 @@ class SentAttempt:
 
 @dataclass(frozen=True, slots=True)
 class KnownCall:
-    """A call that is in the ledger already, and whose it is there."""
+    """A call that is in the ledger already, with the attempt that it is attributed to."""
 
     turn_id: str | None
     attempt: int | None
@@ -55,7 +55,7 @@ class KnownCall:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Look for a user's calls: those that started after `since`, made with these keys.
+    """A search for a user's calls: those that started after `since` and were made with these keys.
 
     `attempts`: in order, from the last one sent before `since`. `known`: by request id. `now` is the database's time.
     """
@@ -70,7 +70,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """A call to enter. `turn_id`, `attempt`: None for the agent's own housekeeping. `flag`: what is odd about it."""
+    """A call to enter. `turn_id`, `attempt`: None for the agent's housekeeping. `flag`: why it is not confirmed."""
 
     call: ModelCall
     turn_id: str | None
@@ -79,8 +79,8 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """An attempt whose calls are all there; `written_off`: whose estimate was never confirmed, and is not charged."""
+class SettledAttempt:
+    """An attempt whose calls are all logged; `written_off`: its estimate was not confirmed and is not charged."""
 
     turn_id: str
     attempt: int
@@ -90,15 +90,15 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a search has found. Entering the same findings again changes nothing."""
+    """The result of a search. Entering the same findings again changes nothing."""
 
     entries: tuple[LedgerEntry, ...] = ()
-    settled: tuple[Settled, ...] = ()
+    settled: tuple[SettledAttempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TurnCharge:
-    """What a turn is charged now."""
+    """What a turn is charged after a change."""
 
     turn_id: str
     attempt: int
@@ -117,8 +117,8 @@ class BudgetWarning:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """What entering findings has changed: turns that are charged otherwise than before, and a warning that is due."""
+class LedgerChanges:
+    """What entering findings has changed: turns whose charge differs from before, and a warning that is due."""
 
     turns: tuple[TurnCharge, ...] = ()
     warning: BudgetWarning | None = None
@@ -144,7 +144,7 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """A figure that should be the sum of its rows, and is not: `what` (`turn`, `message`, `day`) and `which` one."""
+    """A figure that differs from the sum of its rows: `what` (`turn`, `message`, `day`) and `which` one."""
 
     what: str
     which: str
@@ -156,19 +156,19 @@ class Ledger(Protocol):
     """Rows that only the service role changes. Every method is one transaction."""
 
     async def due(self, limit: int) -> list[Search]:
-        """Take users whose calls are due to be looked for. A search that fails comes again by itself, and elsewhere."""
+        """Claim searches that are due. One that fails becomes due again, for any instance."""
         ...
 
     async def search(self, user_id: str, since: datetime) -> Search:
-        """What to look for of one user, due or not."""
+        """The search for one user's calls, due or not."""
         ...
 
-    async def settle(self, user_id: str, findings: Findings) -> Settlement:
-        """Enter what was found. A call that is there keeps its turn, if any; one of another user is left alone."""
+    async def enter(self, user_id: str, findings: Findings) -> LedgerChanges:
+        """Enter the findings. A call in the ledger keeps its turn, if any; a call of another user does not change."""
         ...
 
-    async def remember_budget(self, user_id: str, budget: Budget) -> bool:
-        """Take over what the gateway says of the user's budget. Whether it is used up."""
+    async def store_budget(self, user_id: str, budget: Budget) -> bool:
+        """Store the gateway's limit and period of the user's budget. Returns True if the budget is used up."""
         ...
 
     async def rows(self, user_id: str, first: date, last: date) -> list[LedgerRow]:
@@ -180,7 +180,7 @@ class Ledger(Protocol):
         ...
 
     async def deviations(self, user_id: str) -> list[Deviation]:
-        """Turns, messages and days of the user that are not the sums of their rows. Should be empty."""
+        """Turns, messages and days of the user that differ from the sums of their rows. Should be empty."""
         ...
 
     async def users(self, after: str | None, limit: int) -> Sequence[str]:

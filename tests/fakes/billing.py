@@ -1,4 +1,4 @@
-"""BillingGateway in memory: customers and plans, keys that retire and are blocked, prices that tests may change."""
+"""BillingGateway in memory: customers and plans, keys that expire and are blocked, prices that tests may change."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -40,30 +40,30 @@ class Key:
 class FakeBilling:
     """Implements `server.ports.BillingGateway`.
 
-    `before` and `after` are awaited with the name of each operation, around its effect: one that raises is a service
-    that was not reached, or whose answer was lost."""
+    `before` and `after` are awaited with the name of each operation, around its effect: if `before` raises, the service
+    was not reached; if `after` raises, its answer was lost."""
 
     before: Hook | None = None
     after: Hook | None = None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     customers: dict[str, Customer] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
-    """Every key there is, by its hash."""
+    """All keys by their hashes."""
     registered: list[str] = field(default_factory=list)
-    """Every key value ever registered that was not registered already."""
+    """The values of all keys in the order of their first registration."""
     prices: dict[str, ModelPrice] = field(default_factory=lambda: {"gpt-4": GPT_4})
 
     calls: list[ModelCall] = field(default_factory=list)
     """The log of every call made, with any key."""
     late: set[str] = field(default_factory=set)
-    """Request ids of calls that are made, but not written yet."""
+    """Request ids of calls that were made but are not logged yet."""
     clock_ahead: float = 0.0
     """Seconds that the gateway's clock, by which the calls are dated, is ahead of ours."""
     clock_error: float = 0.0
 
     def key_of(self, user_id: str) -> str:
-        """The value of the one key that this user's calls can be made with for good. Raises ValueError if there is any
-        other number of them."""
+        """The value of the user's one key that neither expires nor is blocked. Raises ValueError unless there is
+        exactly one."""
         (only,) = [key.value for key in self._ours(user_id) if key.expires is None and not key.blocked]
         return only
 
@@ -79,9 +79,9 @@ class FakeBilling:
         customer = self.customers.get(user_id)
         if customer is None:
             raise PlatformError(ErrorCode.NOT_FOUND)
-        begins_anew = plan.period != customer.plan.period
+        period_changed = plan.period != customer.plan.period
         customer.plan = plan
-        if begins_anew:
+        if period_changed:
             self._begin_period(customer)
         await self._answered("set_plan")
         return _standing(customer)
@@ -141,7 +141,7 @@ class FakeBilling:
         return [key for key in self.keys.values() if key.user_id == user_id and key.alias is not None]
 
     def _begin_period(self, customer: Customer) -> None:
-        """LiteLLM ends periods at midnights and at first days of months; here it is enough that they end."""
+        """Set the end of the period, simplified: LiteLLM ends periods at midnight or on the first of a month."""
         customer.resets_at = self.clock() + timedelta(days=1) if customer.plan.period else None
 
     async def _reached(self, operation: str) -> None:

@@ -1,4 +1,4 @@
-"""What the ledger in memory means: the charge of a turn, a day's sums, and where a user's budget stands."""
+"""Derives figures from the ledger in memory: the charge of a turn, the sums of a day, and the state of a budget."""
 
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
@@ -10,11 +10,11 @@ from tests.fakes.database import DayRow, LedgerEntry, MemoryDatabase, TurnRow, m
 
 MOST_DOLLARS = Decimal("9999.999999")
 MOST_TOKENS = 2**31 - 1
-"""What the specified columns hold."""
+"""The maxima of the specified columns."""
 
 
 def derive_turn(database: MemoryDatabase, turn_id: str) -> None:
-    """Make a turn and its reply carry the sums of their rows."""
+    """Set the usage and cost of a turn and its reply to the sums of their rows."""
     row = database.turns.get(turn_id)
     if row is None:
         return
@@ -33,7 +33,7 @@ def derive_turn(database: MemoryDatabase, turn_id: str) -> None:
 
 
 def derive_days(database: MemoryDatabase, user_id: str) -> None:
-    """Make the user's days carry the sums of their rows."""
+    """Set the usage of the user's days to the sums of their rows."""
     entries = [entry for entry in database.ledger.values() if entry.user_id == user_id]
     known = {day for owner, day in database.days if owner == user_id}
     for day in known | {entry.started_at.date() for entry in entries}:
@@ -44,7 +44,7 @@ def derive_days(database: MemoryDatabase, user_id: str) -> None:
 
 
 def rounded(cost: Decimal | None) -> Decimal | None:
-    """A cost as the messages table keeps it: six decimals, and four digits before them."""
+    """A cost as the messages table stores it: six decimals, at most four digits before them."""
     return None if cost is None else min(cost.quantize(Decimal("0.000001"), ROUND_HALF_UP), MOST_DOLLARS)
 
 
@@ -64,7 +64,7 @@ def standing(database: MemoryDatabase, user_id: str) -> Standing | None:
 
 
 def over_budget(database: MemoryDatabase, user_id: str) -> TurnError | None:
-    """Why the user may send nothing; None while there is room."""
+    """The error that refuses the user's messages; None while the budget is not used up."""
     found = standing(database, user_id)
     if found is None or found.limit is None or found.spent < found.limit:
         return None
@@ -72,7 +72,7 @@ def over_budget(database: MemoryDatabase, user_id: str) -> TurnError | None:
 
 
 def budget_error(database: MemoryDatabase, user_id: str, error: TurnError) -> TurnError:
-    """The error with what is known of the budget."""
+    """The error with the state of the budget."""
     found = standing(database, user_id)
     if found is None:
         return error
@@ -84,7 +84,7 @@ def leave_unsent(database: MemoryDatabase, row: TurnRow, error: TurnError) -> No
 
 
 def budget_warning(database: MemoryDatabase, user_id: str) -> BudgetWarning | None:
-    """The highest step that was reached and not warned of in this period; it counts as warned of."""
+    """The warning for the highest level that was reached in this period, once per level."""
     found = standing(database, user_id)
     if found is None or found.limit is None:
         return None

@@ -1,11 +1,11 @@
-"""What the end of an attempt does to the rows in memory: reply, estimate, what was carried along."""
+"""Applies the end of an attempt to the rows in memory: reply, estimate, and turns carried along."""
 
 import uuid
 from dataclasses import replace
 from datetime import timedelta
 
 from server.ports import TurnEnd
-from server.ports.schedule import FIRST_LOOK
+from server.ports.schedule import FIRST_SEARCH
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import Message, MessageStatus, TurnError, TurnStatus
 from tests.fakes.charges import budget_error, derive_days, derive_turn
@@ -13,7 +13,7 @@ from tests.fakes.database import BillingRow, LedgerEntry, MemoryDatabase, TurnRo
 
 
 def end_attempt(database: MemoryDatabase, row: TurnRow, end: TurnEnd) -> None:
-    """End the open attempt of a turn. An unsent one leaves no reply."""
+    """End the open attempt of a turn. An unsent one gets no reply."""
     error = end.error
     if error is not None and error.code is ErrorCode.BUDGET_EXCEEDED:
         error = budget_error(database, row.turn.user_id, error)
@@ -22,19 +22,19 @@ def end_attempt(database: MemoryDatabase, row: TurnRow, end: TurnEnd) -> None:
     else:
         _reply(database, row, end)
     row.turn = replace(row.turn, status=end.status, error=error, reason=end.reason, finished_at=database.clock())
-    _note(database, row, end, error)
+    _record_attempt(database, row, end, error)
     _carry(database, row, end.carried)
 
 
-def _note(database: MemoryDatabase, row: TurnRow, end: TurnEnd, error: TurnError | None) -> None:
-    """Note how the attempt ended, and what it is estimated to have cost."""
+def _record_attempt(database: MemoryDatabase, row: TurnRow, end: TurnEnd, error: TurnError | None) -> None:
+    """Store how the attempt ended and its estimated cost."""
     turn, now = row.turn, database.clock()
     attempt = database.attempts.get((turn.id, turn.attempt))
     if attempt is not None:
         outcome = TurnStatus.COMPLETED if end.run_completed else end.status
         attempt.ended_at, attempt.outcome, attempt.usage = now, outcome, end.usage
-        gave_up = error is not None and error.code in (ErrorCode.TURN_TIMEOUT, ErrorCode.LETTA_UNAVAILABLE)
-        attempt.stopped_at = turn.cancel_requested_at or (now if gave_up else None)
+        timed_out = error is not None and error.code in (ErrorCode.TURN_TIMEOUT, ErrorCode.LETTA_UNAVAILABLE)
+        attempt.stopped_at = turn.cancel_requested_at or (now if timed_out else None)
         if end.sent_after is None:
             attempt.settled_at = now
         else:
@@ -53,13 +53,13 @@ def _note(database: MemoryDatabase, row: TurnRow, end: TurnEnd, error: TurnError
             )
     derive_turn(database, turn.id)
     derive_days(database, turn.user_id)
-    soon = now + FIRST_LOOK
+    soon = now + FIRST_SEARCH
     account = database.billing.setdefault(turn.user_id, BillingRow())
     account.look_at = min(account.look_at or soon, soon)
 
 
 def _reply(database: MemoryDatabase, row: TurnRow, end: TurnEnd) -> None:
-    """Store the reply; a further attempt that brought no text keeps the partial one of an earlier attempt."""
+    """Store the reply; an attempt without text leaves the partial reply of an earlier attempt."""
     completed = end.status is TurnStatus.COMPLETED
     if end.text or completed:
         status: MessageStatus = "complete" if completed else "partial"

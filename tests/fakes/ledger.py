@@ -9,22 +9,22 @@ from server.ports import (
     Deviation,
     Findings,
     KnownCall,
+    LedgerChanges,
     LedgerRow,
     ModelCall,
     Search,
     SentAttempt,
-    Settled,
-    Settlement,
+    SettledAttempt,
     TurnCharge,
 )
 from server.ports.schedule import (
     AWAITED,
     HOUSEKEEPING_FROM,
-    HOUSEKEEPING_LOOK,
+    HOUSEKEEPING_SEARCH,
     HOUSEKEEPING_UNTIL,
-    LATE_LOOKS_EVERY,
-    LATEST_LOOK,
-    SOONEST_LOOK,
+    LATE_SEARCH_EVERY,
+    LONGEST_PAUSE,
+    SHORTEST_PAUSE,
 )
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -37,7 +37,7 @@ PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class FakeLedger:
-    """Implements `server.ports.Ledger` on a MemoryDatabase. Rereading the last day is left to `search`."""
+    """Implements `server.ports.Ledger` on a MemoryDatabase. `due` does not read the last day again; `search` can."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self.database = database
@@ -81,10 +81,10 @@ class FakeLedger:
     def _next_look(self, awaited: list[AttemptRow], ends: list[datetime | None]) -> datetime:
         now = self.database.clock()
         if not awaited:
-            last = max((end for end in ends if end is not None), default=now - LATE_LOOKS_EVERY)
-            return last + HOUSEKEEPING_LOOK if last > now - HOUSEKEEPING_LOOK else now + LATE_LOOKS_EVERY
+            last = max((end for end in ends if end is not None), default=now - LATE_SEARCH_EVERY)
+            return last + HOUSEKEEPING_SEARCH if last > now - HOUSEKEEPING_SEARCH else now + LATE_SEARCH_EVERY
         age = now - max(row.ended_at for row in awaited if row.ended_at is not None)
-        return now + min(max(age / 3, SOONEST_LOOK), LATEST_LOOK)
+        return now + min(max(age / 3, SHORTEST_PAUSE), LONGEST_PAUSE)
 
     async def search(self, user_id: str, since: datetime) -> Search:
         return await self._apply("search", lambda: self._search(user_id, since))
@@ -118,17 +118,17 @@ class FakeLedger:
             },
         )
 
-    async def settle(self, user_id: str, findings: Findings) -> Settlement:
-        return await self._apply("settle", lambda: self._settle(user_id, findings))
+    async def enter(self, user_id: str, findings: Findings) -> LedgerChanges:
+        return await self._apply("enter", lambda: self._enter(user_id, findings))
 
-    def _settle(self, user_id: str, findings: Findings) -> Settlement:
+    def _enter(self, user_id: str, findings: Findings) -> LedgerChanges:
         if user_id not in self.database.profiles:
             raise PlatformError(ErrorCode.UNAUTHORIZED)
         turn_ids = [entry.turn_id for entry in findings.entries] + [one.turn_id for one in findings.settled]
         touched = {turn_id for turn_id in turn_ids if turn_id is not None}
         before = {turn_id: self._charge(turn_id) for turn_id in touched}
         for settled in findings.settled:
-            self._close(user_id, settled)
+            self._settle(user_id, settled)
         for entry in findings.entries:
             known = self.database.ledger.get(entry.call.request_id)
             if known is None or known.user_id == user_id:
@@ -141,9 +141,9 @@ class FakeLedger:
         derive_days(self.database, user_id)
         changed = [self._charge(turn_id) for turn_id in touched if self._charge(turn_id) != before[turn_id]]
         changed.sort(key=lambda charge: self.database.turns[charge.turn_id].turn.number)
-        return Settlement(tuple(changed), budget_warning(self.database, user_id))
+        return LedgerChanges(tuple(changed), budget_warning(self.database, user_id))
 
-    def _close(self, user_id: str, settled: Settled) -> None:
+    def _settle(self, user_id: str, settled: SettledAttempt) -> None:
         row = self.database.attempts.get((settled.turn_id, settled.attempt))
         if row is None or row.user_id != user_id:
             return
@@ -158,10 +158,10 @@ class FakeLedger:
         turn = self.database.turns[turn_id].turn
         return TurnCharge(turn_id, turn.attempt, turn.usage, turn.cost, turn.cost_status)
 
-    async def remember_budget(self, user_id: str, budget: Budget) -> bool:
-        return await self._apply("remember_budget", lambda: self._remember(user_id, budget))
+    async def store_budget(self, user_id: str, budget: Budget) -> bool:
+        return await self._apply("store_budget", lambda: self._store_budget(user_id, budget))
 
-    def _remember(self, user_id: str, budget: Budget) -> bool:
+    def _store_budget(self, user_id: str, budget: Budget) -> bool:
         profile = self.database.profiles.get(user_id)
         if profile is None:
             raise PlatformError(ErrorCode.UNAUTHORIZED)
@@ -206,7 +206,7 @@ class FakeLedger:
         return [key for key, owner in self.database.key_hashes.items() if owner == user_id]
 
     async def deviations(self, user_id: str) -> list[Deviation]:
-        return []  # everything derived is derived at once
+        return []  # all figures are derived in the same step
 
     async def users(self, after: str | None, limit: int) -> Sequence[str]:
         return sorted(user_id for user_id in self.database.billing if after is None or user_id > after)[:limit]

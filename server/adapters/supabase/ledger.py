@@ -16,11 +16,11 @@ from server.ports import (
     Deviation,
     Findings,
     KnownCall,
+    LedgerChanges,
     LedgerEntry,
     LedgerRow,
     Search,
     SentAttempt,
-    Settlement,
     TurnCharge,
 )
 from server.protocol.shapes import TurnStatus, Usage, exact_money
@@ -29,7 +29,7 @@ _PAGE = 1000
 
 
 class SupabaseLedger:
-    """Implements `server.ports.Ledger`. The rules are in `supabase/migrations`, nothing is decided here."""
+    """Implements `server.ports.Ledger`. All rules are in `supabase/migrations`."""
 
     def __init__(self, client: SupabaseClient) -> None:
         self._client = client
@@ -42,19 +42,19 @@ class SupabaseLedger:
         answer = await self._client.call("search_settlement", user_id=user_id, since=since.isoformat())
         return _search_of(answer["work"], time_of(answer["now"]))
 
-    async def settle(self, user_id: str, findings: Findings) -> Settlement:
+    async def enter(self, user_id: str, findings: Findings) -> LedgerChanges:
         found = {
             "calls": [_entry_row(entry) for entry in findings.entries],
             "settled": [asdict(settled) for settled in findings.settled],
         }
         answer = granted(await self._client.call("settle_usage", user_id=user_id, found=json.dumps(found)), user_id)
         warning = answer["warning"]
-        return Settlement(
+        return LedgerChanges(
             turns=tuple(_charge_of(row) for row in answer["turns"]),
             warning=warning and BudgetWarning(Decimal(warning["spent"]), Decimal(warning["limit"]), warning["level"]),
         )
 
-    async def remember_budget(self, user_id: str, budget: Budget) -> bool:
+    async def store_budget(self, user_id: str, budget: Budget) -> bool:
         answer = await self._client.call(
             "remember_budget",
             user_id=user_id,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from server.ports import Findings, LedgerEntry, ModelCall, Settled
+from server.ports import Findings, LedgerEntry, ModelCall, SettledAttempt
 from server.protocol.shapes import Turn
 
 
@@ -33,4 +33,4 @@ def call(cost: str = "0.06411", prompt: int = 10, completion: int = 5, **more: A
 def charged(turn: Turn, *calls: ModelCall, flag: str | None = None) -> Findings:
     """These calls are all there are of the turn's attempt."""
     entries = tuple(LedgerEntry(one, turn.id, turn.attempt) for one in calls)
-    return Findings(entries, (Settled(turn.id, turn.attempt, flag),))
+    return Findings(entries, (SettledAttempt(turn.id, turn.attempt, flag),))

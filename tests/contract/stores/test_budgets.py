@@ -24,7 +24,7 @@ async def spend(chat: Chat, cost: str, text: str = "spend") -> None:
 
 async def test_over_budget_a_message_is_kept_as_unsent_and_not_started(chat: Chat) -> None:
     await spend(chat, "0.5")
-    assert await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
+    assert await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
 
     refused = await chat.say("one more")
 
@@ -46,7 +46,7 @@ async def test_over_budget_a_message_interrupts_nothing(chat: Chat) -> None:
     await spend(chat, "0.5")
     running, _ = await chat.running("first")
     waiting = await chat.say("second")
-    await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
 
     refused = await chat.say("stop that", on_busy="interrupt")
 
@@ -59,19 +59,19 @@ async def test_over_budget_a_message_interrupts_nothing(chat: Chat) -> None:
 
 async def test_below_the_limit_to_the_last_digit_a_message_is_sent(chat: Chat) -> None:
     await spend(chat, "0.49999999999999999")
-    assert not await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
+    assert not await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     assert (await chat.say("one more")).started
 
 
 async def test_without_a_limit_or_before_one_is_known_nothing_is_refused(chat: Chat) -> None:
     await spend(chat, "1000")
-    assert not await chat.world.ledger.remember_budget(chat.user_id, budget(None))
+    assert not await chat.world.ledger.store_budget(chat.user_id, budget(None))
     assert (await chat.say("one more")).started
 
 
 async def test_a_waiting_turn_is_left_unsent_when_the_one_before_has_used_the_budget_up(chat: Chat) -> None:
     await chat.world.accounts.ensure(chat.user_id, "ann@example.com", None)
-    await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     turn, lease = await chat.running("first")
     second, third = await chat.say("second"), await chat.say("third")
     assert (second.turn.status, third.turn.status) == (QUEUED, QUEUED)
@@ -88,12 +88,12 @@ async def test_a_waiting_turn_is_left_unsent_when_the_one_before_has_used_the_bu
 
 async def test_a_raised_limit_lets_the_unsent_message_be_retried(chat: Chat) -> None:
     await spend(chat, "0.5")
-    await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     unsent = (await chat.say("one more")).turn
     still = await chat.again(unsent)
     assert (still.turn.status, still.turn.attempt, still.started) == (UNSENT, 2, False)
 
-    await chat.world.ledger.remember_budget(chat.user_id, budget("1"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("1"))
     sent = await chat.again(unsent)
 
     assert (sent.turn.status, sent.turn.error, sent.turn.user_message.status) == (RUNNING, None, "complete")
@@ -101,7 +101,7 @@ async def test_a_raised_limit_lets_the_unsent_message_be_retried(chat: Chat) -> 
 
 async def test_a_new_period_begins_at_the_reset_time_also_before_it_is_heard_of(chat: Chat) -> None:
     await spend(chat, "0.5")
-    await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     assert (await chat.say("refused")).turn.status is UNSENT
     await chat.world.end_period(chat.user_id)
     sent = await chat.say("in the new period")
@@ -109,19 +109,19 @@ async def test_a_new_period_begins_at_the_reset_time_also_before_it_is_heard_of(
     assert sent.lease
     await chat.end(sent.lease, sent.turn, COMPLETED, "ok", usage=Usage(1, 1, 2, model_calls=1), cost=Decimal("0.4"))
     # Hearing of the next reset time does not bring the old period back.
-    assert not await chat.world.ledger.remember_budget(chat.user_id, budget("0.5", RESET + timedelta(days=30)))
-    assert await chat.world.ledger.remember_budget(chat.user_id, budget("0.4", RESET + timedelta(days=30)))
+    assert not await chat.world.ledger.store_budget(chat.user_id, budget("0.5", RESET + timedelta(days=30)))
+    assert await chat.world.ledger.store_budget(chat.user_id, budget("0.4", RESET + timedelta(days=30)))
 
 
 async def test_a_moved_reset_time_alone_begins_no_new_period(chat: Chat) -> None:
     await spend(chat, "0.5")
-    await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
-    assert await chat.world.ledger.remember_budget(chat.user_id, budget("0.5", RESET + timedelta(days=3)))
+    await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
+    assert await chat.world.ledger.store_budget(chat.user_id, budget("0.5", RESET + timedelta(days=3)))
 
 
 async def test_a_turn_that_the_gateway_refused_says_how_the_budget_stands(chat: Chat) -> None:
     await spend(chat, "0.3")
-    await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     turn, lease = await chat.running()
     said = TurnError(ErrorCode.BUDGET_EXCEEDED, "Used up.", retryable=True)
     ended = await chat.end(lease, turn, FAILED, "so f", error=said)
@@ -131,15 +131,15 @@ async def test_a_turn_that_the_gateway_refused_says_how_the_budget_stands(chat: 
 
 async def test_each_step_is_warned_of_once_in_a_period(chat: Chat) -> None:
     await chat.world.accounts.ensure(chat.user_id, "ann@example.com", None)
-    await chat.world.ledger.remember_budget(chat.user_id, budget("1"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("1"))
     warnings = []
     for number, cost in enumerate(["0.7", "0.09", "0.01", "0.1", "0.1", "0.5"]):
         turn, lease = await chat.running(str(number))
         await chat.end(lease, turn, COMPLETED, "ok")
-        settlement = await chat.world.ledger.settle(chat.user_id, charged(turn, call(cost)))
+        settlement = await chat.world.ledger.enter(chat.user_id, charged(turn, call(cost)))
         warnings.append(settlement.warning)
         if number == 4:
-            await chat.world.ledger.remember_budget(chat.user_id, budget("2"))
+            await chat.world.ledger.store_budget(chat.user_id, budget("2"))
     assert warnings == [
         None,
         None,
@@ -150,6 +150,6 @@ async def test_each_step_is_warned_of_once_in_a_period(chat: Chat) -> None:
     ]
     turn, lease = await chat.running("last")
     await chat.end(lease, turn, COMPLETED, "ok")
-    settlement = await chat.world.ledger.settle(chat.user_id, charged(turn, call("0.1")))
+    settlement = await chat.world.ledger.enter(chat.user_id, charged(turn, call("0.1")))
     assert settlement.warning == BudgetWarning(Decimal("1.60"), Decimal(2), 80)
-    assert (await chat.world.ledger.settle(chat.user_id, Findings())).warning is None
+    assert (await chat.world.ledger.enter(chat.user_id, Findings())).warning is None

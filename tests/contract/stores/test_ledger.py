@@ -11,10 +11,10 @@ from server.ports import (
     Estimate,
     Findings,
     KnownCall,
+    LedgerChanges,
     LedgerEntry,
     LedgerRow,
-    Settled,
-    Settlement,
+    SettledAttempt,
     TurnCharge,
 )
 from server.protocol.codes import ErrorCode
@@ -43,7 +43,7 @@ async def test_an_estimate_counts_until_the_exact_rows_take_its_place(chat: Chat
     assert (turn.cost, turn.cost_status) == (Decimal("0.1"), "estimated")
     calls = call("0.06437999999999999", 12, 6), call("0.03", 8, 4)
 
-    settlement = await chat.world.ledger.settle(chat.user_id, charged(turn, *calls))
+    settlement = await chat.world.ledger.enter(chat.user_id, charged(turn, *calls))
 
     after = await stored(chat, turn)
     exact = Decimal("0.09437999999999999")
@@ -51,7 +51,7 @@ async def test_an_estimate_counts_until_the_exact_rows_take_its_place(chat: Chat
     assert after.message
     assert (after.message.cost, after.message.tokens_used) == (Decimal("0.094380"), 30)
     assert await chat.world.today(chat.user_id) == Day(2, 30, exact)
-    assert settlement == Settlement((TurnCharge(turn.id, 1, after.usage, exact, "settled"),))
+    assert settlement == LedgerChanges((TurnCharge(turn.id, 1, after.usage, exact, "settled"),))
     assert await chat.world.ledger.deviations(chat.user_id) == []
 
 
@@ -68,8 +68,8 @@ async def test_an_amount_beyond_the_specified_columns_saturates_them_and_stops_n
     first, second = await completed(chat, "one"), await completed(chat, "two")
     half = 2**30
     calls = call(cost, half, half - 1), call("0.5", half, half - 1)
-    await chat.world.ledger.settle(chat.user_id, charged(first, *calls))
-    await chat.world.ledger.settle(chat.user_id, charged(second, call("0.25")))
+    await chat.world.ledger.enter(chat.user_id, charged(first, *calls))
+    await chat.world.ledger.enter(chat.user_id, charged(second, call("0.25")))
 
     turn, exact = await stored(chat, first), Decimal(cost) + Decimal("0.5")
     assert turn.message
@@ -86,20 +86,20 @@ async def test_an_amount_beyond_the_specified_columns_saturates_them_and_stops_n
 async def test_settling_again_changes_nothing_and_tells_nothing(chat: Chat) -> None:
     turn = await completed(chat)
     findings = charged(turn, call(), call())
-    await chat.world.ledger.settle(chat.user_id, findings)
+    await chat.world.ledger.enter(chat.user_id, findings)
     before = await stored(chat, turn), await chat.world.today(chat.user_id)
 
-    assert await chat.world.ledger.settle(chat.user_id, findings) == Settlement()
+    assert await chat.world.ledger.enter(chat.user_id, findings) == LedgerChanges()
     assert (await stored(chat, turn), await chat.world.today(chat.user_id)) == before
 
 
 async def test_correcting_a_row_corrects_all_that_is_derived_and_moves_it_to_no_other_turn(chat: Chat) -> None:
     turn, other = await completed(chat, "one"), await completed(chat, "two")
     made = call("0.5")
-    await chat.world.ledger.settle(chat.user_id, charged(turn, made))
+    await chat.world.ledger.enter(chat.user_id, charged(turn, made))
     corrected = replace(made, cost=Decimal("0.25"), prompt_tokens=100)
 
-    await chat.world.ledger.settle(chat.user_id, Findings((LedgerEntry(corrected, other.id, 1),)))
+    await chat.world.ledger.enter(chat.user_id, Findings((LedgerEntry(corrected, other.id, 1),)))
 
     after, untouched = await stored(chat, turn), await stored(chat, other)
     assert (after.cost, untouched.cost) == (Decimal("0.25"), Decimal("0.1"))
@@ -112,12 +112,14 @@ async def test_correcting_a_row_corrects_all_that_is_derived_and_moves_it_to_no_
 async def test_a_call_of_another_users_is_never_touched(chat: Chat) -> None:
     turn = await completed(chat)
     made = call("0.5")
-    await chat.world.ledger.settle(chat.user_id, charged(turn, made))
+    await chat.world.ledger.enter(chat.user_id, charged(turn, made))
     thief = Chat(chat.world, await chat.world.sign_up())
     theirs = await completed(thief)
 
-    claim = Findings((LedgerEntry(replace(made, cost=Decimal(0)), theirs.id, 1),), (Settled(turn.id, 1, "gone"),))
-    await chat.world.ledger.settle(thief.user_id, claim)
+    claim = Findings(
+        (LedgerEntry(replace(made, cost=Decimal(0)), theirs.id, 1),), (SettledAttempt(turn.id, 1, "gone"),)
+    )
+    await chat.world.ledger.enter(thief.user_id, claim)
 
     assert (await stored(chat, turn)).cost == Decimal("0.5")
     assert (await stored(thief, theirs)).cost == Decimal("0.1")
@@ -131,9 +133,9 @@ async def test_a_turn_that_broke_off_is_charged_what_was_logged_and_no_more(chat
     assert (ended.usage, ended.cost, ended.cost_status) == (None, None, "estimated")
 
     first = Findings((LedgerEntry(call("0.02"), turn.id, 1),))
-    await chat.world.ledger.settle(chat.user_id, first)
+    await chat.world.ledger.enter(chat.user_id, first)
     meanwhile = await stored(chat, turn)
-    await chat.world.ledger.settle(chat.user_id, charged(turn, call("0.01")))
+    await chat.world.ledger.enter(chat.user_id, charged(turn, call("0.01")))
     after = await stored(chat, turn)
 
     assert (meanwhile.cost, meanwhile.cost_status) == (Decimal("0.02"), "estimated")
@@ -149,7 +151,7 @@ async def test_a_turn_that_broke_off_is_charged_what_was_logged_and_no_more(chat
 async def test_a_turn_without_a_call_cost_nothing(chat: Chat) -> None:
     turn, lease = await chat.running()
     await chat.end(lease, turn, FAILED)
-    await chat.world.ledger.settle(chat.user_id, charged(turn))
+    await chat.world.ledger.enter(chat.user_id, charged(turn))
     after = await stored(chat, turn)
     assert (after.usage, after.cost, after.cost_status) == (None, Decimal(0), "settled")
 
@@ -166,7 +168,7 @@ async def test_housekeeping_counts_for_the_user_and_for_no_turn(chat: Chat) -> N
     background = LedgerEntry(call("0.7", 70, 7), None, None)
     own = charged(turn, call("0.06", 20, 10))
 
-    await chat.world.ledger.settle(chat.user_id, Findings((*own.entries, background), own.settled))
+    await chat.world.ledger.enter(chat.user_id, Findings((*own.entries, background), own.settled))
 
     assert (await stored(chat, turn)).cost == Decimal("0.06")
     assert await chat.world.today(chat.user_id) == Day(2, 107, Decimal("0.76"))
@@ -174,8 +176,8 @@ async def test_housekeeping_counts_for_the_user_and_for_no_turn(chat: Chat) -> N
 
 async def test_what_was_taken_for_housekeeping_can_still_find_its_turn(chat: Chat) -> None:
     turn, made = await completed(chat), call("0.06", 20, 10)
-    await chat.world.ledger.settle(chat.user_id, Findings((LedgerEntry(made, None, None),)))
-    await chat.world.ledger.settle(chat.user_id, charged(turn, made))
+    await chat.world.ledger.enter(chat.user_id, Findings((LedgerEntry(made, None, None),)))
+    await chat.world.ledger.enter(chat.user_id, charged(turn, made))
     after = await stored(chat, turn)
     assert (after.cost, after.cost_status, after.usage) == (
         Decimal("0.06"),
@@ -187,7 +189,9 @@ async def test_what_was_taken_for_housekeeping_can_still_find_its_turn(chat: Cha
 
 async def test_an_estimate_that_is_never_confirmed_is_written_off(chat: Chat) -> None:
     turn = await completed(chat)
-    await chat.world.ledger.settle(chat.user_id, Findings((), (Settled(turn.id, 1, "missing", written_off=True),)))
+    await chat.world.ledger.enter(
+        chat.user_id, Findings((), (SettledAttempt(turn.id, 1, "missing", written_off=True),))
+    )
     after = await stored(chat, turn)
     assert (after.usage, after.cost, after.cost_status) == (None, Decimal(0), "written_off")
     assert await chat.world.today(chat.user_id) == Day(2, 0, Decimal(0))
@@ -200,7 +204,7 @@ async def test_a_refused_call_is_kept_and_counts_nothing_but_a_broken_one_what_i
     await chat.end(lease, turn, FAILED)
     refused = call("0", 633, 0, outcome="failure")
     broken = call("0.01917", 627, 6, outcome="failure")
-    await chat.world.ledger.settle(chat.user_id, charged(turn, refused, broken))
+    await chat.world.ledger.enter(chat.user_id, charged(turn, refused, broken))
     after = await stored(chat, turn)
     assert (after.cost, after.usage) == (Decimal("0.01917"), Usage(627, 6, 633, model_calls=1))
     assert len(await rows(chat)) == 2
@@ -210,7 +214,7 @@ async def test_a_row_counts_on_the_utc_day_on_which_its_call_began(chat: Chat) -
     turn = await completed(chat)
     yesterday = datetime.now(UTC) - timedelta(days=1)
     made = call("0.5", started_at=yesterday, ended_at=datetime.now(UTC))
-    await chat.world.ledger.settle(chat.user_id, charged(turn, made))
+    await chat.world.ledger.enter(chat.user_id, charged(turn, made))
     assert await chat.world.day(chat.user_id, 1) == Day(0, 15, Decimal("0.5"))
     assert await chat.world.today(chat.user_id) == Day(2, 0, Decimal(0))
 
@@ -218,7 +222,7 @@ async def test_a_row_counts_on_the_utc_day_on_which_its_call_began(chat: Chat) -
 async def test_charges_of_all_attempts_at_a_turn_add_up(chat: Chat) -> None:
     turn, lease = await chat.running()
     await chat.end(lease, turn, FAILED, "half")
-    await chat.world.ledger.settle(chat.user_id, charged(turn, call("0.1", 2, 1)))
+    await chat.world.ledger.enter(chat.user_id, charged(turn, call("0.1", 2, 1)))
     second = (await chat.again(turn)).turn
     done = await chat.end(
         lease, second, COMPLETED, "whole", usage=Usage(20, 10, 30, model_calls=1), cost=Decimal("0.01")
@@ -261,7 +265,7 @@ async def test_a_settled_turn_is_looked_at_once_more_for_what_the_agent_did_at_i
     turn = await completed(chat)
     await chat.world.make_due(chat.user_id)
     [search] = await chat.world.ledger.due(10)
-    await chat.world.ledger.settle(chat.user_id, charged(turn, call(), call()))
+    await chat.world.ledger.enter(chat.user_id, charged(turn, call(), call()))
     looks = []
     for seconds in (2, 19, 30):
         await chat.world.let_pass(chat.user_id, seconds)
@@ -284,8 +288,9 @@ async def test_a_search_tells_when_an_attempt_was_asked_to_stop(chat: Chat) -> N
 async def test_a_search_knows_what_is_entered_already(chat: Chat) -> None:
     turn = await completed(chat)
     made, other = call("0.06"), call("0.03")
-    await chat.world.ledger.settle(
-        chat.user_id, Findings((LedgerEntry(made, turn.id, 1), LedgerEntry(other, None, None)), (Settled(turn.id, 1),))
+    await chat.world.ledger.enter(
+        chat.user_id,
+        Findings((LedgerEntry(made, turn.id, 1), LedgerEntry(other, None, None)), (SettledAttempt(turn.id, 1),)),
     )
     search = await chat.world.ledger.search(chat.user_id, turn.created_at - timedelta(hours=1))
     assert search.known == {
@@ -306,7 +311,7 @@ async def test_a_search_reaches_back_to_the_attempt_before(chat: Chat) -> None:
 async def test_rows_are_listed_by_day_with_every_digit(chat: Chat) -> None:
     turn = await completed(chat)
     made = call("0.00000012345678901234", 3, 2, cached_tokens=1, reasoning_tokens=1)
-    await chat.world.ledger.settle(chat.user_id, charged(turn, made))
+    await chat.world.ledger.enter(chat.user_id, charged(turn, made))
     [row] = await rows(chat)
     assert row == LedgerRow(
         made.request_id, turn.id, "settled", "success", "gpt-4", 3, 2, 1, 1, made.cost, row.started_at, None
@@ -347,8 +352,8 @@ async def test_a_key_of_another_user_is_never_taken_over(chat: Chat) -> None:
 
 async def test_a_user_who_is_deleted_leaves_no_rows(chat: Chat) -> None:
     turn = await completed(chat)
-    await chat.world.ledger.settle(chat.user_id, charged(turn, call()))
+    await chat.world.ledger.enter(chat.user_id, charged(turn, call()))
     await chat.world.delete_user(chat.user_id)
     assert await rows(chat) == []
     with refused(ErrorCode.UNAUTHORIZED):
-        await chat.world.ledger.settle(chat.user_id, charged(turn, call()))
+        await chat.world.ledger.enter(chat.user_id, charged(turn, call()))

@@ -116,7 +116,7 @@ async def test_an_interrupt_that_may_interrupt_nothing_needs_a_place_as_any_mess
     await spend(chat, "0.5")
     await chat.running("first")
     await chat.say("second")
-    await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     with refused(ErrorCode.QUEUE_FULL):
         await chat.say("stop that", "interrupt", waiting=1)
 
@@ -124,7 +124,7 @@ async def test_an_interrupt_that_may_interrupt_nothing_needs_a_place_as_any_mess
 async def over_budget(chat: Chat, unsent: int) -> list[str]:
     """A user who has used the budget up, and left so many turns unsent. Returns their ids."""
     await spend(chat, "0.5")
-    await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     turns = [(await chat.say(f"unsent {n}", unsent=unsent)).turn for n in range(unsent)]
     assert {turn.status for turn in turns} == {UNSENT}
     return [turn.id for turn in turns]
@@ -141,7 +141,7 @@ async def test_over_budget_so_many_messages_are_kept_and_the_next_is_refused_wit
     assert await chat.world.history(chat.user_id) == stored
     assert (await chat.say("unsent 0", unsent=3)).duplicate
 
-    await chat.world.ledger.remember_budget(chat.user_id, budget("1"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("1"))
     assert (await chat.say("other words", id="more", unsent=3)).started
 
 
@@ -157,11 +157,11 @@ async def test_a_turn_that_is_retried_no_longer_counts(chat: Chat) -> None:
     turn = await chat.store.turn(chat.user_id, first)
     assert turn is not None
     assert (await chat.again(turn, unsent=2)).turn.status is UNSENT  # it takes its own place again
-    await chat.world.ledger.remember_budget(chat.user_id, budget("1"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("1"))
     sent = await chat.again(turn, unsent=2)
     assert sent.lease is not None
     await chat.end(sent.lease, sent.turn, COMPLETED, "ok")
-    await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     assert (await chat.say("one more", unsent=2)).turn.status is UNSENT
     with refused(ErrorCode.BUDGET_EXCEEDED):
         await chat.say("two more", unsent=2)
@@ -187,11 +187,11 @@ async def test_a_new_period_has_places_of_its_own(chat: Chat) -> None:
 
 async def test_what_waits_when_the_budget_is_used_up_is_kept_beyond_the_limit(chat: Chat) -> None:
     await chat.world.accounts.ensure(chat.user_id, "ann@example.com", None)
-    await chat.world.ledger.remember_budget(chat.user_id, budget("0.5"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     turn, lease = await chat.running("first")
     waiting = [(await chat.say(f"waits {n}", unsent=1)).turn for n in range(2)]
     assert {one.status for one in waiting} == {QUEUED}
-    await chat.world.ledger.remember_budget(chat.user_id, budget("0"))
+    await chat.world.ledger.store_budget(chat.user_id, budget("0"))
     await chat.end(lease, turn, CANCELLED)
     ended = [await chat.store.start(lease) for _ in waiting]
     assert [one.turn.status for one in ended if one] == [UNSENT, UNSENT]

@@ -118,7 +118,7 @@ async def test_two_hundred_calls_entered_at_once_for_one_day_lose_nothing(chat: 
     await chat.end(lease, turn, COMPLETED, "ok")
     calls = [call("0.001", 2, 1) for _ in range(200)]
 
-    settled = (chat.world.ledger.settle(chat.user_id, Findings((LedgerEntry(one, turn.id, 1),))) for one in calls)
+    settled = (chat.world.ledger.enter(chat.user_id, Findings((LedgerEntry(one, turn.id, 1),))) for one in calls)
     await asyncio.gather(*settled)
 
     assert await chat.world.today(chat.user_id) == Day(2, 600, Decimal("0.200"))
@@ -134,7 +134,7 @@ async def test_two_hundred_attempts_that_end_at_once_for_one_day_lose_nothing(ch
         usage, cost = Usage(2, 1, 3, model_calls=1), Decimal("0.001")
         ended = chat.end(lease, turn, COMPLETED, "ok", usage=usage, cost=cost)
         others = (
-            chat.world.ledger.settle(chat.user_id, Findings((LedgerEntry(call("0.001", 2, 1), None, None),)))
+            chat.world.ledger.enter(chat.user_id, Findings((LedgerEntry(call("0.001", 2, 1), None, None),)))
             for _ in range(19)
         )
         await asyncio.gather(ended, *others)

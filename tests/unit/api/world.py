@@ -206,7 +206,7 @@ class World:
         self.provisioner = Provisioner(accounts, context)
         attempts = AttemptServices(store, self.gateway, self.provisioner, FlatPrice(), self.limits, now=self.now)
         self.budgets = Budgets(FakeLedger(self.database), self.billing, clock=lambda: self.seconds)
-        self.hub = SessionHub(attempts, has_budget=self.budgets.may_send_after_all)
+        self.hub = SessionHub(attempts, has_budget=self.budgets.may_send_after_refresh)
         tickets = Tickets(store, SECRET, seconds=self.limits.ticket_seconds, clock=self.now)
         authenticator = Authenticator(
             self.identity,

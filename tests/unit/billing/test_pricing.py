@@ -1,4 +1,4 @@
-"""The cost of a turn to the last digit, and a price list that survives LiteLLM's absence."""
+"""The exact estimate of a turn's cost, and a cached price that is used while LiteLLM is unavailable."""
 
 import asyncio
 from decimal import Decimal
@@ -32,7 +32,7 @@ def test_the_estimate_is_what_litellm_charges(usage: Usage, price: ModelPrice, c
     assert charge(usage, price) == Decimal(cost)
 
 
-def test_a_million_turns_add_up_without_losing_a_digit() -> None:
+def test_a_million_estimates_add_up_exactly() -> None:
     assert charge(Usage(prompt_tokens=1), MINI) * 1_000_000 == Decimal("0.15")
 
 
@@ -44,7 +44,7 @@ class Clock:
         return self.now
 
 
-async def test_a_price_is_asked_for_once_and_again_when_it_is_old() -> None:
+async def test_a_price_is_cached_until_it_expires() -> None:
     billing, clock = FakeBilling(), Clock()
     pricing = Pricing(billing, "gpt-4", clock)
     assert await asyncio.gather(*(pricing.price() for _ in range(5))) == [GPT_4] * 5
@@ -55,7 +55,7 @@ async def test_a_price_is_asked_for_once_and_again_when_it_is_old() -> None:
     assert await pricing.price() == MINI
 
 
-async def test_many_at_once_ask_once() -> None:
+async def test_concurrent_callers_share_one_request() -> None:
     asked = 0
 
     async def before(_: str) -> None:
@@ -68,15 +68,15 @@ async def test_many_at_once_ask_once() -> None:
     assert asked == 1
 
 
-async def test_an_outage_leaves_the_last_price_standing_until_it_is_over() -> None:
+async def test_an_expired_price_is_used_during_an_outage() -> None:
     billing, clock = FakeBilling(), Clock()
     pricing = Pricing(billing, "gpt-4", clock)
     await pricing.price()
 
-    async def away(_: str) -> None:
+    async def unavailable(_: str) -> None:
         raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
 
-    billing.before, clock.now = away, PRICE_FRESH.total_seconds()
+    billing.before, clock.now = unavailable, PRICE_FRESH.total_seconds()
     assert await pricing.price() == GPT_4
     billing.before = None
     billing.prices["gpt-4"] = MINI
@@ -84,14 +84,14 @@ async def test_an_outage_leaves_the_last_price_standing_until_it_is_over() -> No
     assert await pricing.price() == MINI
 
 
-async def test_without_a_price_a_turn_has_no_cost_and_does_not_fail() -> None:
+async def test_without_a_price_the_estimate_has_no_cost() -> None:
     usage = Usage(prompt_tokens=5)
     assert await Pricing(FakeBilling(), "a-free-model").estimate(usage) == Estimate("a-free-model")
     assert await Pricing(FakeBilling(), "gpt-4").estimate(usage) == Estimate("gpt-4", Decimal("0.00015"), GPT_4)
 
 
 @virtual_time
-async def test_a_price_that_does_not_come_holds_up_no_turn() -> None:
+async def test_a_price_that_does_not_arrive_delays_turns_by_its_timeout_only() -> None:
     async def never(_: str) -> None:
         await asyncio.Event().wait()
 

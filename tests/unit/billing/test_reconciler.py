@@ -1,4 +1,4 @@
-"""Settling: found as soon as it is logged, told to whom it concerns, and never lost to an outage."""
+"""Reconciling: calls are entered once they are logged, changed charges are announced, and no outage loses a call."""
 
 import asyncio
 from decimal import Decimal
@@ -10,165 +10,170 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus
 from tests.fakes.billing import Customer
-from tests.unit.billing.world import Office
+from tests.unit.billing.world import BillingWorld
 from tests.virtual_time import virtual_time
 
 
-async def test_a_turn_is_settled_once_its_calls_are_logged_and_the_user_is_told() -> None:
-    office = Office()
-    ann = office.user()
-    turn = await office.turn(ann, office.call(ann, "0.06411"))
+async def test_a_turn_is_settled_and_announced_once_its_calls_are_logged() -> None:
+    world = BillingWorld()
+    ann = world.user()
+    turn = await world.turn(ann, world.call(ann, "0.06411"))
     assert (turn.cost, turn.cost_status) == (Decimal(1), "estimated")
 
-    assert await office.reconciler.round()
+    assert await world.reconciler.round()
 
-    assert ((await office.stored(turn)).cost, (await office.stored(turn)).cost_status) == (
+    assert ((await world.stored(turn)).cost, (await world.stored(turn)).cost_status) == (
         Decimal("0.06411"),
         "settled",
     )
-    [(user_id, news)] = office.told
-    assert (user_id, news.type, news.turn_id, news.attempt) == (ann, "usage.settled", turn.id, 1)
-    assert (news.fields["cost"], news.fields["cost_status"]) == ("0.06411", "settled")
+    [(user_id, announcement)] = world.announced
+    assert (user_id, announcement.type, announcement.turn_id, announcement.attempt) == (
+        ann,
+        "usage.settled",
+        turn.id,
+        1,
+    )
+    assert (announcement.fields["cost"], announcement.fields["cost_status"]) == ("0.06411", "settled")
 
 
-async def test_nobody_is_looked_for_who_used_nothing() -> None:
-    office = Office()
-    office.user()
-    assert await office.reconciler.round()
-    assert office.told == []
+async def test_users_without_turns_are_not_searched_for() -> None:
+    world = BillingWorld()
+    world.user()
+    assert await world.reconciler.round()
+    assert world.announced == []
 
 
-async def test_a_late_log_is_looked_at_again_and_nothing_is_told_before() -> None:
-    office = Office()
-    ann = office.user()
-    call = office.call(ann)
-    office.billing.late.add(call.request_id)
-    turn = await office.turn(ann, call)
+async def test_a_call_that_is_logged_late_is_found_by_a_later_search() -> None:
+    world = BillingWorld()
+    ann = world.user()
+    call = world.call(ann)
+    world.billing.late.add(call.request_id)
+    turn = await world.turn(ann, call)
     for _ in range(5):
-        await office.reconciler.round()
-        office.wait(5)
-    assert (office.told, (await office.stored(turn)).cost) == ([], Decimal(1))
+        await world.reconciler.round()
+        world.wait(5)
+    assert (world.announced, (await world.stored(turn)).cost) == ([], Decimal(1))
 
-    office.billing.late.clear()
-    await office.reconciler.round()
-    assert (await office.stored(turn)).cost == Decimal("0.5")
+    world.billing.late.clear()
+    await world.reconciler.round()
+    assert (await world.stored(turn)).cost == Decimal("0.5")
 
 
 async def test_a_call_that_outlives_its_cancelled_turn_is_charged_to_it_when_it_is_logged() -> None:
-    office = Office()
-    ann = office.user()
-    stopped = office.call(ann, "0.07")
-    office.billing.late.add(stopped.request_id)
-    turn = await office.turn(ann, stopped, status=TurnStatus.CANCELLED)
-    following = await office.turn(ann, office.call(ann, "0.02"))
+    world = BillingWorld()
+    ann = world.user()
+    stopped = world.call(ann, "0.07")
+    world.billing.late.add(stopped.request_id)
+    turn = await world.turn(ann, stopped, status=TurnStatus.CANCELLED)
+    following = await world.turn(ann, world.call(ann, "0.02"))
     for _ in range(4):
-        await office.reconciler.round()
-        office.wait(60)
-    assert (await office.stored(turn)).cost is None
-    assert (await office.stored(following)).cost == Decimal("0.02")
+        await world.reconciler.round()
+        world.wait(60)
+    assert (await world.stored(turn)).cost is None
+    assert (await world.stored(following)).cost == Decimal("0.02")
 
-    office.billing.late.clear()
-    office.wait(120)
-    await office.reconciler.round()
-    assert (await office.stored(turn)).cost == Decimal("0.07")
-    assert [news.turn_id for _, news in office.told] == [following.id, turn.id]
+    world.billing.late.clear()
+    world.wait(120)
+    await world.reconciler.round()
+    assert (await world.stored(turn)).cost == Decimal("0.07")
+    assert [announcement.turn_id for _, announcement in world.announced] == [following.id, turn.id]
 
 
-async def test_while_litellm_is_away_estimates_stand_and_are_settled_when_it_is_back() -> None:
-    office = Office()
-    ann = office.user()
-    turn = await office.turn(ann, office.call(ann))
+async def test_estimates_stay_while_litellm_is_unavailable_and_are_settled_after_it() -> None:
+    world = BillingWorld()
+    ann = world.user()
+    turn = await world.turn(ann, world.call(ann))
 
-    async def away(operation: str) -> None:
+    async def unavailable(operation: str) -> None:
         raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
 
-    office.billing.before = away
-    assert not await office.reconciler.round()
-    assert (await office.stored(turn)).cost_status == "estimated"
+    world.billing.before = unavailable
+    assert not await world.reconciler.round()
+    assert (await world.stored(turn)).cost_status == "estimated"
 
-    office.billing.before = None
-    office.wait(3600)
-    assert await office.reconciler.round()
-    assert (await office.stored(turn)).cost_status == "settled"
+    world.billing.before = None
+    world.wait(3600)
+    assert await world.reconciler.round()
+    assert (await world.stored(turn)).cost_status == "settled"
 
 
-async def test_the_database_going_away_in_the_middle_loses_and_doubles_nothing() -> None:
-    office = Office()
-    ann = office.user()
-    turn = await office.turn(ann, office.call(ann, "0.06"), office.call(ann, "0.03"))
+async def test_a_lost_answer_of_the_database_neither_loses_nor_repeats_a_call() -> None:
+    world = BillingWorld()
+    ann = world.user()
+    turn = await world.turn(ann, world.call(ann, "0.06"), world.call(ann, "0.03"))
 
     async def lose_the_answer(operation: str) -> None:
-        if operation == "settle":
+        if operation == "enter":
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
 
-    office.database.after = lose_the_answer
-    assert not await office.reconciler.round()
-    office.database.after = None
-    office.wait(3700)
-    await office.reconciler.round()
-    assert (await office.stored(turn)).cost == Decimal("0.09")
+    world.database.after = lose_the_answer
+    assert not await world.reconciler.round()
+    world.database.after = None
+    world.wait(3700)
+    await world.reconciler.round()
+    assert (await world.stored(turn)).cost == Decimal("0.09")
 
 
-async def test_one_user_that_cannot_be_settled_does_not_hold_up_the_others() -> None:
-    office = Office()
-    ann, bob = office.user(), office.user()
-    first, second = await office.turn(ann, office.call(ann)), await office.turn(bob, office.call(bob))
-    office.database.profiles.pop(ann)  # the account was deleted this very moment
+async def test_a_user_who_cannot_be_settled_does_not_delay_others() -> None:
+    world = BillingWorld()
+    ann, bob = world.user(), world.user()
+    first, second = await world.turn(ann, world.call(ann)), await world.turn(bob, world.call(bob))
+    world.database.profiles.pop(ann)  # the account was deleted since the search was claimed
 
-    assert not await office.reconciler.round()
+    assert not await world.reconciler.round()
 
-    assert (await office.stored(first)).cost_status == "estimated"
-    assert (await office.stored(second)).cost_status == "settled"
+    assert (await world.stored(first)).cost_status == "estimated"
+    assert (await world.stored(second)).cost_status == "settled"
 
 
 async def test_calls_of_other_users_are_never_charged() -> None:
-    office = Office()
-    ann, bob = office.user(), office.user()
-    theirs = office.call(bob, "9")
-    turn = await office.turn(ann, office.call(ann, "0.5"))
-    office.billing.calls.append(theirs)
-    await office.reconciler.round()
-    assert (await office.stored(turn)).cost == Decimal("0.5")
+    world = BillingWorld()
+    ann, bob = world.user(), world.user()
+    theirs = world.call(bob, "9")
+    turn = await world.turn(ann, world.call(ann, "0.5"))
+    world.billing.calls.append(theirs)
+    await world.reconciler.round()
+    assert (await world.stored(turn)).cost == Decimal("0.5")
 
 
-async def test_a_gateway_whose_clock_is_an_hour_wrong_is_understood() -> None:
+async def test_calls_are_attributed_although_the_gateways_clock_is_an_hour_wrong() -> None:
     for ahead in (-3600.0, 3600.0):
-        office = Office()
-        office.billing.clock_ahead, office.billing.clock_error = ahead, 0.5
-        ann = office.user()
-        turns = [await office.turn(ann, office.call(ann, cost)) for cost in ("0.1", "0.2", "0.3")]
-        for _ in range(2):  # the first look tells how wrong it is
-            await office.reconciler.round()
-            office.wait(30)
-        assert [(await office.stored(turn)).cost for turn in turns] == [Decimal("0.1"), Decimal("0.2"), Decimal("0.3")]
+        world = BillingWorld()
+        world.billing.clock_ahead, world.billing.clock_error = ahead, 0.5
+        ann = world.user()
+        turns = [await world.turn(ann, world.call(ann, cost)) for cost in ("0.1", "0.2", "0.3")]
+        for _ in range(2):  # the first search measures the offset
+            await world.reconciler.round()
+            world.wait(30)
+        assert [(await world.stored(turn)).cost for turn in turns] == [Decimal("0.1"), Decimal("0.2"), Decimal("0.3")]
 
 
-async def test_a_database_that_answers_slowly_is_not_taken_for_one_with_another_clock() -> None:
-    office = Office()
-    ann = office.user()
+async def test_a_slow_answer_of_the_database_is_not_mistaken_for_a_clock_offset() -> None:
+    world = BillingWorld()
+    ann = world.user()
     turns = [
-        await office.turn(ann, office.call(ann, cost, outcome="failure"), status=TurnStatus.FAILED)
+        await world.turn(ann, world.call(ann, cost, outcome="failure"), status=TurnStatus.FAILED)
         for cost in ("0.1", "0.2")
     ]
 
     async def answer_slowly(operation: str) -> None:
         if operation == "due":
-            office.wait(4)
+            world.wait(4)
 
-    office.database.after = answer_slowly
-    await office.reconciler.round()
-    assert [(await office.stored(turn)).cost for turn in turns] == [Decimal("0.1"), Decimal("0.2")]
+    world.database.after = answer_slowly
+    await world.reconciler.round()
+    assert [(await world.stored(turn)).cost for turn in turns] == [Decimal("0.1"), Decimal("0.2")]
 
 
-async def test_steps_of_the_budget_are_told_once() -> None:
-    office = Office()
-    ann = office.user()
-    office.billing.customers[ann] = Customer("ann@example.com", Plan(Decimal(1), "30d"))
-    await office.budgets.refresh_if_old(ann)
+async def test_each_budget_warning_is_announced_once() -> None:
+    world = BillingWorld()
+    ann = world.user()
+    world.billing.customers[ann] = Customer("ann@example.com", Plan(Decimal(1), "30d"))
+    await world.budgets.refresh_if_old(ann)
     for cost in ("0.85", "0.1", "0.1"):
-        await office.turn(ann, office.call(ann, cost))
-        await office.reconciler.round()
-    warnings = [news.fields for _, news in office.told if news.type == "budget.warning"]
+        await world.turn(ann, world.call(ann, cost))
+        await world.reconciler.round()
+    warnings = [announcement.fields for _, announcement in world.announced if announcement.type == "budget.warning"]
     assert warnings == [
         {"spent": "0.85", "limit": "1", "level": 80},
         {"spent": "1.05", "limit": "1", "level": 100},
@@ -176,16 +181,16 @@ async def test_steps_of_the_budget_are_told_once() -> None:
 
 
 @virtual_time
-async def test_a_service_that_stays_away_is_asked_ever_more_seldom() -> None:
-    office = Office()
+async def test_the_polling_interval_grows_while_a_service_is_unavailable() -> None:
+    world = BillingWorld()
     asked: list[float] = []
 
-    async def away(operation: str) -> None:
+    async def unavailable(operation: str) -> None:
         asked.append(asyncio.get_running_loop().time())
         raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
 
-    office.database.before = away
-    running = asyncio.create_task(office.reconciler.run())
+    world.database.before = unavailable
+    running = asyncio.create_task(world.reconciler.run())
     await asyncio.sleep(300)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

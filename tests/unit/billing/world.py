@@ -1,4 +1,4 @@
-"""Users whose turns are settled: the stores and the gateway in memory, and a clock that tests move."""
+"""The fixture of the billing tests: the stores and the gateway in memory, and a clock that tests advance."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -21,8 +21,8 @@ _ids = count()
 
 
 @dataclass(slots=True)
-class Office:
-    """The reconciler of one instance, and what it told whom."""
+class BillingWorld:
+    """The reconciler of one instance with its services; `announced` are the announcements by user."""
 
     time: datetime = field(default_factory=lambda: datetime(2026, 11, 27, 12, tzinfo=UTC))
     database: MemoryDatabase = field(init=False)
@@ -31,14 +31,14 @@ class Office:
     store: FakeSessionStore = field(init=False)
     budgets: Budgets = field(init=False)
     reconciler: Reconciler = field(init=False)
-    told: list[tuple[str, Announcement]] = field(default_factory=list)
+    announced: list[tuple[str, Announcement]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.database = MemoryDatabase(clock=self.now)
         self.ledger, self.store = FakeLedger(self.database), FakeSessionStore(self.database)
         self.budgets = Budgets(self.ledger, self.billing, clock=self._seconds)
         self.reconciler = Reconciler(
-            self.ledger, self.billing, self.budgets, lambda *told: self.told.append(told), self.now
+            self.ledger, self.billing, self.budgets, lambda *announced: self.announced.append(announced), self.now
         )
 
     def now(self) -> datetime:
@@ -58,7 +58,7 @@ class Office:
         return user_id
 
     async def turn(self, user_id: str, *calls: ModelCall, status: TurnStatus = TurnStatus.COMPLETED) -> Turn:
-        """A turn of four seconds, in which these calls are made; a completed one is estimated at a dollar."""
+        """A turn of four seconds that makes these calls; a completed one is estimated at a dollar."""
         text = f"message {next(_ids)}"
         new = NewTurn.of(user_id, text, text, "enqueue")
         accepted = await self.store.accept(new, "here", start=True, allowance=Allowance())
