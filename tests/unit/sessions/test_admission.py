@@ -41,7 +41,7 @@ async def test_a_user_with_many_messages_does_not_hold_up_the_others() -> None:
 
 
 @virtual_time
-async def test_users_get_their_places_in_the_order_they_came() -> None:
+async def test_users_get_slots_in_the_order_of_their_turns() -> None:
     async with World(limits=Limits(running_turns=1), reply=TEN_SECONDS) as world:
         process = await world.process()
         for number in range(5):
@@ -66,7 +66,7 @@ async def test_an_overloaded_process_refuses_and_stores_nothing() -> None:
 
 
 @virtual_time
-async def test_a_place_is_given_back_however_a_turn_ends() -> None:
+async def test_a_slot_is_released_however_a_turn_ends() -> None:
     async with World(limits=Limits(running_turns=1)) as world:
         process = await world.process()
         ends = (
@@ -88,7 +88,7 @@ async def test_a_place_is_given_back_however_a_turn_ends() -> None:
 
 
 @virtual_time
-async def test_a_place_is_given_back_when_the_session_is_lost() -> None:
+async def test_a_slot_is_released_when_the_session_is_lost() -> None:
     async with World(reply=TEN_SECONDS) as world:
         process, user = await world.process(), world.user()
         await process.send(user, "hello")
@@ -99,7 +99,7 @@ async def test_a_place_is_given_back_when_the_session_is_lost() -> None:
 
 
 @virtual_time
-async def test_one_who_gives_up_waiting_leaves_the_line_and_loses_no_place() -> None:
+async def test_a_cancelled_wait_leaves_the_queue_and_loses_no_slot() -> None:
     gate = Admission(1, 60.0)
     await gate.acquire()
     waiting = [asyncio.ensure_future(gate.acquire()) for _ in range(3)]
@@ -115,7 +115,7 @@ async def test_one_who_gives_up_waiting_leaves_the_line_and_loses_no_place() -> 
     assert gate.running == 0
 
 
-def test_the_expected_wait_learns_from_how_long_turns_take() -> None:
+def test_the_expected_wait_follows_the_duration_of_turns() -> None:
     gate = Admission(2, 60.0)
     assert gate.expected_wait == 0
     assert gate.try_acquire()

@@ -17,7 +17,7 @@ def another(user_id: str) -> AgentHandle:
 
 
 @virtual_time
-async def test_a_message_to_a_deleted_agent_is_answered_by_the_one_in_its_place() -> None:
+async def test_a_message_to_a_deleted_agent_is_answered_by_its_replacement() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -32,7 +32,7 @@ async def test_a_message_to_a_deleted_agent_is_answered_by_the_one_in_its_place(
 
 
 @virtual_time
-async def test_an_agent_that_stays_unknown_fails_the_turn_after_one_look() -> None:
+async def test_an_agent_that_stays_unknown_fails_the_turn_after_one_search() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -44,7 +44,7 @@ async def test_an_agent_that_stays_unknown_fails_the_turn_after_one_look() -> No
 
 
 @virtual_time
-async def test_what_the_look_for_an_agent_finds_out_is_the_turns_error() -> None:
+async def test_the_error_of_the_search_for_an_agent_is_the_turns_error() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)

@@ -33,7 +33,7 @@ async def spend(process: Process, user: str) -> None:
 
 
 @virtual_time
-async def test_the_message_is_kept_as_unsent_told_to_all_devices_and_not_sent() -> None:
+async def test_a_message_over_budget_is_stored_as_unsent_and_published_and_not_sent() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         await spend(process, user)
@@ -86,7 +86,7 @@ async def test_what_waits_is_left_unsent_when_the_running_turn_used_the_budget_u
 
 
 @virtual_time
-async def test_an_unsent_message_is_retried_once_there_is_room() -> None:
+async def test_an_unsent_message_is_retried_when_the_budget_allows_it() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         await spend(process, user)
@@ -103,7 +103,7 @@ async def test_an_unsent_message_is_retried_once_there_is_room() -> None:
 
 
 @virtual_time
-async def test_a_refusal_is_looked_at_twice_and_the_message_sent_where_there_is_room_after_all() -> None:
+async def test_a_refusal_by_a_cached_budget_is_checked_and_the_message_sent_if_it_may_be() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         await spend(process, user)
@@ -123,7 +123,7 @@ async def test_a_refusal_is_looked_at_twice_and_the_message_sent_where_there_is_
 
 
 @virtual_time
-async def test_a_refusal_through_another_instance_is_told_on_all() -> None:
+async def test_a_refusal_through_another_instance_is_published_on_all() -> None:
     async with World(shared=True) as world:
         here, there, user = await world.process("a"), await world.process("b"), world.user()
         near, far = await here.device(user), await there.device(user)
@@ -138,7 +138,7 @@ async def test_a_refusal_through_another_instance_is_told_on_all() -> None:
 
 @pytest.mark.parametrize("sender", [0, 1, 2])
 @virtual_time
-async def test_news_of_the_account_reach_every_device_on_every_instance_once(sender: int) -> None:
+async def test_an_announced_event_reaches_every_device_on_every_instance_once(sender: int) -> None:
     async with World(shared=True) as world:
         processes = [await world.process(name) for name in "abc"]
         user = world.user()

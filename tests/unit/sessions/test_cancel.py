@@ -141,7 +141,7 @@ async def test_there_is_nothing_to_cancel_when_nothing_is_open() -> None:
 
 
 @virtual_time
-async def test_nobody_can_cancel_another_users_turn() -> None:
+async def test_a_user_cannot_cancel_another_users_turn() -> None:
     async with World() as world:
         process, user, other = await world.process(), world.user(), world.user()
         device = await process.device(user)
@@ -181,7 +181,7 @@ async def test_disconnecting_every_device_cancels_nothing() -> None:
 
 
 @virtual_time
-async def test_a_cancel_while_a_lost_run_is_looked_for_keeps_it_from_being_sent_again() -> None:
+async def test_a_cancel_while_a_lost_run_is_searched_prevents_a_second_send() -> None:
     async with World() as world:
         world.agents.delay = 5.0
         first, user = await world.process("a"), world.user()

@@ -84,7 +84,7 @@ async def test_after_a_crash_the_next_owner_begins_a_new_epoch_that_shows_what_w
 
 
 @virtual_time
-async def test_what_a_thawed_owner_delivers_is_in_an_epoch_that_nobody_continues() -> None:
+async def test_what_a_thawed_owner_delivers_is_in_an_epoch_that_no_owner_continues() -> None:
     async with World(reply=LONG) as world:
         first, second, user = await world.process("a"), await world.process("b"), world.user()
         phone = await first.device(user)
@@ -150,7 +150,7 @@ async def test_a_lost_replica_is_rewritten_by_its_owner_and_no_device_notices() 
 
 @pytest.mark.parametrize("has_copy", [True, False])
 @virtual_time
-async def test_a_replica_lost_while_nobody_owns_the_session_costs_an_epoch_only_where_no_copy_stands_at_the_mark(
+async def test_a_replica_lost_without_an_owner_costs_an_epoch_only_if_no_copy_stands_at_the_mark(
     has_copy: bool,
 ) -> None:
     async with World() as world:
@@ -184,7 +184,7 @@ async def test_a_cursor_that_is_ahead_of_a_follower_is_waited_for() -> None:
 
 @pytest.mark.parametrize("cursor", ["unknown", "far"])
 @virtual_time
-async def test_a_cursor_that_nobody_knows_is_answered_with_a_snapshot(cursor: str) -> None:
+async def test_an_unknown_cursor_is_answered_with_a_snapshot(cursor: str) -> None:
     async with World(reply=LONG) as world:
         first, second, user = await world.process("a"), await world.process("b"), world.user()
         phone = await first.device(user)
@@ -198,7 +198,7 @@ async def test_a_cursor_that_nobody_knows_is_answered_with_a_snapshot(cursor: st
 
 
 @virtual_time
-async def test_an_owner_that_cannot_be_heard_though_it_keeps_its_lease_costs_the_others_connections() -> None:
+async def test_connections_elsewhere_are_closed_if_an_owner_renews_its_lease_and_publishes_nothing() -> None:
     async with World(reply=Reply(words=("word ",) * 600, per_word=0.1)) as world:
         assert world.broker is not None
         first, second, user = await world.process("a"), await world.process("b"), world.user()
@@ -219,7 +219,7 @@ async def _hang(_appends: Sequence[Append]) -> list[int | Refusal]:
 
 
 @virtual_time
-async def test_what_is_announced_while_nobody_owns_the_session_is_delivered_once_on_each_instance() -> None:
+async def test_an_event_announced_without_an_owner_is_delivered_once_on_each_instance() -> None:
     async with World() as world:
         first, second, user = await world.process("a"), await world.process("b"), world.user()
         devices = [await first.device(user), await second.device(user)]
@@ -254,7 +254,7 @@ async def test_when_the_backend_recovers_open_sessions_are_rewritten_and_idle_on
 
 
 @virtual_time
-async def test_a_lease_is_not_released_while_the_replica_lacks_what_connections_here_were_given() -> None:
+async def test_a_lease_is_not_released_while_the_replica_lacks_delivered_events() -> None:
     """The next owner would publish the end again."""
     async with World() as world:
         assert world.broker is not None

@@ -49,7 +49,7 @@ def _nothing() -> None:
 
 
 @given(written=event_lists, takes=st.lists(st.integers(0, 39), max_size=5))
-def test_events_are_gapless_and_ordered_however_often_a_reader_looks(written: list[Written], takes: list[int]) -> None:
+def test_events_are_gapless_and_ordered_however_often_a_reader_reads(written: list[Written], takes: list[int]) -> None:
     log = EventLog(LIMITS)
     reader = log.subscribe(None, _nothing)
     read: list[dict[str, Any]] = []
@@ -134,7 +134,7 @@ def test_a_reader_is_slow_once_it_had_caught_up_and_is_a_mebibyte_behind() -> No
 @pytest.mark.parametrize(
     "limits", [replace(LIMITS, log_events=10), replace(LIMITS, log_bytes=1500)], ids=["events", "bytes"]
 )
-def test_the_log_keeps_the_newest_events_and_says_what_it_holds(limits: Limits) -> None:
+def test_the_log_is_trimmed_to_the_newest_events(limits: Limits) -> None:
     log = EventLog(limits)
     left_behind = log.subscribe(None, _nothing)
     _write(log, [("message.delta", "t1", 1, "word")] * 100)
@@ -172,7 +172,7 @@ def test_a_closed_reader_is_not_woken_and_closing_it_again_does_nothing() -> Non
     assert woken == []
 
 
-def test_a_reader_that_leaves_while_it_is_woken_keeps_nobody_from_being_woken() -> None:
+def test_a_reader_that_leaves_while_it_is_woken_does_not_stop_the_others() -> None:
     log = EventLog(LIMITS)
     woken: list[str] = []
     leaving = log.subscribe(None, lambda: leaving.close())  # noqa: PLW0108 - it is only just being made

@@ -32,7 +32,7 @@ async def test_commands_are_carried_out_one_after_another_in_order() -> None:
 
 
 @virtual_time
-async def test_a_command_ends_even_when_its_caller_has_gone() -> None:
+async def test_a_command_is_carried_out_when_its_caller_was_cancelled() -> None:
     mailbox, log = Mailbox(asyncio.create_task), Log()
     caller = asyncio.ensure_future(mailbox.do(lambda: log.command("a")))
     await asyncio.sleep(0.5)
@@ -55,7 +55,7 @@ async def test_a_failing_command_fails_its_caller_alone() -> None:
 
 
 @virtual_time
-async def test_a_mailbox_that_closes_tells_every_caller_to_come_back() -> None:
+async def test_a_mailbox_that_closes_refuses_every_caller_as_draining() -> None:
     mailbox, log = Mailbox(asyncio.create_task), Log()
     callers = [asyncio.ensure_future(mailbox.do(lambda name=name: log.command(name))) for name in "ab"]  # type: ignore[misc]
     await asyncio.sleep(0.5)

@@ -31,8 +31,8 @@ from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy
 from tests.fakes.agent import MODEL_FAILED, Reply, Tool
-from tests.unit.sessions.playground import DatabaseMode, Playground, Server
-from tests.unit.sessions.promises import broken_now, brought_to_an_end
+from tests.unit.sessions.invariants import broken_now, brought_to_an_end
+from tests.unit.sessions.simulation import DatabaseMode, Server, Simulation
 from tests.unit.sessions.world import SPOKEN
 from tests.virtual_time import VirtualTimeLoop
 
@@ -105,8 +105,8 @@ class Sessions(RuleBasedStateMachine):
     def begin(self, latency: float, places: int, kept: int, servers: int, devices: int) -> None:
         limits = Limits(running_turns=places, waiting_turns_per_user=3, log_events=kept)
 
-        async def begin() -> Playground:
-            ground = Playground(latency=latency, limits=limits)
+        async def begin() -> Simulation:
+            ground = Simulation(latency=latency, limits=limits)
             for _ in range(servers):
                 if ground.may_start:
                     await ground.start()

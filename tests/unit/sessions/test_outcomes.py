@@ -46,7 +46,7 @@ async def test_a_reply_of_which_nothing_can_be_read_has_failed_and_may_be_retrie
 
 
 @virtual_time
-async def test_an_empty_answer_is_charged_as_it_was_and_remembered() -> None:
+async def test_an_empty_answer_is_charged_and_its_turn_is_not_sent_again() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         world.gateway.plan(Reply(words=()))
@@ -123,7 +123,7 @@ async def test_an_agent_that_took_all_its_steps_without_an_answer_says_so() -> N
 
 
 @virtual_time
-async def test_what_was_refused_for_its_content_is_not_told_again() -> None:
+async def test_a_message_refused_for_its_content_is_not_sent_again() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         world.gateway.plan(Reply(words=(), error=REFUSED, refused=True))
@@ -134,7 +134,7 @@ async def test_what_was_refused_for_its_content_is_not_told_again() -> None:
 
 
 @virtual_time
-async def test_what_failed_for_another_reason_is_told_again() -> None:
+async def test_a_message_that_failed_for_another_reason_is_sent_again() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         failure = TurnError(ErrorCode.MODEL_ERROR, "It failed.", retryable=True)
@@ -162,7 +162,7 @@ async def test_a_reminder_that_is_refused_does_not_lock_the_user_out() -> None:
 
 
 @virtual_time
-async def test_reminders_take_no_more_than_their_room() -> None:
+async def test_reminders_fit_into_their_share_of_the_context() -> None:
     async with World(limits=Limits(reminder_bytes=100)) as world:
         process, user = await world.process(), world.user()
         failure = TurnError(ErrorCode.MODEL_ERROR, "It failed.", retryable=True)

@@ -77,7 +77,7 @@ async def test_an_owner_whose_lease_may_have_run_out_does_not_send() -> None:
 
 
 @virtual_time
-async def test_a_message_sent_to_a_second_process_runs_when_the_first_owner_is_gone() -> None:
+async def test_a_message_sent_to_a_second_process_runs_when_the_first_owner_has_stopped() -> None:
     async with World() as world:
         first, user = await world.process("a"), world.user()
         world.gateway.plan(Reply(SPOKEN.words, per_word=3.0))
@@ -94,7 +94,7 @@ async def test_a_message_sent_to_a_second_process_runs_when_the_first_owner_is_g
 
 
 @virtual_time
-async def test_a_device_on_another_process_is_told_how_the_owners_turn_ends() -> None:
+async def test_a_device_on_another_process_receives_the_end_of_the_owners_turn() -> None:
     async with World() as world:
         first, user = await world.process("a"), world.user()
         turn = (await first.send(user, "count")).turn
@@ -123,7 +123,7 @@ async def test_drain_lets_the_running_turn_finish_and_leaves_the_waiting_one_to_
 
 
 @virtual_time
-async def test_drain_sends_idle_clients_away_before_it_waits_for_the_others() -> None:
+async def test_drain_closes_idle_connections_before_it_waits_for_running_turns() -> None:
     async with World() as world:
         process, idle, busy = await world.process("a"), world.user(), world.user()
         resting, talking = await process.device(idle), await process.device(busy)
@@ -151,7 +151,7 @@ async def test_a_lease_is_held_only_while_turns_are_open() -> None:
 
 
 @virtual_time
-async def test_a_message_that_another_process_stored_as_the_lease_was_given_back_is_run_by_its_owner() -> None:
+async def test_a_message_that_another_process_stores_during_the_release_is_run_by_the_owner() -> None:
     """The rows decide in one order: whoever comes second sees what the other did."""
     async with World() as world:
         first, user = await world.process("a"), world.user()
@@ -171,7 +171,7 @@ async def test_a_message_that_another_process_stored_as_the_lease_was_given_back
 
 
 @virtual_time
-async def test_drain_starts_no_turn_that_waits_for_its_place() -> None:
+async def test_drain_starts_no_turn_that_waits_for_a_slot() -> None:
     async with World(limits=Limits(running_turns=1)) as world:
         process, ann, ben = await world.process(), world.user(), world.user()
         running, waiting = (await process.send(ann, "one")).turn, (await process.send(ben, "two")).turn
@@ -224,7 +224,7 @@ async def test_a_draining_process_refuses_messages_retries_and_connections() -> 
 
 
 @virtual_time
-async def test_the_seventeenth_connection_is_refused_and_a_closed_one_makes_room() -> None:
+async def test_the_seventeenth_connection_is_refused_until_another_one_closes() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         devices = [await process.device(user) for _ in range(16)]
@@ -251,7 +251,7 @@ async def test_a_session_idle_for_five_minutes_is_dropped() -> None:
 
 
 @virtual_time
-async def test_a_message_that_comes_while_the_lease_is_being_given_back_has_a_lease_of_its_own() -> None:
+async def test_a_message_that_arrives_during_the_release_claims_a_new_lease() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -311,7 +311,7 @@ async def test_many_who_ask_at_once_share_one_session() -> None:
 
 
 @virtual_time
-async def test_what_another_process_stored_is_found_without_being_told() -> None:
+async def test_the_owner_polls_for_what_another_process_stored() -> None:
     """Its notices are lost: the owner looks at the rows all the same."""
     async with World() as world:
         first, user = await world.process("a"), world.user()

@@ -54,7 +54,7 @@ async def test_the_time_of_a_turn_runs_from_its_send() -> None:
 
 
 @virtual_time
-async def test_a_model_error_fails_the_turn_as_the_agent_tells_it() -> None:
+async def test_a_model_error_fails_the_turn_with_the_agents_error() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -65,7 +65,7 @@ async def test_a_model_error_fails_the_turn_as_the_agent_tells_it() -> None:
 
 
 @virtual_time
-async def test_a_refused_key_fails_the_turn_and_is_reported_where_keys_are_mended() -> None:
+async def test_a_refused_key_fails_the_turn_and_is_reported_for_repair() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -154,7 +154,7 @@ async def test_a_stream_that_breaks_anywhere_is_finished_from_its_run(seen: int)
 
 
 @virtual_time
-async def test_a_run_that_is_lost_fails_the_turn_with_what_was_said() -> None:
+async def test_a_lost_run_fails_the_turn_with_the_text_so_far() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -237,7 +237,7 @@ async def test_an_unknown_run_begun_since_the_turn_was_started_is_adopted() -> N
 
 
 @virtual_time
-async def test_the_run_of_an_earlier_attempt_is_not_taken_for_the_retry() -> None:
+async def test_the_run_of_an_earlier_attempt_is_not_adopted_by_the_retry() -> None:
     async with World(pauses=Pauses(busy=1.0)) as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -254,7 +254,7 @@ async def test_the_run_of_an_earlier_attempt_is_not_taken_for_the_retry() -> Non
 
 
 @virtual_time
-async def test_what_the_agent_forgot_is_told_to_it_once() -> None:
+async def test_a_turn_that_the_agent_does_not_remember_is_sent_to_it_once() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -269,7 +269,7 @@ async def test_what_the_agent_forgot_is_told_to_it_once() -> None:
 
 
 @virtual_time
-async def test_what_the_agent_forgot_is_told_again_when_the_telling_failed() -> None:
+async def test_a_turn_that_the_agent_does_not_remember_is_sent_again_if_that_turn_failed() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -291,7 +291,7 @@ async def test_a_reply_is_stored_also_while_its_price_cannot_be_learned() -> Non
 
 
 @virtual_time
-async def test_the_run_of_an_ended_turn_is_never_taken_for_the_next_one() -> None:
+async def test_the_run_of_an_ended_turn_is_never_adopted_by_the_next_one() -> None:
     """It is stored slowly, the next turn begins at once, and the process dies before it is sent."""
     async with World() as world:
         first, user = await world.process("a"), world.user()
@@ -313,7 +313,7 @@ async def test_the_run_of_an_ended_turn_is_never_taken_for_the_next_one() -> Non
 
 
 @virtual_time
-async def test_a_recovery_outlives_a_database_that_is_away_for_a_moment() -> None:
+async def test_a_recovery_survives_a_database_that_is_briefly_unavailable() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -332,7 +332,7 @@ async def test_a_recovery_outlives_a_database_that_is_away_for_a_moment() -> Non
 
 @pytest.mark.parametrize("operation", ["runs_within", "run", "reply"])
 @virtual_time
-async def test_a_recovery_outlives_an_agent_service_that_is_away_for_a_moment(operation: str) -> None:
+async def test_a_recovery_survives_an_agent_service_that_is_briefly_unavailable(operation: str) -> None:
     async with World() as world:
         first, user = await world.process("a"), world.user()
         turn = (await first.send(user, "count")).turn

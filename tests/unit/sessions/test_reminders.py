@@ -13,7 +13,7 @@ def forgotten(number: int, text: str, reply: str = "") -> Forgotten:
     return Forgotten(f"turn-{number}", text, reply)
 
 
-def test_a_turn_is_told_with_how_far_its_reply_had_come() -> None:
+def test_a_reminder_has_the_reply_as_far_as_it_had_come() -> None:
     assert reminders([forgotten(1, "one", "half"), forgotten(2, "two"), forgotten(3, "three", "\u200b")], 1_000) == [
         OutgoingMessage("user", "one"),
         OutgoingMessage("assistant", "half […] (interrupted)"),
@@ -22,7 +22,7 @@ def test_a_turn_is_told_with_how_far_its_reply_had_come() -> None:
     ]
 
 
-def test_the_newest_have_room_first_and_the_others_are_named_in_one_line() -> None:
+def test_the_newest_reminders_fit_first_and_the_others_are_named_in_one_line() -> None:
     long = "Please read\nthis: " + "x" * 500
     told = reminders([forgotten(1, long), forgotten(2, "a" * 100), forgotten(3, long), forgotten(4, "b" * 100)], 250)
     assert [message.content for message in told[1:]] == ["a" * 100, "b" * 100]
@@ -32,7 +32,7 @@ def test_the_newest_have_room_first_and_the_others_are_named_in_one_line() -> No
     assert len(told[0].content) < 250
 
 
-def test_a_reply_that_has_no_room_leaves_its_message_out_too() -> None:
+def test_a_reply_that_does_not_fit_leaves_its_message_out_too() -> None:
     (naming,) = reminders([forgotten(1, "short", "y" * 500)], 250)
     assert "“short”" in naming.content
 

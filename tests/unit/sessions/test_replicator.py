@@ -198,7 +198,7 @@ async def test_events_that_were_trimmed_before_they_were_copied_cost_a_rewrite_a
 
 
 @virtual_time
-async def test_an_owner_that_was_replaced_appends_nothing_and_is_told_once() -> None:
+async def test_an_owner_that_was_replaced_appends_nothing_and_is_fenced_once() -> None:
     async with running(Instance()) as one:
         one.own()
         one.say("One ")
@@ -228,7 +228,7 @@ async def test_a_large_event_is_sent_alone_and_a_long_backlog_in_parts() -> None
 
 
 @virtual_time
-async def test_whoever_waits_until_the_replica_is_level_waits_no_longer_than_it_is_available() -> None:
+async def test_a_wait_for_a_level_replica_ends_when_the_backend_is_unavailable() -> None:
     async with running(Instance()) as one:
         replica = one.own()
         one.say("One ")

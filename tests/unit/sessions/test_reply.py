@@ -136,7 +136,7 @@ def test_a_record_without_text_leaves_what_was_shown() -> None:
     assert shown.reply.text == "One "
 
 
-def test_a_reply_is_blank_until_its_run_says_or_does_something() -> None:
+def test_a_reply_is_blank_until_an_event_of_its_run_arrives() -> None:
     assert Shown().feed(RunStarted("r1"), RunEnded(TurnStatus.FAILED)).reply.blank
     assert not Shown().feed(*_said("x")).reply.blank
     assert not Shown().feed(ToolCalled("c", "search", "{}")).reply.blank

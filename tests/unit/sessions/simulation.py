@@ -1,6 +1,6 @@
 """Everything that can happen to sessions: clients that come, ask and go, and servers, services and links that fail.
 
-Nothing here decides anything: a test says what happens next. What must hold whatever happens is in promises.py.
+Nothing here decides anything: a test says what happens next. What must hold whatever happens is in invariants.py.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, OnBusy, TurnStatus
 from tests.fakes.agent import Reply
-from tests.unit.sessions.person import PersonsDevice
+from tests.unit.sessions.client_model import ClientModel
 from tests.unit.sessions.world import Process, World, message
 
 DatabaseMode = Literal["unreached", "unanswered", "flaky", "slow"]
@@ -58,14 +58,14 @@ class Server:
         return self.is_alive and not self.is_leaving and not self.is_frozen
 
 
-class Playground:
+class Simulation:
     """A world with two users. `latency`: seconds that each call of the database takes on its way, and again back."""
 
     def __init__(self, *, latency: float, limits: Limits) -> None:
         self.world = World(limits=limits)
         self.latency = latency
         self.servers: list[Server] = []
-        self.devices: list[PersonsDevice] = []
+        self.devices: list[ClientModel] = []
         self.sent: list[Sent] = []
         self.failures: list[str] = []
         self.numbered: dict[tuple[str, int], dict[str, Any]] = {}
@@ -180,7 +180,7 @@ class Playground:
 
     def join(self, user: int) -> None:
         name = f"d{next(self._names)}"
-        self.devices.append(PersonsDevice(self, self.users[user], name))
+        self.devices.append(ClientModel(self, self.users[user], name))
 
     def choose(self) -> Process | None:
         """The process that a connection reaches now."""

@@ -10,7 +10,7 @@ from server.protocol.shapes import Turn, TurnStatus
 from tests.fakes.agent import FakeRun
 from tests.fakes.database import LEASE
 from tests.unit.sessions.device import Device
-from tests.unit.sessions.playground import Playground
+from tests.unit.sessions.simulation import Simulation
 from tests.unit.sessions.world import TOKENS
 from tests.virtual_time import now
 
@@ -20,7 +20,7 @@ _ALL_IS_TOLD = 60.0
 """Seconds from then until every device knows and nobody holds a lease."""
 
 
-def broken_now(ground: Playground) -> Iterator[str]:
+def broken_now(ground: Simulation) -> Iterator[str]:
     """What does not hold at this moment."""
     yield from ground.failures
     for user_id in ground.users:
@@ -31,7 +31,7 @@ def broken_now(ground: Playground) -> Iterator[str]:
             yield from _broken_of_turn(ground, turn)
 
 
-def _broken_of_turn(ground: Playground, turn: Turn) -> Iterator[str]:
+def _broken_of_turn(ground: Simulation, turn: Turn) -> Iterator[str]:
     content = turn.user_message.content
     runs = [run for run in ground.world.gateway.sent if run.messages[-1].content == content]
     late = sum(server.process.gateway.late.count(content) for server in ground.servers)
@@ -49,7 +49,7 @@ def _broken_of_turn(ground: Playground, turn: Turn) -> Iterator[str]:
         yield from _broken_of_completed(turn, completed, tokens)
 
 
-def _may_fail(ground: Playground, turn: Turn, runs: list[FakeRun]) -> bool:
+def _may_fail(ground: Simulation, turn: Turn, runs: list[FakeRun]) -> bool:
     began = turn.started_at or turn.created_at
     planned = any(run.reply.error or run.reply.stuck or run.reply.deaf for run in runs)
     return planned or _moment(began) <= ground.failing_until
@@ -68,7 +68,7 @@ def _broken_of_completed(turn: Turn, runs: list[FakeRun], tokens: int) -> Iterat
         yield f"{turn.user_message.content} completed at no charge"
 
 
-async def brought_to_an_end(ground: Playground) -> None:
+async def brought_to_an_end(ground: Simulation) -> None:
     """Bring everything back and wait until all is quiet. Raises AssertionError with what does not hold then."""
     ground.call_off()
     ground.database_back()
@@ -98,7 +98,7 @@ async def _quiet(what_is_left: Callable[[], list[str]], seconds: float) -> None:
         await asyncio.sleep(1.0)
 
 
-def _unfinished(ground: Playground) -> Iterator[str]:
+def _unfinished(ground: Simulation) -> Iterator[str]:
     for user_id in ground.users:
         for turn in ground.world.turns(user_id):
             if not turn.status.ended:
@@ -110,7 +110,7 @@ def _unfinished(ground: Playground) -> Iterator[str]:
         yield f"{ground.errands} requests are not answered"
 
 
-def _untold(ground: Playground) -> Iterator[str]:
+def _untold(ground: Simulation) -> Iterator[str]:
     """What devices, leases and places do not yet show of everything having ended."""
     for device in ground.devices:
         if device.attachment is None:
@@ -129,7 +129,7 @@ def _untold(ground: Playground) -> Iterator[str]:
             yield f"{server.process.name} still has {tasks} tasks"
 
 
-def _missed(ground: Playground) -> Iterator[str]:
+def _missed(ground: Simulation) -> Iterator[str]:
     """Ends of replies that came while a device was there, and that it was not told.
 
     A message that never ran may be cancelled before anybody was told that it waits: whoever asks for it is told.
@@ -143,7 +143,7 @@ def _missed(ground: Playground) -> Iterator[str]:
                 yield f"device {device.name} was never told how {turn.user_message.content} ended"
 
 
-def _uncounted(ground: Playground) -> Iterator[str]:
+def _uncounted(ground: Simulation) -> Iterator[str]:
     for user_id in ground.users:
         turns = ground.world.turns(user_id)
         tokens = sum(turn.usage.total_tokens for turn in turns if turn.usage)
@@ -157,7 +157,7 @@ def _uncounted(ground: Playground) -> Iterator[str]:
             yield f"{sent.message_id} was refused, and is stored"
 
 
-async def _newcomers_see_nothing_open(ground: Playground) -> None:
+async def _newcomers_see_nothing_open(ground: Simulation) -> None:
     """Where the last owner took the news of an end with it, a newcomer is what makes somebody look at the rows."""
     for server in ground.servers:
         for user_id in ground.users if server.serves else ():
@@ -169,7 +169,7 @@ async def _newcomers_see_nothing_open(ground: Playground) -> None:
             device.leave()
 
 
-async def _send_a_last_one(ground: Playground, user_id: str, place: int, content: str) -> None:
+async def _send_a_last_one(ground: Simulation, user_id: str, place: int, content: str) -> None:
     server = ground.server(place)
     assert server is not None
     while True:
@@ -183,7 +183,7 @@ async def _send_a_last_one(ground: Playground, user_id: str, place: int, content
             return
 
 
-async def _life_goes_on(ground: Playground) -> None:
+async def _life_goes_on(ground: Simulation) -> None:
     """Whatever happened: the next messages, sent to any process, are answered, and every device reads every word."""
     ground.world.gateway.plan_nothing()
     for user, user_id in enumerate(ground.users):

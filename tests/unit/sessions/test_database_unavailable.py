@@ -100,7 +100,7 @@ async def test_a_message_whose_acknowledgement_was_lost_is_answered_even_if_it_i
 
 
 @virtual_time
-async def test_a_cancel_whose_answer_was_lost_still_tells_of_the_end() -> None:
+async def test_a_cancel_whose_answer_was_lost_still_publishes_the_end() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -149,7 +149,7 @@ async def test_a_duplicate_of_an_unknown_turn_does_not_disturb_the_running_one()
 
 
 @virtual_time
-async def test_a_lease_that_ran_out_during_an_outage_is_lost_to_whoever_took_it() -> None:
+async def test_a_lease_that_ran_out_during_an_outage_is_lost_to_the_next_owner() -> None:
     async with World() as world:
         first, user = await world.process("a"), world.user()
         device = await first.device(user)
@@ -186,7 +186,7 @@ async def test_an_interrupt_whose_answer_was_lost_still_stops_what_runs() -> Non
 
 @pytest.mark.parametrize("late", ["finish", "open_turns"])
 @virtual_time
-async def test_an_end_is_told_once_though_the_rows_are_looked_at_while_it_comes_about(late: str) -> None:
+async def test_an_end_is_published_once_though_the_rows_are_read_while_it_is_stored(late: str) -> None:
     """A repeated message that is not known here makes the session look, just as its running turn ends."""
     async with World() as world:
         first, user = await world.process("a"), world.user()
@@ -214,7 +214,7 @@ async def test_an_end_is_told_once_though_the_rows_are_looked_at_while_it_comes_
 
 
 @virtual_time
-async def test_what_happens_before_the_lease_could_be_given_back_is_told() -> None:
+async def test_what_happens_before_the_lease_is_released_is_published() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -231,7 +231,7 @@ async def test_what_happens_before_the_lease_could_be_given_back_is_told() -> No
 
 
 @virtual_time
-async def test_a_session_that_cannot_be_opened_when_its_client_has_gone_is_nobodys_error() -> None:
+async def test_a_session_that_cannot_be_opened_after_its_client_left_logs_no_error() -> None:
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     async with World() as world:

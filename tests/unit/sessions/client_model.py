@@ -51,7 +51,7 @@ class Surroundings(Protocol):
         ...
 
 
-class PersonsDevice(Device):
+class ClientModel(Device):
     """Online until it is told to go.
 
     What it finds wrong goes to the failures of its surroundings: the server that calls it survives what a client does.

@@ -54,7 +54,7 @@ async def test_where_the_log_was_lost_every_process_learns_from_the_rows_what_is
 
 
 @virtual_time
-async def test_what_ended_before_a_lost_log_was_written_again_is_shown_as_open_to_nobody() -> None:
+async def test_a_turn_that_ended_before_a_lost_replica_was_rewritten_is_not_shown_as_open() -> None:
     """Two processes knew of it from the rows; the one that takes over may know of it no more."""
     async with World() as world:
         assert world.broker is not None
@@ -75,7 +75,7 @@ async def test_what_ended_before_a_lost_log_was_written_again_is_shown_as_open_t
 
 
 @virtual_time
-async def test_a_log_that_is_begun_again_is_not_taken_for_the_one_that_was_lost() -> None:
+async def test_a_replica_that_was_lost_is_begun_again_in_another_epoch() -> None:
     """The process that begins it again has heard nothing of what others said in the lost one."""
     async with World(reply=LONG) as world:
         assert world.broker is not None
@@ -119,7 +119,7 @@ async def test_what_was_shown_of_a_lost_log_cannot_be_resumed_elsewhere() -> Non
 
 
 @virtual_time
-async def test_no_device_is_shown_the_log_of_a_relay_that_takes_nothing() -> None:
+async def test_a_backend_that_accepts_no_writes_is_not_read() -> None:
     """Who owns the session cannot write to it either: what it says there is old."""
     async with World(reply=LONG) as world:
         assert world.broker is not None
@@ -139,7 +139,7 @@ async def test_no_device_is_shown_the_log_of_a_relay_that_takes_nothing() -> Non
 
 
 @virtual_time
-async def test_a_process_that_could_not_say_its_last_word_hears_the_next_owner() -> None:
+async def test_an_owner_that_could_not_replicate_its_last_event_follows_the_next_owner() -> None:
     async with World() as world:
         assert world.broker is not None
         broker, first, second, user = world.broker, await world.process("a"), await world.process("b"), world.user()
@@ -162,7 +162,7 @@ async def test_a_process_that_could_not_say_its_last_word_hears_the_next_owner()
 
 
 @virtual_time
-async def test_what_was_on_its_way_when_the_lease_was_given_back_is_not_said_again() -> None:
+async def test_an_append_under_way_at_the_release_is_not_published_again() -> None:
     """The process stops for longer than it waits for its last word to arrive. It had arrived."""
     async with World() as world:
         first, user = await world.process("a"), world.user()
@@ -231,7 +231,7 @@ async def test_a_waiting_turn_that_was_cancelled_before_its_owner_saw_it_ends_on
 
 @pytest.mark.parametrize(("again", "forgets"), [("send", False), ("send", True), ("cancel", False)])
 @virtual_time
-async def test_an_end_is_told_once_though_the_next_owner_was_not_there(again: str, forgets: bool) -> None:
+async def test_an_end_is_published_once_though_the_next_owner_did_not_follow(again: str, forgets: bool) -> None:
     """Somebody asks for an ended turn once more while another process, which did not tell of it, owns the user."""
     async with World(reply=LONG) as world:
         assert world.broker is not None

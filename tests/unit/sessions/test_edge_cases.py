@@ -55,7 +55,7 @@ async def test_an_end_the_database_refuses_fails_the_turn_with_its_text_and_free
 
 @pytest.mark.parametrize("operation", ["finish", "start", "claim"])
 @virtual_time
-async def test_whatever_crashes_a_worker_is_tried_again_with_growing_pauses_until_it_passes(operation: str) -> None:
+async def test_a_defect_in_running_turns_is_retried_with_growing_pauses(operation: str) -> None:
     """A defect, for half a minute: nobody is asked all the time, and what was accepted ends when it can."""
     async with World() as world:
         process, user = await world.process(), world.user()
@@ -120,7 +120,7 @@ async def test_an_overloaded_process_still_answers_for_what_it_accepted() -> Non
 
 
 @virtual_time
-async def test_a_cancel_is_asked_again_while_the_agent_service_is_away() -> None:
+async def test_a_cancel_is_retried_while_the_agent_service_is_unavailable() -> None:
     async with World(reply=Reply(words=("on ",), stuck=True)) as world:
         process, user = await world.process(), world.user()
         device = await process.device(user)
@@ -162,7 +162,7 @@ async def test_a_turn_accepted_while_its_session_was_lost_is_run_by_the_one_that
 
 
 @virtual_time
-async def test_a_user_who_hammers_the_inbox_is_told_to_slow_down() -> None:
+async def test_a_user_who_floods_the_mailbox_is_rate_limited() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
         await process.device(user)
@@ -234,7 +234,7 @@ async def test_a_refusal_of_the_database_is_not_its_own_cause() -> None:
 
 
 @virtual_time
-async def test_who_waits_for_an_end_hears_of_it_although_the_session_was_lost_meanwhile() -> None:
+async def test_a_wait_for_an_end_survives_the_loss_of_the_session() -> None:
     async with World(reply=Reply(words=("word ",) * 300, per_word=0.1)) as world:
         process, user = await world.process("a"), world.user()
         turn = (await process.send(user, "talk")).turn
