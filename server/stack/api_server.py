@@ -4,14 +4,14 @@ import sys
 from pathlib import Path
 
 from server.stack import preflight
-from server.stack.health import answers
+from server.stack.health import responds
 from server.stack.layout import LOOPBACK
 from server.stack.service import Command, Service
 from server.stack.stack_env import stack_environment
 
 NOT_PASSED_ON = ("REDIS_URL", "SUPABASE_JWT_SECRET", "PYTHONDONTWRITEBYTECODE")
 DRAIN_SECONDS = "5"
-"""How long running turns may take to finish when the stack stops; those that don't are recovered at the next start."""
+"""The deadline of running turns when the stack stops; unfinished ones are recovered at the next start."""
 
 
 class ApiServer(Service):
@@ -21,11 +21,11 @@ class ApiServer(Service):
     depends_on = ("supabase", "letta", "litellm")
 
     async def prepare(self) -> None:
-        """Look at the port again: a program that took it meanwhile would answer in this server's place."""
+        """Check the port again: another program may have bound it since `chat up` started."""
         preflight.check_port(LOOPBACK, self.port)
 
     def command(self) -> Command:
-        """The running interpreter, with the caller's environment (limits and the like) and the stack's on top."""
+        """The running interpreter, with the caller's environment (such as limits), overridden by the stack's."""
         inherited = {name: value for name, value in self.layout.environ.items() if name not in NOT_PASSED_ON}
         return Command(
             argv=(sys.executable, "-m", "server", "serve"),
@@ -35,5 +35,5 @@ class ApiServer(Service):
         )
 
     async def healthy(self) -> bool:
-        """Whether its health endpoint answers."""
-        return await answers(f"http://{LOOPBACK}:{self.port}/health")
+        """Whether its health endpoint returns 200."""
+        return await responds(f"http://{LOOPBACK}:{self.port}/health")

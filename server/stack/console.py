@@ -1,4 +1,4 @@
-"""What `chat up` says: one line per finished step with its duration, on the terminal and in the log called `stack`."""
+"""The output of `chat up`: one line per finished step with its duration, on the terminal and in the log `stack`."""
 
 import contextlib
 import time
@@ -13,21 +13,21 @@ from server.terminal import echo
 
 
 class _LogLines:
-    """What structlog writes to: every level is one line of the log."""
+    """The logger for structlog: writes each event as one line, at any level."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = write
 
 
 class Console:
-    """Speaks to the terminal; a terminal that has gone away must not keep the stack from stopping."""
+    """Writes to the terminal and the log. Write errors are ignored, so that a closed terminal cannot prevent a stop."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._began = time.monotonic()
 
-    def take_logging(self) -> None:
-        """Send log events of code that runs inside `chat up` to the same log, off the terminal."""
+    def capture_logging(self) -> None:
+        """Write log events of code inside `chat up` to the same log, not to the terminal."""
         structlog.configure(
             processors=[structlog.stdlib.add_log_level, structlog.processors.JSONRenderer()],
             logger_factory=lambda *_: _LogLines(self._record),
@@ -39,12 +39,12 @@ class Console:
         return time.monotonic() - self._began
 
     def step(self, service: str, what: str, seconds: float | None = None) -> None:
-        """`service` did `what`, which took `seconds`."""
+        """Print that `service` has done `what`, and the `seconds` it took."""
         took = "" if seconds is None else f" ({seconds:.1f} s)"
         self.say(f"  {self.elapsed:6.1f} s  {service:<9} {what}{took}")
 
     def say(self, text: str) -> None:
-        """Any text, as it is."""
+        """Print the text."""
         with contextlib.suppress(OSError):
             echo(text)
         self._record(text)

@@ -1,4 +1,4 @@
-"""Looks at and stops a `chat up` from another terminal: `chat status`, `chat logs`, `chat mails`, `chat down`."""
+"""Inspects and stops a `chat up` from another terminal: `chat status`, `chat logs`, `chat mails`, `chat down`."""
 
 import os
 import signal
@@ -16,17 +16,17 @@ from server.stack.processes import tail, tail_of
 from server.stack.supabase_lite import mail_file
 
 
-def _look_again() -> None:
+def _pause() -> None:
     time.sleep(0.25)
 
 
 STOP_SECONDS = 25.0
-"""A stop takes up to 20 s; after this `chat up` is killed, and its children with it."""
+"""The timeout of a stop, which takes up to 20 s; then `chat up` is killed, and its children with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """One row of `chat status`. `rss` is in bytes: the resident memory of the process and its helpers."""
+    """One row of `chat status`. `rss` is the resident memory of the process and its children, in bytes."""
 
     name: str
     pid: int | None
@@ -36,7 +36,7 @@ class ServiceStatus:
 
 
 def status(data_dir: Path) -> list[ServiceStatus]:
-    """Every service of the data directory as it is now; empty where nothing ever ran."""
+    """The services of the data directory with their current state; empty if none was ever started there."""
     if not (data_dir / MARKER).exists():
         return []
     root = _existing(data_dir)
@@ -46,34 +46,34 @@ def status(data_dir: Path) -> list[ServiceStatus]:
         alive = running and instance.is_alive(service)
         state = service.state if running else State.STOPPED
         if state is State.RUNNING and not alive:
-            state = State.RESTARTING  # it died this instant, and `chat up` has yet to say so
+            state = State.RESTARTING  # it has just exited, and `chat up` has not recorded it yet
         pid = service.pid if alive else None
         memory = instance.tree_memory(pid) if pid else None
         rows.append(ServiceStatus(service.name, pid, service.port, state.value, memory))
     return rows
 
 
-def down(data_dir: Path, patience: float = STOP_SECONDS) -> bool:
-    """Stop the `chat up` of the data directory and wait until it has ended; False if none was running.
+def down(data_dir: Path, timeout: float = STOP_SECONDS) -> bool:
+    """Stop the `chat up` of the data directory and wait until it has ended. Returns False if none was running.
 
-    After `patience` seconds it is killed. Raises StackError if it belongs to another user."""
+    After `timeout` seconds it is killed. Raises StackError if it belongs to another user."""
     root = _existing(data_dir)
     pid = instance.running_pid(root)
     if pid is None:
         return False
-    instance.ask_to_stop(pid, signal.SIGTERM)
-    if not _ended(root, patience):
-        instance.ask_to_stop(pid, signal.SIGKILL)
+    instance.send_signal(pid, signal.SIGTERM)
+    if not _ended(root, timeout):
+        instance.send_signal(pid, signal.SIGKILL)
         if not _ended(root, STOP_SECONDS):
             raise StackError(f"process {pid} cannot be stopped")
     return True
 
 
 def wipe(data_dir: Path) -> None:
-    """Delete the data directory with everything in it. Raises StackError unless it is one, and stopped."""
+    """Delete the data directory with its contents. Raises StackError if it is not one, or in use by a `chat up`."""
     root = _existing(data_dir)
     with instance.held_lock(root):
-        instance.end_leftovers(root)
+        instance.kill_orphans(root)
         Layout(root, api_port=0).wipe()
 
 
@@ -87,8 +87,8 @@ def recent_log(data_dir: Path, service: str, lines: int) -> list[str]:
     return tail(_log(data_dir, service), lines)
 
 
-def follow_log(data_dir: Path, service: str, lines: int, pause: Callable[[], None] = _look_again) -> Iterator[str]:
-    """The last lines a service wrote, then all that it writes, for ever, also when its log makes way for a new one."""
+def follow_log(data_dir: Path, service: str, lines: int, pause: Callable[[], None] = _pause) -> Iterator[str]:
+    """Yield the last lines a service wrote, then all that it writes, without end, also across rotations of its log."""
     path = _log(data_dir, service)
     file = path.open("rb")
     try:

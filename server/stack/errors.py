@@ -1,5 +1,5 @@
-"""How the local stack says that it cannot go on."""
+"""The error of the local stack."""
 
 
 class StackError(Exception):
-    """Why the stack cannot go on, as one sentence for the person at the terminal (shown without a traceback)."""
+    """The reason why the stack cannot continue, in one sentence. Shown on the terminal without a traceback."""

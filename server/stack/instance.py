@@ -1,6 +1,6 @@
-"""The running `chat up` of a data directory, as other commands see it: its lock, and the state it last wrote.
+"""The running `chat up` of a data directory: its lock, and the state it last recorded.
 
-A lock held by the kernel, not a pid file, says whether it runs: nothing can be left stale."""
+It holds a kernel lock (`flock`), which, unlike a pid file, cannot become stale."""
 
 import contextlib
 import fcntl
@@ -23,7 +23,7 @@ STATE = "run/state.json"
 
 
 class State(StrEnum):
-    """Where a service is in its life."""
+    """The states of a service."""
 
     WAITING = "waiting"
     INSTALLING = "installing"
@@ -36,7 +36,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """What is recorded of one service. `started` is the process's start time, in clock ticks since boot."""
+    """The recorded state of one service. `started` is the process's start time, in clock ticks since boot."""
 
     name: str
     port: int | None
@@ -47,7 +47,7 @@ class ServiceState:
 
 @contextlib.contextmanager
 def held_lock(root: Path) -> Iterator[None]:
-    """Be the one `chat up` of this data directory. Raises StackError if another one is."""
+    """Hold the lock of this data directory. Raises StackError if another `chat up` holds it."""
     path = root / LOCK
     with path.open("a+", encoding="utf-8") as file:
         if not _lock(file):
@@ -64,7 +64,7 @@ def held_lock(root: Path) -> Iterator[None]:
 
 
 def running_pid(root: Path) -> int | None:
-    """The process of the `chat up` that holds this data directory, if one does."""
+    """The process id of the `chat up` that holds the lock of this data directory; None if none does."""
     with contextlib.suppress(FileNotFoundError), (root / LOCK).open("r+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -79,7 +79,7 @@ def write_state(root: Path, services: list[ServiceState]) -> None:
 
 
 def read_state(root: Path) -> list[ServiceState]:
-    """What was last recorded; nothing if there never was a `chat up`."""
+    """The last recorded states; empty if `chat up` never ran."""
     try:
         rows = json.loads((root / STATE).read_text(encoding="utf-8"))
         return [ServiceState(**{**row, "state": State(row["state"])}) for row in rows]
@@ -88,18 +88,18 @@ def read_state(root: Path) -> list[ServiceState]:
 
 
 def start_time(pid: int) -> int | None:
-    """When the kernel started the process (clock ticks since boot); with the pid it names a process for good."""
+    """The start time of the process, in clock ticks since boot. Pid and start time together are unique."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
 
 
 def is_alive(service: ServiceState) -> bool:
-    """Whether the recorded process still is that process."""
+    """Whether the recorded process is running, and its pid was not reused."""
     return service.pid is not None and service.started is not None and start_time(service.pid) == service.started
 
 
 def tree_memory(pid: int) -> int:
-    """Resident memory of a process and its descendants in bytes, pages that several share counted once between them."""
+    """Resident memory of a process and its descendants in bytes. Shared pages count once (PSS)."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and (fields := _stat(int(folder.name))):
@@ -113,8 +113,8 @@ def tree_memory(pid: int) -> int:
     return total
 
 
-def end_leftovers(root: Path) -> list[str]:
-    """Kill what a killed `chat up` may have left; returns the names. Call with the lock held."""
+def kill_orphans(root: Path) -> list[str]:
+    """Kill service processes that a killed `chat up` left running. Returns their names. Call with the lock held."""
     left = [service for service in read_state(root) if is_alive(service)]
     for service in left:
         assert service.pid is not None
@@ -122,8 +122,8 @@ def end_leftovers(root: Path) -> list[str]:
     return [service.name for service in left]
 
 
-def ask_to_stop(pid: int, how: signal.Signals) -> None:
-    """Signal the `chat up`. Raises StackError when it belongs to someone else."""
+def send_signal(pid: int, how: signal.Signals) -> None:
+    """Send a signal to `chat up`. Raises StackError if it belongs to another user."""
     try:
         os.kill(pid, how)
     except ProcessLookupError:
@@ -133,7 +133,7 @@ def ask_to_stop(pid: int, how: signal.Signals) -> None:
 
 
 def _lock(file: IO[str]) -> bool:
-    """Take the lock; patient for a second, since `chat status` and its like hold it for an instant as they look."""
+    """Acquire the lock. Retries for a second, since `chat status` and similar commands hold it for an instant."""
     for _ in range(20):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

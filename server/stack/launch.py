@@ -1,6 +1,6 @@
-"""Becomes a service: ties its life to `chat up`, takes off root's rights, then executes it in its own place.
+"""Starts a service: drops root's rights, ties the process to `chat up` by a death signal, then executes the service.
 
-A program of its own, run as `python -I -S launch.py …` with the standard library alone, because these steps must happen
+A separate program, run as `python -I -S launch.py …` with the standard library only, because these steps must happen
 after the fork, in this order, in a process without threads: changing user or namespace clears the death signal."""
 
 import argparse
@@ -14,7 +14,7 @@ CLONE_NEWUSER = 0x10000000
 
 
 def enter_namespace(uid: int, gid: int) -> None:
-    """Appear as `uid`:`gid` inside a new user namespace while staying who we are outside it. Raises OSError."""
+    """Enter a user namespace in which this process has `uid` and `gid`; outside they do not change. Raises OSError."""
     real_uid, real_gid = os.getuid(), os.getgid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWUSER) != 0:
@@ -25,14 +25,14 @@ def enter_namespace(uid: int, gid: int) -> None:
 
 
 def drop_to(uid: int, gid: int) -> None:
-    """Give up root for good."""
+    """Drop root's rights permanently."""
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
 
 
 def die_with(parent: int, signal_number: int) -> None:
-    """Have the kernel signal this process when `parent`, our parent, dies; leave at once if it already has."""
+    """Let the kernel signal this process when its parent process `parent` dies. Exits at once if it already has."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal_number)
     if os.getppid() != parent:
         sys.exit(1)

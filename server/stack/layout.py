@@ -1,6 +1,6 @@
-"""Where the local stack keeps everything: paths, generated secrets and chosen ports inside one data directory.
+"""The data directory of a local stack: its paths, generated secrets and chosen ports.
 
-Touches only that directory, and the loopback interface to find free ports."""
+Uses only that directory, and the loopback interface to find free ports."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from server.stack.errors import StackError
 
 LOOPBACK = "127.0.0.1"
 PRIVATE_PORTS = range(21000, 29000)
-"""Below the ephemeral range of Linux (32768 and up), so that outgoing connections rarely take a port we keep."""
+"""Below the ephemeral range of Linux (32768 and up), so that outgoing connections rarely use a stored port."""
 
 MARKER = "stack.json"
 INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
@@ -24,7 +24,7 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 class Layout:
     """The data directory of one local stack.
 
-    Secrets are random, made on first use and kept (mode 0600), so that repeating `chat up` keeps every login valid."""
+    Secrets are random, generated on first use and stored (mode 0600), so that logins stay valid after a restart."""
 
     def __init__(self, root: Path, api_port: int, environ: Mapping[str, str] | None = None) -> None:
         self.root = root
@@ -42,7 +42,7 @@ class Layout:
             root.mkdir(parents=True, exist_ok=True)
             if any(root.iterdir()) and not (root / MARKER).exists():
                 raise StackError(f"{root} holds other things than a data directory of ours; name another --data-dir")
-            root.chmod(0o711)  # PostgreSQL's own user must pass through; nothing inside is readable to others
+            root.chmod(0o711)  # PostgreSQL's user must be able to traverse it; others can read nothing inside
             (root / MARKER).write_text(json.dumps({"layout": 1}) + "\n")
             for folder in ("logs", "run"):
                 (root / folder).mkdir(mode=0o700, exist_ok=True)
@@ -59,7 +59,7 @@ class Layout:
         return path
 
     def environment(self, name: str) -> Path:
-        """Where the installed software called `name` lives (not created here)."""
+        """The folder of the installed software `name`. Does not create it."""
         return self.root / "env" / name
 
     def log(self, name: str) -> Path:
@@ -71,13 +71,13 @@ class Layout:
         return self._secrets.get_or_set(name, lambda: prefix + secrets.token_urlsafe(32))
 
     def known(self, name: str) -> str | None:
-        """A secret if it exists already."""
+        """The secret, or None if it was not generated yet."""
         return self._secrets.get(name)
 
     def port(self, name: str) -> int:
-        """The loopback port of a service: the one of the last start if it is still free, else a new one, kept.
+        """The loopback port of a service: that of the last start if it is still free, else a new one, which is stored.
 
-        Whether it is free is looked at once per process, before the service starts."""
+        Whether it is free is checked once per process, before the service starts."""
         if name == "server":
             return self.api_port
         if name not in self._checked_ports:
@@ -89,9 +89,9 @@ class Layout:
         return self._checked_ports[name]
 
     def base_environment(self) -> dict[str, str]:
-        """What every service inherits of the caller's environment: no keys, no Python or package-index settings.
+        """The part of the caller's environment that every service inherits: no keys, no Python or index settings.
 
-        Proxies are passed on, but never used between the services themselves."""
+        Proxies are inherited, but not used between the services."""
         env = {name: self.environ[name] for name in INHERITED if name in self.environ}
         for proxy in PROXIES:
             for name in (proxy, proxy.lower()):
@@ -102,14 +102,14 @@ class Layout:
         return env
 
     def wipe(self) -> None:
-        """Delete the data directory. Raises StackError unless it is one of ours."""
+        """Delete the data directory. Raises StackError if the folder is not one."""
         if not (self.root / MARKER).exists():
             raise StackError(f"{self.root} is not a data directory of this program; nothing was deleted")
         shutil.rmtree(self.root)
 
 
 def port_is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Whether a server could listen on the port now (ports of just-closed connections count as free)."""
+    """Whether a server could listen on the port now. Ports of connections in TIME_WAIT count as free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -129,7 +129,7 @@ def _choose_port(taken: set[int]) -> int:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file in one step, readable by its owner only (0600)."""
+    """Replace a file atomically; only its owner can read it (0600)."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -141,7 +141,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 class _Values:
-    """A small file of named strings, read when first needed and replaced whole on each change."""
+    """A small file of named strings, read on first use and rewritten on each change."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

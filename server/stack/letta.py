@@ -1,6 +1,7 @@
-"""Letta 0.16.8, the last release of the REST server: in an environment of its own, on PostgreSQL and Redis.
+"""Letta 0.16.8, the last release of the REST server: in its own environment, on PostgreSQL and Redis.
 
-Facts about its settings come from its source and from running it; docs/specification.md says why this release."""
+Facts about its settings come from its source and from tests with it; docs/specification.md explains the choice of the
+release."""
 
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import psycopg
 from server.stack import processes
 from server.stack.environments import PythonEnvironment
 from server.stack.errors import StackError
-from server.stack.health import answers
+from server.stack.health import responds
 from server.stack.layout import LOOPBACK, Layout
 from server.stack.postgres import connect, database_url, ensure_database
 from server.stack.service import Command, Progress, Service
 
-NOWHERE = "http://127.0.0.1:9"
-"""A proxy that refuses: Letta tries to download NLTK data at each start, and could hang where there is no internet."""
+REFUSING_PROXY = "http://127.0.0.1:9"
+"""A proxy that refuses connections: Letta downloads NLTK data at each start, which could hang without internet."""
 
 
 class Letta(Service):
@@ -34,11 +35,11 @@ class Letta(Service):
         return self._environment.installed
 
     async def install(self, progress: Progress) -> None:
-        """Some 250 packages, 1.1 GB with bytecode."""
+        """Install some 250 packages, 1.1 GB with bytecode."""
         await self._environment.install(progress)
 
     async def prepare(self) -> None:
-        """Create its database, and its tables the first time."""
+        """Create its database, and at the first start its tables."""
         self._home()
         await ensure_database(self.layout, self.name, extensions=("vector",))
         if await self._has_tables():
@@ -48,21 +49,21 @@ class Letta(Service):
         await processes.run(command, self.layout.log(self.name), "creating Letta's tables")
 
     def command(self) -> Command:
-        """uvicorn itself rather than `letta server`, for its limit on how long open streams may hold up a stop."""
+        """uvicorn instead of `letta server`, since it limits how long a stop waits for open streams."""
         argv = self._environment.uvicorn("letta.server.rest_api.app:app", self.port, drain_seconds=3)
         return Command(argv, self._settings(), self._home(), stop_seconds=5)
 
     async def healthy(self) -> bool:
-        """Whether its own health check answers."""
-        return await answers(f"{letta_url(self.layout)}/v1/health/")
+        """Whether its health check returns 200."""
+        return await responds(f"{letta_url(self.layout)}/v1/health/")
 
     def _home(self) -> Path:
         return self.layout.folder("letta")
 
     def _settings(self) -> dict[str, str]:
-        """No model keys: every model call is made with a user's own, by the provider of that user's organisation."""
+        """The environment, without model keys: each call uses the user's key, stored in the organization's"""
         home = self._home()
-        proxies = {name: NOWHERE for proxy in ("http_proxy", "https_proxy") for name in (proxy, proxy.upper())}
+        proxies = {name: REFUSING_PROXY for proxy in ("http_proxy", "https_proxy") for name in (proxy, proxy.upper())}
         return {
             **self.layout.base_environment(),
             **proxies,
@@ -95,16 +96,16 @@ class Letta(Service):
 
 
 def patches_folder() -> Path:
-    """What is loaded into Letta's process: a wheel holds it beside this file, a checkout where the image is made."""
+    """The code that is loaded into Letta's process: in a wheel beside this file, in a checkout under `deploy/letta`."""
     packed = Path(__file__).with_name("letta_patches")
     return packed if packed.is_dir() else Path(__file__).parents[2] / "deploy" / "letta" / "patches"
 
 
 def letta_url(layout: Layout) -> str:
-    """Where Letta listens."""
+    """Letta's URL."""
     return f"http://{LOOPBACK}:{layout.port('letta')}"
 
 
 def letta_token(layout: Layout) -> str:
-    """Letta's one password, for servers only."""
+    """Letta's password, for servers only."""
     return layout.secret("letta_password")

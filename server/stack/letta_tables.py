@@ -1,7 +1,7 @@
-"""Creates Letta's tables from its own ORM; runs once, under Letta's interpreter, with LETTA_PG_URI in the environment.
+"""Creates Letta's tables from its ORM; runs once, with Letta's interpreter and LETTA_PG_URI in the environment.
 
-Letta's wheel ships no alembic migrations. The columns its ORM leaves to them get a sequence each: without the one on
-messages.sequence_id every agent creation answers 409."""
+Letta's wheel has no alembic migrations, in which some columns get their default, a sequence. They get one here: without
+that of messages.sequence_id, each creation of an agent returns 409."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from sqlalchemy import FetchedValue, text  # type: ignore[import-not-found]
 
 
 async def create_tables() -> None:
-    """All of it or, should it fail, nothing: one transaction."""
+    """Create all tables and sequences in one transaction."""
     columns = [column for table in Base.metadata.tables.values() for column in table.columns]
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)

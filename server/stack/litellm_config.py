@@ -1,6 +1,6 @@
-"""LiteLLM's configuration for the local stack: one model, where it is served, and what its tokens cost. Pure.
+"""LiteLLM's configuration for the local stack: one model, its address, and its prices. Pure computation.
 
-Keys never appear in it: LiteLLM reads them from its environment (`os.environ/NAME`)."""
+It contains no keys: LiteLLM reads them from its environment (`os.environ/NAME`)."""
 
 import json
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ import structlog
 
 MODEL_URL = "STACK_MODEL_URL"
 MODEL_KEY = "STACK_MODEL_KEY"
-"""The environment variables from which LiteLLM takes the model's address and key."""
+"""The environment variables from which LiteLLM reads the model's address and key."""
 
-# An id that is no public model name: with one, LiteLLM may replace our price by that model's.
+# Not the name of a public model: for such an id LiteLLM may use that model's price instead of the configured one.
 DEPLOYMENT = "stack-agent-model"
 SPEND_WRITE_SECONDS = 1
 
@@ -23,7 +23,7 @@ GPT_4_PRICES = {
     "output_cost_per_token": 0.00006,
     "cache_read_input_token_cost": 0.000015,
 }
-"""US dollars per token, as OpenAI's gpt-4; and half for cached tokens (which gpt-4 has not), to tell those apart."""
+"""US dollars per token, as OpenAI's gpt-4. Cached tokens (not offered by gpt-4) cost half, to be visible."""
 
 _HEADER = "# Written by `chat up` at every start.\n"
 _log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where the agents' model is served; `demo` when that is the stack's own demo model."""
+    """The address and key of the agents' model; `demo` if it is the stack's demo model."""
 
     model: str
     url: str
@@ -42,8 +42,8 @@ class Upstream:
 def configuration(upstream: Upstream, cost_map: Mapping[str, Any]) -> str:
     """The text of config.yaml (JSON, which is YAML).
 
-    `cost_map` is LiteLLM's own: model name → prices and limits. A model it knows keeps those prices, but for
-    gpt-4; one it does not is charged as gpt-4."""
+    `cost_map` is LiteLLM's own: model name → prices and limits. Its prices are used except for gpt-4; a model without
+    a price in it is charged as gpt-4."""
     settings = {
         "model_list": [
             {
@@ -54,11 +54,14 @@ def configuration(upstream: Upstream, cost_map: Mapping[str, Any]) -> str:
                     "api_key": f"os.environ/{MODEL_KEY}",
                     **_prices(upstream.model, cost_map),
                 },
-                "model_info": {"id": DEPLOYMENT, "demo": upstream.demo},  # a server in production refuses the demo
+                "model_info": {
+                    "id": DEPLOYMENT,
+                    "demo": upstream.demo,
+                },  # a server in production refuses the demo model
             }
         ],
         "litellm_settings": {"drop_params": True, "num_retries": 0, "request_timeout": 600, "telemetry": False},
-        # The only deployment must not be set aside for a while after an error of the model.
+        # The only deployment must stay in use after an error of the model.
         "router_settings": {"num_retries": 0, "disable_cooldowns": True},
         "general_settings": {
             "master_key": "os.environ/LITELLM_MASTER_KEY",

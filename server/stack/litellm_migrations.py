@@ -1,6 +1,6 @@
-"""Brings LiteLLM's database to its release's schema: the SQL migrations of its wheel, recorded as Prisma records them.
+"""Migrates LiteLLM's database: applies the SQL migrations of its wheel, and records them as Prisma does.
 
-Touches only the database it is given. Plain psycopg, since Prisma's own migration engine is not in any registry."""
+Uses only the given database. psycopg, since Prisma's migration engine is not in a package registry."""
 
 import hashlib
 import uuid
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-_LEDGER = """
+_CREATE_TABLE = """
 create table if not exists _prisma_migrations (
     id                  varchar(36) primary key,
     checksum            varchar(64) not null,
@@ -30,32 +30,32 @@ values (%s, %s, now(), %s, 1)
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the schema's history."""
+    """One migration of LiteLLM's schema."""
 
     name: str
     sql: bytes
 
     @property
     def outside_transaction(self) -> bool:
-        """Whether it builds an index concurrently, which PostgreSQL does outside transactions only.
+        """Whether it builds an index concurrently, which PostgreSQL allows only outside a transaction.
 
-        LiteLLM writes such a migration so that repeating it does no harm."""
+        LiteLLM's migrations of this kind can be repeated."""
         statements = (line for line in self.sql.decode().splitlines() if not line.lstrip().startswith("--"))
         return " index concurrently " in " ".join(statements).lower()
 
 
 def read_migrations(folder: Path) -> list[Migration]:
-    """The migrations in `folder` (`<name>/migration.sql`), in the order in which they are applied."""
+    """The migrations in `folder` (`<name>/migration.sql`), in the order of their application."""
     return [Migration(file.parent.name, file.read_bytes()) for file in sorted(folder.glob("*/migration.sql"))]
 
 
 async def apply_litellm_migrations(dsn: str, folder: Path) -> list[str]:
-    """Apply the migrations in `folder` that the database lacks; returns their names, in order.
+    """Apply the migrations in `folder` that the database lacks. Returns their names, in order.
 
-    Each is applied and recorded in one transaction, so that a kill at any point leaves nothing half done. Raises
+    Each is applied and recorded in one transaction, so that a kill leaves no migration half applied. Raises
     psycopg.Error."""
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=3) as connection:
-        await connection.execute(_LEDGER)
+        await connection.execute(_CREATE_TABLE)
         done = {name for (name,) in await (await connection.execute(_DONE)).fetchall()}
         missing = [migration for migration in read_migrations(folder) if migration.name not in done]
         for migration in missing:

@@ -1,4 +1,4 @@
-"""The mails of the local stack's Supabase Auth, which are kept in a file in place of being sent. Reads that file."""
+"""Reads the mails of the local stack's Supabase Auth, which are written to a file instead of being sent."""
 
 import json
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ Kind = Literal["signup", "recovery", "magiclink", "email_change"]
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One mail. `at` is RFC 3339 in UTC; following `link` does what the mail is about, as does typing `code`.
+    """One mail. `at` is RFC 3339 in UTC; opening `link` or entering `code` completes the action of the mail.
 
-    `kind` is the link's type in GoTrue's words; None for a mail without a link."""
+    `kind` is GoTrue's type of the link; None for a mail without a link."""
 
     at: str
     to: str
@@ -24,9 +24,9 @@ class Mail:
 
 
 def read_mails(path: Path, to: str | None = None) -> list[Mail]:
-    """The mails in a file, oldest first, all or those to one address; none where there is no file yet.
+    """The mails in a file, oldest first, all or those to one address; empty if the file does not exist.
 
-    A line that is being written at this moment is left out."""
+    An incomplete last line, which is being written, is skipped."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except FileNotFoundError:

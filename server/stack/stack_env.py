@@ -1,4 +1,4 @@
-"""`stack.env`: every URL and key of the local services under the names of `.env.example`, in dotenv form."""
+"""`stack.env`: the URLs and keys of the local services, with the names of `.env.example`, as a dotenv file."""
 
 from server.stack.layout import LOOPBACK, Layout, write_private
 from server.stack.letta import letta_token, letta_url
@@ -10,7 +10,7 @@ HEADER = "# Written by `chat up` for the services of this data directory. Keep i
 
 
 def stack_environment(layout: Layout) -> dict[str, str]:
-    """What the API server needs to know of the local services."""
+    """The settings of the API server for the local services."""
     return {
         "ENVIRONMENT": "development",
         "HOST": LOOPBACK,

@@ -1,6 +1,6 @@
-"""Supabase Lite, Supabase's own small server (GoTrue and PostgREST compatible) on the stack's PostgreSQL.
+"""Supabase Lite, Supabase's small server (compatible with GoTrue and PostgREST) on the stack's PostgreSQL.
 
-Applies `supabase/migrations`, exactly as a hosted project gets them."""
+Applies `supabase/migrations`, as `chat migrate` does in a hosted project."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from server.adapters.supabase.migrations import apply_migrations
 from server.stack import processes
 from server.stack.environments import Node, NodePackages
 from server.stack.errors import StackError
-from server.stack.health import answers
+from server.stack.health import responds
 from server.stack.layout import LOOPBACK, Layout
 from server.stack.postgres import connect, ensure_login, superuser_url
 from server.stack.service import Command, Progress, Service
@@ -33,15 +33,15 @@ class SupabaseLite(Service):
 
     @property
     def installed(self) -> bool:
-        """Whether Node and its packages are there."""
+        """Whether Node and its packages are installed."""
         return self._packages.installed
 
     async def install(self, progress: Progress) -> None:
-        """Node from a wheel, Supabase Lite from npm."""
+        """Install Node from a wheel and Supabase Lite from npm."""
         await self._packages.install(progress)
 
     async def prepare(self) -> None:
-        """Roles, the `auth` schema, then the project's own migrations: Lite reads the schema once, when it starts."""
+        """Create roles, the `auth` schema and the project's tables before Lite starts and reads the schema."""
         roles = (SOURCES / "roles.sql").read_text(encoding="utf-8")
         try:
             async with await connect(superuser_url(self.layout)) as connection:
@@ -60,8 +60,8 @@ class SupabaseLite(Service):
         return self._node()
 
     async def healthy(self) -> bool:
-        """Whether sign-in answers."""
-        return await answers(f"{supabase_url(self.layout)}/auth/v1/health", {"apikey": anon_key(self.layout)})
+        """Whether the health check of Auth returns 200."""
+        return await responds(f"{supabase_url(self.layout)}/auth/v1/health", {"apikey": anon_key(self.layout)})
 
     def _node(self, *arguments: str) -> Command:
         folder = self._packages.folder
@@ -94,12 +94,12 @@ class SupabaseLite(Service):
 
 
 def mail_file(data_dir: Path) -> Path:
-    """Where what Supabase Auth would have mailed is kept, one JSON object a line."""
+    """The file of the mails that Supabase Auth would send, one JSON object per line."""
     return data_dir / "supabase" / "mails.jsonl"
 
 
 def supabase_url(layout: Layout) -> str:
-    """The project's URL, as hosted Supabase would give it."""
+    """The project's URL (SUPABASE_URL)."""
     return f"http://{LOOPBACK}:{layout.port('supabase')}"
 
 

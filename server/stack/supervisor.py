@@ -1,4 +1,4 @@
-"""Brings services up in parallel as far as dependencies allow, restarts what dies, and takes all down in order."""
+"""Starts services in parallel as far as their dependencies allow, restarts exited ones, and stops all in order."""
 
 import asyncio
 import time
@@ -12,15 +12,15 @@ from server.stack.service import Command, Service
 
 HEALTH_INTERVAL = 0.2
 RESTART_DELAYS = (0.2, 1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds before the first, second, … restart in a row; the last one repeats."""
+"""Backoff before the first, second, … consecutive restart, in seconds; the last one repeats."""
 STEADY_AFTER = 10.0
-"""A service that was healthy for this many seconds is no longer in a row of restarts."""
+"""After so many healthy seconds, the backoff starts again at its first delay."""
 START_ATTEMPTS = 3
-"""How often a service may die before it was healthy for the first time."""
+"""How often a service may exit before it was healthy for the first time."""
 
 
 class Supervisor:
-    """Owns the services' processes from start to end. `changed` is called after every change of state."""
+    """Owns the services' processes. `changed` is called after every change of a state."""
 
     def __init__(
         self, services: Sequence[Service], console: Console, changed: Callable[[list[ServiceState]], None]
@@ -34,14 +34,14 @@ class Supervisor:
                 needed.needed_by.append(runner)
 
     async def run(self, stop: asyncio.Event, when_ready: Callable[[], Awaitable[None]]) -> None:
-        """Run until `stop`, then end every process. Raises StackError if a service cannot be brought up."""
+        """Run until `stop`, then stop every process. Raises StackError if a service cannot be started."""
         try:
             await self._until_stopped(stop, when_ready)
         finally:
             await self._stop_all()
 
-    def hurry(self) -> None:
-        """While stopping: kill instead of waiting."""
+    def kill_all(self) -> None:
+        """Kill all processes; during a stop, instead of waiting for them."""
         for runner in self._runners.values():
             runner.kill()
 
@@ -75,11 +75,11 @@ class Supervisor:
 
 
 class _StopRequested(Exception):  # noqa: N818 - a request, not an error
-    """Ends the task group that keeps the services alive."""
+    """Ends the task group that runs the services."""
 
 
 class _Runner:
-    """One service's life: install, wait for what it needs, prepare, start, restart; and, apart from that, stop."""
+    """Runs one service: install, wait for its dependencies, prepare, start and restart; `stop` is called separately."""
 
     def __init__(self, service: Service, console: Console, record: Callable[[], None]) -> None:
         self.service = service
@@ -101,15 +101,15 @@ class _Runner:
         return ServiceState(self.service.name, self._port, self._state, pid, start_time(pid) if pid else None)
 
     async def live(self) -> None:
-        """Bring the service up and keep it up; ends only by cancellation or StackError."""
+        """Start the service and restart it when it exits; ends only by cancellation or StackError."""
         await self._install()
         for needed in self.needs:
             await needed.ready.wait()
         await self._prepare()
         await self._first_start()
-        await self._keep_running()
+        await self._restart_on_exit()
 
-    async def _keep_running(self) -> None:
+    async def _restart_on_exit(self) -> None:
         began, row = time.monotonic(), 0
         while True:
             code = await self._running().wait()
@@ -134,7 +134,7 @@ class _Runner:
                 began = time.monotonic()
 
     async def stop(self) -> None:
-        """End the process once everything that needs it has ended."""
+        """Stop the process after all services that depend on it have stopped."""
         for user in self.needed_by:
             await user._stopped.wait()
         if self._process is not None and self._command is not None:
@@ -148,7 +148,7 @@ class _Runner:
         self._stopped.set()
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Kill the process group."""
         if self._process is not None and self._process.returncode is None:
             processes.kill_group(self._process.pid)
 
@@ -189,7 +189,7 @@ class _Runner:
         self._record()
 
     async def _becomes_healthy(self) -> bool:
-        """True once healthy, False when the process died first. Raises StackError when neither happens in time."""
+        """Wait until healthy. Returns False if the process exits first. Raises StackError after `start_seconds`."""
         process, name = self._running(), self.service.name
         try:
             async with asyncio.timeout(self.service.start_seconds):

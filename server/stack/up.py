@@ -1,4 +1,4 @@
-"""`chat up`: the whole local stack in the foreground, from an empty directory to a running server."""
+"""`chat up`: installs and runs the whole local stack in the foreground."""
 
 import asyncio
 import contextlib
@@ -42,12 +42,12 @@ Ready after {seconds:.0f} s. In a browser: {url}
 
   The services' addresses and keys are in {env_file}
 """
-SAME_PRESS = 0.7
-"""Two interrupts within this many seconds are one Ctrl-C: a launcher such as `uv run` passes on what we got already."""
+SAME_INTERRUPT_SECONDS = 0.7
+"""Two interrupts within so many seconds are one Ctrl-C: `uv run` forwards it, and the terminal sends it too."""
 
 
 def local_services(layout: Layout, with_server: bool) -> list[Service]:
-    """Every service of the stack, in the order in which they are shown."""
+    """The services of the stack, in the order of `chat status`."""
     node = Node(layout)
     services: list[Service] = [Postgres(layout), Redis(layout), SupabaseLite(layout, node)]
     services += [LiteLLM(layout, node), Letta(layout)]
@@ -60,7 +60,7 @@ def local_services(layout: Layout, with_server: bool) -> list[Service]:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `chat up` was asked."""
+    """The options of `chat up`."""
 
     data_dir: Path
     port: int
@@ -68,15 +68,15 @@ class Options:
 
 
 def up(options: Options) -> None:
-    """Run the stack until Ctrl-C, SIGTERM or `chat down`. Raises StackError when it cannot be brought up."""
+    """Run the stack until Ctrl-C, SIGTERM or `chat down`. Raises StackError if it cannot be started."""
     preflight.check_environment(os.environ)
     preflight.check_platform()
     layout = Layout.open(options.data_dir, options.port)
     with instance.held_lock(layout.root):
         _end_with_uv()
         console = Console(layout)
-        console.take_logging()
-        for name in instance.end_leftovers(layout.root):
+        console.capture_logging()
+        for name in instance.kill_orphans(layout.root):
             console.step(name, "ended a process that an earlier `chat up` had left")
         if options.with_server:
             preflight.check_port(LOOPBACK, options.port)
@@ -95,7 +95,7 @@ def up(options: Options) -> None:
 
 async def _supervise(layout: Layout, services: list[Service], console: Console) -> None:
     def record(states: list[ServiceState]) -> None:
-        with contextlib.suppress(OSError):  # a full disk must not keep services from being stopped or restarted
+        with contextlib.suppress(OSError):  # with a full disk, services must still be stopped and restarted
             instance.write_state(layout.root, states)
 
     supervisor = Supervisor(services, console, record)
@@ -106,15 +106,15 @@ async def _supervise(layout: Layout, services: list[Service], console: Console) 
         nonlocal first
         if not stop.is_set():
             first = time.monotonic()
-            console.say(f"{name}: stopping (again to hurry)")
+            console.say(f"{name}: stopping (again to kill_all)")
             stop.set()
-        elif time.monotonic() - first > SAME_PRESS:
-            supervisor.hurry()
+        elif time.monotonic() - first > SAME_INTERRUPT_SECONDS:
+            supervisor.kill_all()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-            continue  # under nohup, a terminal that closes is not meant to stop us
+            continue  # under nohup the stack survives its terminal
         loop.add_signal_handler(number, on_signal, number.name)
 
     async def ready() -> None:
@@ -125,9 +125,9 @@ async def _supervise(layout: Layout, services: list[Service], console: Console) 
 
 
 def _end_with_uv() -> None:
-    """When `uv run` started us and is itself killed, stop too: whoever killed it meant us.
+    """If `uv run` started this process, stop when uv is killed.
 
-    A shell that started us may go away: that is what nohup is for."""
+    The end of another parent, such as a shell, does not stop it: it may run under nohup."""
     with contextlib.suppress(OSError):
         parent = Path(f"/proc/{os.getppid()}/exe").readlink()
         if parent.name == "uv" or str(parent) == os.environ.get("UV"):

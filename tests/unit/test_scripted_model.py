@@ -1,4 +1,4 @@
-"""The scripted model does what its directives say, and its gates and log let tests go without sleeping."""
+"""The scripted model: its directives, and the gates and the log by which tests wait without sleeping."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ async def state(client: Client) -> str:
 
 
 async def seen_in_state(client: Client, wanted: str) -> None:
-    """Wait until the log shows its last request in this state."""
+    """Wait until the last request in the log has this state."""
     async with asyncio.timeout(10):
         while [seen["state"] for seen in await (await client.get("/log")).json()][-1:] != [wanted]:
             pass
@@ -64,13 +64,13 @@ async def seen_in_state(client: Client, wanted: str) -> None:
         ("the HANGAR and SLOW motion", None),
     ],
 )
-def test_the_last_directive_counts(text: str, source: str | None) -> None:
+def test_the_last_directive_is_used(text: str, source: str | None) -> None:
     found = last_directive(text)
 
     assert (found.source if found else None) == source
 
 
-async def test_slow_says_so_many_words(client: Client) -> None:
+async def test_slow_sends_so_many_words(client: Client) -> None:
     assert await answer(client, "SLOW 4 0") == "w0 w1 w2 w3"
 
 
@@ -78,7 +78,7 @@ async def test_echo_repeats_the_rest_of_the_line(client: Client) -> None:
     assert await answer(client, "please ECHO a  b\nnext line") == "a  b"
 
 
-async def test_err_answers_with_the_status(client: Client) -> None:
+async def test_err_responds_with_the_status(client: Client) -> None:
     response = await ask(client, "ERR 503", stream=True)
 
     assert response.status == 503
@@ -111,7 +111,7 @@ async def test_call_calls_the_tool_then_reports_its_result(client: Client) -> No
     assert await answer(client, "", messages=messages) == "done: noted"
 
 
-async def test_a_call_waits_at_the_gate_it_names(client: Client) -> None:
+async def test_a_call_waits_at_its_gate(client: Client) -> None:
     held = asyncio.ensure_future(ask(client, 'CALL AT three note {"text": "x"}'))
     await client.get("/gate/three")
     assert not held.done()
@@ -122,7 +122,7 @@ async def test_a_call_waits_at_the_gate_it_names(client: Client) -> None:
     assert called["tool_calls"][0]["function"] == {"name": "note", "arguments": '{"text": "x"}'}
 
 
-async def test_a_gate_holds_the_reply_between_its_words_until_opened(client: Client) -> None:
+async def test_a_gate_holds_the_reply_between_two_words_until_opened(client: Client) -> None:
     response = await ask(client, "GATE one 2 1", stream=True)
     assert await read_words(response, 2) == ["w0", " w1"]
     reached = await (await client.get("/gate/one")).json()
@@ -148,7 +148,7 @@ async def test_a_closed_gate_holds_again(client: Client) -> None:
     assert await held == "w0"
 
 
-async def test_stall_falls_silent_and_the_log_says_when_the_client_left(client: Client) -> None:
+async def test_stall_stops_sending_and_the_log_records_the_disconnect(client: Client) -> None:
     response = await ask(client, "STALL 2", stream=True)
     assert await read_words(response, 2) == ["w0", " w1"]
     assert await state(client) == "running"
@@ -158,7 +158,7 @@ async def test_stall_falls_silent_and_the_log_says_when_the_client_left(client: 
     await seen_in_state(client, "gone")
 
 
-async def test_hang_sends_not_even_a_status_line(client: Client) -> None:
+async def test_hang_sends_no_status_line(client: Client) -> None:
     hanging = asyncio.ensure_future(ask(client, "HANG", stream=True))
     await seen_in_state(client, "running")
     assert not hanging.done()
@@ -177,7 +177,7 @@ async def test_drop_cuts_the_connection_after_three_words(client: Client) -> Non
     assert await state(client) == "gone"
 
 
-async def test_the_log_tells_whose_key_asked_what(client: Client) -> None:
+async def test_the_log_has_key_user_and_directive(client: Client) -> None:
     await answer(client, "ECHO first", user="user-1")
     await answer(client, "hello")
 
@@ -190,5 +190,5 @@ async def test_the_log_tells_whose_key_asked_what(client: Client) -> None:
     assert await (await client.get("/log")).json() == []
 
 
-async def test_anything_else_is_answered_as_by_the_demo_model(client: Client) -> None:
+async def test_any_other_text_is_answered_by_the_demo_model(client: Client) -> None:
     assert "demo model" in await answer(client, "hello")

@@ -1,4 +1,4 @@
-"""No character that came from outside acts on an operator's terminal, whichever command shows it."""
+"""No command writes control characters from outside to an operator's terminal."""
 
 import io
 import json
@@ -31,22 +31,22 @@ HOSTILE = "a\x1b[2Jb\x07\r\n\u202ec\u2066d\u200be\x9bf\u2028g\x7fh\U000e0041i\ud
 
 
 def harmless(text: str, but: str = "\n") -> bool:
-    """No control, format, surrogate or separator character is in it."""
+    """Whether the text has no control, format, surrogate or separator character."""
     return all(one in but or one == " " or unicodedata.category(one)[0] not in "CZ" for one in text)
 
 
-def test_what_acts_on_a_terminal_is_written_out() -> None:
+def test_control_characters_are_escaped() -> None:
     assert printable("\x1b[2J\r\n\u202e\x9b") == r"\x1b[2J\r\n\u202e\x9b"
     assert harmless(printable(HOSTILE), but="")
     assert printable("Ünïcode, 漢字 and 🙂 stay") == "Ünïcode, 漢字 and 🙂 stay"
 
 
-def test_every_such_character_is() -> None:
+def test_every_control_character_is_escaped() -> None:
     codepoints = [*range(0x3000), *range(0xD800, 0xE000), *range(0xFE00, 0x10000), *range(0xE0000, 0xE0200)]
     assert [hex(one) for one in codepoints if not harmless(printable(chr(one)), but="")] == []
 
 
-def test_commands_write_through_one_module_alone() -> None:
+def test_commands_write_only_through_one_module() -> None:
     found = [
         f"{path.relative_to(SERVER)}: {line.strip()}"
         for path in SERVER.rglob("*.py")
@@ -57,7 +57,7 @@ def test_commands_write_through_one_module_alone() -> None:
     assert found == []
 
 
-def test_users_list_shows_a_hostile_account_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_list_escapes_a_hostile_account(monkeypatch: pytest.MonkeyPatch) -> None:
     account = SimpleNamespace(
         user_id="u", agent_status=AgentStatus.FAILED, email=HOSTILE, status_reason=f"because {HOSTILE}"
     )
@@ -78,16 +78,14 @@ def test_users_list_shows_a_hostile_account_on_one_line(monkeypatch: pytest.Monk
     assert "because" in line
 
 
-def test_doctor_shows_a_hostile_answer_on_one_line() -> None:
+def test_doctor_escapes_a_hostile_response() -> None:
     shown = table([Diagnosis("letta", "version", fail(HOSTILE, HOSTILE)), Diagnosis("x", "y", warn("w", "m"))])
     assert harmless(re.sub(r"\x1b\[\d+m", "", shown))
     assert len(shown.splitlines()) == 4
 
 
 @pytest.mark.parametrize("kind", [click.ClickException, click.UsageError, click.BadParameter])
-def test_what_a_command_refuses_is_shown_harmlessly(
-    kind: type[click.ClickException], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commands_error_is_escaped(kind: type[click.ClickException], monkeypatch: pytest.MonkeyPatch) -> None:
     @click.command()
     def refuse() -> None:
         raise kind(f"no: {HOSTILE}")
@@ -99,12 +97,12 @@ def test_what_a_command_refuses_is_shown_harmlessly(
     assert harmless(result.output)
 
 
-def test_a_command_without_arguments_still_shows_its_help() -> None:
+def test_a_command_without_arguments_shows_its_help() -> None:
     result = CliRunner().invoke(cli.main, ["users"])
     assert "Look after the platform's users." in result.output
 
 
-def test_a_services_log_is_shown_without_colours_and_harmlessly(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_services_log_is_printed_escaped_and_without_colours(capsys: pytest.CaptureFixture[str]) -> None:
     echo_log(f"\x1b[1;32mINFO\x1b[0m \x1b[8mhidden\tx {HOSTILE}")
     shown = capsys.readouterr().out
     assert shown.startswith("INFO hidden\tx a\\x1b[2Jb")
@@ -112,7 +110,7 @@ def test_a_services_log_is_shown_without_colours_and_harmlessly(capsys: pytest.C
 
 
 @pytest.mark.parametrize("environment", ["development", "production"])
-def test_a_log_line_is_harmless_whatever_was_sent(environment: Any) -> None:
+def test_log_lines_are_escaped(environment: Any) -> None:
     stream = io.StringIO()
     configure_logging(environment, "INFO", stream)
     log = structlog.get_logger("x")

@@ -1,6 +1,6 @@
-"""The HTTP face of a model: OpenAI's chat completions, embeddings and model list on aiohttp.
+"""The HTTP API of a model: OpenAI's chat completions, embeddings and model list on aiohttp.
 
-Knows the wire format and counts tokens; what is said is the model's business."""
+Encodes responses and counts tokens; the model generates the content."""
 
 import json
 import time
@@ -26,7 +26,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def create_app(model: Model) -> web.Application:
-    """An application that answers with `model`. Any model name and any API key are accepted."""
+    """An application that serves `model`. Any model name and any API key are accepted."""
     api = _Api(model)
     app = web.Application(client_max_size=_BODY_LIMIT, middlewares=[_errors_as_json])
     app.add_routes(
@@ -49,7 +49,7 @@ class _Api:
         body = await _body(request, ChatRequest)
         completion = _Completion(body, self._prompts.measure(body))
         async with aclosing(completion.limited(self._model.reply(body))) as pieces:
-            # The first piece is awaited before the response begins, so that a refusal keeps its status.
+            # The first piece is awaited before the response begins, so that an error can still set the status.
             first = await anext(pieces, Text(""))
             if body.stream:
                 return await _stream(request, completion, first, pieces)
@@ -77,31 +77,33 @@ class _Api:
 
 @dataclass(slots=True)
 class _Completion:
-    """One reply on its way: its identity, and the tokens said so far."""
+    """One completion: its id, and the tokens generated so far."""
 
     request: ChatRequest
     prompt: PromptTokens
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
     finish_reason: str = "stop"
-    _said: int = 0
-    _reasoned: int = 0
+    _text_tokens: int = 0
+    _reasoning_tokens: int = 0
 
     def head(self, kind: str) -> dict[str, Any]:
-        """The fields that every object of this completion begins with."""
+        """The fields that begin each object of this completion."""
         return {"id": self.id, "object": kind, "created": self.created, "model": self.request.model}
 
     @property
     def usage(self) -> Usage:
-        """The tokens of the request and of what was said so far."""
-        return Usage(self.prompt.total, self.prompt.cached, self._said + self._reasoned, self._reasoned)
+        """The tokens of the request and of the pieces so far."""
+        return Usage(
+            self.prompt.total, self.prompt.cached, self._text_tokens + self._reasoning_tokens, self._reasoning_tokens
+        )
 
     async def limited(self, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
-        """The pieces up to the request's token limit, counted."""
+        """The pieces up to the request's token limit; counts their tokens."""
         limit = self.request.token_limit
         async with aclosing(pieces):
             async for piece in pieces:
-                if limit is not None and self._said + self._reasoned >= limit:
+                if limit is not None and self._text_tokens + self._reasoning_tokens >= limit:
                     self.finish_reason = "length"
                     return
                 self._count(piece)
@@ -110,11 +112,11 @@ class _Completion:
     def _count(self, piece: Piece) -> None:
         match piece:
             case Text(text=text):
-                self._said += count_tokens(text)
+                self._text_tokens += count_tokens(text)
             case Reasoning(text=text):
-                self._reasoned += count_tokens(text)
+                self._reasoning_tokens += count_tokens(text)
             case ToolCall() as call:
-                self._said += count_tokens(call.name) + count_tokens(call.arguments_json)
+                self._text_tokens += count_tokens(call.name) + count_tokens(call.arguments_json)
                 self.finish_reason = "tool_calls"
 
 
@@ -148,7 +150,7 @@ async def _stream(
 
 
 def _deltas(piece: Piece, call_index: int) -> list[dict[str, Any]]:
-    """The deltas a streamed piece becomes: a tool call's arguments arrive in parts, as with OpenAI."""
+    """The deltas of a streamed piece: a tool call's arguments are split into parts, as OpenAI does."""
     match piece:
         case Text(text=text):
             return [{"content": text}]

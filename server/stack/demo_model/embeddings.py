@@ -1,4 +1,5 @@
-"""Embeddings without a model: words hashed into a vector, so that texts sharing words lie close. Pure computation."""
+"""Embeddings without a model: words are hashed into a vector, so that texts with common words are close. Pure
+computation."""
 
 import base64
 import hashlib
@@ -14,7 +15,7 @@ DIMENSIONS = 1536
 
 
 Item = str | list[int]
-"""One input: text, or token ids, which are hashed as if they were words."""
+"""One input: text, or token ids, which are hashed like words."""
 
 
 class EmbeddingRequest(BaseModel):

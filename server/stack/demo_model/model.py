@@ -1,4 +1,4 @@
-"""The demo model itself: decides a reply and says it word by word, as a language model would."""
+"""The demo model: decides on a reply and sends it word by word, as a language model does."""
 
 import asyncio
 import re
@@ -12,13 +12,13 @@ _WORD = re.compile(r"\s*\S+")
 
 
 def words(text: str) -> list[str]:
-    """The text cut before each space, so that joining the pieces gives the text back (but for trailing space)."""
+    """Split the text before each space. The pieces joined are the text, without trailing space."""
     return _WORD.findall(text)
 
 
 @dataclass(frozen=True, slots=True)
 class DemoModel:
-    """Says its replies with `word_delay` seconds before each word."""
+    """Sends its replies with a pause of `word_delay` seconds before each word."""
 
     word_delay: float = 0.025
 

@@ -1,4 +1,4 @@
-"""The demo model's sentences in English and Russian, and the turn from the user's "my" to its "your"."""
+"""The demo model's sentences in English and Russian, and the change from the user's "my" to "your"."""
 
 import re
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _FIRST_PERSON = re.compile(rf"\b(?:{'|'.join(re.escape(words) for words in _TO_U
 
 @dataclass(frozen=True, slots=True)
 class Phrases:
-    """Everything the model can say in one language. `{}` takes a fact."""
+    """The model's sentences in one language. `{}` is replaced by a fact."""
 
     language: str
     hello: str
@@ -39,11 +39,11 @@ class Phrases:
     unknown: str
 
     def greeting(self, name: str | None) -> str:
-        """A greeting, with the user's name when it is known."""
+        """A greeting, with the user's name if it is known."""
         return f"{self.hello}, {name}!" if name else f"{self.hello}!"
 
     def to_user(self, fact: str) -> str:
-        """A stored fact as told back to its owner: "My cat is Tom" → "your cat is Tom"."""
+        """A stored fact in the second person: "My cat is Tom" → "your cat is Tom"."""
         labelled = _LABELLED.match(fact)
         if self.language == "ru":
             if labelled and labelled["what"].casefold() == "name":
@@ -99,5 +99,5 @@ RUSSIAN = Phrases(
 
 
 def phrases_for(text: str) -> Phrases:
-    """The language the user wrote in."""
+    """The phrases in the language of `text`."""
     return RUSSIAN if _CYRILLIC.search(text) else ENGLISH

@@ -1,6 +1,6 @@
-"""Finding what was remembered: facts in Letta's memory block, and the one among them that a question is about.
+"""Finds facts in Letta's memory block, and the fact that a question is about.
 
-Pure text work for English and Russian. Two words match when they begin alike, which survives most inflections."""
+Pure text processing for English and Russian. Two words match if they begin alike, which covers most inflections."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ _SAME_WORD = {
     "имя": "name",
     "имени": "name",
 }
-# Words that say nothing about a question's subject.
+# Words without information about the subject of a question.
 _ENGLISH = (
     "a about am an and are as ask at be been best by can could did do does for from had has have hello hey hi how i "
     "i'm in is it know like me mine my of on or please remember said say so tell that the there they this to told us "
@@ -33,7 +33,7 @@ _ENDING = 3
 
 
 def memory_lines(system_text: str, label: str) -> list[str]:
-    """The lines of one memory block as Letta 0.16 writes blocks into its system prompt, bullets removed."""
+    """The lines of one memory block in a system prompt of Letta 0.16, without bullets."""
     block = re.search(rf"<{re.escape(label)}>.*?<value>\n?(.*?)\n?</value>\s*</{re.escape(label)}>", system_text, re.S)
     if block is None:
         return []
@@ -41,14 +41,14 @@ def memory_lines(system_text: str, label: str) -> list[str]:
 
 
 def keywords(text: str) -> list[str]:
-    """The words that carry the text's subject, in order, in lower case and one spelling."""
+    """The words of the text's subject, in order, in lower case and normalized spelling."""
     words = (word.casefold().replace("’", "'") for word in _WORD.findall(text))
     plain = (word.removesuffix("'s") for word in words if word not in _EMPTY_WORDS)
     return [_SAME_WORD.get(word, word) for word in plain]
 
 
 def best_match(question: str, lines: Sequence[str]) -> str | None:
-    """The line that shares most of the question's subject, the latest among equals; None if none shares over half."""
+    """The line with most keywords of the question, the latest of equals; None if no line has more than half of them."""
     wanted = keywords(question)
     best: str | None = None
     best_score = len(wanted) / 2
@@ -61,7 +61,7 @@ def best_match(question: str, lines: Sequence[str]) -> str | None:
 
 
 def same_fact(fact: str, lines: Iterable[str]) -> bool:
-    """Whether one of the lines already says exactly this, whatever the letter case and punctuation."""
+    """Whether one of the lines has the same words, regardless of case and punctuation."""
     words = [word.casefold() for word in _WORD.findall(fact)]
     return any([word.casefold() for word in _WORD.findall(line)] == words for line in lines)
 

@@ -1,4 +1,4 @@
-"""What the demo model says: from a request to a tool call or a text. Pure, and deterministic for a given request."""
+"""The demo model's reply to a request: a tool call or a text. Pure and deterministic."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from server.stack.demo_model.phrases import Phrases, phrases_for
 from server.stack.demo_model.recall import best_match, keywords, memory_lines, same_fact
 from server.stack.demo_model.wire import ChatRequest, Text, ToolCall
 
-# The memory tools of Letta 0.16's base set, with the names their arguments have there.
+# Memory tools of Letta 0.16's base set, with the names of their arguments.
 _MEMORY_TOOLS = {"memory_insert": ("label", "new_string"), "core_memory_append": ("label", "content")}
 _USER_BLOCK = "human"
 
@@ -40,10 +40,10 @@ _NO_NAME = "friend"
 
 
 def decide(request: ChatRequest) -> Text | ToolCall:
-    """The whole reply to a request: remember, confirm, answer or introduce itself."""
+    """The complete reply to a request: a memory tool call, a confirmation, an answer or an introduction."""
     text = request.last_user_text
     phrases = phrases_for(text)
-    known = list(dict.fromkeys([*memory_lines(request.system_text, _USER_BLOCK), *_saved_lately(request)]))
+    known = list(dict.fromkeys([*memory_lines(request.system_text, _USER_BLOCK), *_saved_in_conversation(request)]))
     facts = facts_to_remember(text)
     if facts:
         return _remember(request, facts, known, phrases)
@@ -55,7 +55,7 @@ def decide(request: ChatRequest) -> Text | ToolCall:
 
 
 def facts_to_remember(text: str) -> list[str]:
-    """What the user asks to be remembered, one entry per sentence, as they said it."""
+    """The facts that the user asks to remember, one per sentence, in the user's words."""
     facts = []
     for sentence in _sentences(text):
         asked = sentence.endswith("?")
@@ -68,7 +68,7 @@ def facts_to_remember(text: str) -> list[str]:
 
 
 def is_question(text: str) -> bool:
-    """Whether the last sentence asks something."""
+    """Whether the last sentence is a question."""
     last = next(reversed(_sentences(text)), "")
     return last.endswith("?") or _QUESTION_WORDS.match(last) is not None
 
@@ -78,24 +78,24 @@ def _sentences(text: str) -> list[str]:
 
 
 def _remember(request: ChatRequest, facts: list[str], known: list[str], phrases: Phrases) -> Text | ToolCall:
-    told = "; ".join(phrases.to_user(fact) for fact in facts)
+    in_second_person = "; ".join(phrases.to_user(fact) for fact in facts)
     results = request.tool_results
     if results:
-        return Text(phrases.not_saved if _failed(results[-1]) else phrases.remembered.format(told))
+        return Text(phrases.not_saved if _failed(results[-1]) else phrases.remembered.format(in_second_person))
     new = [fact for fact in facts if not same_fact(fact, known)]
     if not new:
-        return Text(phrases.known_already.format(told))
+        return Text(phrases.known_already.format(in_second_person))
     for tool, (label, content) in _MEMORY_TOOLS.items():
         if request.offers(tool):
             return ToolCall(tool, {label: _USER_BLOCK, content: "\n".join(new)})
-    return Text(phrases.no_memory.format(told))
+    return Text(phrases.no_memory.format(in_second_person))
 
 
-def _saved_lately(request: ChatRequest) -> list[str]:
+def _saved_in_conversation(request: ChatRequest) -> list[str]:
     """Facts that memory tools saved earlier in this conversation.
 
-    Letta 0.16 renews the memory blocks in a conversation's system prompt only when it recompiles that prompt, so until
-    then they stand nowhere else."""
+    Letta 0.16 updates the memory blocks in the system prompt only when it recompiles that prompt; until then the tool
+    calls are the only source."""
     failed = {message.tool_call_id for message in request.messages if message.role == "tool" and _failed(message.text)}
     lines: list[str] = []
     for message in request.messages:
@@ -128,7 +128,7 @@ def _answer(text: str, known: list[str], earlier: list[str], phrases: Phrases) -
 
 
 def _overview(known: list[str], phrases: Phrases) -> str:
-    facts = _worth_telling(known)
+    facts = _without_placeholder(known)
     if not facts:
         return phrases.nothing_known
     return phrases.overview.format("; ".join(phrases.to_user(fact) for fact in facts))
@@ -143,17 +143,17 @@ def _user_name(known: list[str]) -> str | None:
     return names[-1] if names and names[-1].casefold() != _NO_NAME else None
 
 
-def _worth_telling(known: list[str]) -> list[str]:
+def _without_placeholder(known: list[str]) -> list[str]:
     return [line for line in known if line.casefold() != f"user's name: {_NO_NAME}"]
 
 
 def _is_summary_request(request: ChatRequest) -> bool:
-    # How Letta 0.16 compacts a conversation that outgrew its context: no tools, and "summary" in the instructions.
+    # Letta 0.16 compacts a conversation above its context size by a request without tools, with "summary" in it.
     if request.tools:
         return False
     return "summary" in request.system_text or "detailed summary of" in request.last_user_text
 
 
 def _summary(request: ChatRequest, longest: int = 1500) -> str:
-    told = " ".join(" ".join(request.earlier_user_texts or [request.last_user_text]).split())
-    return f"So far the user said: {told[-longest:]}"
+    said = " ".join(" ".join(request.earlier_user_texts or [request.last_user_text]).split())
+    return f"So far the user said: {said[-longest:]}"

@@ -1,8 +1,8 @@
-"""Token counts for the usage report: a deterministic approximation, and the memory of prompts that makes part of the
-next prompt count as cached. Pure computation.
+"""Token counts for the usage report: a deterministic approximation, and a prompt cache for cached tokens. Pure
+computation.
 
-The rules for cached tokens (at least 1,024, in steps of 128, only an unchanged beginning) are OpenAI's prompt caching
-rules, so that the cheaper price of cached tokens is exercised by any conversation of some length.
+The rules for cached tokens (at least 1,024, in steps of 128, only an unchanged beginning) are those of OpenAI's prompt
+caching, so that longer conversations have tokens at the lower price of cached ones.
 """
 
 import json
@@ -17,17 +17,17 @@ _TOKEN = re.compile(r"[A-Za-z]{1,5}|[^\W\dA-Za-z_]{1,3}|\d{1,3}|[^\w\s]|_")
 _MESSAGE_OVERHEAD = 4
 _CACHE_MINIMUM = 1024
 _CACHE_STEP = 128
-_REMEMBERED_PROMPTS = 256
+_CACHED_PROMPTS = 256
 
 
 def count_tokens(text: str) -> int:
-    """About what a real tokenizer counts: up to five Latin letters, three other letters or three digits a token."""
+    """Approximate the count of a tokenizer: up to five Latin letters, three other letters or three digits per token."""
     return sum(1 for _ in _TOKEN.finditer(text))
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one completed request."""
+    """Token counts of one completed request."""
 
     prompt: int
     cached: int
@@ -47,24 +47,24 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class PromptTokens:
-    """Tokens of a prompt, and how many of them begin the same way as the same user's previous prompt."""
+    """Tokens of a prompt, and how many of them are an unchanged beginning of the user's previous prompt."""
 
     total: int
     cached: int
 
 
 class PromptCache:
-    """Remembers each recent user's last prompt and counts how much of the next one repeats it."""
+    """Caches the last prompt of each recent user, and counts the unchanged beginning of the next one."""
 
     def __init__(self) -> None:
         self._prompts: OrderedDict[str, list[str]] = OrderedDict()
 
     def measure(self, request: ChatRequest) -> PromptTokens:
-        """Count the prompt's tokens and remember it as the user's last."""
+        """Count the prompt's tokens and cache the prompt as the user's last."""
         parts = _prompt_parts(request)
         previous = self._prompts.pop(request.user or "", [])
         self._prompts[request.user or ""] = parts
-        if len(self._prompts) > _REMEMBERED_PROMPTS:
+        if len(self._prompts) > _CACHED_PROMPTS:
             self._prompts.popitem(last=False)
 
         counts = [count_tokens(part) + _MESSAGE_OVERHEAD for part in parts]

@@ -1,5 +1,5 @@
-"""What travels between a client and the model: the part of OpenAI's chat completion request that a model needs, and
-the pieces a reply is made of. Imports nothing of the server that carries them.
+"""The interface of a model: the used part of OpenAI's chat completion request, and the pieces of a reply. Does not
+import the HTTP API.
 """
 
 import json
@@ -18,7 +18,7 @@ class FunctionCall(BaseModel):
 
     @property
     def decoded_arguments(self) -> dict[str, Any]:
-        """The arguments as an object; empty when they are not one."""
+        """The arguments as a JSON object; empty if they are not one."""
         try:
             decoded = json.loads(self.arguments)
         except ValueError:
@@ -27,7 +27,7 @@ class FunctionCall(BaseModel):
 
 
 class MessageToolCall(BaseModel):
-    """A tool call that an earlier assistant message made."""
+    """A tool call of an earlier assistant message."""
 
     id: str = ""
     function: FunctionCall = FunctionCall()
@@ -50,7 +50,7 @@ class Message(BaseModel):
 
 
 class ToolFunction(BaseModel):
-    """The declaration of a tool the model may call."""
+    """The declaration of a tool."""
 
     name: str
     description: str | None = None
@@ -70,7 +70,7 @@ class StreamOptions(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """A chat completion request. Fields the model has no use for are accepted and ignored."""
+    """A chat completion request. Other fields are accepted and ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -86,7 +86,7 @@ class ChatRequest(BaseModel):
 
     @property
     def token_limit(self) -> int | None:
-        """The most tokens the reply may have, under either of the names OpenAI gave this field."""
+        """The maximal number of tokens of the reply. OpenAI has two names for this field."""
         return self.max_completion_tokens or self.max_tokens
 
     @property
@@ -96,23 +96,23 @@ class ChatRequest(BaseModel):
 
     @property
     def last_user_index(self) -> int | None:
-        """Where the message being answered stands, or None when no user message was sent."""
+        """The index of the message to answer: the last user message; None if there is none."""
         return next((i for i in reversed(range(len(self.messages))) if self.messages[i].role == "user"), None)
 
     @property
     def last_user_text(self) -> str:
-        """The text of the message being answered."""
+        """The text of the message to answer."""
         index = self.last_user_index
         return "" if index is None else self.messages[index].text
 
     @property
     def earlier_user_texts(self) -> list[str]:
-        """What the user said before the message being answered, oldest first."""
+        """The user's texts before the message to answer, oldest first."""
         return [message.text for message in self.messages[: self.last_user_index or 0] if message.role == "user"]
 
     @property
     def tool_results(self) -> Sequence[str]:
-        """Results of tools called since the message being answered, in order."""
+        """Results of tools called since the message to answer, in order."""
         start = self.last_user_index
         later = self.messages if start is None else self.messages[start + 1 :]
         return [message.text for message in later if message.role == "tool"]
@@ -147,7 +147,7 @@ class ToolCall:
 
     @property
     def arguments_json(self) -> str:
-        """The arguments as the JSON text that travels."""
+        """The arguments as JSON text."""
         return json.dumps(self.arguments, ensure_ascii=False)
 
 
@@ -155,15 +155,15 @@ Piece = Text | Reasoning | ToolCall
 
 
 class Model(Protocol):
-    """Something that answers chat requests piece by piece."""
+    """A model that replies to chat requests in pieces."""
 
     def reply(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
-        """The pieces of the reply in order. Raises ApiError to refuse, before the first piece."""
+        """The pieces of the reply in order. Raises ApiError before the first piece to refuse the request."""
         ...
 
 
 class ApiError(Exception):
-    """A refusal that the client sees as an OpenAI error body with this HTTP status."""
+    """An error that is sent as an OpenAI error body with this HTTP status."""
 
     def __init__(
         self, status: int, message: str, error_type: str = "invalid_request_error", code: str | None = None

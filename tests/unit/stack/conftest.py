@@ -1,4 +1,4 @@
-"""A data directory of its own for each test."""
+"""A separate data directory for each test."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Services small enough for unit tests: real processes, supervised for real, that do next to nothing."""
+"""Small services for unit tests: real processes under the real supervisor, without any function."""
 
 import os
 import select
@@ -27,11 +27,11 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 pathlib.Path("{name}.up").touch()
 while True: signal.pause()
 """
-REFUSE = "import sys; sys.exit('the sea is closed today')"
+FAIL = "import sys; sys.exit('this service always fails')"
 
 
 class SmallService(Service):
-    """A Python process of its own, healthy once it has touched `<name>.up`."""
+    """A Python process, healthy as soon as it has created `<name>.up`."""
 
     def __init__(self, layout: Layout, code: str) -> None:
         super().__init__(layout)
@@ -48,7 +48,7 @@ class SmallService(Service):
 
 
 def small(layout: Layout, name: str, code: str = SERVE, needs: tuple[str, ...] = ()) -> SmallService:
-    """A service called `name` that runs `code` after those it needs."""
+    """A service `name` that runs `code` and depends on `needs`."""
     kind = type(name, (SmallService,), {"name": name, "depends_on": needs})
     service = kind(layout, code)
     assert isinstance(service, SmallService)
@@ -56,7 +56,7 @@ def small(layout: Layout, name: str, code: str = SERVE, needs: tuple[str, ...] =
 
 
 class Uninstallable(SmallService):
-    """Its installation fails with what it is given as code."""
+    """A service whose installation fails with a full disk at the path `code`."""
 
     name: ClassVar[str] = "uninstallable"
     installed = False
@@ -66,7 +66,7 @@ class Uninstallable(SmallService):
 
 
 class States:
-    """Every state the supervisor has told, and a way to wait for one."""
+    """Records the states from the supervisor, and calls a function when a condition holds."""
 
     def __init__(self) -> None:
         self.now: list[ServiceState] = []
@@ -80,17 +80,17 @@ class States:
                 act()
 
     def when(self, condition: Callable[[dict[str, ServiceState]], bool], act: Callable[[], None]) -> None:
-        """Call `act` once, as soon as `condition` holds of the states by name."""
+        """Call `act` once, as soon as `condition` is true for the states by service name."""
         self._waiting.append((condition, act))
 
 
 def events(layout: Layout) -> list[str]:
-    """What the small services have written down, in order."""
+    """The events that the small services have written, in order."""
     return (layout.root / "events").read_text().splitlines()
 
 
 def wait_until_gone(pid: int, seconds: float = 20) -> bool:
-    """Whether the process ends in time; returns the moment it does."""
+    """Wait until the process ends. Returns False after `seconds`."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

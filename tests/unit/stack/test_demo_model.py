@@ -1,4 +1,4 @@
-"""The demo model: what it remembers, answers and admits not to know, and the OpenAI wire it says it on."""
+"""The demo model: its memory, its answers, and its OpenAI-compatible API."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ MEMORY_INSERT = {
 
 
 def system(*facts: str) -> dict[str, Any]:
-    """A system prompt with the memory blocks as Letta 0.16.8 writes them."""
+    """A system prompt with memory blocks in the format of Letta 0.16.8."""
     value = "\n".join(facts)
     return {
         "role": "system",
@@ -85,17 +85,17 @@ def said(chat: ChatRequest) -> str:
         ("", []),
     ],
 )
-def test_facts_are_taken_from_requests_to_remember_only(message: str, facts: list[str]) -> None:
+def test_facts_are_found_only_in_requests_to_remember(message: str, facts: list[str]) -> None:
     assert facts_to_remember(message) == facts
 
 
-def test_told_to_remember_it_calls_the_memory_tool_with_lettas_arguments() -> None:
+def test_a_request_to_remember_calls_the_memory_tool_with_lettas_arguments() -> None:
     reply = decide(request(system(), user("Remember that my cat is Tom"), tools=[MEMORY_INSERT]))
 
     assert reply == ToolCall("memory_insert", {"label": "human", "new_string": "My cat is Tom"})
 
 
-def test_without_a_memory_tool_it_says_so_instead_of_promising() -> None:
+def test_a_request_to_remember_without_a_memory_tool_is_declined() -> None:
     assert "no memory tool" in said(request(system(), user("Remember that my cat is Tom")))
 
 
@@ -113,7 +113,7 @@ def test_tool_choice_none_is_respected() -> None:
         ("Error executing tool", "could not be changed"),
     ],
 )
-def test_after_the_tool_ran_it_reports_what_happened(result: str, expected: str) -> None:
+def test_the_reply_reports_the_result_of_the_tool(result: str, expected: str) -> None:
     called = {
         "role": "assistant",
         "content": None,
@@ -157,11 +157,11 @@ def test_questions_are_answered_from_the_memory_block(facts: list[str], question
     assert said(request(system(*facts), user(question))) == answer
 
 
-def test_another_subject_with_one_word_in_common_is_not_an_answer() -> None:
+def test_a_fact_with_one_common_word_is_not_an_answer() -> None:
     assert "I do not know" in said(request(system("My favourite colour is teal"), user("What is my favourite food?")))
 
 
-def test_what_no_one_told_it_it_does_not_know() -> None:
+def test_an_unknown_fact_is_answered_by_i_do_not_know() -> None:
     answer = said(request(system("My favourite colour is teal"), user("What is the capital of France?")))
 
     assert "demo model" in answer
@@ -187,7 +187,7 @@ def test_facts_saved_earlier_in_the_conversation_count_as_memory() -> None:
     assert said(chat) == "From memory: your cat is Tom."
 
 
-def test_asked_about_the_user_it_tells_everything_it_remembers() -> None:
+def test_a_question_about_the_user_is_answered_with_all_facts() -> None:
     chat = request(system("User's name: Ann", "My cat is Tom"), user("What do you remember about me?"))
 
     assert said(chat) == "This is what I remember: your name is Ann; your cat is Tom."
@@ -197,7 +197,7 @@ def test_the_placeholder_name_is_not_a_memory() -> None:
     assert said(request(system("User's name: Friend"), user("Who am I?"))) == "I remember nothing about you yet."
 
 
-def test_a_greeting_is_answered_with_the_name_and_what_it_is() -> None:
+def test_a_greeting_is_answered_with_the_users_name_and_an_introduction() -> None:
     reply = said(request(system("User's name: Ann"), user("hi")))
 
     assert reply.startswith("Hello, Ann! I am the demo model")
@@ -214,7 +214,7 @@ def test_a_conversation_being_compacted_is_summed_up() -> None:
 
 
 @pytest.mark.parametrize(("text", "asks"), [("Where?", True), ("tell me a joke", True), ("I like tea.", False)])
-def test_questions_are_told_from_statements(text: str, asks: bool) -> None:
+def test_questions_are_distinguished_from_statements(text: str, asks: bool) -> None:
     assert is_question(text) is asks
 
 
@@ -232,7 +232,7 @@ def test_tokens_are_counted_deterministically(text: str, tokens: int) -> None:
 class TestPromptCache:
     LONG = system(*(f"Fact number {n} about many things" for n in range(400)))
 
-    def test_an_unchanged_long_beginning_counts_as_cached_in_steps_of_128(self) -> None:
+    def test_an_unchanged_long_beginning_is_cached_in_steps_of_128(self) -> None:
         cache = PromptCache()
         first = cache.measure(request(self.LONG, user("one"), user="ann"))
         second = cache.measure(request(self.LONG, user("two"), user="ann"))
@@ -241,7 +241,7 @@ class TestPromptCache:
         assert 1024 <= second.cached < second.total
         assert second.cached % 128 == 0
 
-    def test_another_user_shares_nothing(self) -> None:
+    def test_the_cache_is_per_user(self) -> None:
         cache = PromptCache()
         cache.measure(request(self.LONG, user("one"), user="ann"))
 
@@ -278,7 +278,7 @@ async def events(client: TestClient[Any, Any], body: dict[str, Any]) -> list[dic
     return [json.loads(line) for line in lines[:-1]]
 
 
-async def test_a_stream_says_the_same_as_a_plain_reply(client: TestClient[Any, Any]) -> None:
+async def test_a_stream_has_the_same_text_as_a_plain_reply(client: TestClient[Any, Any]) -> None:
     body = {"messages": [system("User's name: Ann"), user("hi")]}
     plain = await (await client.post("/v1/chat/completions", json={"model": "gpt-4", **body})).json()
     chunks = await events(client, {**body, "stream_options": {"include_usage": True}})
@@ -345,7 +345,7 @@ async def test_the_models_are_listed(client: TestClient[Any, Any]) -> None:
     assert "gpt-4" in [model["id"] for model in listed["data"]]
 
 
-async def test_embeddings_come_as_numbers_or_base64(client: TestClient[Any, Any]) -> None:
+async def test_embeddings_are_numbers_or_base64(client: TestClient[Any, Any]) -> None:
     body = {"model": "text-embedding-3-small", "input": ["tea", "milk"], "dimensions": 8}
     plain = await (await client.post("/v1/embeddings", json=body)).json()
     packed = await (await client.post("/v1/embeddings", json={**body, "encoding_format": "base64"})).json()

@@ -1,4 +1,4 @@
-"""Installed software counts only when it is complete and matches its lock."""
+"""Installation of the services' software from locks."""
 
 import json
 import re
@@ -19,7 +19,7 @@ NODE_LOCKS = sorted(STACK.glob("*/package-lock.json"))
 
 
 class Installs:
-    """Stands where uv would run: notes each step, and fails the one it is told to."""
+    """Replaces uv: records each step, and raises at step `fail_at`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[tuple[str, ...]] = []
@@ -47,10 +47,10 @@ def installs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Installs:
 
 
 def silent(_: str) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
-async def test_an_installed_environment_is_not_touched_again(layout: Layout, installs: Installs) -> None:
+async def test_an_installed_environment_is_not_installed_again(layout: Layout, installs: Installs) -> None:
     environment = PythonEnvironment(layout, "letta")
     await environment.install(silent)
     steps = len(installs.steps)
@@ -59,7 +59,7 @@ async def test_an_installed_environment_is_not_touched_again(layout: Layout, ins
     assert len(installs.steps) == steps == 2
 
 
-async def test_a_half_finished_installation_is_made_anew(layout: Layout, installs: Installs) -> None:
+async def test_an_unfinished_installation_is_repeated(layout: Layout, installs: Installs) -> None:
     environment = PythonEnvironment(layout, "letta")
     installs.fail_at = 2
     with pytest.raises(StackError):
@@ -83,7 +83,7 @@ async def test_a_moved_data_directory_gets_new_environments(layout: Layout, inst
     assert not PythonEnvironment(Layout.open(moved, 8080), "letta").installed
 
 
-async def test_installing_is_not_bent_by_the_callers_python_settings(
+async def test_an_installation_ignores_the_callers_python_settings(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, installs: Installs
 ) -> None:
     seen: list[Command] = []
@@ -129,7 +129,7 @@ async def test_node_packages_keep_their_sources_current(layout: Layout, installs
     assert packages.installed
 
 
-def test_without_uv_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_uv_the_error_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path / name))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StackError, match=r"`chat up` installs the services with uv, .*: `pip install uv`"):

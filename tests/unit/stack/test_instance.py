@@ -1,4 +1,4 @@
-"""One `chat up` per data directory, and what others can see of it."""
+"""The lock and the recorded state of `chat up`, and the commands that use them."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ with instance.held_lock(Path({root!r})):
 
 @contextmanager
 def another_chat_up(layout: Layout, polite: bool = True) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the data directory's lock; impolite ones do not end on SIGTERM."""
+    """A process that holds the data directory's lock; it ends on SIGTERM only if `polite`."""
     script = HOLD.format(root=str(layout.root), polite=polite)
     prelude = "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
     with subprocess.Popen([sys.executable, "-c", prelude + script], stdout=subprocess.PIPE, text=True) as process:
@@ -52,7 +52,7 @@ def recorded(process: subprocess.Popen[bytes], name: str = "letta") -> ServiceSt
     return ServiceState(name, 21000, State.RUNNING, process.pid, instance.start_time(process.pid))
 
 
-def test_a_second_chat_up_is_told_who_runs(layout: Layout) -> None:
+def test_a_second_chat_up_is_refused_with_the_pid_of_the_first(layout: Layout) -> None:
     with (
         another_chat_up(layout) as first,
         pytest.raises(StackError, match=rf"already running .*process {first.pid}"),
@@ -71,21 +71,21 @@ def test_the_lock_of_a_killed_chat_up_is_free(layout: Layout) -> None:
             pass
 
 
-def test_what_a_killed_chat_up_left_is_ended(layout: Layout) -> None:
-    with sleeping_process() as left:
-        instance.write_state(layout.root, [recorded(left)])
-        assert instance.end_leftovers(layout.root) == ["letta"]
-        left.wait()
-        assert wait_until_gone(left.pid)
+def test_processes_left_by_a_killed_chat_up_are_killed(layout: Layout) -> None:
+    with sleeping_process() as orphan:
+        instance.write_state(layout.root, [recorded(orphan)])
+        assert instance.kill_orphans(layout.root) == ["letta"]
+        orphan.wait()
+        assert wait_until_gone(orphan.pid)
 
 
-def test_a_stranger_with_a_recycled_pid_is_left_alone(layout: Layout) -> None:
-    with sleeping_process() as stranger:
-        state = recorded(stranger)
+def test_a_process_with_a_reused_pid_is_not_killed(layout: Layout) -> None:
+    with sleeping_process() as other:
+        state = recorded(other)
         assert state.started is not None
-        instance.write_state(layout.root, [ServiceState("letta", 1, State.RUNNING, stranger.pid, state.started - 1)])
-        assert instance.end_leftovers(layout.root) == []
-        assert stranger.poll() is None
+        instance.write_state(layout.root, [ServiceState("letta", 1, State.RUNNING, other.pid, state.started - 1)])
+        assert instance.kill_orphans(layout.root) == []
+        assert other.poll() is None
 
 
 def test_status_shows_pid_port_state_and_memory(layout: Layout) -> None:
@@ -97,13 +97,13 @@ def test_status_shows_pid_port_state_and_memory(layout: Layout) -> None:
     assert row.rss > 10_000
 
 
-def test_status_says_stopped_once_chat_up_is_gone(layout: Layout) -> None:
+def test_status_is_stopped_without_a_running_chat_up(layout: Layout) -> None:
     instance.write_state(layout.root, [ServiceState("letta", 21000, State.RUNNING, os.getpid(), 1)])
     (row,) = control.status(layout.root)
     assert (row.state, row.pid, row.rss) == ("stopped", None, None)
 
 
-def test_status_of_a_place_where_nothing_ran_is_empty(layout: Layout) -> None:
+def test_status_of_an_unused_directory_is_empty(layout: Layout) -> None:
     assert control.status(layout.root) == []
     assert control.status(layout.root / "elsewhere") == []
 
@@ -115,13 +115,13 @@ def test_down_stops_and_waits(layout: Layout) -> None:
         assert running.wait() == 0
 
 
-def test_down_kills_what_does_not_stop(layout: Layout) -> None:
+def test_down_kills_a_chat_up_that_does_not_stop(layout: Layout) -> None:
     with another_chat_up(layout, polite=False) as running:
-        assert control.down(layout.root, patience=0.1)
+        assert control.down(layout.root, timeout=0.1)
         assert running.wait() == -signal.SIGKILL
 
 
-def test_down_without_a_chat_up_says_so(layout: Layout) -> None:
+def test_down_without_a_chat_up_returns_false(layout: Layout) -> None:
     assert not control.down(layout.root)
 
 
@@ -139,7 +139,7 @@ def test_a_log_is_found_by_its_service_only(layout: Layout) -> None:
         control.recent_log(layout.root, "../run/state", 10)
 
 
-def test_following_a_log_misses_nothing_and_survives_its_rotation(layout: Layout) -> None:
+def test_following_a_log_continues_after_its_rotation(layout: Layout) -> None:
     log = layout.log("letta")
     log.write_text("old\n")
 
@@ -151,9 +151,9 @@ def test_following_a_log_misses_nothing_and_survives_its_rotation(layout: Layout
         log.replace(log.with_suffix(".log.1"))
         write("after\n")
 
-    def happen() -> None:
-        next(happenings)()
+    def advance() -> None:
+        next(steps)()
 
-    happenings = iter((lambda: write("new\n"), rotate, lambda: None))
-    following = control.follow_log(layout.root, "letta", lines=1, pause=happen)
+    steps = iter((lambda: write("new\n"), rotate, lambda: None))
+    following = control.follow_log(layout.root, "letta", lines=1, pause=advance)
     assert [next(following) for _ in range(3)] == ["old\n", "new\n", "after\n"]

@@ -1,4 +1,4 @@
-"""What LiteLLM is told: which model, where, at what price, and never a key in the file."""
+"""LiteLLM's configuration: the model, its address and its prices, without keys."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_another_model_that_litellm_knows_keeps_litellms_prices() -> None:
 
 
 @pytest.mark.parametrize("model", ["llama3", "o-image"])
-def test_a_model_without_a_known_token_price_is_charged_as_gpt_4_and_the_log_says_so(model: str) -> None:
+def test_a_model_without_a_token_price_is_charged_as_gpt_4_with_a_warning(model: str) -> None:
     with capture_logs() as events:
         entry = model_entry(configuration(Upstream(model, "http://127.0.0.1:11434/v1", "x"), COST_MAP))
 
@@ -52,18 +52,18 @@ def test_a_model_without_a_known_token_price_is_charged_as_gpt_4_and_the_log_say
 
 
 @pytest.mark.parametrize(("model", "demo"), [(DEMO, True), (REAL, False)])
-def test_the_demo_model_says_what_it_is(model: Upstream, demo: bool) -> None:
+def test_the_demo_model_is_marked_as_demo(model: Upstream, demo: bool) -> None:
     assert model_entry(configuration(model, COST_MAP))["model_info"]["demo"] is demo
 
 
-def test_no_key_stands_in_the_file() -> None:
+def test_the_file_contains_no_key() -> None:
     text = configuration(REAL, COST_MAP)
 
     assert "sk-" not in text
     assert model_entry(text)["litellm_params"]["api_key"].startswith("os.environ/")
 
 
-def test_the_deployment_id_is_no_public_model_name() -> None:
+def test_the_deployment_id_is_not_a_public_model_name() -> None:
     assert model_entry(configuration(DEMO, COST_MAP))["model_info"]["id"] not in COST_MAP
 
 
@@ -84,7 +84,7 @@ def test_the_environment_names_the_model(tmp_path: Path, environ: dict[str, str]
     assert upstream(Layout(tmp_path, 8080, environ)) == expected
 
 
-def test_without_a_key_the_demo_model_serves_under_the_models_name(tmp_path: Path) -> None:
+def test_without_a_key_the_demo_model_has_the_models_name(tmp_path: Path) -> None:
     layout = Layout(tmp_path, 8080, {"OPENAI_BASE_URL": "http://127.0.0.1:11434/v1"})
 
     found = upstream(layout)

@@ -1,4 +1,4 @@
-"""Runs the Node tests of LiteLLM's database engine: its pure parts, without packages or a database."""
+"""Runs the Node tests of the pure parts of LiteLLM's database engine, without packages or a database."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ NODE = shutil.which("node")
 
 @pytest.mark.skipif(NODE is None, reason="needs `node` on PATH; tests/stack runs the whole engine with the stack's own")
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.name)
-def test_engine_parts_behave(file: Path) -> None:
+def test_engine(file: Path) -> None:
     assert NODE is not None
     finished = subprocess.run([NODE, "--test", str(file)], capture_output=True, text=True, check=False, timeout=60)
 

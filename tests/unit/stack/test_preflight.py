@@ -1,4 +1,4 @@
-"""Reasons not to start, each one sentence."""
+"""Checks before the start, each with an error of one sentence."""
 
 import shutil
 import socket
@@ -32,11 +32,11 @@ def test_another_c_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         preflight.check_platform()
 
 
-def test_a_port_in_use_is_told_with_the_way_out() -> None:
-    with socket.socket() as taker:
-        taker.bind(("127.0.0.1", 0))
-        taker.listen()
-        port = taker.getsockname()[1]
+def test_a_port_in_use_is_an_error_that_names_the_option() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
         with pytest.raises(StackError, match=f"port {port} is in use by another program; choose one with --port"):
             preflight.check_port("127.0.0.1", port)
     preflight.check_port("127.0.0.1", port)
@@ -44,7 +44,7 @@ def test_a_port_in_use_is_told_with_the_way_out() -> None:
 
 @pytest.mark.parametrize("environment", ["production", "Production"])
 def test_the_stack_is_not_for_production(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str) -> None:
-    monkeypatch.setattr("platform.system", lambda: "Nowhere")  # whatever happens, nothing gets installed
+    monkeypatch.setattr("platform.system", lambda: "Nowhere")  # a failed check cannot install anything
     folder = tmp_path / "data"
     done = CliRunner().invoke(main, ["up", "--data-dir", str(folder)], env={"ENVIRONMENT": environment})
     assert done.exit_code == 1
@@ -53,15 +53,15 @@ def test_the_stack_is_not_for_production(tmp_path: Path, monkeypatch: pytest.Mon
     assert not folder.exists()
 
 
-async def test_a_port_taken_while_the_services_started_is_noticed_before_the_server_starts(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taker:
-        layout = Layout.open(tmp_path / "data", taker.getsockname()[1], {})
+async def test_the_port_is_checked_again_before_the_server_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        layout = Layout.open(tmp_path / "data", other.getsockname()[1], {})
         with pytest.raises(StackError, match="in use by another program"):
             await ApiServer(layout).prepare()
     await ApiServer(layout).prepare()
 
 
-def test_an_installation_asks_for_more_disk_than_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installation_needs_more_disk_than_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", ("total", "used", "free"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, preflight.GIB))
     preflight.check_disk(tmp_path, installed=True)

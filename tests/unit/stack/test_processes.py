@@ -1,4 +1,4 @@
-"""Child processes: their logs, their failures, and that they end with us, however we end."""
+"""Child processes: their logs and failures, and their end with the parent, even if it is killed."""
 
 import asyncio
 import os
@@ -45,12 +45,12 @@ async def test_output_goes_to_a_private_log(layout: Layout) -> None:
 
 
 async def test_a_failure_quotes_the_last_line_of_this_run_only(layout: Layout) -> None:
-    layout.log("step").write_text("old news")
+    layout.log("step").write_text("old line")
     with pytest.raises(StackError, match=r"^stepping failed: it broke \(more in .*step\.log\)$"):
         await processes.run(shell("echo working; echo it broke; echo; exit 3"), layout.log("step"), "stepping")
 
 
-async def test_a_silent_failure_gives_its_exit_code(layout: Layout) -> None:
+async def test_a_failure_without_output_has_its_exit_code(layout: Layout) -> None:
     with pytest.raises(StackError, match="stepping failed: exit code 3"):
         await processes.run(shell("exit 3"), layout.log("step"), "stepping")
 
@@ -61,7 +61,7 @@ async def test_a_full_disk_is_recognised_in_the_output(layout: Layout) -> None:
         await processes.run(shell(script), layout.log("step"), "stepping")
 
 
-async def test_a_known_reason_is_told_instead_of_the_last_line(layout: Layout) -> None:
+async def test_a_known_reason_replaces_the_last_line(layout: Layout) -> None:
     with pytest.raises(StackError, match=r"^stepping failed: nobody there \(more in "):
         await processes.run(
             shell("echo 'ECONNREFUSED'; echo see the manual; exit 1"),
@@ -76,7 +76,7 @@ async def test_a_program_that_does_not_exist_is_named(layout: Layout) -> None:
         await processes.run(command("no-such-program"), layout.log("step"), "stepping")
 
 
-async def test_a_cancelled_step_takes_its_whole_group_along(layout: Layout, tmp_path: Path) -> None:
+async def test_a_cancelled_step_has_its_process_group_killed(layout: Layout, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     step = shell(f"sleep 600 & echo $! > {fifo}; wait")
@@ -88,7 +88,7 @@ async def test_a_cancelled_step_takes_its_whole_group_along(layout: Layout, tmp_
     assert wait_until_gone(grandchild)
 
 
-async def test_stopping_kills_what_ignores_the_request(layout: Layout, tmp_path: Path) -> None:
+async def test_a_process_that_ignores_the_stop_signal_is_killed(layout: Layout, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     stubborn = shell(f"trap '' TERM; echo up > {fifo}; while :; do sleep 600; done")
@@ -117,7 +117,7 @@ async def test_root_can_run_a_program_as_an_ordinary_user(layout: Layout, namesp
     assert layout.log("step").read_text() == "65534\n"
 
 
-def test_a_long_log_is_set_aside(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_log_is_rotated(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "LOG_LIMIT", 3)
     layout.log("chatty").write_text("long ago\n")
     with processes.open_log(layout.log("chatty")) as log:

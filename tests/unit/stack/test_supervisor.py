@@ -1,4 +1,4 @@
-"""The supervisor with real, small processes: order, restarts, and that nothing is left in the end."""
+"""The supervisor with small real processes: order, restarts, and no process left at the end."""
 
 import asyncio
 import os
@@ -14,8 +14,8 @@ from server.stack.layout import Layout
 from server.stack.service import Service
 from server.stack.supervisor import Supervisor
 from tests.unit.stack.small_services import (
+    FAIL,
     IGNORE_SIGTERM,
-    REFUSE,
     States,
     Uninstallable,
     events,
@@ -31,7 +31,7 @@ def _restart_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def run_until_ready(layout: Layout, services: list[Service]) -> States:
-    """Bring the services up, and down again as soon as all are ready."""
+    """Start the services, and stop them as soon as all are ready."""
     states, stop = States(), asyncio.Event()
 
     async def ready() -> None:
@@ -41,7 +41,7 @@ async def run_until_ready(layout: Layout, services: list[Service]) -> States:
     return states
 
 
-async def test_a_service_starts_after_what_it_needs_and_stops_before_it(layout: Layout) -> None:
+async def test_a_service_starts_after_its_dependencies_and_stops_before_them(layout: Layout) -> None:
     await run_until_ready(
         layout,
         [small(layout, "roof", needs=("walls",)), small(layout, "walls", needs=("ground",)), small(layout, "ground")],
@@ -57,7 +57,7 @@ async def test_every_service_ends_as_stopped_without_a_process(layout: Layout) -
     assert [(state.state, state.pid) for state in states.now] == [(State.STOPPED, None)] * 2
 
 
-async def test_a_service_that_dies_is_started_again_and_the_log_says_so(layout: Layout) -> None:
+async def test_a_service_that_exits_is_restarted_and_logged(layout: Layout) -> None:
     states, stop = States(), asyncio.Event()
     died: list[int] = []
 
@@ -67,11 +67,11 @@ async def test_a_service_that_dies_is_started_again_and_the_log_says_so(layout: 
         died.append(pid)
         os.kill(pid, signal.SIGKILL)
 
-    def lives_again(now: dict[str, ServiceState]) -> bool:
+    def runs_again(now: dict[str, ServiceState]) -> bool:
         return bool(died) and now["mortal"].state is State.RUNNING and now["mortal"].pid not in (None, *died)
 
     async def ready() -> None:
-        states.when(lives_again, stop.set)
+        states.when(runs_again, stop.set)
         kill()
 
     async with asyncio.timeout(30):
@@ -81,10 +81,10 @@ async def test_a_service_that_dies_is_started_again_and_the_log_says_so(layout: 
     assert "running again" in log
 
 
-async def test_a_service_that_cannot_start_ends_the_stack_with_its_own_last_words(layout: Layout) -> None:
-    with pytest.raises(StackError, match=r"boat does not start: the sea is closed today \(more in .*boat\.log\)"):
-        await run_until_ready(layout, [small(layout, "harbour"), small(layout, "boat", REFUSE, needs=("harbour",))])
-    assert events(layout)[-1] == "harbour stopped"
+async def test_a_service_that_cannot_start_ends_the_stack_with_its_last_line(layout: Layout) -> None:
+    with pytest.raises(StackError, match=r"ship does not start: this service always fails \(more in .*ship\.log\)"):
+        await run_until_ready(layout, [small(layout, "port_"), small(layout, "ship", FAIL, needs=("port_",))])
+    assert events(layout)[-1] == "port_ stopped"
 
 
 async def test_an_installation_that_fills_the_disk_is_one_sentence(layout: Layout) -> None:
@@ -92,14 +92,16 @@ async def test_an_installation_that_fills_the_disk_is_one_sentence(layout: Layou
         await run_until_ready(layout, [small(layout, "other"), Uninstallable(layout, "/somewhere")])
 
 
-async def test_a_service_that_never_answers_is_given_up(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_service_that_never_becomes_healthy_ends_the_stack(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     silent = small(layout, "silent", "import signal; signal.pause()")
     monkeypatch.setattr(type(silent), "start_seconds", 0.05)
     with pytest.raises(StackError, match="silent does not answer"):
         await run_until_ready(layout, [silent])
 
 
-async def test_hurrying_kills_what_will_not_stop(layout: Layout) -> None:
+async def test_kill_all_kills_a_service_that_does_not_stop(layout: Layout) -> None:
     states, stop = States(), asyncio.Event()
     stubborn = small(layout, "stubborn", IGNORE_SIGTERM)
     supervisor = Supervisor([stubborn], Console(layout), states)
@@ -107,7 +109,7 @@ async def test_hurrying_kills_what_will_not_stop(layout: Layout) -> None:
 
     async def ready() -> None:
         pids.extend(state.pid for state in states.now if state.pid)
-        states.when(lambda now: now["stubborn"].state is State.STOPPING, supervisor.hurry)
+        states.when(lambda now: now["stubborn"].state is State.STOPPING, supervisor.kill_all)
         stop.set()
 
     async with asyncio.timeout(30):
@@ -115,7 +117,7 @@ async def test_hurrying_kills_what_will_not_stop(layout: Layout) -> None:
     assert wait_until_gone(pids[0])
 
 
-async def test_stopping_while_services_come_up_leaves_no_process(layout: Layout) -> None:
+async def test_a_stop_during_the_start_leaves_no_process(layout: Layout) -> None:
     states, stop = States(), asyncio.Event()
     pids: list[int] = []
 
