@@ -115,7 +115,7 @@ async def test_bytes_arrive_one_by_one(proxy: ChaosProxy, echo: Echo) -> None:
         assert echo.pieces - pieces > 20  # the reader may find several that have come meanwhile
 
 
-async def test_a_thin_line_passes_everything_a_little_at_a_time(proxy: ChaosProxy) -> None:
+async def test_a_throttled_connection_passes_everything_in_small_pieces(proxy: ChaosProxy) -> None:
     proxy.set(down=at_rate(2000))
     async with line(proxy) as client:
         client.writer.write(b"y" * 600)
@@ -126,13 +126,13 @@ async def test_a_thin_line_passes_everything_a_little_at_a_time(proxy: ChaosProx
         assert down.conditions.piece == 200
 
 
-async def test_a_delay_holds_everything_back_and_keeps_its_order(proxy: ChaosProxy) -> None:
+async def test_a_delay_postpones_everything_and_keeps_the_order(proxy: ChaosProxy) -> None:
     proxy.set(Conditions(delay=0.05))
     async with line(proxy) as client:
         assert [await client.echo(word) for word in (b"one", b"two")] == [b"one", b"two"]
 
 
-async def test_behind_a_half_open_connection_nobody_notices_that_the_client_left(proxy: ChaosProxy, echo: Echo) -> None:
+async def test_a_half_open_connection_hides_that_the_client_left(proxy: ChaosProxy, echo: Echo) -> None:
     async with line(proxy) as client:
         link = proxy.links[-1]
         link.set(SWALLOWED)
@@ -167,13 +167,13 @@ async def test_a_reset_may_come_in_the_middle_of_what_is_sent(proxy: ChaosProxy,
         assert await echo.until_ended() == "reset"
 
 
-async def test_a_cut_is_an_end_without_a_word(proxy: ChaosProxy) -> None:
+async def test_a_cut_ends_the_connection_without_a_close_frame(proxy: ChaosProxy) -> None:
     async with line(proxy) as client:
         proxy.links[-1].cut()
         assert await client.reader.read() == b""
 
 
-async def test_connections_are_refused_or_reset_at_once_and_taken_again(proxy: ChaosProxy) -> None:
+async def test_connections_are_refused_or_reset_at_once_and_accepted_again(proxy: ChaosProxy) -> None:
     async with line(proxy) as client:
         await proxy.refuse()
         with pytest.raises(ConnectionRefusedError):

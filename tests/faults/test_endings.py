@@ -17,7 +17,7 @@ SILENT: Final = ("supabase", "letta", "litellm", "redis")
 
 
 @pytest.mark.parametrize("silent", [SILENT, *((name,) for name in SILENT)], ids="+".join)
-async def test_a_server_ends_though_services_answer_no_more(
+async def test_a_server_ends_while_no_service_answers(
     stack: RunningStack, server_env: dict[str, str], tmp_path: Path, silent: tuple[str, ...]
 ) -> None:
     """Within DRAIN_SECONDS and ten seconds more, of which the limit here leaves some to a busy machine."""

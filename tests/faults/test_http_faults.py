@@ -61,7 +61,7 @@ async def test_what_passes_is_the_same_and_is_streamed(
     assert proxy.requests("POST", "^/things", mentions="a body") == 1
 
 
-async def test_a_connection_is_refused_while_nobody_listens(
+async def test_a_connection_is_refused_while_the_proxy_does_not_listen(
     service: Service, proxy: FaultProxy, http: aiohttp.ClientSession
 ) -> None:
     service.last_line.set()

@@ -167,7 +167,7 @@ async def test_a_message_that_letta_refuses_to_connect_for_fails_retryably_and_a
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_a_message_that_letta_does_not_take_fails_with_the_time_to_come_back(
+async def test_a_message_that_letta_rejects_fails_with_retry_after(
     world: FailingWorld, ada: Resident, name: str
 ) -> None:
     (fault, retry_after), text = REFUSALS[name], unique()
@@ -186,7 +186,9 @@ async def test_a_message_that_letta_does_not_take_fails_with_the_time_to_come_ba
 
 
 @pytest.mark.parametrize("name", BROKEN_STREAMS)
-async def test_a_reply_whose_stream_breaks_is_told_to_its_end(world: FailingWorld, ada: Resident, name: str) -> None:
+async def test_a_reply_whose_stream_breaks_is_delivered_to_its_end(
+    world: FailingWorld, ada: Resident, name: str
+) -> None:
     text = unique()
     with world.letta.breaking(BROKEN_STREAMS[name], "POST", SEND, mentions=text):
         async with ada.user.connect() as device:
@@ -215,7 +217,7 @@ async def test_a_broken_reply_is_recovered_when_its_run_can_be_read_again(
     assert await world.model_calls(text) == 1
 
 
-async def test_a_reply_is_told_to_its_end_after_letta_could_not_be_reached_for_a_while(
+async def test_a_reply_is_delivered_to_its_end_after_letta_was_unreachable_for_a_while(
     world: FailingWorld, ada: Resident
 ) -> None:
     text, gate = unique(), unique()
@@ -254,7 +256,7 @@ async def test_a_cancel_that_fails_once_is_repeated_and_stops_the_run(
     assert await world.model_calls(text) == 1
 
 
-async def test_a_cancel_ends_the_turn_also_while_letta_does_not_take_it(world: FailingWorld) -> None:
+async def test_a_cancel_ends_the_turn_even_if_letta_rejects_it(world: FailingWorld) -> None:
     resident, text, gate = await world.new_resident(), unique(), unique()
     async with resident.user.connect() as device:
         ack = await device.say(f"{text} GATE {gate} 1 2")
@@ -273,7 +275,9 @@ async def test_a_cancel_ends_the_turn_also_while_letta_does_not_take_it(world: F
 
 
 @pytest.mark.parametrize("name", [name for name, fault in PASSING.items() if fault != Reset(forwarded=True)])
-async def test_the_memory_says_that_letta_is_away_and_comes_back(world: FailingWorld, ada: Resident, name: str) -> None:
+async def test_the_memory_is_unavailable_while_letta_is_and_recovers(
+    world: FailingWorld, ada: Resident, name: str
+) -> None:
     with world.letta.breaking(PASSING[name], "GET", MEMORY, mentions=ada.member_id):
         status, problem = await ada.user.call("GET", "/agent/memory")
     _assert_problem(world.presentable(problem), status, "letta_unavailable")
@@ -283,7 +287,7 @@ async def test_the_memory_says_that_letta_is_away_and_comes_back(world: FailingW
 
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 @pytest.mark.parametrize("name", ["reset after it was done", "500", "a page of HTML"])
-async def test_a_new_name_is_taken_and_reaches_the_agent_when_letta_is_back(
+async def test_a_new_name_is_stored_and_reaches_the_agent_when_letta_recovers(
     world: FailingWorld, ada: Resident, method: str, name: str
 ) -> None:
     new = f"Ada {unique()}"
@@ -302,7 +306,7 @@ async def test_a_new_name_is_taken_and_reaches_the_agent_when_letta_is_back(
 
 
 @pytest.mark.parametrize("name", SLOW)
-async def test_a_turn_ends_well_when(slow: "dict[str, asyncio.Task[None]]", name: str) -> None:
+async def test_a_turn_ends_as_documented_when(slow: "dict[str, asyncio.Task[None]]", name: str) -> None:
     await slow[name]
 
 

@@ -164,7 +164,7 @@ async def cases(world: FailingWorld) -> AsyncIterator[dict[str, "asyncio.Task[No
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_usage_is_told_whatever_litellm_answers(world: FailingWorld, ada: Resident, name: str) -> None:
+async def test_usage_is_answered_whatever_litellm_answers(world: FailingWorld, ada: Resident, name: str) -> None:
     before = await ada.user.get("/user/usage")
     with world.litellm.breaking(ANSWERS[name], "GET", BUDGET, mentions=ada.user.id):
         usage = world.presentable(await ada.user.get("/user/usage"))
@@ -172,13 +172,13 @@ async def test_usage_is_told_whatever_litellm_answers(world: FailingWorld, ada: 
 
 
 @pytest.mark.parametrize("name", MODELS)
-async def test_a_turn_fails_well_and_heals_when_the_model_fails_by(
+async def test_a_turn_fails_with_its_code_and_a_retry_completes_when_the_model_fails_by(
     cases: "dict[str, asyncio.Task[None]]", name: str
 ) -> None:
     await cases[name]
 
 
-async def test_a_turn_fails_well_and_heals_when_the_model_gateway_refuses_connections(
+async def test_a_turn_fails_with_its_code_and_a_retry_completes_when_the_model_gateway_refuses_connections(
     world: FailingWorld, cases: "dict[str, asyncio.Task[None]]"
 ) -> None:
     await asyncio.wait(cases.values())
@@ -191,7 +191,7 @@ async def test_a_turn_ends_without_its_cost_while_the_price_does_not_come(
     await cases[PRICE]
 
 
-async def test_signing_in_reading_and_talking_go_on_while_litellm_is_away(world: FailingWorld, ada: Resident) -> None:
+async def test_sign_in_reads_and_messages_work_while_litellm_is_unavailable(world: FailingWorld, ada: Resident) -> None:
     async with world.litellm.refusing():
         await world.assert_works(ada.user)
         assert (await ada.user.get("/chat/history"))["data"]

@@ -48,7 +48,7 @@ async def test_a_device_on_another_instance_sees_every_word_as_it_comes(both: Tw
     assert faultless(phone, laptop, late)
 
 
-async def test_everything_a_device_asks_is_done_by_the_instance_that_runs_the_turn(both: TwoServers) -> None:
+async def test_commands_of_a_device_on_another_instance_reach_the_owner(both: TwoServers) -> None:
     """Waiting, cancelling and retrying from the instance that does not own the session."""
     user, gate, later = await both.user(), both.gate(), both.gate()
     phone, laptop = await both.device(user, both.first), await both.device(user, both.second)
@@ -97,7 +97,7 @@ async def test_a_message_posted_to_the_other_instance_is_answered_there_with_its
     assert (await phone.end_of(running))["status"] == "completed"
 
 
-async def test_nobody_hears_or_stops_anothers_turn_on_any_instance(both: TwoServers) -> None:
+async def test_a_user_cannot_read_or_stop_anothers_turn_on_any_instance(both: TwoServers) -> None:
     ada, eve, gate = await both.user(), await both.user(), both.gate()
     phone = await both.device(ada, both.first)
     spies = [await both.device(eve, both.first), await both.device(eve, both.second)]
@@ -170,7 +170,7 @@ async def test_a_reply_survives_the_death_of_its_instance(both: TwoServers) -> N
     assert await both.asked(gate) == 1
 
 
-async def test_a_deploy_moves_a_running_reply_at_once(
+async def test_a_deploy_hands_a_running_reply_over_at_once(
     stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer, redis_server: OwnRedis
 ) -> None:
     """The old instance has no time to finish it."""

@@ -172,7 +172,7 @@ async def test_a_message_whose_acknowledgement_was_lost_is_one_turn(
     assert len((await ada.get("/chat/history"))["data"]) == 4
 
 
-async def test_a_network_that_refuses_and_resets_newcomers_is_tried_until_it_lets_one_through(
+async def test_a_client_reconnects_until_the_network_lets_a_connection_through(
     server: ServerProcess, proxy: ChaosProxy, ada: ChatUser
 ) -> None:
     async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as far:
@@ -190,7 +190,7 @@ async def test_a_network_that_refuses_and_resets_newcomers_is_tried_until_it_let
         await end_everywhere(message, near, far)
 
 
-async def test_a_client_that_vanished_without_a_word_is_let_go_and_misses_nothing(
+async def test_a_vanished_client_is_disconnected_and_resumes_without_a_gap(
     stack: RunningStack, http: aiohttp.ClientSession, server: ServerProcess, proxy: ChaosProxy, ada: ChatUser, gate: str
 ) -> None:
     async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as silent, Device(ada, [proxy.url]) as stuck:
@@ -206,7 +206,7 @@ async def test_a_client_that_vanished_without_a_word_is_let_go_and_misses_nothin
         await until_metric(http, server, "chat_connections", 3)
 
 
-async def test_a_reader_of_one_kilobyte_a_second_is_behind_and_delays_nobody(
+async def test_a_reader_of_one_kilobyte_a_second_falls_behind_and_delays_no_other(
     http: aiohttp.ClientSession, server: ServerProcess, ada: ChatUser
 ) -> None:
     other = await register(http, server.url)
@@ -229,7 +229,7 @@ async def test_a_reader_of_one_kilobyte_a_second_is_behind_and_delays_nobody(
         assert (far.connections, far.closes.total()) == (1, 0)
 
 
-async def test_a_reader_too_slow_for_the_log_is_closed_as_slow_and_looks_up_what_it_missed(
+async def test_a_reader_too_slow_for_the_log_is_closed_and_reads_what_it_missed_in_the_history(
     server: ServerProcess, ada: ChatUser
 ) -> None:
     async with (

@@ -33,7 +33,7 @@ async def both(
     report_logs(request, *pair)
 
 
-async def test_a_redis_that_dies_and_comes_back_costs_no_word(both: TwoServers, redis_server: OwnRedis) -> None:
+async def test_no_word_is_lost_when_redis_dies_and_recovers(both: TwoServers, redis_server: OwnRedis) -> None:
     """It forgets everything. The owner's device never notices; the other one is sent away and comes back by itself."""
     user, gate = await both.user(), both.gate()
     phone, laptop = await both.device(user, both.first), await both.device(user, both.second)
@@ -57,7 +57,7 @@ async def test_a_redis_that_dies_and_comes_back_costs_no_word(both: TwoServers, 
     assert await both.asked(gate) == 1
 
 
-async def test_a_redis_that_lost_its_last_second_costs_no_word(both: TwoServers, redis_server: OwnRedis) -> None:
+async def test_no_word_is_lost_when_redis_loses_its_last_second(both: TwoServers, redis_server: OwnRedis) -> None:
     user, gate = await both.user(), both.gate()
     phone, laptop = await both.device(user, both.first), await both.device(user, both.second)
     message = await phone.say(f"GATE {gate} 2 3")
@@ -74,7 +74,7 @@ async def test_a_redis_that_lost_its_last_second_costs_no_word(both: TwoServers,
     assert await both.asked(gate) == 1
 
 
-async def test_an_owner_that_dies_after_redis_lost_its_last_second_is_followed_by_one_that_begins_anew(
+async def test_after_redis_lost_its_last_second_and_the_owner_died_the_next_owner_begins_a_new_epoch(
     both: TwoServers, redis_server: OwnRedis
 ) -> None:
     user, gate = await both.user(), both.gate()
@@ -95,7 +95,7 @@ async def test_an_owner_that_dies_after_redis_lost_its_last_second_is_followed_b
     assert await both.asked(gate) == 1
 
 
-async def test_a_redis_that_is_full_is_away_until_there_is_room(both: TwoServers, redis_server: OwnRedis) -> None:
+async def test_a_full_redis_is_unavailable_until_it_accepts_writes(both: TwoServers, redis_server: OwnRedis) -> None:
     user, gate = await both.user(), both.gate()
     phone = await both.device(user, both.first)
     message = await phone.say(f"GATE {gate} 2 3")
@@ -113,7 +113,7 @@ async def test_a_redis_that_is_full_is_away_until_there_is_room(both: TwoServers
     assert faultless(phone, laptop)
 
 
-async def test_logs_that_are_thrown_away_in_mid_reply_cost_no_word(both: TwoServers, redis_server: OwnRedis) -> None:
+async def test_no_word_is_lost_when_replicas_are_deleted_in_mid_reply(both: TwoServers, redis_server: OwnRedis) -> None:
     user, gate = await both.user(), both.gate()
     phone, laptop = await both.device(user, both.first), await both.device(user, both.second)
     message = await phone.say(f"GATE {gate} 2 3")
@@ -127,7 +127,7 @@ async def test_logs_that_are_thrown_away_in_mid_reply_cost_no_word(both: TwoServ
 
 
 @pytest.mark.parametrize("manner", ["silent", "reset"])
-async def test_a_line_to_redis_that_is_cut_heals_by_itself(
+async def test_a_broken_connection_to_redis_recovers(
     stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer, redis_server: OwnRedis, manner: str
 ) -> None:
     """Of the owner alone: its sessions go on from memory, and the other instance hears them again afterwards."""

@@ -225,7 +225,7 @@ async def test_a_refresh_that_fails_says_why_and_succeeds_later(world: FailingWo
     user.access_token, user.refresh_token = pair["access_token"], pair["refresh_token"]
 
 
-async def test_whoever_signed_up_while_no_profile_could_be_made_gets_one_by_signing_in(world: FailingWorld) -> None:
+async def test_a_user_who_signed_up_without_a_profile_gets_one_at_sign_in(world: FailingWorld) -> None:
     body = {"email": f"{uuid.uuid4().hex[:12]}@example.com", "password": "Passw0rd-2026"}
     with world.supabase.breaking(Answer(503), "POST", "rpc/ensure_profile", mentions=body["email"]):
         status, problem = await _post(world, "register", body)
@@ -235,7 +235,7 @@ async def test_whoever_signed_up_while_no_profile_could_be_made_gets_one_by_sign
     assert signed_in["user"]["agent_status"] == "provisioning"
 
 
-async def test_registration_answers_while_letta_and_litellm_are_away_and_goes_on_when_they_are_back(
+async def test_registration_answers_while_letta_and_litellm_are_unavailable_and_completes_when_they_recover(
     world: FailingWorld,
 ) -> None:
     text = unique()
@@ -249,7 +249,9 @@ async def test_registration_answers_while_letta_and_litellm_are_away_and_goes_on
 
 
 @pytest.mark.parametrize("name", [*STEPS, *ON_ITS_OWN])
-async def test_an_agent_is_made_once_though_it_fails_at(cases: "dict[str, asyncio.Task[None]]", name: str) -> None:
+async def test_exactly_one_agent_is_made_when_provisioning_fails_at(
+    cases: "dict[str, asyncio.Task[None]]", name: str
+) -> None:
     await cases[name]
 
 

@@ -27,7 +27,7 @@ async def test_a_server_of_the_tests_own_keeps_its_users_across_a_kill_and_a_dep
     assert [message["content"] for message in history] == ["second", "ECHO second", "first", "ECHO first"]
 
 
-async def test_a_frozen_server_takes_connections_and_answers_when_it_thaws(
+async def test_a_frozen_server_accepts_connections_and_answers_when_it_thaws(
     new_server: NewServer, http: aiohttp.ClientSession
 ) -> None:
     server = await new_server()

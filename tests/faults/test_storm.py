@@ -18,7 +18,7 @@ DEVICES = 63
 PATIENCE = 240.0
 
 
-async def test_a_thousand_sockets_come_back_at_once_and_each_sees_every_reply_whole(
+async def test_a_thousand_sockets_reconnect_at_once_and_each_receives_every_reply_whole(
     stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer
 ) -> None:
     server = await new_server(

@@ -128,7 +128,7 @@ async def test_a_device_gets_the_refusal_as_a_frame_and_sends_again_on_the_same_
     ("function", "name"),
     [*(("finish_turn", name) for name in [*FAULTS, "lost"]), *(("set_run", name) for name in [*SOME, "lost"])],
 )
-async def test_a_reply_is_told_once_when_it_could_be_stored_at_last(
+async def test_the_end_of_a_reply_is_published_once_after_it_was_stored(
     world: FailingWorld, ada: Resident, function: str, name: str
 ) -> None:
     text = unique()
@@ -146,7 +146,9 @@ async def test_a_reply_is_told_once_when_it_could_be_stored_at_last(
 
 
 @pytest.mark.parametrize("name", [*SOME, "lost"])
-async def test_a_waiting_message_is_started_when_it_can_be(world: FailingWorld, ada: Resident, name: str) -> None:
+async def test_a_queued_message_is_started_when_supabase_recovers(
+    world: FailingWorld, ada: Resident, name: str
+) -> None:
     first, second, gate = unique(), unique(), unique()
     fault = FAULTS.get(name, Reset(forwarded=True))
     with world.supabase.breaking(fault, "POST", rpc("start_turn"), mentions=ada.user.id, times=TIMES) as broken:
@@ -162,7 +164,7 @@ async def test_a_waiting_message_is_started_when_it_can_be(world: FailingWorld, 
 
 
 @pytest.mark.parametrize("name", SOME)
-async def test_a_cancel_that_cannot_be_stored_is_refused_and_can_be_asked_again(
+async def test_a_cancel_that_cannot_be_stored_is_refused_and_can_be_repeated(
     world: FailingWorld, ada: Resident, name: str
 ) -> None:
     text = unique()
@@ -205,7 +207,7 @@ async def _reconnect_all(world: FailingWorld, owner: psycopg.AsyncConnection) ->
             await asyncio.sleep(0.02)
 
 
-async def test_a_database_that_takes_no_writes_is_unavailable_until_it_does(world: FailingWorld, ada: Resident) -> None:
+async def test_a_read_only_database_is_unavailable_until_it_accepts_writes(world: FailingWorld, ada: Resident) -> None:
     text, other, gate, message_id = unique(), unique(), unique(), str(uuid.uuid4())
     body = {"content": f"ECHO {other}", "client_message_id": message_id, "stream": False}
     before, logged = len(world.letta.seen), len(world.server.log.read_text("utf-8"))
@@ -239,7 +241,7 @@ async def test_a_database_that_takes_no_writes_is_unavailable_until_it_does(worl
 # -- connecting and reading ------------------------------------------------------------------------------------------
 
 
-async def test_a_socket_that_cannot_learn_what_is_open_says_so_and_the_next_one_opens(world: FailingWorld) -> None:
+async def test_a_socket_is_closed_while_open_turns_cannot_be_read_and_the_next_one_opens(world: FailingWorld) -> None:
     ada = (await world.new_resident()).user
     with world.supabase.breaking(Answer(503), "POST", rpc("open_turns"), mentions=ada.id):
         async with world.http.ws_connect(f"{ada.url}/api/v1/chat/stream", headers=ada.headers) as socket:
@@ -250,7 +252,7 @@ async def test_a_socket_that_cannot_learn_what_is_open_says_so_and_the_next_one_
     await world.assert_works(ada)
 
 
-async def test_an_event_stream_that_cannot_begin_is_refused_as_any_request(world: FailingWorld) -> None:
+async def test_an_event_stream_that_cannot_begin_is_refused_like_any_request(world: FailingWorld) -> None:
     ada, text = (await world.new_resident()).user, unique()
     with world.supabase.breaking(Answer(503, retry_after=17), "POST", rpc("open_turns"), mentions=ada.id):
         status, problem = await ada.call("GET", "/chat/events")
@@ -263,7 +265,7 @@ async def test_an_event_stream_that_cannot_begin_is_refused_as_any_request(world
 
 
 @pytest.mark.parametrize("service", ["supabase", "letta", "litellm"])
-async def test_readiness_says_which_service_is_away_and_takes_traffic_on(world: FailingWorld, service: str) -> None:
+async def test_readiness_names_the_unavailable_service_and_stays_200(world: FailingWorld, service: str) -> None:
     proxy: FaultProxy = getattr(world, service)
     async with proxy.refusing():
         checks = world.presentable(await report(world, "degraded"))["checks"]
@@ -273,7 +275,7 @@ async def test_readiness_says_which_service_is_away_and_takes_traffic_on(world: 
 
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("name", FAULTS)
-async def test_what_cannot_be_read_now_can_be_read_later(
+async def test_reads_fail_while_supabase_is_unavailable_and_work_afterwards(
     world: FailingWorld, ada: Resident, name: str, read: str
 ) -> None:
     path, table = READS[read]
@@ -285,7 +287,7 @@ async def test_what_cannot_be_read_now_can_be_read_later(
             await asyncio.sleep(0.3)
 
 
-async def test_a_server_that_cannot_learn_the_projects_keys_heals_without_a_restart(
+async def test_a_server_that_cannot_fetch_the_projects_keys_recovers_without_a_restart(
     world: FailingWorld,
     ada: Resident,
     tmp_path: Path,

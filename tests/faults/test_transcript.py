@@ -64,19 +64,19 @@ def test_joined_deltas_leave_no_gap(server: Server, seen: Transcript) -> None:
     assert seen.faults == []
 
 
-def test_a_gap_and_a_repetition_are_noticed(server: Server, seen: Transcript) -> None:
+def test_a_gap_and_a_repetition_are_reported(server: Server, seen: Transcript) -> None:
     lost = server.said("lost")
     seen.take(server.said("kept"))
     seen.take(lost)
     assert len(seen.faults) == 2
 
 
-def test_another_epoch_without_a_greeting_is_noticed(seen: Transcript) -> None:
+def test_another_epoch_without_ready_is_reported(seen: Transcript) -> None:
     seen.take(Server("e2").said("?"))
     assert len(seen.faults) == 1
 
 
-def test_a_greeting_in_mid_connection_replaces_unfinished_text(server: Server, seen: Transcript) -> None:
+def test_ready_in_mid_connection_replaces_unfinished_text(server: Server, seen: Transcript) -> None:
     seen.take(server.said("half of wh"))
     again = Server("e2")
     again.seq = 7
@@ -88,7 +88,7 @@ def test_a_greeting_in_mid_connection_replaces_unfinished_text(server: Server, s
     assert seen.epochs == 2
 
 
-def test_a_turn_that_a_greeting_does_not_know_is_to_be_looked_up(server: Server, seen: Transcript) -> None:
+def test_a_turn_that_is_missing_in_ready_is_to_be_read_from_the_history(server: Server, seen: Transcript) -> None:
     seen.take(server.said("half of wh"))
     assert seen.greeted(Server("e2").ready()) == {"t1"}
     seen.looked_up(turn("half of what was said"))
@@ -96,33 +96,33 @@ def test_a_turn_that_a_greeting_does_not_know_is_to_be_looked_up(server: Server,
     assert seen.faults == []
 
 
-def test_a_resumed_connection_goes_on_where_it_was(server: Server, seen: Transcript) -> None:
+def test_a_resumed_connection_continues_at_its_cursor(server: Server, seen: Transcript) -> None:
     seen.greeted(server.ready(resumed=True))
     seen.greeted(Server("e2").ready(resumed=True))
     assert seen.faults == ["resumed at e2:0 instead of e1:1"]
 
 
-def test_a_text_that_contradicts_its_end_is_noticed(server: Server, seen: Transcript) -> None:
+def test_a_text_that_contradicts_its_terminal_event_is_reported(server: Server, seen: Transcript) -> None:
     seen.take(server.said("one two two"))
     seen.take(server.completed("one two"))
     assert len(seen.faults) == 1
 
 
-def test_a_reply_whose_end_brings_the_rest_is_noticed_as_such(server: Server, seen: Transcript) -> None:
+def test_a_reply_whose_terminal_event_has_the_rest_is_reported_as_incomplete(server: Server, seen: Transcript) -> None:
     seen.take(server.said("one"))
     seen.take(server.completed("one two"))
     assert seen.faults == []
     assert len(seen.unfinished) == 1
 
 
-def test_a_second_end_of_an_attempt_and_text_after_it_are_noticed(server: Server, seen: Transcript) -> None:
+def test_a_second_terminal_event_of_an_attempt_and_text_after_it_are_reported(server: Server, seen: Transcript) -> None:
     seen.take(server.completed(""))
     seen.take(server.completed(""))
     seen.take(server.said("more"))
     assert len(seen.faults) == 2
 
 
-def test_the_end_of_another_attempt_is_no_second_end(server: Server, seen: Transcript) -> None:
+def test_the_terminal_event_of_another_attempt_is_not_a_second_one(server: Server, seen: Transcript) -> None:
     seen.take(server.event("turn.failed", turn=turn(None, "failed")))
     seen.take(server.event("turn.started", 2))
     seen.take(server.completed("", 2))
@@ -130,12 +130,12 @@ def test_the_end_of_another_attempt_is_no_second_end(server: Server, seen: Trans
     assert set(seen.ends) == {("t1", 1), ("t1", 2)}
 
 
-def test_a_message_that_became_two_turns_is_noticed(seen: Transcript) -> None:
+def test_a_message_that_became_two_turns_is_reported(seen: Transcript) -> None:
     seen.accepted("m1", "t2")
     assert seen.faults == ["message m1 is both turn t1 and t2"]
 
 
-def test_text_of_a_turn_that_was_not_started_is_noticed(server: Server) -> None:
+def test_text_of_a_turn_that_was_not_started_is_reported(server: Server) -> None:
     seen = Transcript()
     seen.greeted(server.ready())
     seen.take(server.said("out of nowhere"))

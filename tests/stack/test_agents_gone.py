@@ -58,7 +58,7 @@ def server_log(stack: RunningStack) -> str:
     ("what", "reason", "event"),
     [("agent", AGENT_REPLACED, "agent.replaced"), ("conversation", CONVERSATION_REPLACED, "conversation.replaced")],
 )
-async def test_what_was_deleted_between_turns_is_made_anew_by_the_next_message(
+async def test_the_next_message_recreates_what_was_deleted_between_turns(
     lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, what: str, reason: str, event: str
 ) -> None:
     await ada.say('CALL memory_insert {"label": "human", "new_string": "Sails"}')
@@ -81,7 +81,7 @@ async def test_what_was_deleted_between_turns_is_made_anew_by_the_next_message(
     assert old in line
 
 
-async def test_a_look_at_the_memory_of_a_deleted_agent_shows_a_new_one(lab: Lab, ada: ChatUser) -> None:
+async def test_reading_the_memory_of_a_deleted_agent_creates_a_new_one(lab: Lab, ada: ChatUser) -> None:
     await ada.say("ECHO before")
     old = await delete(lab, ada, "agent")
     assert {block["label"] for block in (await ada.get("/agent/memory"))["blocks"]} == {"human", "persona"}
@@ -89,7 +89,7 @@ async def test_a_look_at_the_memory_of_a_deleted_agent_shows_a_new_one(lab: Lab,
     assert (status["reason"], status["agent_id"] != old) == (AGENT_REPLACED, True)
 
 
-async def test_memory_written_after_the_conversation_was_deleted_is_what_the_next_one_shows(
+async def test_memory_written_after_the_conversation_was_deleted_is_in_the_next_one(
     lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:
     await ada.say("ECHO before")
@@ -103,7 +103,7 @@ async def test_memory_written_after_the_conversation_was_deleted_is_what_the_nex
 
 
 @pytest.mark.parametrize("what", ["agent", "conversation"])
-async def test_what_is_deleted_in_mid_turn_never_blocks_the_user(
+async def test_a_deletion_in_mid_turn_never_blocks_the_user(
     lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str, what: str
 ) -> None:
     async with ada.connect() as device:
@@ -120,7 +120,7 @@ async def test_what_is_deleted_in_mid_turn_never_blocks_the_user(
     assert (await ada.say("ECHO next"))["message"]["content"] == "next"
 
 
-async def test_a_reply_that_a_crash_cut_off_from_its_deleted_agent_fails_and_its_retry_completes(
+async def test_a_turn_whose_agent_was_deleted_during_a_crash_fails_and_its_retry_completes(
     own_stack: RunningStack, own_server: ServerProcess, http: aiohttp.ClientSession, bob: ChatUser, gate: str
 ) -> None:
     async with bob.connect() as device:
@@ -141,7 +141,7 @@ async def test_a_reply_that_a_crash_cut_off_from_its_deleted_agent_fails_and_its
     assert len(await own_stack.model_log(http, gate)) == 2
 
 
-async def test_where_letta_lost_the_organization_only_a_repair_makes_anything(
+async def test_only_a_repair_recreates_an_organization_that_letta_lost(
     lab: Lab, stack: RunningStack, ada: ChatUser
 ) -> None:
     await ada.say("ECHO before")

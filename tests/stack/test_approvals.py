@@ -86,9 +86,7 @@ async def test_a_tool_that_needs_an_approval_is_denied_and_the_reply_goes_on(
     assert text_of(await world.say(agent, "ECHO free")) == "free"
 
 
-async def test_the_record_of_a_run_that_was_held_goes_on_as_its_stream_did(
-    world: LettaWorld, agent: AgentHandle
-) -> None:
+async def test_a_run_with_a_denied_call_is_recovered_as_it_was_streamed(world: LettaWorld, agent: AgentHandle) -> None:
     live = await world.say(agent, f"CALL {REMEMBER}")
     await world.say(agent, "ECHO another")
     assert isinstance(live[0], RunStarted)
@@ -103,9 +101,7 @@ async def test_the_record_of_a_run_that_was_held_goes_on_as_its_stream_did(
     assert reply[-1] == live[-1]
 
 
-async def test_of_two_calls_the_one_that_needs_no_approval_is_carried_out(
-    world: LettaWorld, agent: AgentHandle
-) -> None:
+async def test_of_two_calls_the_one_without_approval_is_executed(world: LettaWorld, agent: AgentHandle) -> None:
     fact = uuid.uuid4().hex
     calls = [["memory_insert", {"label": "human", "new_string": fact}], ["archival_memory_insert", {"content": fact}]]
     events = await world.say(agent, f"CALLS {json.dumps(calls)}")
@@ -127,7 +123,7 @@ async def test_two_calls_that_need_an_approval_are_both_denied(world: LettaWorld
 
 
 @pytest.mark.parametrize("again", [1, 2])
-async def test_a_call_that_was_left_waiting_is_denied_with_the_next_message(
+async def test_a_pending_call_is_denied_with_the_next_message(
     world: LettaWorld, agent: AgentHandle, again: int
 ) -> None:
     await leave_pending(world, agent)
@@ -141,7 +137,7 @@ async def test_a_call_that_was_left_waiting_is_denied_with_the_next_message(
     assert [role for role, _ in roles_and_texts(asked)][-2 - again :] == ["assistant", "tool", *["user"] * again]
 
 
-async def test_an_agent_that_asks_again_and_again_is_stopped_and_not_blocked(
+async def test_an_agent_that_repeats_a_denied_call_is_stopped_and_not_blocked(
     world: LettaWorld, agent: AgentHandle
 ) -> None:
     events = await world.say(agent, f"CALL ENDLESSLY {REMEMBER}")
@@ -153,7 +149,7 @@ async def test_an_agent_that_asks_again_and_again_is_stopped_and_not_blocked(
     assert text_of(await world.say(agent, "ECHO free")) == "free"
 
 
-async def test_a_user_whose_tool_needs_an_approval_is_told_and_talks_on(
+async def test_a_denied_tool_call_is_published_and_the_conversation_goes_on(
     lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:
     await ada.say("ECHO before")

@@ -68,7 +68,7 @@ async def payer(settled_payer: Payer) -> Payer:
     return settled_payer
 
 
-async def test_books_that_agree_are_said_to_agree(payer: Payer) -> None:
+async def test_an_audit_of_a_correct_ledger_finds_no_difference(payer: Payer) -> None:
     book = await payer.book()
     code, output = await payer.audit()
     cost = f"${sum(call.cost for call in book.calls.values()):f}"
@@ -81,7 +81,7 @@ async def test_books_that_agree_are_said_to_agree(payer: Payer) -> None:
     assert total.split()[1:] == line.split()[1:]
 
 
-async def test_everyones_books_are_compared_and_any_that_differ_are_told(
+async def test_an_audit_of_all_users_reports_each_difference(
     own_stack: RunningStack, http: aiohttp.ClientSession, bob: ChatUser
 ) -> None:
     payer = Payer(own_stack, bob, Bookkeeper(own_stack.env, http))
@@ -93,7 +93,7 @@ async def test_everyones_books_are_compared_and_any_that_differ_are_told(
     assert code == any(line.endswith(" DIFFERS") for line in output.splitlines()), output
 
 
-async def test_a_changed_row_changes_all_that_is_derived_is_found_and_put_right(payer: Payer) -> None:
+async def test_a_changed_row_changes_all_derived_figures_and_is_found_and_corrected(payer: Payer) -> None:
     before = await payer.book()
     [call] = before.of_turn(turn_id := str(before.turns[0]["id"]))
     await payer.change("update public.ledger set cost = cost + 1 where request_id = %s", call.request_id)
@@ -114,7 +114,7 @@ async def test_a_changed_row_changes_all_that_is_derived_is_found_and_put_right(
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["of one call", "of two calls"])
-async def test_a_deleted_row_is_missed_and_comes_back_at_its_turn(payer: Payer, number: int) -> None:
+async def test_a_deleted_row_is_reported_and_entered_again_for_its_turn(payer: Payer, number: int) -> None:
     before = await payer.book()
     calls = before.of_turn(turn_id := str(before.turns[number]["id"]))
     await payer.change("delete from public.ledger where request_id = %s", calls[0].request_id)
@@ -130,7 +130,7 @@ async def test_a_deleted_row_is_missed_and_comes_back_at_its_turn(payer: Payer, 
     assert (await payer.audit())[0] == 0
 
 
-async def test_a_row_that_litellm_does_not_have_is_named_and_never_taken_away_unasked(payer: Payer) -> None:
+async def test_a_row_that_litellm_does_not_have_is_reported_and_not_deleted(payer: Payer) -> None:
     before = await payer.book()
     turn = before.turns[0]
     await payer.change(

@@ -7,7 +7,7 @@ from tests.reconcile.charges import disagreements, table
 from tests.stack.running_stack import RunningStack
 
 
-async def test_whatever_users_do_all_books_agree_to_the_last_digit(
+async def test_all_copies_of_every_charge_agree_whatever_users_do(
     stack: RunningStack, http: aiohttp.ClientSession
 ) -> None:
     reports = await run_billing(Plan(turns=24, users=3, seed=1), stack, http)

@@ -92,7 +92,7 @@ async def test_a_page_reads_why_its_socket_is_refused(stack: RunningStack, page:
     assert all(refusal["wasClean"] for refusal in refusals.values())
 
 
-async def test_a_page_of_a_foreign_origin_reads_that_it_is_one(page: Page, web_app: str) -> None:
+async def test_a_page_of_a_foreign_origin_reads_why_it_is_refused(page: Page, web_app: str) -> None:
     """Of a server that allows other pages than those of this machine, as one in production does."""
     async with StreamingServer() as server:
         await page.goto(web_app)

@@ -19,7 +19,9 @@ async def lab(stack_env: dict[str, str]) -> AsyncIterator[Lab]:
         yield lab
 
 
-async def test_a_budget_holds_and_is_lifted_from_the_next_message_on(stack: RunningStack, ada: ChatUser) -> None:
+async def test_a_budget_is_enforced_and_a_new_limit_applies_to_the_next_message(
+    stack: RunningStack, ada: ChatUser
+) -> None:
     await ada.say("ECHO within")
     lines = await chat_users(stack, "set-budget", ada.id, "--budget", "0.000001", "--period", "30d")
     assert lines[0].split() == ["limit", "0.000001", "USD"]
@@ -40,7 +42,7 @@ async def test_a_budget_holds_and_is_lifted_from_the_next_message_on(stack: Runn
     await ada.say("ECHO without a limit")
 
 
-async def test_only_what_is_given_changes(stack: RunningStack, lab: Lab, ada: ChatUser) -> None:
+async def test_set_budget_changes_only_the_given_options(stack: RunningStack, lab: Lab, ada: ChatUser) -> None:
     await ada.say("ECHO before")
     first = await chat_users(
         stack, "set-budget", ada.id, "--budget", "12.345678", "--period", "7d", "--tokens-per-minute", "90000",
@@ -58,13 +60,13 @@ async def test_only_what_is_given_changes(stack: RunningStack, lab: Lab, ada: Ch
     assert await billing.plan(ada.id) == Plan()
 
 
-async def test_a_user_nobody_knows_is_said_to_be_unknown(stack: RunningStack) -> None:
+async def test_an_unknown_user_is_reported(stack: RunningStack) -> None:
     nobody = "00000000-0000-4000-8000-000000000000"
     assert await chat_users_fails(stack, "set-budget", nobody, "--unlimited") == "Error: This account does not exist.\n"
     assert await chat_users_fails(stack, "rotate-key", nobody) == "Error: This account does not exist.\n"
 
 
-async def test_a_model_outside_the_plan_is_refused_at_once_and_said_plainly(lab: Lab, ada: ChatUser) -> None:
+async def test_a_model_outside_the_plan_is_refused_at_once_with_the_reason(lab: Lab, ada: ChatUser) -> None:
     await ada.say("ECHO before")
     billing = LiteLLMBilling(lab.litellm)
     await billing.set_plan(ada.id, Plan(models=("mini",)))

@@ -83,7 +83,7 @@ async def _play(stack: RunningStack, http: aiohttp.ClientSession, play: Play) ->
 # -- answered ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_turn_is_charged_its_one_call_and_its_user_is_told(scenes: AllPlayed) -> None:
+def test_a_turn_is_charged_its_one_call_and_the_settlement_is_published(scenes: AllPlayed) -> None:
     done = scenes.charged(answers, "done")
     assert (done.turn["status"], done.statuses, done.asked) == ("completed", ["success"], 1)
     assert done.cost == done.calls[0].cost > 0
@@ -98,7 +98,7 @@ def test_a_turn_that_uses_a_tool_is_charged_both_its_calls(scenes: AllPlayed) ->
     assert tools.turn["usage"]["model_calls"] == 2
 
 
-def test_cached_and_thought_tokens_are_counted_and_charged_at_their_prices(scenes: AllPlayed) -> None:
+def test_cached_and_reasoning_tokens_are_charged_at_their_prices(scenes: AllPlayed) -> None:
     [cached], [thought] = scenes.charged(answers, "done again").calls, scenes.charged(answers, "thinking").calls
     assert cached.cached_tokens > 0
     assert thought.reasoning_tokens > 0
@@ -113,27 +113,27 @@ def _at_list_price(call: Call) -> Decimal:
     return whole * PROMPT + call.cached_tokens * CACHED + call.completion_tokens * COMPLETION
 
 
-def test_an_answer_that_nobody_can_read_has_failed_and_is_charged_as_it_was(scenes: AllPlayed) -> None:
+def test_a_reply_without_readable_text_has_failed_and_is_charged(scenes: AllPlayed) -> None:
     alone = scenes.charged(answers, "thinking alone")
     assert (alone.turn["status"], alone.statuses, alone.asked) == ("failed", ["success"], 1)
     assert alone.cost == alone.calls[0].cost > 0
     assert alone.turn["usage"]["reasoning_tokens"] == alone.calls[0].reasoning_tokens > 0
 
 
-def test_a_tool_that_is_followed_by_no_word_is_charged_both_its_calls(scenes: AllPlayed) -> None:
+def test_a_tool_call_without_a_reply_is_charged_both_its_calls(scenes: AllPlayed) -> None:
     quiet = scenes.charged(answers, "remembering")
     assert (quiet.turn["status"], quiet.statuses) == ("completed", ["success"] * 2)
     assert quiet.cost == sum(call.cost for call in quiet.calls)
 
 
-def test_an_error_that_the_agent_gets_over_is_listed_and_costs_nothing(scenes: AllPlayed) -> None:
+def test_an_error_that_letta_retries_is_logged_and_costs_nothing(scenes: AllPlayed) -> None:
     recovered = scenes.charged(answers, "recovered")
     assert (recovered.turn["status"], recovered.statuses) == ("completed", ["failure", "success"])
     assert (recovered.calls[0].cost, recovered.cost) == (NOTHING, recovered.calls[1].cost)
     assert recovered.turn["usage"]["model_calls"] == 1
 
 
-def test_a_message_that_is_sent_twice_is_charged_once(scenes: AllPlayed) -> None:
+def test_a_message_sent_twice_is_charged_once(scenes: AllPlayed) -> None:
     once = scenes.charged(answers, "sent twice")
     assert (once.statuses, once.asked) == (["success"], 1)
 
@@ -141,14 +141,14 @@ def test_a_message_that_is_sent_twice_is_charged_once(scenes: AllPlayed) -> None
 # -- cancelled ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_turn_that_is_cancelled_before_the_agent_was_asked_costs_nothing(scenes: AllPlayed) -> None:
+def test_a_turn_cancelled_before_it_was_sent_costs_nothing(scenes: AllPlayed) -> None:
     unasked = scenes.charged(answers, "before the model")
     assert (unasked.turn["status"], unasked.cost, unasked.turn["cost_status"]) == ("cancelled", NOTHING, "settled")
     assert (unasked.calls, unasked.asked) == ([], 0)
 
 
 @pytest.mark.parametrize(("name", "words"), [("in mid-reply", 3), ("interrupted", 1)])
-def test_a_turn_that_is_stopped_is_charged_the_words_that_the_model_wrote_until_then(
+def test_a_stopped_turn_is_charged_the_words_that_the_model_wrote_until_then(
     scenes: AllPlayed, name: str, words: int
 ) -> None:
     stopped = scenes.charged(cancellations, name)
@@ -158,7 +158,7 @@ def test_a_turn_that_is_stopped_is_charged_the_words_that_the_model_wrote_until_
     assert stopped.calls[0].completion_tokens == 2 * words
 
 
-def test_a_turn_that_is_stopped_before_the_first_word_is_settled_when_that_came(scenes: AllPlayed) -> None:
+def test_a_turn_stopped_before_the_first_word_is_settled_after_the_first_word(scenes: AllPlayed) -> None:
     """LiteLLM waits for it, and notices only then that nobody waits for LiteLLM."""
     stopped = scenes.charged(cancellations, "early")
     assert (stopped.turn["status"], stopped.turn["cost_status"]) == ("cancelled", "settled")
@@ -166,19 +166,19 @@ def test_a_turn_that_is_stopped_before_the_first_word_is_settled_when_that_came(
     assert stopped.calls[0].completion_tokens <= 2 * 9
 
 
-def test_a_turn_that_is_cancelled_while_it_waits_is_charged_nothing_at_all(scenes: AllPlayed) -> None:
+def test_a_queued_turn_that_is_cancelled_costs_nothing(scenes: AllPlayed) -> None:
     waiting = scenes.charged(cancellations, "waiting")
     assert (waiting.turn["status"], waiting.cost, waiting.turn["cost_status"]) == ("cancelled", None, None)
     assert (waiting.calls, waiting.asked, waiting.told) == ([], 0, [])
 
 
-def test_the_message_that_interrupts_is_charged_its_own_call_alone(scenes: AllPlayed) -> None:
+def test_an_interrupting_message_is_charged_only_its_own_call(scenes: AllPlayed) -> None:
     urgent = scenes.charged(cancellations, "interrupting")
     assert (urgent.turn["status"], urgent.statuses, urgent.asked) == ("completed", ["success"], 1)
     assert urgent.calls[0].completion_tokens == 1
 
 
-def test_a_call_of_which_nothing_is_logged_yet_stays_open_while_all_else_agrees(scenes: AllPlayed) -> None:
+def test_a_turn_whose_call_is_not_logged_yet_stays_unsettled(scenes: AllPlayed) -> None:
     hanging = scenes.charged(silences, "hanging")
     assert (hanging.turn["status"], hanging.cost, hanging.turn["cost_status"]) == ("cancelled", None, "estimated")
     assert (hanging.calls, hanging.asked) == ([], 1)
@@ -200,7 +200,7 @@ def test_a_turn_that_the_model_refuses_costs_nothing(scenes: AllPlayed, name: st
     assert (failed.cost, failed.turn["cost_status"], failed.turn["usage"]) == (NOTHING, "settled", None)
 
 
-def test_a_reply_that_the_model_breaks_off_is_charged_what_it_had_said(scenes: AllPlayed) -> None:
+def test_a_reply_that_the_model_breaks_off_is_charged_to_that_point(scenes: AllPlayed) -> None:
     broken = scenes.charged(failures, "broken off")
     assert (broken.turn["status"], broken.statuses) == ("failed", ["failure"])
     assert broken.cost == broken.calls[0].cost > 0
@@ -208,7 +208,7 @@ def test_a_reply_that_the_model_breaks_off_is_charged_what_it_had_said(scenes: A
     assert broken.turn["usage"]["completion_tokens"] == 6
 
 
-def test_a_second_attempt_at_a_refused_turn_is_all_that_is_charged(scenes: AllPlayed) -> None:
+def test_only_the_second_attempt_of_a_refused_turn_is_charged(scenes: AllPlayed) -> None:
     again = scenes.charged(failures, "tried again")
     assert (again.turn["status"], again.turn["attempt"], again.statuses) == ("completed", 2, ["failure", "success"])
     assert again.cost == again.calls[1].cost > 0
@@ -236,7 +236,7 @@ def test_a_budget_that_ends_in_mid_turn_leaves_its_first_step_charged_and_a_retr
 # -- the whole ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_agent_summarises_is_its_users_and_no_turns(scenes: AllPlayed) -> None:
+def test_a_summary_is_charged_to_the_user_and_to_no_turn(scenes: AllPlayed) -> None:
     played = scenes.scene(summaries)
     background = played.book.of_turn(None)
     assert len(background) >= 1
@@ -248,7 +248,7 @@ def test_what_the_agent_summarises_is_its_users_and_no_turns(scenes: AllPlayed) 
         assert long.turn["usage"]["prompt_tokens"] == long.calls[0].prompt_tokens
 
 
-def test_users_who_talk_at_the_same_time_are_charged_their_own_calls_alone(scenes: AllPlayed) -> None:
+def test_concurrent_users_are_charged_only_their_own_calls(scenes: AllPlayed) -> None:
     books = [scenes.scene(play).book for play in SCENES]
     for one, other in combinations(books, 2):
         assert not one.calls.keys() & other.calls.keys()
@@ -258,7 +258,7 @@ def test_users_who_talk_at_the_same_time_are_charged_their_own_calls_alone(scene
                 assert charged.asked == sum(call.total_tokens > 0 for call in charged.calls)
 
 
-def test_everything_that_is_settled_is_told_with_its_final_figures(scenes: AllPlayed) -> None:
+def test_every_settlement_is_published_with_its_final_figures(scenes: AllPlayed) -> None:
     for play in SCENES:
         for name, charged in scenes.scene(play).charges.items():
             if charged.cost is None or not charged.calls:
@@ -268,5 +268,5 @@ def test_everything_that_is_settled_is_told_with_its_final_figures(scenes: AllPl
             assert charged.told[-1]["usage"] == charged.turn["usage"], name
 
 
-def test_nothing_needs_a_flag(scenes: AllPlayed) -> None:
+def test_no_ledger_entry_has_a_flag(scenes: AllPlayed) -> None:
     assert [scenes.scene(play).book.flagged for play in SCENES] == [[]] * len(SCENES)

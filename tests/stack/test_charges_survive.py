@@ -53,7 +53,7 @@ async def _survivors(stack: RunningStack, server: ServerProcess, http: aiohttp.C
     return Survivors(await one.charged("resumed", books[0]), await other.charged("just ended", books[1]), books)
 
 
-def test_a_turn_that_is_resumed_after_a_crash_is_charged_once(survivors: Survivors) -> None:
+def test_a_turn_recovered_after_a_crash_is_charged_once(survivors: Survivors) -> None:
     resumed, book = survivors.resumed, survivors.books[0]
     assert book.wrong == []
     assert (resumed.turn["status"], resumed.turn["attempt"]) == ("completed", 1)
@@ -62,7 +62,7 @@ def test_a_turn_that_is_resumed_after_a_crash_is_charged_once(survivors: Survivo
     assert resumed.calls[0].completion_tokens == 10
 
 
-def test_a_turn_that_ended_as_the_server_died_is_settled_by_its_successor_once(survivors: Survivors) -> None:
+def test_a_turn_that_ended_as_the_server_died_is_settled_once_by_the_next_process(survivors: Survivors) -> None:
     done, book = survivors.just_ended, survivors.books[1]
     assert book.wrong == []
     assert (done.turn["status"], done.statuses, done.turn["cost_status"]) == ("completed", ["success"], "settled")

@@ -62,7 +62,7 @@ async def test_each_wrong_setting_is_named(
     assert found[check]["mend"]
 
 
-async def test_a_redis_for_several_instances_is_looked_at(stack: RunningStack, redis_server: OwnRedis) -> None:
+async def test_a_redis_for_several_instances_is_checked(stack: RunningStack, redis_server: OwnRedis) -> None:
     code, found = await diagnosis(stack, REDIS_URL=redis_server.url)
     assert (code, found["redis version"]["level"], found["redis writes"]["level"]) == (0, "ok", "ok")
     redis_server.fill()
@@ -73,7 +73,7 @@ async def test_a_redis_for_several_instances_is_looked_at(stack: RunningStack, r
         redis_server.make_room()
 
 
-async def test_the_two_supabase_keys_swapped_are_noticed(stack: RunningStack) -> None:
+async def test_swapped_supabase_keys_are_reported(stack: RunningStack) -> None:
     anon, service = stack.env["SUPABASE_ANON_KEY"], stack.env["SUPABASE_SERVICE_KEY"]
     code, found = await diagnosis(stack, SUPABASE_ANON_KEY=service)
     assert (code, "row level security" in found["settings values"]["says"]) == (1, True)
@@ -99,7 +99,7 @@ async def test_the_address_to_set_is_named(stack: RunningStack, setting: str, ki
     assert failed["mend"] == f"Set {setting} to {right}."
 
 
-async def test_a_wrong_database_password_is_called_that(stack: RunningStack) -> None:
+async def test_a_wrong_database_password_is_reported_as_such(stack: RunningStack) -> None:
     url = stack.env["SUPABASE_DB_URL"]
     account, _, place = url.rpartition("@")
     user = account.partition("://")[2].partition(":")[0]
@@ -116,7 +116,7 @@ async def test_a_misspelt_variable_is_a_warning(stack: RunningStack) -> None:
     assert "hush" not in str(found)
 
 
-async def test_an_expiry_that_nobody_asked_for_is_a_warning(stack: RunningStack, http: aiohttp.ClientSession) -> None:
+async def test_a_default_expiry_of_keys_is_a_warning(stack: RunningStack, http: aiohttp.ClientSession) -> None:
     """As LiteLLM's default_key_generate_params would give one; the key is made like ours."""
     base, headers = stack.env["LITELLM_BASE_URL"], {"Authorization": f"Bearer {stack.env['LITELLM_MASTER_KEY']}"}
     body = {"key_alias": f"user {uuid.uuid4()} 0123456789ab", "duration": "30d"}

@@ -39,7 +39,7 @@ def _numbers(frame: dict[str, Any]) -> range:
     return range(frame["first_seq"] if "first_seq" in frame else frame["seq"], frame["seq"] + 1)
 
 
-async def test_words_arrive_while_the_model_still_speaks(stack: Any, http: Any, ada: ChatUser) -> None:
+async def test_words_arrive_while_the_model_still_writes(stack: Any, http: Any, ada: ChatUser) -> None:
     gate = uuid.uuid4().hex
     async with ada.connect() as device:
         ack = await device.say(f"GATE {gate} 3 2")
@@ -78,7 +78,7 @@ async def test_the_same_message_sent_twice_is_one_turn_and_one_charge(ada: ChatU
     assert Decimal(usage["total"]["cost"]) == Decimal(first["message"]["cost"])
 
 
-async def test_the_agent_says_where_it_stands_and_what_it_remembers(ada: ChatUser) -> None:
+async def test_the_status_and_memory_of_the_agent_can_be_read(ada: ChatUser) -> None:
     await ada.say("ECHO ready")
     status = await ada.get("/agent/status")
     assert (status["status"], status["turn"], status["queued"]) == ("active", None, 0)
@@ -93,7 +93,7 @@ async def test_the_agent_says_where_it_stands_and_what_it_remembers(ada: ChatUse
     assert (status, block["value"]) == (200, "User's name: Ada. Likes tea.")
 
 
-async def test_tools_are_told_of_as_they_are_called(ada: ChatUser) -> None:
+async def test_tool_calls_are_published_as_they_happen(ada: ChatUser) -> None:
     arguments = json.dumps({"label": "human", "new_string": "Plays the cello", "insert_line": -1})
     async with ada.connect() as device:
         ack = await device.say(f"CALL memory_insert {arguments}")

@@ -55,7 +55,7 @@ async def reason_of(user: ChatUser) -> Any:
 @pytest.mark.parametrize(
     ("option", "outcome"), [((), "The old one ends in ten minutes."), (("--now",), "The old one is blocked.")]
 )
-async def test_a_turn_between_two_steps_never_notices_the_rotation_of_its_key(
+async def test_a_rotation_of_the_key_between_two_steps_does_not_disturb_the_turn(
     lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str, option: Any, outcome: str
 ) -> None:
     await ada.say("ECHO before")
@@ -75,7 +75,7 @@ async def test_a_turn_between_two_steps_never_notices_the_rotation_of_its_key(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", ["record", "ensure_key", "ensure_provider", "block_other_keys"])
-async def test_a_rotation_that_is_killed_around_any_effect_is_finished_by_whoever_comes_next(
+async def test_a_rotation_killed_before_or_after_any_effect_is_finished_by_the_next_run(
     lab: Lab, ada: ChatUser, step: str, when: str
 ) -> None:
     await ada.say("ECHO before")
@@ -94,7 +94,7 @@ async def test_a_rotation_that_is_killed_around_any_effect_is_finished_by_whoeve
     await lab.assert_one_of_everything(ada.id, retired=2 if changed else 1)
 
 
-async def test_a_leaked_key_is_dead_at_once_and_the_user_talks_on(
+async def test_a_leaked_key_is_blocked_at_once_and_the_conversation_goes_on(
     lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:
     await ada.say("ECHO before")
@@ -116,7 +116,7 @@ async def _status_with(lab: Lab, http: aiohttp.ClientSession, key: str) -> int:
 
 
 @pytest.mark.parametrize("how", ["block", "delete"])
-async def test_a_refused_key_is_told_by_its_own_code_and_mended_by_a_repair(
+async def test_a_refused_key_has_a_code_of_its_own_and_is_repaired(
     lab: Lab, stack: RunningStack, ada: ChatUser, how: str
 ) -> None:
     await ada.say("ECHO before")
@@ -155,7 +155,7 @@ async def test_over_rest_a_refused_key_is_a_503_that_names_no_vendor(lab: Lab, a
     assert problem["detail"] == "The model gateway does not accept your account's key. Please contact support."
 
 
-async def test_a_key_blocked_between_two_steps_is_told_as_such(
+async def test_a_key_blocked_between_two_steps_fails_the_turn_with_its_own_code(
     lab: Lab, stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, gate: str
 ) -> None:
     await ada.say("ECHO before")
@@ -169,7 +169,7 @@ async def test_a_key_blocked_between_two_steps_is_told_as_such(
     assert await reason_of(ada) == REASONS["block"]
 
 
-async def test_an_agent_with_another_key_than_its_users_is_mended_by_itself(lab: Lab, ada: ChatUser) -> None:
+async def test_an_agent_with_another_key_than_its_users_is_repaired_automatically(lab: Lab, ada: ChatUser) -> None:
     """As after restoring Letta's database to a day before the last rotation."""
     await ada.say("ECHO before")
     account = (await lab.holdings(ada.id)).account

@@ -93,7 +93,7 @@ async def test_the_parts_of_the_context_window_add_up(world: LettaWorld, agent: 
     assert min(after.system, after.blocks, after.tools) > 0
 
 
-async def test_nobody_reads_or_changes_another_users_memory(world: LettaWorld, agent: AgentHandle) -> None:
+async def test_a_user_cannot_read_or_change_another_users_memory(world: LettaWorld, agent: AgentHandle) -> None:
     passages = world.client.as_member(agent.member_id).agents.passages
     await passages.create(agent.agent_id, text="a private fact")
     thief = replace(agent, member_id=world.agent.member_id)

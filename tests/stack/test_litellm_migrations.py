@@ -36,7 +36,7 @@ async def tables(url: str) -> set[str]:
         return {name for (name,) in await found.fetchall()}
 
 
-async def test_a_migration_that_fails_leaves_nothing_and_is_applied_when_mended(url: str, tmp_path: Path) -> None:
+async def test_a_failed_migration_is_rolled_back_and_applied_once_corrected(url: str, tmp_path: Path) -> None:
     write(tmp_path, "1", "create table one (a int)")
     write(tmp_path, "2", "create table two (a int); create table three (a nonsense)")
     with pytest.raises(psycopg.Error, match="nonsense"):

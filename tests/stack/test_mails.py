@@ -50,7 +50,7 @@ async def test_a_mail_is_shown_with_its_link_and_its_code(stack: RunningStack, a
     assert shown[2].strip().removeprefix("code ").isdigit()
 
 
-async def test_mails_are_there_for_programs_too(stack: RunningStack, address: str) -> None:
+async def test_mails_can_be_listed_as_json(stack: RunningStack, address: str) -> None:
     [mail] = json.loads(await chat_mails(stack, "--to", address, "--json"))
     assert (mail["to"], mail["kind"]) == (address, "magiclink")
     assert mail["link"] in mail["text"]

@@ -20,7 +20,7 @@ def _said(asked: dict[str, Any]) -> list[str]:
     return [message["content"] for message in asked["messages"] if message["role"] == "user"]
 
 
-async def test_every_tool_of_a_reply_is_carried_out_and_both_its_events_have_its_id(ada: ChatUser) -> None:
+async def test_every_tool_call_of_a_reply_is_executed_and_both_its_events_have_its_id(ada: ChatUser) -> None:
     async with ada.connect() as device:
         ack = await device.say(f"CALLS {json.dumps(CALLS)}")
         end = await device.end_of(ack["turn_id"])
@@ -39,7 +39,7 @@ async def test_every_tool_of_a_reply_is_carried_out_and_both_its_events_have_its
     assert [passage["text"] for passage in memory["archival"]["data"]] == ["Rows on Sundays"]
 
 
-async def test_arguments_that_are_cut_say_so(ada: ChatUser) -> None:
+async def test_cut_arguments_are_marked_as_truncated(ada: ChatUser) -> None:
     note = {"label": "human", "new_string": "x" * 20_000}
     async with ada.connect() as device:
         ack = await device.say(f"CALL QUIETLY memory_insert {json.dumps(note)}")
@@ -48,7 +48,7 @@ async def test_arguments_that_are_cut_say_so(ada: ChatUser) -> None:
     assert (len(called["arguments"]), called["truncated"]) == (16 * 1024, True)
 
 
-async def test_a_reply_of_which_nothing_can_be_read_has_failed(
+async def test_a_reply_without_readable_text_has_failed(
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:
     marker, after = uuid.uuid4().hex, uuid.uuid4().hex
@@ -63,7 +63,7 @@ async def test_a_reply_of_which_nothing_can_be_read_has_failed(
     assert sum(marker in text for text in _said(asked)) == 1, "the agent remembers it: it is not told again"
 
 
-async def test_a_memory_that_changes_without_a_word_is_a_completed_turn_with_a_reason(ada: ChatUser) -> None:
+async def test_a_change_of_the_memory_without_a_reply_is_a_completed_turn_with_a_reason(ada: ChatUser) -> None:
     async with ada.connect() as device:
         ack = await device.say('CALL QUIETLY memory_insert {"label": "human", "new_string": "Likes plums"}')
         end = await device.end_of(ack["turn_id"])
@@ -73,7 +73,7 @@ async def test_a_memory_that_changes_without_a_word_is_a_completed_turn_with_a_r
     assert (await ada.get(f"/chat/turns/{ack['turn_id']}"))["reason"] == end["turn"]["reason"]
 
 
-async def test_what_the_content_policy_refuses_is_called_so_and_not_told_again(
+async def test_content_that_the_policy_refuses_has_its_own_code_and_is_not_sent_again(
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:
     refused, failed, after = (uuid.uuid4().hex for _ in range(3))

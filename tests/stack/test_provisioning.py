@@ -51,7 +51,9 @@ async def test_a_registration_makes_one_of_everything(lab: Lab, somebody: Princi
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_crash_around_any_effect_is_repaired(lab: Lab, somebody: Principal, step: str, when: str) -> None:
+async def test_a_crash_before_or_after_any_effect_is_repaired(
+    lab: Lab, somebody: Principal, step: str, when: str
+) -> None:
     executioner = Executioner(_call_number(step), after=when == "after")
     dying = lab.process(executioner)
     with pytest.raises(Killed):
@@ -105,7 +107,9 @@ async def test_chat_users_repair_makes_a_deleted_agent_and_a_deleted_key_again(
     assert (await lab.holdings(somebody.user_id)).account.agent_id != handle.agent_id
 
 
-async def test_chat_users_list_shows_how_an_account_stands(lab: Lab, stack: RunningStack, somebody: Principal) -> None:
+async def test_chat_users_list_shows_the_status_of_an_account(
+    lab: Lab, stack: RunningStack, somebody: Principal
+) -> None:
     await lab.process().ready(somebody.user_id, somebody.email, timeout=60)
     lines = await chat_users(stack, "list", "--limit", "1000")
     assert f"{somebody.user_id}  active        {somebody.email}" in lines

@@ -69,7 +69,7 @@ def _unsigned(claims: dict[str, Any]) -> str:
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts) + "."
 
 
-async def test_a_token_nobody_of_ours_signed_opens_nothing(stack: RunningStack, ada: ChatUser) -> None:
+async def test_a_token_with_a_foreign_signature_is_refused(stack: RunningStack, ada: ChatUser) -> None:
     claims = jwt.decode(ada.access_token, options={"verify_signature": False})
     forged = {
         "unsigned": _unsigned(claims),
@@ -106,13 +106,13 @@ async def test_hostile_queries_are_refused_before_any_service_sees_them(ada: Cha
         assert (status, problem["code"]) in ((400, "invalid_request"), (400, "invalid_cursor")), path
 
 
-async def test_a_turn_that_is_not_mine_or_no_turn_is_404(ada: ChatUser) -> None:
+async def test_another_users_turn_and_an_unknown_turn_are_404(ada: ChatUser) -> None:
     for turn_id in ("eq.1", "neq.x&select=*", "00000000-0000-0000-0000-000000000000", "%00"):
         status, problem = await ada.call("GET", f"/chat/turns/{turn_id}")
         assert (status, problem["code"]) == (404, "not_found"), turn_id
 
 
-async def test_a_memory_search_takes_any_words(ada: ChatUser) -> None:
+async def test_a_memory_search_accepts_any_text(ada: ChatUser) -> None:
     await ada.say("ECHO ready")
     for words in ("tea", "' or 1=1 --", "%25_%5C", "%F0%9F%99%82", "a" * 1000):
         status, memory = await ada.call("GET", f"/agent/memory?limit=5&query={words}")
@@ -120,7 +120,7 @@ async def test_a_memory_search_takes_any_words(ada: ChatUser) -> None:
         _holds(schemas.AgentMemory, memory)
 
 
-async def test_neither_user_can_see_stop_or_repeat_anything_of_the_other(new_user: NewUser) -> None:
+async def test_neither_user_can_read_stop_or_retry_anything_of_the_other(new_user: NewUser) -> None:
     ann, bob = await new_user("Ann"), await new_user("Bob")
     turn = await ann.say("ECHO a secret")
     assert (await bob.get("/chat/history"))["data"] == []
@@ -144,7 +144,7 @@ async def test_a_name_is_changed(ada: ChatUser) -> None:
     assert (await ada.get("/auth/me"))["name"] == "Ada Лавлейс 🙂"
 
 
-async def test_a_block_that_is_not_there_or_a_value_too_long_is_refused(ada: ChatUser) -> None:
+async def test_an_unknown_block_and_a_value_that_is_too_long_are_refused(ada: ChatUser) -> None:
     await ada.say("ECHO ready")
     limit = (await ada.get("/agent/memory"))["blocks"][0]["limit"]
     for label, value, expected in (

@@ -94,7 +94,7 @@ async def _functions(dsn: str) -> dict[str, list[str]]:
         return dict(await cursor.fetchall())
 
 
-async def test_no_table_is_forgotten_here(supabase_env: dict[str, str]) -> None:
+async def test_every_table_is_tested_here(supabase_env: dict[str, str]) -> None:
     async with await psycopg.AsyncConnection.connect(supabase_env["SUPABASE_DB_URL"]) as connection:
         cursor = await connection.execute(
             "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'v', 'm')"
@@ -171,7 +171,7 @@ async def test_joining_shows_no_rows_of_others(scene: Scene) -> None:
         "known_addresses",
     ],
 )
-async def test_nobody_writes_through_postgrest(scene: Scene, who: str, table: str) -> None:
+async def test_users_cannot_write_through_postgrest(scene: Scene, who: str, table: str) -> None:
     visitor: Visitor = getattr(scene, who)
     whose = TABLES.get(table, "id" if table == "tickets" else "user_id")
     key = scene.ann_id if table != "tickets" else "ticket"
@@ -184,7 +184,7 @@ async def test_nobody_writes_through_postgrest(scene: Scene, who: str, table: st
 
 
 @pytest.mark.parametrize("who", ["ann", "nobody"])
-async def test_nobody_calls_the_platforms_functions(scene: Scene, who: str) -> None:
+async def test_users_cannot_call_the_platforms_functions(scene: Scene, who: str) -> None:
     visitor: Visitor = getattr(scene, who)
     assert len(scene.functions) >= 20
     for name, parameters in scene.functions.items():
@@ -225,13 +225,13 @@ def _plausible(parameter: str, scene: Scene) -> object:
     return values.get(parameter, "text")
 
 
-async def test_internals_are_out_of_reach(scene: Scene) -> None:
+async def test_private_schemas_cannot_be_reached(scene: Scene) -> None:
     assert (
         await scene.ann.ask("POST", "rpc/take_session", {"p_user_id": scene.ben.user_id, "p_owner": "x"})
     ).status == 404
 
 
-async def test_another_users_signature_does_not_fit(scene: Scene, supabase_env: dict[str, str]) -> None:
+async def test_a_signature_of_another_users_token_is_refused(scene: Scene, supabase_env: dict[str, str]) -> None:
     header, payload, _ = scene.ben.token.get_secret_value().split(".")
     signature = (scene.ann.token or "").split(".")[2]
     forged = Visitor(scene.ann.http, supabase_env, f"{header}.{payload}.{signature}")

@@ -134,7 +134,7 @@ def test_the_last_releases_database_becomes_what_an_empty_project_becomes(databa
 
 
 @pytest.mark.parametrize("missing", [1, 7, 17])
-def test_an_older_database_is_told_which_release_to_deploy_first(
+def test_for_an_older_database_the_release_to_deploy_first_is_named(
     databases: Databases, tmp_path: Path, missing: int
 ) -> None:
     older = databases.empty()
@@ -218,7 +218,7 @@ def test_every_call_of_the_last_release_has_exactly_one_function_that_answers_it
             assert len(found) == 1, f"{call[0]} called with {call[2][:given]}: {found or 'no function answers'}"
 
 
-def test_a_function_that_is_in_the_way_of_its_predecessors_callers_is_found() -> None:
+def test_a_function_that_breaks_calls_of_the_last_release_is_found() -> None:
     old = ("f(uuid, text)", "f", ["p_user_id", "p_owner"], ["uuid", "text"], 0, "jsonb")
     beside = ("f(uuid, text, bigint)", "f", [*old[2], "p_head"], [*old[3], "bigint"], 0, "jsonb")
     for function, given, expected in (
@@ -240,7 +240,7 @@ def test_a_numbered_file_of_the_last_release_is_never_changed() -> None:
     assert set(BASELINE) <= set(now)
 
 
-def test_the_service_role_alone_may_call_functions_and_nobody_the_private_ones(databases: Databases) -> None:
+def test_only_the_service_role_may_call_functions_and_no_role_the_private_ones(databases: Databases) -> None:
     with psycopg.connect(databases.migrated()) as connection:
         callers = connection.execute(
             "select nspname, proname, array_agg(rolname::text)"

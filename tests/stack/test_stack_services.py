@@ -60,7 +60,7 @@ def test_no_service_listens_beyond_loopback(stack: RunningStack) -> None:
     assert listening == {name: {"127.0.0.1"} for name in SERVICES}
 
 
-def test_stack_env_is_private_and_speaks_the_names_of_the_example(stack: RunningStack) -> None:
+def test_stack_env_is_private_and_has_the_names_of_the_example(stack: RunningStack) -> None:
     file = stack.data_dir / "stack.env"
     assert file.stat().st_mode & 0o777 == 0o600
     assert set(read_env(file)) <= set(read_env(ROOT / ".env.example"))
@@ -79,7 +79,7 @@ def test_a_service_cannot_enter_anothers_database(stack: RunningStack, layout: L
         psycopg.connect(f"postgresql://{login}:{password}@127.0.0.1:{port}/{other}")
 
 
-def test_postgres_asks_everyone_for_a_password(stack: RunningStack) -> None:
+def test_postgres_requires_a_password(stack: RunningStack) -> None:
     port = stack.status()["postgres"]["port"]
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(f"postgresql://postgres:wrong@127.0.0.1:{port}/postgres")
@@ -106,7 +106,7 @@ async def test_access_tokens_are_signed_and_published_as_hosted_supabase_does(
     assert claims["sub"] == session["user"]["id"]
 
 
-async def test_a_token_signed_with_the_shared_secret_behind_the_scenes_is_refused(
+async def test_a_token_signed_with_the_internal_shared_secret_is_refused(
     stack: RunningStack, layout: Layout, http: aiohttp.ClientSession
 ) -> None:
     secret = layout.known("supabase_jwt")
@@ -131,9 +131,7 @@ async def test_requests_that_reach_a_new_supabase_at_once_all_succeed(
         assert await asyncio.gather(*(ask() for _ in range(20))) == [(200, "[]")] * 20
 
 
-async def test_letta_refuses_whoever_does_not_know_its_password(
-    stack: RunningStack, http: aiohttp.ClientSession
-) -> None:
+async def test_letta_refuses_requests_without_its_password(stack: RunningStack, http: aiohttp.ClientSession) -> None:
     async with http.get(f"{stack.env['LETTA_BASE_URL']}/v1/agents/") as response:
         assert response.status == 401
 
@@ -147,7 +145,7 @@ def test_a_second_chat_up_is_refused_in_one_sentence(stack: RunningStack) -> Non
 
 @pytest.mark.alone
 @pytest.mark.parametrize("service", ["redis", "supabase"])
-def test_a_killed_service_comes_back_where_it_was_and_the_log_says_so(stack: RunningStack, service: str) -> None:
+def test_a_killed_service_is_restarted_at_its_port_and_logged(stack: RunningStack, service: str) -> None:
     before, moment = stack.status()[service], datetime.now(UTC).isoformat(timespec="milliseconds")
     stack.kill(service)
     told = []

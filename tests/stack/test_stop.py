@@ -53,7 +53,7 @@ async def _seen(stack: RunningStack, http: aiohttp.ClientSession, content: str, 
             await asyncio.sleep(0.1)
 
 
-async def test_a_model_that_talks_is_stopped_and_no_more_is_charged_than_it_wrote(
+async def test_a_writing_model_is_stopped_and_only_its_words_are_charged(
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:
     seen, [call] = await stopped(stack, http, ada, "SLOW 1000 0.1", shown=5)
@@ -63,7 +63,7 @@ async def test_a_model_that_talks_is_stopped_and_no_more_is_charged_than_it_wrot
     assert (call.status, call.cost > 0) == ("success", True)
 
 
-async def test_a_model_that_has_fallen_silent_is_stopped_and_exactly_its_words_are_charged(
+async def test_a_silent_model_is_stopped_and_exactly_its_words_are_charged(
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:
     """Nothing comes by which Letta would notice that the run is cancelled."""
@@ -72,7 +72,7 @@ async def test_a_model_that_has_fallen_silent_is_stopped_and_exactly_its_words_a
     assert call.completion_tokens == 3 * TOKENS_A_WORD
 
 
-async def test_several_who_stop_at_once_stop_their_own_models_alone(
+async def test_users_who_stop_at_once_stop_only_their_own_models(
     stack: RunningStack, http: aiohttp.ClientSession, new_user: NewUser
 ) -> None:
     stopping, going_on = await new_user(), await new_user()
@@ -89,7 +89,9 @@ async def test_several_who_stop_at_once_stop_their_own_models_alone(
 
 @pytest.mark.parametrize("background", [False, True], ids=["in the foreground", "in the background"])
 @pytest.mark.parametrize("reply", ["HANG", "STALL 2", "SLOW 1000 0.05"])
-async def test_letta_leaves_its_model_whatever_that_is_doing(world: LettaWorld, reply: str, background: bool) -> None:
+async def test_letta_closes_the_models_stream_in_every_state_of_it(
+    world: LettaWorld, reply: str, background: bool
+) -> None:
     """Letta alone, without LiteLLM, which would wait for a first word."""
     agent, text = await world.fresh(), f"{uuid.uuid4().hex} {reply}"
     stream = await world.client.as_member(agent.member_id).conversations.messages.create(
@@ -117,9 +119,7 @@ async def _stop_reasons(stream: AsyncIterable[Any]) -> list[str]:
     return [chunk.stop_reason async for chunk in stream if getattr(chunk, "message_type", "") == "stop_reason"]
 
 
-async def test_letta_says_what_was_changed_to_those_alone_who_know_its_password(
-    stack: RunningStack, http: aiohttp.ClientSession
-) -> None:
+async def test_letta_lists_its_patches_only_with_its_password(stack: RunningStack, http: aiohttp.ClientSession) -> None:
     url = f"{stack.env['LETTA_BASE_URL'].rstrip('/')}/v1/patches"
     for headers in ({}, {"Authorization": "Bearer wrong"}):
         async with http.get(url, headers=headers) as response:
@@ -145,7 +145,7 @@ except UnknownCodeError as error:
 """
 
 
-async def test_a_letta_whose_adapter_was_changed_is_left_as_it_is(stack: RunningStack) -> None:
+async def test_a_letta_with_a_changed_adapter_is_not_patched(stack: RunningStack) -> None:
     python = stack.data_dir / "env" / "letta" / "bin" / "python"
     environment = {
         "PYTHONPATH": str(patches_folder()),

@@ -98,7 +98,7 @@ async def test_weak_passwords_are_refused_with_the_reason(identity: SupabaseIden
     ("email", "password"),
     [("no-address", "Passw0rd123"), ("a@example.com", "a1" * 50), ("a\0@example.com", "Passw0rd1")],
 )
-async def test_what_auth_cannot_take_is_an_invalid_request(
+async def test_input_that_auth_rejects_is_an_invalid_request(
     identity: SupabaseIdentity, email: str, password: str
 ) -> None:
     with pytest.raises(PlatformError) as refusal:
@@ -106,7 +106,7 @@ async def test_what_auth_cannot_take_is_an_invalid_request(
     assert refusal.value.code is ErrorCode.INVALID_REQUEST
 
 
-async def test_a_wrong_password_and_an_unknown_address_look_the_same(identity: SupabaseIdentity) -> None:
+async def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(identity: SupabaseIdentity) -> None:
     email = fresh_address()
     await registered(identity, email)
     refusals = []
@@ -179,7 +179,7 @@ async def test_keys_are_no_access_tokens(client: SupabaseClient, supabase_env: d
         assert refusal.value.code is ErrorCode.UNAUTHORIZED
 
 
-async def test_a_project_under_another_name_is_signed_in_to_read_and_told_by_the_doctor(
+async def test_a_project_with_a_custom_hostname_works_and_the_doctor_reports_its_issuer(
     supabase_env: dict[str, str],
 ) -> None:
     """As with a custom hostname: tokens name the project's own address, and SUPABASE_URL is another one."""

@@ -72,7 +72,7 @@ async def test_a_browser_verifies_a_token_itself_by_the_published_keys(app: Team
     assert claims["data"]["claims"]["user_metadata"]["name"] == "Ada"
 
 
-async def test_a_browser_changes_its_user_and_is_told_of_a_session_that_ended(app: TeamApp) -> None:
+async def test_a_browser_changes_its_user_and_reads_that_its_session_ended(app: TeamApp) -> None:
     await app.sign_up(fresh_address())
 
     changed = await app.run("return client.auth.updateUser(x)", {"data": {"name": "Grace"}})
@@ -168,7 +168,7 @@ async def test_a_recovery_link_signs_in_to_choose_a_new_password(app: TeamApp) -
     assert signed_in["error"] is None
 
 
-async def test_a_link_works_once_and_then_says_why_it_does_not(app: TeamApp) -> None:
+async def test_a_link_works_once_and_then_leads_to_an_error(app: TeamApp) -> None:
     email = fresh_address()
     await app.run(
         "return client.auth.signInWithOtp({ email: x.email, options: { emailRedirectTo: x.target } })",
@@ -213,7 +213,7 @@ async def test_the_name_of_a_sign_up_reaches_the_profile_and_the_agent(app: Team
     assert await app.human() == "User's name: Ada"
 
 
-async def test_a_new_name_reaches_the_agent_and_leaves_alone_what_it_wrote(app: TeamApp) -> None:
+async def test_a_new_name_reaches_the_agent_and_keeps_what_the_agent_wrote(app: TeamApp) -> None:
     await app.sign_up(fresh_address(), data={"name": "Ada"})
     await app.say('CALL memory_insert {"label": "human", "new_string": "Likes green tea."}')
     assert await app.human() == "User's name: Ada\nLikes green tea."

@@ -56,7 +56,7 @@ def test_the_printed_script_does_the_same(dsn: str) -> None:
     assert recorded(dsn) == [(m.version, list(m.statements), m.name) for m in read_migrations(MIGRATIONS)]
 
 
-def test_a_ledger_that_the_cli_made_is_kept(dsn: str) -> None:
+def test_a_migration_record_made_by_the_cli_is_continued(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("create schema supabase_migrations")
         connection.execute("create table supabase_migrations.schema_migrations (version text not null primary key)")
@@ -69,7 +69,7 @@ def test_a_ledger_that_the_cli_made_is_kept(dsn: str) -> None:
     ]
 
 
-def test_a_failing_migration_is_named_and_nothing_of_its_run_stays(dsn: str, tmp_path: Path) -> None:
+def test_a_failing_migration_is_named_and_its_whole_run_is_rolled_back(dsn: str, tmp_path: Path) -> None:
     (tmp_path / "1_good.sql").write_text("create table good (id int);")
     (tmp_path / "2_bad.sql").write_text("create table half (id int);\n-- why\nselect nonsense;")
 
@@ -93,7 +93,7 @@ def answer(dsn: str, call: str) -> object:
         return connection.execute(f"select {call}".encode()).fetchone()
 
 
-def test_a_function_is_changed_where_it_stands(dsn: str, tmp_path: Path) -> None:
+def test_a_function_is_replaced_in_place(dsn: str, tmp_path: Path) -> None:
     """Its file alone is applied again, once, and recorded anew; a release without the change takes it back."""
     apply_migrations(dsn, MIGRATIONS)
     (file,) = copied(tmp_path).glob("9*_sessions.sql")
@@ -108,7 +108,7 @@ def test_a_function_is_changed_where_it_stands(dsn: str, tmp_path: Path) -> None
     assert answer(dsn, "private.lease()::text") == ("00:00:12",)
 
 
-def test_a_numbered_file_comes_before_all_functions_which_then_are_made_again(dsn: str, tmp_path: Path) -> None:
+def test_a_numbered_file_is_applied_first_and_then_all_functions_again(dsn: str, tmp_path: Path) -> None:
     apply_migrations(dsn, MIGRATIONS)
     before = objects(dsn)
     (copied(tmp_path) / "20990101000000_wider_names.sql").write_text(
@@ -121,7 +121,7 @@ def test_a_numbered_file_comes_before_all_functions_which_then_are_made_again(ds
     assert set(before) == set(objects(dsn))
 
 
-def test_a_file_of_functions_that_is_gone_is_forgotten(dsn: str, tmp_path: Path) -> None:
+def test_a_deleted_file_of_functions_is_removed_from_the_record(dsn: str, tmp_path: Path) -> None:
     apply_migrations(dsn, MIGRATIONS)
     (file,) = copied(tmp_path).glob("9*_audit.sql")
     moved = file.rename(tmp_path / "90000000000099_audits.sql")
@@ -130,7 +130,7 @@ def test_a_file_of_functions_that_is_gone_is_forgotten(dsn: str, tmp_path: Path)
     assert [version for version, _, _ in recorded(dsn)] == [m.version for m in read_migrations(tmp_path)]
 
 
-def test_a_migration_gives_way_to_whoever_uses_a_table_and_is_tried_again(
+def test_a_migration_yields_to_transactions_that_use_a_table_and_is_retried(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calls that come after it wait no longer than it does."""

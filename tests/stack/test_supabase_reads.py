@@ -130,7 +130,7 @@ async def test_usage_keeps_every_digit(client: SupabaseClient, reads: SupabaseRe
     assert await reads.usage_days(ann, today - timedelta(days=9), today - timedelta(days=1)) == []
 
 
-async def test_where_a_user_stands_is_told_before_the_gateway_was_asked_for_the_budget(
+async def test_a_users_standing_can_be_read_before_the_budget_was_read_from_litellm(
     client: SupabaseClient, reads: SupabaseReads, ann: Principal
 ) -> None:
     await converse(client, ann.user_id, "1", cost=Decimal("0.25"))
@@ -166,7 +166,7 @@ def _signed(env: dict[str, str], principal: Principal, **changes: object) -> Pri
         (-7200, -3600, ErrorCode.TOKEN_EXPIRED),
     ],
 )
-async def test_a_token_with_another_time_is_judged_alike_at_sign_in_and_by_reads(
+async def test_a_token_from_another_time_is_treated_alike_at_sign_in_and_in_reads(
     client: SupabaseClient,
     reads: SupabaseReads,
     ann: Principal,

@@ -43,7 +43,7 @@ async def test_killing_the_server_in_mid_reply_loses_nothing(
     assert len(await own_stack.model_log(http, gate)) == 1
 
 
-async def test_a_turn_that_ended_while_the_server_was_dead_is_stored_all_the_same(
+async def test_a_turn_that_ended_while_the_server_was_down_is_stored(
     own_stack: RunningStack, own_server: ServerProcess, http: aiohttp.ClientSession, bob: ChatUser, gate: str
 ) -> None:
     async with bob.connect() as device:

@@ -38,7 +38,7 @@ async def test_neither_turn_history_nor_usage_of_another_is_visible(ada: ChatUse
     assert (await eve.get("/user/usage"))["total"] == {"messages": 0, "tokens": 0, "cost": "0"}
 
 
-async def test_a_running_turn_of_another_can_be_neither_heard_nor_stopped(
+async def test_another_users_running_turn_can_be_neither_read_nor_stopped(
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, eve: ChatUser
 ) -> None:
     gate = uuid.uuid4().hex
@@ -56,7 +56,7 @@ async def test_a_running_turn_of_another_can_be_neither_heard_nor_stopped(
         assert not [frame for frame in others.frames if frame.get("turn_id") == ack["turn_id"]]
 
 
-async def test_a_cursor_of_another_session_opens_nothing(ada: ChatUser, eve: ChatUser) -> None:
+async def test_a_cursor_of_another_session_gives_no_events(ada: ChatUser, eve: ChatUser) -> None:
     async with ada.connect() as hers:
         ack = await hers.say("ECHO between us")
         end = await hers.end_of(ack["turn_id"])

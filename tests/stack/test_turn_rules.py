@@ -15,7 +15,7 @@ def gate() -> str:
     return uuid.uuid4().hex
 
 
-async def test_messages_wait_in_order_and_are_answered_one_at_a_time(
+async def test_messages_are_queued_in_order_and_answered_one_at_a_time(
     stack: Any, http: Any, ada: ChatUser, gate: str
 ) -> None:
     async with ada.connect() as device:
@@ -50,7 +50,9 @@ async def test_cancelling_from_another_device_keeps_the_partial_reply(
         assert (await phone.end_of((await phone.say("ECHO free again"))["turn_id"]))["type"] == "turn.completed"
 
 
-async def test_an_interrupt_ends_what_runs_and_what_waits(stack: Any, http: Any, ada: ChatUser, gate: str) -> None:
+async def test_an_interrupt_cancels_the_running_and_the_queued_turns(
+    stack: Any, http: Any, ada: ChatUser, gate: str
+) -> None:
     async with ada.connect() as device:
         running = await device.say(f"GATE {gate} 1 3")
         waiting = await device.say("ECHO never said")
@@ -64,7 +66,7 @@ async def test_an_interrupt_ends_what_runs_and_what_waits(stack: Any, http: Any,
     assert (turn["status"], turn["cost"], turn["message"]) == ("cancelled", None, None)
 
 
-async def test_a_busy_agent_can_refuse(stack: Any, http: Any, ada: ChatUser, gate: str) -> None:
+async def test_a_message_can_be_rejected_while_a_turn_runs(stack: Any, http: Any, ada: ChatUser, gate: str) -> None:
     async with ada.connect() as device:
         ack = await device.say(f"GATE {gate} 0 1")
         refused = await device.say("ECHO no", on_busy="reject")
