@@ -1,4 +1,4 @@
-"""Talking to an agent: what is sent, the events of a run, and what the agent remembers."""
+"""Access to an agent: messages sent, the events of a run, and the agent's memory."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -13,7 +13,7 @@ from server.protocol.shapes import TurnError, TurnStatus, Usage
 
 @dataclass(frozen=True, slots=True)
 class AgentHandle:
-    """Where a user's agent lives: `member_id` is the identity every request acts as."""
+    """The ids of a user's agent: `member_id` is the identity that every request acts as."""
 
     member_id: str
     agent_id: str
@@ -22,7 +22,7 @@ class AgentHandle:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """One message of a send. `assistant`: something the agent said before and does not remember."""
+    """One message of a send. `assistant`: an earlier reply that is missing from the agent's memory."""
 
     role: Literal["user", "assistant"]
     content: str
@@ -57,8 +57,8 @@ class ToolCalled:
 
 @dataclass(slots=True)
 class ToolReturned:
-    """What one tool call came to. `denied`: it needs an approval that nobody can give. `changed_memory`: the agent
-    remembers something else than before."""
+    """The result of one tool call. `denied`: it needs an approval, which the platform cannot give. `changed_memory`: it
+    has changed the agent's memory."""
 
     call_id: str
     name: str
@@ -73,10 +73,10 @@ class UsageReported:
 
 @dataclass(slots=True)
 class RunEnded:
-    """The run's own end. `error` is set for failed ones.
+    """The end of the run. `error` is set for failed ones.
 
-    `refused`: the model refused what the run was sent, and would refuse it again. `step_limit`: the run completed
-    because it had taken that many steps, and not because the agent was done.
+    `refused`: the model refused the request for its content, so a retry would be refused too. `step_limit`: the run
+    ended because it reached this number of steps, not because the agent was done.
     """
 
     status: Literal[TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED]
@@ -105,12 +105,12 @@ class AgentBusyError(Exception):
 
 
 class StreamBrokenError(Exception):
-    """The stream of a run broke off before its end: the run itself may go on."""
+    """The stream of a run broke before its end; the run itself may continue."""
 
 
 class AgentGoneError(PlatformError):
-    """The service does not know the agent, or its conversation. Nothing was sent, and nothing is certain yet: whether
-    it is really gone has to be asked again."""
+    """The service did not find the agent or its conversation. Nothing was sent. The answer must be verified with a
+    second request before the agent counts as deleted."""
 
     def __init__(self) -> None:
         sentence = "Your agent could not be found. Try again shortly."
@@ -118,12 +118,12 @@ class AgentGoneError(PlatformError):
 
 
 class AgentGateway(Protocol):
-    """Talking to an agent."""
+    """Sends messages to an agent and reads its runs."""
 
     def send(
         self, agent: AgentHandle, messages: Sequence[OutgoingMessage]
     ) -> AbstractAsyncContextManager[AsyncIterator[AgentEvent]]:
-        """Send and stream the run to the end of its HTTP body. Leaving the context closes the stream, not the run.
+        """Send, and stream the run to the end of its HTTP body. Leaving the context closes only the stream.
 
         Entering raises AgentBusyError, AgentGoneError, PlatformError(letta_unavailable) when nothing was sent, or
         StreamBrokenError when the message may have arrived but no answer came. Iterating raises StreamBrokenError when
@@ -132,19 +132,19 @@ class AgentGateway(Protocol):
         ...
 
     async def cancel(self, agent: AgentHandle, run_id: str | None) -> None:
-        """Cancel the conversation's active run. No active run is no error, nor is a conversation that is gone."""
+        """Cancel the conversation's active run. It is not an error if there is none, or no such conversation."""
         ...
 
     async def run(self, agent: AgentHandle, run_id: str) -> Run | None:
-        """One run; None where the service no longer knows it."""
+        """One run; None if the service does not have it."""
         ...
 
     async def runs_within(self, agent: AgentHandle, seconds: float) -> list[Run]:
-        """The conversation's runs created within the last so many seconds by its service's own clock, oldest first."""
+        """The conversation's runs created within the last `seconds` by its service's clock, oldest first."""
         ...
 
     async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
-        """What an ended run produced, as the events its stream would have held: text, tools, usage, end.
+        """The recorded run as the events of its stream: text, tools, usage, end.
 
         The text of a failed or cancelled run may be missing. Raises PlatformError(not_found).
         """
@@ -177,7 +177,7 @@ class PassagePage:
 
 @dataclass(frozen=True, slots=True)
 class ContextWindow:
-    """What fills the agent's context window, in tokens."""
+    """The use of the agent's context window, in tokens."""
 
     window: int
     used: int
@@ -188,7 +188,7 @@ class ContextWindow:
 
 
 class AgentMemory(Protocol):
-    """What the agent remembers. Each call raises AgentGoneError where the service does not know the agent."""
+    """The agent's memory. Every method raises AgentGoneError if the service does not find the agent."""
 
     async def blocks(self, agent: AgentHandle) -> list[MemoryBlock]: ...
 

@@ -117,10 +117,10 @@ class FakeDirectory:
         await self._answered("ensure_conversation")
         return conversation_id
 
-    async def write_name(self, agent: AgentHandle, told: str | None, name: str) -> None:
+    async def write_name(self, agent: AgentHandle, previous: str | None, name: str) -> None:
         await self._reached("write_name")
         found = self.agent(agent)
-        text = with_name(found.human, told, name)
+        text = with_name(found.human, previous, name)
         if len(text) > HUMAN_CHARACTERS:
             raise PlatformError(ErrorCode.TOO_LARGE)
         found.human = text

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.adapters.letta.template import agent_template, follows
+from server.adapters.letta.template import agent_template, matches_template
 from server.ports import AgentGoneError, AgentHandle
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -48,7 +48,7 @@ async def test_an_agent_with_another_configuration_is_brought_up_to_date(world: 
     same = await world.directory.ensure_agent(agent.member_id, await user_of(world, agent), "Eve", template)
 
     assert same == agent.agent_id
-    assert follows(template, await agents.retrieve(agent.agent_id, include=["agent.tools"]))
+    assert matches_template(template, await agents.retrieve(agent.agent_id, include=["agent.tools"]))
     assert text_of(await world.say(agent, "ECHO still here")) == "still here"
     assert world.asked("still here").model == "gpt-4o"
     assert "Her name is Ada." in prompt_of(world.asked("still here"))

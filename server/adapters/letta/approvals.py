@@ -1,6 +1,6 @@
-"""Tools that an operator has set to require an approval. The platform has no way to give one, so the call is denied.
+"""Denies tool calls that require an approval: an operator has set this at Letta, and the platform cannot give one.
 
-Until then Letta refuses every message to the conversation.
+Until the call is denied, Letta refuses every message to the conversation.
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ log = structlog.get_logger(__name__)
 
 _REQUEST: Final = "approval_request_message"
 _RESPONSE: Final = "approval_response_message"
-_WHY: Final = "This tool needs an approval, and there is nobody who could give it."
+_REASON: Final = "This tool needs an approval, and there is nobody who could give it."
 
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """`message` is sent before any other; `returns` is what became of the calls."""
+    """`message` is sent before any other; `returns` are the results of the denied calls."""
 
     message: dict[str, Any]
     returns: tuple[ToolReturned, ...]
 
 
 async def denial(client: LettaClient, agent: AgentHandle) -> Denial | None:
-    """What denies the calls that the conversation waits with; None where it waits with none. Raises PlatformError."""
+    """The denial of the calls that await an approval; None if there are none. Raises PlatformError."""
     member, path = client.as_member(agent.member_id), f"/v1/conversations/{agent.conversation_id}/messages"
     newest = await client.read(member, path, rows("message_type"), order="desc", limit=1)
     if not newest or newest[0]["message_type"] != _REQUEST:
@@ -37,7 +37,8 @@ async def denial(client: LettaClient, agent: AgentHandle) -> Denial | None:
     calls = newest[0].get("tool_calls") or [newest[0]["tool_call"]]
     log.warning("tool.denied", conversation_id=agent.conversation_id, tools=[call["name"] for call in calls])
     denied = [
-        {"type": "approval", "tool_call_id": call["tool_call_id"], "approve": False, "reason": _WHY} for call in calls
+        {"type": "approval", "tool_call_id": call["tool_call_id"], "approve": False, "reason": _REASON}
+        for call in calls
     ]
     return Denial(
         {"type": "approval", "approvals": denied},
@@ -46,5 +47,5 @@ async def denial(client: LettaClient, agent: AgentHandle) -> Denial | None:
 
 
 def is_denial(messages: Sequence[Chunk]) -> bool:
-    """Whether a run with these messages answered a request for approval."""
+    """Whether these are the messages of a run that a denial began."""
     return bool(messages) and messages[0]["message_type"] == _RESPONSE

@@ -1,4 +1,4 @@
-"""The connection to Letta: one pool of sockets, one SDK client per member, every call bounded and its failures named.
+"""The client of Letta: one pool of sockets, one SDK client per member, a timeout for every call, classified errors.
 
 Letta authorises by two headers: the server's one password, and `user_id`, the member a request acts as. A request
 without that header, or with an unknown one, acts as Letta's default user on a server not configured against it.
@@ -29,20 +29,20 @@ _MEMBER_ID: Final = re.compile(r"user-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait, in seconds.
+class Timeouts:
+    """Timeouts in seconds.
 
-    `silence`: a stream is broken when nothing, not even a ping, came for so long. Letta pings every 10 s in our stack,
-    every 20 s by default. `doubt`: between two questions whether something is really gone.
+    `idle`: a stream counts as broken when nothing, not even a ping, arrived for this long. Letta pings every 10 s in
+    our stack, every 20 s by default. `recheck`: the pause before asking again for an object that Letta did not find.
     """
 
     connect: float = 4.0
     call: float = 15.0
-    silence: float = 45.0
-    doubt: float = 1.0
+    idle: float = 45.0
+    recheck: float = 1.0
 
 
-DEFAULT_PATIENCE: Final = Patience()
+DEFAULT_TIMEOUTS: Final = Timeouts()
 
 
 class LettaClient:
@@ -53,18 +53,18 @@ class LettaClient:
         base_url: str,
         password: SecretStr,
         breaker: Breaker,
-        patience: Patience = DEFAULT_PATIENCE,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
         *,
         attempts: int = 3,
     ) -> None:
         self.breaker = breaker
-        self.patience = patience
+        self.timeouts = timeouts
         self._guard = Guard(breaker, attempts=attempts)
         self._root = AsyncLetta(
             base_url=base_url,
-            api_key=password.get_secret_value(),  # never None: the SDK would look into the environment instead
-            max_retries=0,  # the SDK repeats a send
-            timeout=httpx.Timeout(patience.call, connect=patience.connect),
+            api_key=password.get_secret_value(),  # never None: the SDK would read the environment instead
+            max_retries=0,  # the SDK's retries would send a message twice
+            timeout=httpx.Timeout(timeouts.call, connect=timeouts.connect),
             http_client=httpx.AsyncClient(
                 transport=AiohttpTransport(), trust_env=False, event_hooks={"response": [_refuse_pages]}
             ),
@@ -80,20 +80,20 @@ class LettaClient:
         return self._root.with_options(default_headers={"user_id": member_id})
 
     def as_admin(self) -> AsyncLetta:
-        """The SDK acting as nobody: for organizations, members and health alone."""
+        """The SDK without a member: only for organizations, members and health."""
         return self._root
 
     async def once(self, call: Callable[[], Awaitable[T]]) -> T:
         """One call. Raises RefusedError, or PlatformError(letta_unavailable)."""
-        return await self._guard.once(lambda: classified(call), deadline=self.patience.call)
+        return await self._guard.once(lambda: classified(call), deadline=self.timeouts.call)
 
     async def repeatable(self, call: Callable[[], Awaitable[T]]) -> T:
-        """An idempotent call, tried again while Letta is at fault. Raises as `once` does."""
-        return await self._guard.repeatable(lambda: classified(call), deadline=self.patience.call)
+        """An idempotent call, retried while Letta is at fault. Raises as `once` does."""
+        return await self._guard.repeatable(lambda: classified(call), deadline=self.timeouts.call)
 
     async def read(self, member: AsyncLetta, path: str, parse: Callable[[Any], T], **query: str | int) -> T:
-        """GET `path` as JSON, where the SDK has no method or its model would be in the way. `parse` takes what is
-        needed of it: what it cannot take is no answer of Letta's."""
+        """GET `path` as JSON, for paths without an SDK method or with an unsuitable model. If `parse` raises, the
+        answer counts as a fault of Letta."""
 
         async def ask() -> T:
             return parse(await get_json(member, path, query))
@@ -103,7 +103,7 @@ class LettaClient:
     async def read_dated(
         self, member: AsyncLetta, path: str, parse: Callable[[Any], T], **query: str | int
     ) -> tuple[T, datetime]:
-        """As `read`, and what time it was at Letta: its clock and ours may differ."""
+        """As `read`, together with the time by Letta's clock, which may differ from ours."""
         options: Any = {"params": query}
 
         async def ask() -> tuple[T, datetime]:
@@ -140,32 +140,32 @@ def rows(*fields: str) -> Callable[[Any], list[dict[str, Any]]]:
 
 
 async def _refuse_pages(response: httpx.Response) -> None:
-    """Raises httpx.RemoteProtocolError for a success that is neither JSON nor a stream of events: a page from a gateway
-    in between, which the SDK would hand on as text."""
+    """Raise httpx.RemoteProtocolError for a success that is neither JSON nor a stream of events: a page of a gateway in
+    between, which the SDK would return as text."""
     kind = response.headers.get("Content-Type", "")
     if response.is_success and response.status_code != httpx.codes.NO_CONTENT and not kind.startswith(_ANSWERS):
         raise httpx.RemoteProtocolError(f"an answer of the type {kind[:50]!r}", request=response.request)
 
 
 async def get_json(client: AsyncLetta, path: str, query: Mapping[str, str | int] | None = None) -> Any:
-    """One GET, unbounded. Raises the SDK's errors."""
+    """One GET, without a deadline. Raises the SDK's errors."""
     return await client.get(path, cast_to=cast("type[Any]", object), options={"params": dict(query or {})})
 
 
 async def post_json(client: AsyncLetta, path: str, body: Mapping[str, object] | None = None) -> Any:
-    """One POST, unbounded. Raises the SDK's errors."""
+    """One POST, without a deadline. Raises the SDK's errors."""
     return await client.post(path, cast_to=cast("type[Any]", object), body=body)
 
 
 async def patch_json(client: AsyncLetta, path: str, body: Mapping[str, object]) -> Any:
-    """One PATCH, unbounded. Raises the SDK's errors."""
+    """One PATCH, without a deadline. Raises the SDK's errors."""
     return await client.patch(path, cast_to=cast("type[Any]", object), body=body)
 
 
 async def classified(call: Callable[[], Awaitable[T]]) -> T:
-    """Make the SDK's errors ours. Raises ServiceError where Letta is at fault, RefusedError where the request is.
+    """Convert the SDK's errors. Raises ServiceError if Letta is at fault, RefusedError if the request is.
 
-    What `call` cannot read of an answer is Letta's fault, or that of a gateway in between."""
+    An answer that `call` cannot parse is a fault of Letta, or of a gateway in between."""
     try:
         return await call()
     except APIConnectionError as error:

@@ -1,7 +1,7 @@
-"""Making a user's agent at Letta: an organization of its own, so that neither data nor model keys are ever shared.
+"""Creates a user's agent at Letta, in an organization of its own, so that users share neither data nor model keys.
 
-Each step may be repeated: it looks before it makes. Looking and making are not one atom at Letta, so only the holder
-of the user's provisioning claim may call these.
+Each step may be repeated: it searches before it creates. The two are not atomic at Letta, so only the holder of the
+user's provisioning claim may call these.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from server.adapters.letta.template import (
     HUMAN,
     PROVIDER,
     TOOLS,
-    follows,
+    matches_template,
     memory_blocks,
     model_config,
     with_name,
@@ -39,31 +39,31 @@ class LettaDirectory:
 
     async def create_organization(self, user_id: str) -> str:
         """Not repeatable: Letta's organizations are not unique by name. Raises PlatformError(letta_unavailable)."""
-        return await self._make(self._client.as_admin(), "/v1/admin/orgs/", {"name": user_id})
+        return await self._create(self._client.as_admin(), "/v1/admin/orgs/", {"name": user_id})
 
     async def find_organization(self, user_id: str) -> str | None:
-        """See the port. Letta lists organizations by page and looks none up by name."""
+        """See the port. Letta can only list organizations, page by page, not find one by name."""
         async for organization in self._all("/v1/admin/orgs/", "name"):
             if organization["name"] == user_id:
                 return str(organization["id"])
         return None
 
     async def has_organization(self, organization_id: str) -> bool:
-        """See the port. Letta looks none up by id, but refuses to list what comes after one that it does not have."""
+        """See the port. Letta cannot find one by id, but refuses to list those after one that it does not have."""
         listed = self._client.read(
             self._client.as_admin(), "/v1/admin/orgs/", rows("id"), after=organization_id, limit=1
         )
-        return await _unless_gone(listed) is not None
+        return await _none_if_missing(listed) is not None
 
     async def ensure_member(self, organization_id: str, user_id: str, *, search: bool = True) -> str:
-        """The organization's member, made if there is none. `search=False` where there cannot be one yet: the search
-        goes through all members of all organizations."""
+        """The organization's member, created if there is none. `search=False` if there cannot be one yet: the search
+        reads all members of all organizations."""
         if search:
             async for member in self._all("/v1/admin/users/", "organization_id"):
                 if member["organization_id"] == organization_id:
                     return str(member["id"])
         body = {"name": user_id, "organization_id": organization_id}
-        return await self._make(self._client.as_admin(), "/v1/admin/users/", body)
+        return await self._create(self._client.as_admin(), "/v1/admin/users/", body)
 
     async def ensure_tools(self, member_id: str) -> None:
         """Letta's own tools, which a new organization lacks."""
@@ -71,12 +71,12 @@ class LettaDirectory:
         await self._client.repeatable(lambda: post_json(member, "/v1/tools/add-base-tools"))
 
     async def ensure_provider(self, member_id: str, key: SecretStr, template: AgentTemplate) -> str:
-        """The organization's one model provider, with this key and address. They hold from the next model call on."""
+        """The organization's one model provider, with this key and address, which the next model call uses."""
         connection = {"api_key": key.get_secret_value(), "base_url": template.model_url}
         found = await self._provider(member_id)
         if found is None:
             try:
-                return await self._make_provider(member_id, connection)
+                return await self._create_provider(member_id, connection)
             except RefusedError as refusal:
                 found = await self._provider(member_id) if refusal.status == 409 else None
                 if found is None:
@@ -88,19 +88,19 @@ class LettaDirectory:
     async def ensure_agent(
         self, member_id: str, user_id: str, name: str | None, template: AgentTemplate, *, known: str | None = None
     ) -> str:
-        """See the port. What an existing agent remembers is never touched."""
+        """See the port. The memory of an existing agent does not change."""
         agents = self._client.as_member(member_id).agents
         tag = f"user:{user_id}"
 
         async def find_known() -> tuple[str, bool]:
             agent = await agents.retrieve(str(known), include=["agent.tools"])
-            return agent.id, follows(template, agent)
+            return agent.id, matches_template(template, agent)
 
         async def find() -> tuple[str, bool] | None:
             page = await agents.list(tags=[tag], match_all_tags=True, include=["agent.tools"], order="asc", limit=1)
-            return (page.items[0].id, follows(template, page.items[0])) if page.items else None
+            return (page.items[0].id, matches_template(template, page.items[0])) if page.items else None
 
-        async def make() -> str:
+        async def create() -> str:
             made = await agents.create(
                 name=f"agent-{user_id}",
                 agent_type=AGENT_TYPE,
@@ -112,13 +112,13 @@ class LettaDirectory:
             )
             return made.id
 
-        found = await self._still_there(find_known) if known else None
+        found = await self._find_twice(find_known) if known else None
         found = found or await self._client.repeatable(find)
         if found is None:
-            return await self._client.once(make)
-        agent_id, up_to_date = found
-        if not up_to_date:
-            await self._bring_up_to_date(member_id, agent_id, template)
+            return await self._client.once(create)
+        agent_id, is_current = found
+        if not is_current:
+            await self._update(member_id, agent_id, template)
         return agent_id
 
     async def ensure_conversation(self, member_id: str, agent_id: str, *, known: str | None = None) -> str:
@@ -132,47 +132,47 @@ class LettaDirectory:
             found = await conversations.list(agent_id=agent_id, order="asc", limit=1)
             return found[0].id if found else None
 
-        async def make() -> str:
+        async def create() -> str:
             return (await conversations.create(agent_id=agent_id)).id
 
-        if known and await self._still_there(agent_of_known) == agent_id:
+        if known and await self._find_twice(agent_of_known) == agent_id:
             return known
         if (found := await self._client.repeatable(find)) is not None:
             return found
-        return await self._client.once(make)
+        return await self._client.once(create)
 
-    async def write_name(self, agent: AgentHandle, told: str | None, name: str) -> None:
-        """See the port. Without a block about the user, which only an operator can have removed, nothing is written."""
+    async def write_name(self, agent: AgentHandle, previous: str | None, name: str) -> None:
+        """See the port. Writes nothing if there is no block about the user; only an operator can remove it."""
         memory = LettaMemory(self._client)
         human = next((block for block in await memory.blocks(agent) if block.label == HUMAN), None)
-        if human is not None and (text := with_name(human.value, told, name)) != human.value:
+        if human is not None and (text := with_name(human.value, previous, name)) != human.value:
             await memory.update_block(agent, HUMAN, text)
 
-    async def _still_there(self, ask: Callable[[], Awaitable[T]]) -> T | None:
-        """What `ask` finds; None where Letta says twice, some time apart, that it does not have it."""
-        found = await _unless_gone(self._client.repeatable(ask))
+    async def _find_twice(self, find: Callable[[], Awaitable[T]]) -> T | None:
+        """The result of `find`; None if Letta answers twice, with a pause between, that the object does not exist."""
+        found = await _none_if_missing(self._client.repeatable(find))
         if found is None:
-            await asyncio.sleep(self._client.patience.doubt)
-            found = await _unless_gone(self._client.repeatable(ask))
+            await asyncio.sleep(self._client.timeouts.recheck)
+            found = await _none_if_missing(self._client.repeatable(find))
         return found
 
     async def _provider(self, member_id: str) -> str | None:
         found = await self._client.read(self._client.as_member(member_id), "/v1/providers/", rows("id"), name=PROVIDER)
         return str(found[0]["id"]) if found else None
 
-    async def _make_provider(self, member_id: str, connection: dict[str, str]) -> str:
+    async def _create_provider(self, member_id: str, connection: dict[str, str]) -> str:
         body = {"name": PROVIDER, "provider_type": "openai", **connection}
-        return await self._make(self._client.as_member(member_id), "/v1/providers/", body)
+        return await self._create(self._client.as_member(member_id), "/v1/providers/", body)
 
-    async def _make(self, client: AsyncLetta, path: str, body: dict[str, str]) -> str:
-        """Create something, once. Its id."""
+    async def _create(self, client: AsyncLetta, path: str, body: dict[str, str]) -> str:
+        """Create an object, without retries. Returns its id."""
 
-        async def make() -> str:
+        async def create() -> str:
             return str((await post_json(client, path, body))["id"])
 
-        return await self._client.once(make)
+        return await self._client.once(create)
 
-    async def _bring_up_to_date(self, member_id: str, agent_id: str, template: AgentTemplate) -> None:
+    async def _update(self, member_id: str, agent_id: str, template: AgentTemplate) -> None:
         member = self._client.as_member(member_id)
 
         async def find_tools() -> list[str]:
@@ -192,8 +192,8 @@ class LettaDirectory:
             after = {"after": page[-1]["id"]}
 
 
-async def _unless_gone(call: Awaitable[T]) -> T | None:
-    """Its result; None where Letta answers that what was asked for does not exist."""
+async def _none_if_missing(call: Awaitable[T]) -> T | None:
+    """The result of the call; None if Letta answers that the object does not exist."""
     try:
         return await call
     except RefusedError as refusal:

@@ -1,4 +1,4 @@
-"""How long to wait, as model providers write it in the text of a rate limit. Pure."""
+"""Parses how long to wait from the text of a model provider's rate limit. Pure."""
 
 import math
 import re
@@ -24,9 +24,9 @@ _BETWEEN_PARTS: Final = re.compile(r"(?:,? and |, ?| )?(?=\d)", re.IGNORECASE)
 _BARE: Final = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)(?![\w:/%-]|[.,]\d|\s?[^\W\d_])")
 
 
-def named_wait(text: str) -> int | None:
-    """The whole seconds that a text such as `Please try again in 6m0s` names, rounded up, 1 to 86,400; None where it
-    names none. A number that ends there is seconds; a date, or a number of anything else, is none."""
+def parse_wait(text: str) -> int | None:
+    """The seconds that a text such as `Please try again in 6m0s` names, rounded up, 1 to 86,400; None if it names none.
+    A number without a unit is seconds; a date, or a number of anything else, is not a wait."""
     for introduced in _INTRODUCED.finditer(text):
         between = _BETWEEN.match(text, introduced.end())
         start = between.end() if between else introduced.end()
@@ -37,7 +37,7 @@ def named_wait(text: str) -> int | None:
 
 
 def _duration(text: str, position: int, default: float) -> float | None:
-    """The seconds written at `position`: parts with units (`1h2m3.5s`), or one number, which counts `default` each."""
+    """The seconds written at `position`: parts with units (`1h2m3.5s`), or one number in units of `default` seconds."""
     total, found = 0.0, False
     while part := _PART.match(text, position):
         unit = next(name for name in _SECONDS if part[name])

@@ -1,4 +1,4 @@
-"""What Letta's failures mean to the platform. Nothing here lets Letta's own words, addresses or keys reach a user."""
+"""Maps Letta's failures to the platform's errors. Letta's texts, addresses and keys never reach a user."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx
 from letta_client import APIConnectionError, APIStatusError
 
-from server.adapters.letta.durations import named_wait
+from server.adapters.letta.durations import parse_wait
 from server.adapters.letta.quoted import QuotedAnswer
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
@@ -36,7 +36,8 @@ _BY_STATUS: Final[dict[int, tuple[str, bool]]] = {
     413: ("This conversation is too long for the language model.", False),
     422: ("The language model does not accept this request.", False),
 }
-_REFUSED_FOR_WHAT_IT_IS: Final = (400, 413, 422)
+_CONTENT_STATUSES: Final = (400, 413, 422)
+"""The model refuses these requests for their content, so it would refuse them again."""
 
 _BY_STOP_REASON: Final[dict[str, tuple[str, bool]]] = {
     "max_tokens_exceeded": ("The reply grew longer than the language model allows.", True),
@@ -51,25 +52,25 @@ class RefusedError(PlatformError):
 
     def __init__(self, error: APIStatusError) -> None:
         self.status = error.status_code
-        # A 422 repeats the request in its reason, messages and keys included.
+        # The reason of a 422 repeats the request, including messages and keys.
         self.detail = "" if error.status_code == 422 else str(_body(error).get("detail", ""))[:500]
         super().__init__(_CODES_BY_STATUS.get(error.status_code, ErrorCode.INTERNAL_ERROR), retryable=False)
 
 
 def is_service_fault(error: APIStatusError) -> bool:
-    """Whether the service, not the request, is at fault. A wrong password is the operator's mistake, so also that, and
-    so is an address where no Letta answers."""
+    """Whether the service, not the request, is at fault. This includes the operator's mistakes: a wrong password, or an
+    address where another service answers."""
     return error.status_code >= 500 or error.status_code in (401, 403, 408, 429) or _is_foreign(error)
 
 
 def _is_foreign(error: APIStatusError) -> bool:
-    """Whether a 404 is not Letta's: it names what it did not find. A platform's edge answers for a service that is
-    being deployed, and another service for every path it does not have."""
+    """Whether a 404 does not come from Letta, whose 404s name the missing object. A platform's edge sends such a 404
+    during a deployment, and another service for every path it does not have."""
     return error.status_code == 404 and _body(error).get("detail") in (None, "", "Not Found")
 
 
 def was_never_sent(error: APIConnectionError) -> bool:
-    """Whether the connection could not even be opened (see `AiohttpTransport`)."""
+    """Whether no connection could be opened, so nothing was sent (see `AiohttpTransport`)."""
     return isinstance(error.__cause__, httpx.ConnectError)
 
 
@@ -82,52 +83,52 @@ def busy_run(error: APIStatusError) -> str | None:
 def model_error(error_type: str | None, detail: str | None, *, now: datetime | None = None) -> TurnError:
     """The error a run reported, from Letta's `error_type` and `detail`.
 
-    From the second step of a turn on, everything is an `internal_error` to Letta. So what the model gateway refused is
-    told by the answer that `detail` quotes: its kind, which comes after its words, its status, and only then by Letta's
-    type. `now` is the time by which the seconds until a limit ends are counted.
+    From the second step of a turn on, Letta's type is always `internal_error`. So the gateway's refusal is classified
+    by the answer that `detail` quotes: first by its `type`, then by its status, and only then by Letta's type. `now` is
+    the time from which the seconds until the end of a limit are computed.
     """
     detail = detail or ""
-    said = QuotedAnswer.of(detail)
-    if said.lacks_database:
+    answer = QuotedAnswer.of(detail)
+    if answer.lacks_database:
         return TurnError.by_rule(ErrorCode.LITELLM_UNAVAILABLE)
-    if said.is_over_budget:
+    if answer.is_over_budget:
         return TurnError.by_rule(ErrorCode.BUDGET_EXCEEDED)
-    if error_type == "llm_rate_limit" or said.is_rate_limit:
+    if error_type == "llm_rate_limit" or answer.is_rate_limit:
         return TurnError(
             ErrorCode.RATE_LIMITED,
             "The language model is busy right now. Try again shortly.",
             retryable=True,
             retry_after=_seconds_to_wait(detail, now or datetime.now(UTC)),
         )
-    return _refusal(said, error_type)
+    return _refusal(answer, error_type)
 
 
-def _refusal(said: QuotedAnswer, error_type: str | None) -> TurnError:
-    """What was refused for another reason than budgets and rates."""
-    if said.refuses_content:
+def _refusal(answer: QuotedAnswer, error_type: str | None) -> TurnError:
+    """The error of a refusal for another reason than budgets and rate limits."""
+    if answer.refuses_content:
         return TurnError.by_rule(ErrorCode.CONTENT_REFUSED)
-    if said.denies_model:
+    if answer.denies_model:
         return _model_error(("Your plan does not include the language model that your agent uses.", False))
-    if error_type == "llm_authentication" or said.status == 401:
-        if said.is_upstreams:
+    if error_type == "llm_authentication" or answer.status == 401:
+        if answer.is_upstreams:
             return _model_error(_BY_ERROR_TYPE["llm_authentication"])
         return TurnError.by_rule(ErrorCode.KEY_REFUSED)
-    status = 413 if said.is_too_long else said.status or 0
+    status = 413 if answer.is_too_long else answer.status or 0
     return _model_error(_BY_STATUS.get(status) or _BY_ERROR_TYPE.get(error_type or ""))
 
 
 def refuses_request(detail: str | None) -> bool:
-    """Whether the answer that `detail` quotes refuses what was sent for what it is, and would refuse it again."""
-    said = QuotedAnswer.of(detail or "")
-    if said.lacks_database or said.is_over_budget or said.is_rate_limit or said.denies_model:
+    """Whether the answer that `detail` quotes refuses the request for its content, so that a retry is refused too."""
+    answer = QuotedAnswer.of(detail or "")
+    if answer.lacks_database or answer.is_over_budget or answer.is_rate_limit or answer.denies_model:
         return False
-    return said.refuses_content or said.status in _REFUSED_FOR_WHAT_IT_IS
+    return answer.refuses_content or answer.status in _CONTENT_STATUSES
 
 
 def _seconds_to_wait(detail: str, now: datetime) -> int | None:
-    """The seconds that a rate limit names, or those until the moment it names: at least 1, and by no clock that is
-    hours wrong more than a limit's window."""
-    if (seconds := named_wait(detail)) is not None:
+    """The seconds that a rate limit names, or those until the time it names: at least 1, and at most a limit's window,
+    since the provider's clock may differ from ours."""
+    if (seconds := parse_wait(detail)) is not None:
         return seconds
     if moment := _RESETS_AT.search(detail):
         left = (datetime.fromisoformat(f"{moment[1]}+00:00") - now).total_seconds()
@@ -136,7 +137,7 @@ def _seconds_to_wait(detail: str, now: datetime) -> int | None:
 
 
 def stop_error(stop_reason: str | None) -> TurnError:
-    """The error of a run that failed and gave no other reason than its stop reason."""
+    """The error of a run that failed and reported only its stop reason."""
     return _model_error(_BY_STOP_REASON.get(stop_reason or ""))
 
 

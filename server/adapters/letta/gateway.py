@@ -1,7 +1,7 @@
-"""Talking to an agent: turns streamed in the foreground from the user's Letta conversation, and runs read afterwards.
+"""Sends messages to an agent: streams runs in the foreground from the user's Letta conversation, and reads ended runs.
 
-Foreground, since background runs come in bursts; read to the end of the HTTP body, since the conversation's lock is
-released after the last event; without `otid`, since Letta shares those between tenants.
+In the foreground, since background runs deliver their text in bursts. To the end of the HTTP body, since the
+conversation's lock is released after the last event. Without `otid`, since Letta shares those between tenants.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from server.adapters.letta.approvals import Denial, denial, is_denial
 from server.adapters.letta.client import LettaClient, row, rows
 from server.adapters.letta.errors import RefusedError, busy_run, is_service_fault, was_never_sent
 from server.adapters.letta.memory import recompile
-from server.adapters.letta.records import end_of_record, events_of, run_of, usage_of_steps, was_held
+from server.adapters.letta.records import awaited_approval, end_of_record, events_of, run_of, usage_of_steps
 from server.adapters.letta.stream import Chunk, StreamParser, edits_memory
 from server.adapters.letta.transport import BODY, BROKEN
 from server.ports import (
@@ -45,7 +45,7 @@ _PAGE: Final = 100
 _RECORD: Final = ("id", "status", "created_at")
 _RECOMPILE_SECONDS: Final = 5.0
 _MOST_DENIALS: Final = 5
-"""How often in a turn. An agent that asks again and again for what it may not do costs a model call each time."""
+"""Per turn: an agent that keeps calling a tool that is denied costs a model call each time."""
 _GATEWAY_LOST: Final = (502, 504)
 """A proxy before Letta lost the answer: the request may have arrived."""
 
@@ -61,14 +61,14 @@ class LettaGateway:
         self, agent: AgentHandle, messages: Sequence[OutgoingMessage]
     ) -> AsyncIterator[AsyncIterator[AgentEvent]]:
         """See the port. Entering also raises StreamBrokenError: the request may have arrived, but no answer came."""
-        said = [{"role": message.role, "content": message.content} for message in messages]
+        sent = [{"role": message.role, "content": message.content} for message in messages]
         async with AsyncExitStack() as stack:
-            events = self._events(stack, agent, said, await self._post(stack, agent, said))
+            events = self._events(stack, agent, sent, await self._post(stack, agent, sent))
             stack.push_async_callback(events.aclose)
             yield events
 
     async def _post(self, stack: AsyncExitStack, agent: AgentHandle, messages: Sequence[Any]) -> httpx.Response:
-        """Send, for as long as the stack lasts. Raises as `send` does."""
+        """Send; the response stays open until the stack is closed. Raises as `send` does."""
         conversations = self._client.as_member(agent.member_id).conversations
         request = conversations.messages.with_streaming_response.create(
             agent.conversation_id,
@@ -78,15 +78,15 @@ class LettaGateway:
             background=False,
             include_pings=True,
             extra_headers={"Accept": "text/event-stream", "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(self._client.patience.silence, connect=self._client.patience.connect),
+            timeout=httpx.Timeout(self._client.timeouts.idle, connect=self._client.timeouts.connect),
         )
         response = await self._opened(lambda: stack.enter_async_context(request))
         answer: httpx.Response = response.http_response
         return answer
 
     async def cancel(self, agent: AgentHandle, run_id: str | None) -> None:
-        """See the port. Frees the conversation at once, also from a run that died with Letta. Letta looks for the
-        request only twice a second: a run about to end completes all the same, and is remembered."""
+        """See the port. Unlocks the conversation at once, also after a run that crashed with Letta. Letta polls for the
+        request twice a second, so a run that is about to end may complete, and stays in the agent's memory."""
         member = self._client.as_member(agent.member_id)
         try:
             await self._client.repeatable(lambda: member.conversations.cancel(agent.conversation_id))
@@ -95,11 +95,11 @@ class LettaGateway:
                 raise
 
     async def run(self, agent: AgentHandle, run_id: str) -> Run | None:
-        """See the port. One that was held goes on in the run that follows its denial."""
+        """See the port. A run that awaited an approval continues in the run that its denial began."""
         record = await self._record(agent, run_id)
         if record is None:
             return None
-        *_, last = await self._with_what_follows(agent, record)
+        *_, last = await self._with_continuations(agent, record)
         return replace(run_of(last), id=run_id)
 
     async def runs_within(self, agent: AgentHandle, seconds: float) -> list[Run]:
@@ -117,15 +117,15 @@ class LettaGateway:
         return [run_of(record) for record in reversed(records) if datetime.fromisoformat(record["created_at"]) >= since]
 
     async def reply(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
-        """See the port. Of a failed or cancelled run Letta keeps no text. A run that still goes on has no end yet."""
+        """See the port. Letta stores no text of a failed or cancelled run. A run that is still active has no end."""
         member = self._client.as_member(agent.member_id)
         record = await self._record(agent, run_id)
         if record is None:
             raise PlatformError(ErrorCode.NOT_FOUND)
         events: list[AgentEvent] = [RunStarted(run_id)]
         used: list[Usage] = []
-        followed = await self._with_what_follows(agent, record)
-        for run in followed:
+        runs = await self._with_continuations(agent, record)
+        for run in runs:
             events += events_of(await self._messages(agent, run["id"]))
             steps = await self._client.read(member, f"/v1/runs/{run['id']}/steps", rows(), limit=_PAGE)
             used += filter(None, [usage_of_steps(steps)])
@@ -133,7 +133,7 @@ class LettaGateway:
             await self._recompile(agent)
         if used:
             events.append(UsageReported(sum(used, Usage())))
-        if (end := end_of_record(followed[-1])) is not None:
+        if (end := end_of_record(runs[-1])) is not None:
             events.append(end)
         return events
 
@@ -148,24 +148,24 @@ class LettaGateway:
             after = {"after": page[-1]["id"]}
         return messages
 
-    async def _with_what_follows(self, agent: AgentHandle, record: Chunk) -> list[Chunk]:
-        """The run, and those that the denials of its tools began, oldest first."""
-        followed = [record]
-        if was_held(record):
+    async def _with_continuations(self, agent: AgentHandle, record: Chunk) -> list[Chunk]:
+        """The run and the runs that denials of its tools began, oldest first."""
+        runs = [record]
+        if awaited_approval(record):
             member = self._client.as_member(agent.member_id)
             query: Any = {"conversation_id": agent.conversation_id, "order": "desc", "limit": _PAGE}
             newer = await self._client.read(member, "/v1/runs/", rows(*_RECORD), **query)
             for run in reversed(newer):
                 later = datetime.fromisoformat(run["created_at"]) > datetime.fromisoformat(record["created_at"])
-                if later and was_held(followed[-1]) and is_denial(await self._messages(agent, run["id"])):
-                    followed.append(run)
-        return followed
+                if later and awaited_approval(runs[-1]) and is_denial(await self._messages(agent, run["id"])):
+                    runs.append(run)
+        return runs
 
     async def _events(
         self, stack: AsyncExitStack, agent: AgentHandle, messages: Sequence[Any], response: httpx.Response
     ) -> AsyncGenerator[AgentEvent, None]:
-        """The events of a turn, all those of one network read without giving way in between. A run that is held by a
-        tool which nobody can approve goes on with the denial."""
+        """The events of a turn; those of one network read come without a pause. A run whose tool awaits an approval
+        continues after its denial."""
         parser = StreamParser()
         for denials_left in reversed(range(_MOST_DENIALS + 1)):
             feed = parser.feed
@@ -178,7 +178,7 @@ class LettaGateway:
             last = parser.end()
             if parser.edited_memory:
                 await self._recompile(agent)
-            if not (parser.is_held and denials_left and (held := await self._denial(agent))):
+            if not (parser.awaits_approval and denials_left and (held := await self._denial(agent))):
                 for event in last:
                     yield event
                 return
@@ -188,22 +188,22 @@ class LettaGateway:
             parser = StreamParser(parser, denied={returned.call_id for returned in held.returns})
 
     async def _denial(self, agent: AgentHandle) -> Denial | None:
-        """What denies the tools that wait for an approval; None where none does. Raises StreamBrokenError."""
+        """The denial of the calls that await an approval; None if there are none. Raises StreamBrokenError."""
         try:
             return await denial(self._client, agent)
         except PlatformError as error:
             raise StreamBrokenError("the tools that wait for an approval are not known") from error
 
     async def _deny(self, stack: AsyncExitStack, agent: AgentHandle, messages: Sequence[Any]) -> httpx.Response:
-        """Send a denial. Raises StreamBrokenError, whatever goes wrong: the turn's message must not be sent again."""
+        """Send a denial. Every failure raises StreamBrokenError, since the turn's message must not be sent again."""
         try:
             return await self._post(stack, agent, messages)
         except (AgentBusyError, PlatformError) as error:
             raise StreamBrokenError("no answer to the denial") from error
 
     async def _recompile(self, agent: AgentHandle) -> None:
-        """Show the model the memory its tools have changed, before the next turn can begin. Failing, it is left to the
-        next summary of the conversation: the model has its own tool calls before its eyes until then."""
+        """Update the system prompt with the memory that tools have changed, before the next turn begins. After a
+        failure, the next summary of the conversation does; until then the model sees its own tool calls."""
         try:
             async with asyncio.timeout(_RECOMPILE_SECONDS):
                 await recompile(self._client, agent)
@@ -221,7 +221,7 @@ class LettaGateway:
         return record
 
     async def _opened(self, open_stream: Callable[[], Awaitable[Any]]) -> Any:
-        """Send, and wait for the response to begin. A send is never repeated: it would be a second turn."""
+        """Send, and wait for the response to begin. A send is never retried: it could begin a second turn."""
         breaker = self._client.breaker
         breaker.admit()
         answered = None
@@ -247,7 +247,7 @@ class LettaGateway:
 
 
 def _unsent(error: APIStatusError, cooldown: float) -> Exception:
-    """What a refused send raises."""
+    """The exception for a refused send."""
     if error.status_code == 409:
         return AgentBusyError(busy_run(error))
     if error.status_code in _GATEWAY_LOST:

@@ -1,4 +1,4 @@
-"""What an agent remembers: its blocks, its archive, and how full its context window is."""
+"""An agent's memory: its blocks, its archive, and the use of its context window."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,15 +28,15 @@ class LettaMemory:
         self._client = client
 
     async def blocks(self, agent: AgentHandle) -> list[MemoryBlock]:
-        """Sorted by label. Letta does not say when a block was changed."""
+        """See the port. Sorted by label; Letta does not report when a block was changed."""
         member = self._client.as_member(agent.member_id)
         path = f"/v1/agents/{agent.agent_id}/core-memory/blocks"
-        with _known():
+        with _agent_gone_if_missing():
             found = await self._client.read(member, path, rows("label", "value", "limit"), limit=100)
         return sorted(map(_block, found), key=lambda block: block.label)
 
     async def update_block(self, agent: AgentHandle, label: str, value: str) -> MemoryBlock:
-        """See the port. Letta itself lets a block be written beyond its limit, so the limit is checked here."""
+        """See the port. Checks the block's limit, which Letta does not enforce."""
         block = next((one for one in await self.blocks(agent) if one.label == label), None)
         if block is None:
             raise PlatformError(ErrorCode.NOT_FOUND, "Your agent has no such memory block.")
@@ -47,27 +47,27 @@ class LettaMemory:
         async def update() -> MemoryBlock:
             return _block((await blocks.update(label, agent_id=agent.agent_id, value=value)).model_dump())
 
-        with _known():
+        with _agent_gone_if_missing():
             changed = await self._client.repeatable(update)
             await recompile(self._client, agent)
         return changed
 
     async def passages(self, agent: AgentHandle, query: str | None, limit: int, before: str | None) -> PassagePage:
-        """See the port. `query` is looked for literally: the archive has no embeddings."""
+        """See the port. `query` is searched for literally: the archive has no embeddings."""
         search = {"search": query} if query else {}
         cursor = {"before": before} if before else {}
         member = self._client.as_member(agent.member_id)
         path = f"/v1/agents/{agent.agent_id}/archival-memory"
         page = rows("id", "text")
-        with _known():
+        with _agent_gone_if_missing():
             found = await self._client.read(member, path, page, limit=limit + 1, ascending="false", **search, **cursor)
         return PassagePage(tuple(map(_passage, found[:limit])), has_more=len(found) > limit)
 
     async def context(self, agent: AgentHandle) -> ContextWindow:
-        """See the port. The parts add up to `used`: `system` takes what is neither block, tool nor message."""
+        """See the port. The parts add up to `used`: `system` is the rest that is neither block, tool nor message."""
         member = self._client.as_member(agent.member_id)
         path = f"/v1/agents/{agent.agent_id}/context"
-        with _known():
+        with _agent_gone_if_missing():
             seen = await self._client.read(member, path, row(*_COUNTED), conversation_id=agent.conversation_id)
         blocks = seen["num_tokens_core_memory"]
         tools = seen["num_tokens_functions_definitions"] + seen.get("num_tokens_tool_usage_rules", 0)
@@ -78,8 +78,8 @@ class LettaMemory:
 
 
 @contextmanager
-def _known() -> Iterator[None]:
-    """What Letta does not find of an agent's memory is the agent itself. Raises AgentGoneError."""
+def _agent_gone_if_missing() -> Iterator[None]:
+    """Raise AgentGoneError for a 404: it means that Letta does not have the agent."""
     try:
         yield
     except RefusedError as refusal:
@@ -89,10 +89,10 @@ def _known() -> Iterator[None]:
 
 
 async def recompile(client: LettaClient, agent: AgentHandle) -> None:
-    """Show the agent's memory blocks to its model as they are now (50 ms).
+    """Write the agent's current memory blocks into the conversation's system prompt (50 ms).
 
-    Letta writes them into a conversation's system prompt when the conversation is made, or when it was summarised, and
-    leaves that prompt alone in between: without this the model sees neither what a user nor what a tool changed.
+    Letta does so only when the conversation is created or summarised: without this call the model would not see
+    changes that users or tools have made since.
     """
     conversations = client.as_member(agent.member_id).conversations
     await client.repeatable(lambda: conversations.recompile(agent.conversation_id))

@@ -1,4 +1,4 @@
-"""Whether Letta answers, for `/ready`, and whether it is set up as this platform needs it, for `chat doctor`."""
+"""Checks whether Letta answers, for `/ready`, and whether it is configured for this platform, for `chat doctor`."""
 
 import asyncio
 import re
@@ -29,7 +29,7 @@ class LettaProbe:
         self._client = client
 
     async def ping(self) -> None:
-        """Raises ServiceError, RefusedError or TimeoutError. Outside the breaker: it must see the service come back."""
+        """Raises ServiceError, RefusedError or TimeoutError. Bypasses the breaker, to see a recovery."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             await classified(lambda: get_json(self._client.as_admin(), "/v1/health/"))
 
@@ -40,9 +40,9 @@ def is_supported(version: str) -> bool:
 
 
 class LettaInspection:
-    """What an operator should know of a Letta server. Changes nothing there.
+    """Inspects a Letta server for an operator, without changing it.
 
-    Every method raises ServiceError where Letta does not answer.
+    Every method raises ServiceError if Letta does not answer.
     """
 
     def __init__(self, client: LettaClient) -> None:
@@ -54,13 +54,13 @@ class LettaInspection:
         return str(health.get("version"))
 
     async def accepts_password(self) -> bool:
-        """Whether our password is Letta's (on a server that is open to the world: always)."""
+        """Whether Letta accepts our password (a server without LETTA_SERVER_SECURE accepts every one)."""
         return (await _refusal(lambda: get_json(self._admin, _MEMBERS, _ONE)))[0] not in (401, 403)
 
     async def patches(self) -> dict[str, str | None]:
-        """Our patches of this Letta by name: None where it is applied, else why not. Empty: Letta as it was released.
+        """Our patches of this Letta by name: None if applied, else the reason why not. Empty: Letta has no patches.
 
-        Raises RefusedError where the password is wrong."""
+        Raises RefusedError if the password is wrong."""
 
         async def read() -> dict[str, str | None]:
             patches = (await get_json(self._admin, _PATCHES))["patches"]
@@ -82,15 +82,16 @@ class LettaInspection:
     async def reaches(self, model_url: str) -> bool:
         """Whether an OpenAI-compatible API that checks keys (or asks for none) answers Letta at `model_url`.
 
-        Letta's 401 is that API's word on a key that nobody has; call this after `accepts_password` alone.
+        Letta's 401 is that API's refusal of an invalid key, if Letta accepts our password: check `accepts_password`
+        first.
         """
         body = {"provider_type": "openai", "api_key": "sk-a-key-that-nobody-has", "base_url": model_url}
         return (await _refusal(lambda: post_json(self._admin, "/v1/providers/check", body)))[0] in (200, 401)
 
     async def conversations(self) -> Literal["locked", "unlocked", "missing"] | None:
-        """Whether conversations exist, and are locked while a turn runs, which takes Redis. None: no member to ask as.
+        """Whether conversations exist, and are locked during a run, which needs Redis. None: no member to ask as.
 
-        Asked by rejoining a conversation that does not exist: Letta looks for Redis first.
+        Asks to rejoin a conversation that does not exist, since Letta checks for Redis first.
         """
         members = await classified(lambda: get_json(self._admin, _MEMBERS, _ONE))
         if not members:

@@ -1,13 +1,13 @@
-"""The model gateway's own answer, as Letta quotes it in the `detail` of an error: what kind of refusal it is. Pure."""
+"""Classifies the model gateway's answer that Letta quotes in the `detail` of an error. Pure."""
 
 import re
 from dataclasses import dataclass
 from typing import Final, Self
 
 _QUOTED: Final = re.compile(r"[Ee]rror code: (\d{3}) - ")
-"""How `detail` begins to quote an answer, a Python dict: its HTTP status."""
+"""The prefix of a quoted answer, a Python dict; it contains the HTTP status."""
 _STREAMED: Final = "OpenAI API error: "
-"""How it begins to quote an error that came in the middle of a stream: its words alone."""
+"""The prefix of a quoted error that came during a stream; only its text is quoted."""
 _KIND: Final = re.compile(r"""['"]type['"]: ['"](\w+)['"]""")
 _CODE: Final = re.compile(r"""['"]code['"]: ['"](\w+)['"]""")
 _MESSAGE: Final = r"""(?:['"]message['"]: ['"]|\A)"""
@@ -15,15 +15,15 @@ _BUDGET_WORDS: Final = re.compile(
     r"""['"]message['"]: ['"](?:Authentication Error, ?)?"""
     r"""(?:Exceeded\w*Budget\b|Budget has been exceeded|[\w =:@.-]{0,120}\bover budget\b)"""
 )
-"""How LiteLLM's message begins where a budget error has no type of its own: its authentication alone gives them one."""
+"""The beginning of LiteLLM's message for budget errors without a type: only its authentication sets the type."""
 _NO_DATABASE: Final = re.compile(
     r"""['"]message['"]: ['"](?:Authentication Error, ?)?(?:No connected db|DB not connected|Database not connected)""",
     re.IGNORECASE,
 )
-"""How LiteLLM's message begins where it runs without the database in which it would look the key up."""
+"""The beginning of LiteLLM's message if it has no database, which it needs to look up the key."""
 _RATE_KINDS: Final = frozenset({"throttling_error", "rate_limit_error", "rate_limit_exceeded"})
 _UPSTREAM: Final = re.compile(r"""['"]message['"]: ['"]litellm\.""")
-"""How LiteLLM's message begins where the model behind it refused, not LiteLLM itself."""
+"""The beginning of LiteLLM's message if the model behind it refused, not LiteLLM itself."""
 _LITELLMS: Final = rf"{_MESSAGE}litellm\.(?:\w+: litellm\.)?"
 _PROVIDERS: Final = rf"{_MESSAGE}(?:litellm\.[\w. :]{{1,100}} - )?(?:Error code: \d{{3}} - )?"
 _CONTENT_WORDS: Final = re.compile(
@@ -31,14 +31,14 @@ _CONTENT_WORDS: Final = re.compile(
     rf"|{_PROVIDERS}(?:Your request was rejected (?:as a result of|by) (?:our|the) safety system"
     r"|The response was filtered due to the prompt triggering|Output blocked by content filtering policy)"
 )
-"""How the message of a refusal for its content begins: by LiteLLM's name for it, or in the words of providers."""
+"""The beginning of the message of a refusal for its content: LiteLLM's name for it, or the texts of providers."""
 _CONTENT_CODES: Final = frozenset({"content_policy_violation", "content_filter", "ResponsibleAIPolicyViolation"})
 _TOO_LONG: Final = re.compile(rf"{_LITELLMS}ContextWindowExceededError\b")
 
 
 @dataclass(frozen=True, slots=True)
 class QuotedAnswer:
-    """`status` is None where there was no HTTP answer; `text` what was quoted of it, "" if nothing was."""
+    """`status` is None if no HTTP answer was quoted; `text` is the quoted text, "" if there is none."""
 
     status: int | None
     text: str
@@ -52,7 +52,7 @@ class QuotedAnswer:
 
     @property
     def _kind(self) -> str:
-        """The answer's own comes after its message, which may quote others."""
+        """The answer's `type`: the last one, since its message, which precedes it, may quote others."""
         kinds: list[str] = _KIND.findall(self.text)
         return kinds[-1] if kinds else ""
 
@@ -63,7 +63,7 @@ class QuotedAnswer:
 
     @property
     def lacks_database(self) -> bool:
-        """The gateway cannot look the key up, which says nothing of the key."""
+        """The gateway cannot look up the key, so the key may be valid."""
         return self._kind == "no_db_connection" or bool(_NO_DATABASE.search(self.text))
 
     @property

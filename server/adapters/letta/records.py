@@ -1,10 +1,10 @@
-"""What Letta keeps of a run and of its messages, and what it would have been in the run's stream. Pure."""
+"""Converts Letta's records of a run and its messages to the events of the run's stream. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Literal
 
-from server.adapters.letta.stream import CALLING, Chunk, end_of, failed, is_held, returned, text_of, usage_of
+from server.adapters.letta.stream import CALLING, Chunk, awaits_approval, end_of, failed, returned, text_of, usage_of
 from server.ports import AgentEvent, ReasoningDelta, Run, RunEnded, TextDelta, ToolCalled
 from server.protocol.shapes import TurnStatus, Usage
 
@@ -14,11 +14,12 @@ _ENDED: Final[dict[TurnStatus, Literal["completed", "failed", "cancelled"]]] = {
     TurnStatus.CANCELLED: "cancelled",
 }
 _SAME_IN_OTID: Final = 34
-"""Characters of a message's id (a UUID) that an `otid` made from it begins with; the rest counts the parts."""
+"""An `otid` that Letta derives from a message's id (a UUID) begins with this many characters of it; the rest is the
+number of the part."""
 
 
 def run_of(record: Chunk) -> Run:
-    """The run as the core knows it."""
+    """The record as the port's `Run`."""
     end = end_of_record(record)
     status: Literal["running", "completed", "failed", "cancelled"] = "running"
     if end is not None:
@@ -27,7 +28,7 @@ def run_of(record: Chunk) -> Run:
 
 
 def end_of_record(record: Chunk) -> RunEnded | None:
-    """How a recorded run ended; None while it goes on."""
+    """The end of a recorded run; None while it is active."""
     status, stop_reason = record["status"], record.get("stop_reason")
     if status in ("created", "running") and not stop_reason:
         return None
@@ -40,24 +41,24 @@ def end_of_record(record: Chunk) -> RunEnded | None:
     return end_of(stop_reason or ("end_turn" if status == "completed" else status), failure)
 
 
-def was_held(record: Chunk) -> bool:
-    """Whether a run ended, or was refused, because a tool waits for an approval."""
+def awaited_approval(record: Chunk) -> bool:
+    """Whether a run ended, or was refused, because a tool awaited an approval."""
     reported = (record.get("metadata") or {}).get("error")
     detail = reported.get("detail") if isinstance(reported, dict) else reported
-    return is_held(record.get("stop_reason"), str(detail or ""))
+    return awaits_approval(record.get("stop_reason"), str(detail or ""))
 
 
 def events_of(messages: Sequence[Chunk]) -> list[AgentEvent]:
-    """What the run itself said and did, from all of its messages, which begin with those that it was sent."""
-    said = messages[_number_sent(messages) :]
-    names = _tool_names(said)
-    return [event for message in said for event in _recorded(message, names)]
+    """The events of the run's own messages. `messages` are all of its messages, beginning with those sent to it."""
+    own = messages[_number_sent(messages) :]
+    names = _tool_names(own)
+    return [event for message in own for event in _recorded(message, names)]
 
 
 def _number_sent(messages: Sequence[Chunk]) -> int:
-    """How many of a run's messages it was sent: all up to the last user message of ours, so also a reply it was
-    reminded of. What Letta itself writes in a user's name (a summary, say) has an `otid` made from its id."""
-    return max((place for place, message in enumerate(messages, 1) if _is_sent(message)), default=0)
+    """How many messages were sent to the run: all up to our last user message, including an earlier reply that was sent
+    again. User messages that Letta writes itself (a summary, for example) have an `otid` derived from their id."""
+    return max((number for number, message in enumerate(messages, 1) if _is_sent(message)), default=0)
 
 
 def _is_sent(message: Chunk) -> bool:
@@ -78,7 +79,7 @@ def _tool_names(messages: Sequence[Chunk]) -> Mapping[str, str]:
 
 
 def _recorded(message: Chunk, names: Mapping[str, str]) -> Sequence[AgentEvent]:
-    """What a stored message would have been in the stream."""
+    """The events of a stored message, as in the stream."""
     match message["message_type"]:
         case "assistant_message" if text := text_of(message.get("content")):
             return [TextDelta(message["id"], text)]
@@ -92,6 +93,6 @@ def _recorded(message: Chunk, names: Mapping[str, str]) -> Sequence[AgentEvent]:
 
 
 def usage_of_steps(steps: Sequence[Chunk]) -> Usage | None:
-    """The tokens of a run from those of its steps. `/usage` knows neither cached tokens nor the number of calls."""
+    """The tokens of a run: the sum of its steps. `/usage` has neither cached tokens nor the number of calls."""
     used = [replace(usage_of(step), model_calls=1) for step in steps if step.get("total_tokens")]
     return sum(used, Usage()) if used else None

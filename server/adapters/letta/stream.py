@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from server.adapters.letta.errors import model_error, refuses_request, stop_error
-from server.adapters.letta.template import EDITING_TOOLS, REMEMBERING_TOOLS
+from server.adapters.letta.template import EDITING_TOOLS, MEMORY_TOOLS
 from server.ports import (
     AgentEvent,
     ReasoningDelta,
@@ -27,13 +27,13 @@ from server.protocol.shapes import TurnStatus, Usage
 Chunk = Mapping[str, Any]
 
 MAX_STEPS: Final = 50
-"""How often Letta asks the model in one run, unless a request says otherwise."""
+"""The default limit of model calls in one run at Letta."""
 CALLING: Final = frozenset({"tool_call_message", "approval_request_message"})
-"""The messages that hold tool calls. One of them waits for an approval, and ends its run."""
+"""The messages with tool calls. An `approval_request_message` ends its run."""
 _WAITING: Final = "waiting for approval on a tool call"
-"""How Letta refuses what is sent to a conversation with such a call: a CONFLICT inside the stream of a run."""
+"""The text with which Letta refuses a message to a conversation with such a call: a CONFLICT in the stream of a run."""
 _COMPLETE: Final = frozenset({"end_turn", "max_steps", "tool_rule"})
-"""The stop reasons that Letta itself counts as a completed run."""
+"""The stop reasons of runs that Letta considers completed."""
 
 
 def failed(error_type: str | None, detail: str | None) -> RunEnded:
@@ -42,8 +42,8 @@ def failed(error_type: str | None, detail: str | None) -> RunEnded:
 
 
 def end_of(stop_reason: str | None, failure: RunEnded | None) -> RunEnded:
-    """How a run ended, from its stop reason and what it reported. Its `status` at Letta says less: a run whose model
-    broke off in the middle of a reply is `completed` there, with the stop reason `llm_api_error`."""
+    """The end of a run, from its stop reason and the reported failure. Its `status` at Letta is not enough: a run whose
+    model failed during a reply is `completed` there, with the stop reason `llm_api_error`."""
     if stop_reason == "cancelled":
         return RunEnded(TurnStatus.CANCELLED)
     if failure is not None:
@@ -53,13 +53,13 @@ def end_of(stop_reason: str | None, failure: RunEnded | None) -> RunEnded:
     return RunEnded(TurnStatus.FAILED, stop_error(stop_reason))
 
 
-def is_held(stop_reason: str | None, detail: str) -> bool:
-    """Whether a run ended, or was refused, because a tool waits for an approval."""
+def awaits_approval(stop_reason: str | None, detail: str) -> bool:
+    """Whether a run ended, or was refused, because a tool awaits an approval."""
     return stop_reason == "requires_approval" or _WAITING in detail
 
 
 def text_of(content: object) -> str:
-    """The text of a message's content: a string, or a list of parts of which the text parts count."""
+    """The text of a message's content: a string, or a list of parts, whose text parts are joined."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -68,8 +68,8 @@ def text_of(content: object) -> str:
 
 
 def returned(message: Chunk, names: Mapping[str, str]) -> list[ToolReturned]:
-    """Every return of a message, live or recorded. `names` are those of the tools by the ids of their calls: the
-    message itself names only the first."""
+    """All tool returns of a message, live or recorded. `names` are the tools' names by the ids of their calls, since
+    the message has only the first name."""
     returns = message.get("tool_returns") or [message]
     return [_returned(one, names, message.get("name") if number == 0 else None) for number, one in enumerate(returns)]
 
@@ -78,7 +78,7 @@ def _returned(one: Chunk, names: Mapping[str, str], own_name: str | None) -> Too
     call_id = one.get("tool_call_id") or ""
     name = names.get(call_id) or own_name or ""
     status: Literal["success", "error"] = "success" if one.get("status") == "success" else "error"
-    return ToolReturned(call_id, name, status, changed_memory=status == "success" and name in REMEMBERING_TOOLS)
+    return ToolReturned(call_id, name, status, changed_memory=status == "success" and name in MEMORY_TOOLS)
 
 
 def edits_memory(result: ToolReturned) -> bool:
@@ -87,7 +87,7 @@ def edits_memory(result: ToolReturned) -> bool:
 
 
 def usage_of(statistics: Chunk) -> Usage:
-    """The tokens of a run or of a step; Letta writes null for what a model did not report."""
+    """The tokens of a run or of a step; Letta writes null for numbers that a model did not report."""
     return Usage(
         prompt_tokens=statistics.get("prompt_tokens") or 0,
         completion_tokens=statistics.get("completion_tokens") or 0,
@@ -99,7 +99,7 @@ def usage_of(statistics: Chunk) -> Usage:
 
 
 class _PendingCall:
-    """A tool call of which the name has arrived and the arguments are arriving."""
+    """A tool call whose name has arrived, and whose arguments are arriving in pieces."""
 
     __slots__ = ("_parts", "id", "name")
 
@@ -109,7 +109,7 @@ class _PendingCall:
         self._parts: list[str] = []
 
     def add(self, arguments: str) -> bool:
-        """Take more of the arguments; whether they are complete now, a JSON object being so exactly when it parses."""
+        """Append a piece of the arguments. Returns True if they are complete: a JSON object that parses."""
         self._parts.append(arguments)
         if not arguments.endswith("}"):
             return False
@@ -124,12 +124,12 @@ class _PendingCall:
 
 
 class StreamParser:
-    """Feed it what the network brings, in pieces of any size; call `end` at the end of the HTTP body.
+    """`feed` it the bytes of the HTTP body in pieces of any size, and call `end` after the last one.
 
-    `RunEnded` comes from `end` alone: after a cancel a piece of text can still follow the stop reason.
-    `edited_memory` tells whether the run has changed a memory block so far; `is_refused` that it was because a call of
-    an earlier run waits for an approval. `before` is the parser of the run that this one goes on with: to the core both
-    are one run, by the name of the first. `denied` are the calls of which it is known that they were.
+    Only `end` returns `RunEnded`, since text can follow the stop reason after a cancel. `edited_memory`: the run has
+    changed a memory block so far. `is_refused`: the run was refused because a call of an earlier run awaits an
+    approval. `before` is the parser of the run that this one continues: for the core both are one run, with the id of
+    the first. `denied` are the ids of calls whose denial was reported already.
     """
 
     __slots__ = (
@@ -160,19 +160,19 @@ class StreamParser:
         self._failure: RunEnded | None = None
 
     @property
-    def is_held(self) -> bool:
-        """Whether a tool waits for an approval."""
-        return self.is_refused or is_held(self._stop_reason, "")
+    def awaits_approval(self) -> bool:
+        """Whether a tool awaits an approval."""
+        return self.is_refused or awaits_approval(self._stop_reason, "")
 
     def feed(self, data: bytes) -> list[AgentEvent]:
-        """The events that `data` completes, in order. Raises StreamBrokenError when a line is not what Letta sends."""
+        """The events that `data` completes, in order. Raises StreamBrokenError for a line that cannot be parsed."""
         lines = (self._rest + data if self._rest else data).split(b"\n")
         self._rest = lines.pop()
         events: list[AgentEvent] = []
         for line in lines:
             if line.startswith(b"data: {"):
                 try:
-                    self._take(orjson.loads(line[6:]), events)
+                    self._parse(orjson.loads(line[6:]), events)
                 except (ValueError, TypeError, LookupError, AttributeError) as cause:
                     raise StreamBrokenError("a line of the stream is not an event of Letta's") from cause
             elif line.startswith(b"event: cancelled"):
@@ -180,7 +180,7 @@ class StreamParser:
         return events
 
     def end(self) -> list[AgentEvent]:
-        """The last events, at the end of the body. Raises StreamBrokenError when the run had not said how it ended."""
+        """The last events, at the end of the body. Raises StreamBrokenError if the run has not reported its end."""
         events = self.feed(b"\n")
         self._flush_calls(events)
         if self._stop_reason is None and self._failure is None:
@@ -188,7 +188,7 @@ class StreamParser:
         events.append(end_of(self._stop_reason, self._failure))
         return events
 
-    def _take(self, chunk: Chunk, events: list[AgentEvent]) -> None:
+    def _parse(self, chunk: Chunk, events: list[AgentEvent]) -> None:
         if self._run_id is None and (run_id := chunk.get("run_id")):
             self._run_id = run_id
             events.append(RunStarted(run_id))
@@ -201,9 +201,9 @@ class StreamParser:
             if text:
                 events.append(TextDelta(chunk["id"], text))
         elif kind != "ping":
-            self._take_other(kind, chunk, events)
+            self._parse_other(kind, chunk, events)
 
-    def _take_other(self, kind: str | None, chunk: Chunk, events: list[AgentEvent]) -> None:
+    def _parse_other(self, kind: str | None, chunk: Chunk, events: list[AgentEvent]) -> None:
         if kind in CALLING:
             self._tool_call(chunk.get("tool_call") or {}, events)
             return
@@ -223,27 +223,27 @@ class StreamParser:
                 self._stop_reason = chunk.get("stop_reason")
             case "error_message":
                 self._failure = failed(chunk.get("error_type"), detail := chunk.get("detail"))
-                self.is_refused = is_held(None, detail or "")
+                self.is_refused = awaits_approval(None, detail or "")
             case None if "error" in chunk:  # an exception inside Letta after the stream had begun
                 self._failure = self._failure or failed(None, str(chunk["error"]))
 
     def _tool_call(self, call: Chunk, events: list[AgentEvent]) -> None:
-        """A piece of a call. Those of several calls may come by turns."""
+        """Add a piece of a call. The pieces of several calls may be interleaved."""
         last = next(reversed(self._calls), "")
         call_id: str = call.get("tool_call_id") or last
         pending = self._calls.get(call_id)
         if pending is None:
             if not call.get("name"):
-                return  # the rest of a call that was told already
+                return  # the rest of a call that was emitted already
             pending = self._calls[call_id] = _PendingCall(call_id, call["name"])
             self._names[call_id] = pending.name
         if (arguments := call.get("arguments")) and pending.add(arguments):
-            self._tell(pending, events)
+            self._emit(pending, events)
 
     def _flush_calls(self, events: list[AgentEvent]) -> None:
         for pending in tuple(self._calls.values()):
-            self._tell(pending, events)
+            self._emit(pending, events)
 
-    def _tell(self, pending: _PendingCall, events: list[AgentEvent]) -> None:
+    def _emit(self, pending: _PendingCall, events: list[AgentEvent]) -> None:
         del self._calls[pending.id]
         events.append(pending.event())

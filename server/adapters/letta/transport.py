@@ -1,4 +1,4 @@
-"""The SDK's requests carried by aiohttp, and their failures told apart by what matters: was anything sent?
+"""Sends the SDK's requests with aiohttp, and distinguishes failures before and after a request was sent.
 
 httpx, which the SDK uses, spends four times the CPU on a streamed chunk. httpx-aiohttp 0.2, which does the same as this
 module, reports a connection that was closed after the request had been sent as a `ConnectTimeout`: the message would be
@@ -13,21 +13,21 @@ import httpx
 from yarl import URL
 
 BODY: Final = "body"
-"""The extension of a response that holds aiohttp's own reader, for who reads a stream without httpx' layers."""
+"""The extension of a response with aiohttp's own reader, for reading a stream without the layers of httpx."""
 
 BROKEN: Final = (aiohttp.ClientError, TimeoutError, OSError)
-"""What reading from that reader raises when the connection breaks or falls silent."""
+"""The errors of that reader when the connection breaks or times out."""
 
 _UNOPENED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _KEEPALIVE_SECONDS: Final = 4.0
-"""Idle sockets are given up before uvicorn, after 5 s, closes them under a request that is being sent."""
+"""Idle sockets are closed before uvicorn closes them after 5 s, which could break a request that is being sent."""
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Raises httpx.ConnectError when no connection could be opened, at the second try too: nothing was sent. Raises
+    """Raises httpx.ConnectError if no connection could be opened, after one retry: nothing was sent. Raises
     httpx.ReadError for every other failure: the request may have arrived.
 
-    A second try, since on a busy machine a few connects were seen to hang.
+    The retry is there because on a busy machine a few connects were seen to hang.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
     def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:  # made within the event loop it belongs to
+        if self._session is None:  # created in its event loop
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -1,4 +1,4 @@
-"""A server that answers as a test says: for what a real Letta would not do on command, such as breaking off."""
+"""A server with scripted answers, for failures that a real Letta does not produce on command."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
-from server.adapters.letta.client import LettaClient, Patience
+from server.adapters.letta.client import LettaClient, Timeouts
 from server.ports import AgentHandle, OutgoingMessage
 from server.protocol.codes import ErrorCode
 from server.resilience import Breaker
@@ -24,7 +24,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class ScriptedLetta:
-    """Answers every request with `answer` and remembers it."""
+    """Answers every request with `answer` and records it."""
 
     answer: Answer | None = None
     requests: list[web.Request] = field(default_factory=list)
@@ -39,7 +39,7 @@ class ScriptedLetta:
 
 
 @asynccontextmanager
-async def scripted_letta(patience: Patience | None = None) -> AsyncIterator[tuple[ScriptedLetta, LettaClient]]:
+async def scripted_letta(timeouts: Timeouts | None = None) -> AsyncIterator[tuple[ScriptedLetta, LettaClient]]:
     """The server and a client of it."""
     letta = ScriptedLetta()
     app = web.Application()
@@ -47,7 +47,7 @@ async def scripted_letta(patience: Patience | None = None) -> AsyncIterator[tupl
     server = TestServer(app)
     await server.start_server()
     client = LettaClient(
-        str(server.make_url("")), SecretStr("password"), letta.breaker, patience or Patience(), attempts=1
+        str(server.make_url("")), SecretStr("password"), letta.breaker, timeouts or Timeouts(), attempts=1
     )
     try:
         yield letta, client
@@ -91,7 +91,7 @@ def streams(*pieces: bytes, then: Callable[[web.Request], Awaitable[None]] | Non
 
 
 async def cut(request: web.Request) -> None:
-    """The connection breaks."""
+    """Break the connection."""
     assert request.transport is not None
     request.transport.abort()
 

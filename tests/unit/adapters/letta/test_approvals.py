@@ -1,4 +1,4 @@
-"""Runs that a tool holds which needs an approval, where Letta fails in between."""
+"""Runs whose tool awaits an approval, and failures of Letta during the denial."""
 
 import json
 from collections.abc import AsyncIterator
@@ -50,7 +50,7 @@ async def letta() -> AsyncIterator[tuple[ScriptedLetta, LettaClient]]:
 
 
 def answers(*posted: Answer, pending: Answer) -> Answer:
-    """To each POST the next of `posted`; to a GET what the conversation waits with."""
+    """Answers each POST with the next of `posted`, and a GET with the `pending` call."""
     left = list(posted)
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -59,23 +59,23 @@ def answers(*posted: Answer, pending: Answer) -> Answer:
     return answer
 
 
-async def say(client: LettaClient) -> list[AgentEvent]:
+async def send(client: LettaClient) -> list[AgentEvent]:
     async with LettaGateway(client).send(AGENT, HELLO) as events:
         return [event async for event in events]
 
 
 def sent(letta: ScriptedLetta) -> list[list[str]]:
-    """Of each send: what kinds of messages."""
+    """The kinds of messages of each send."""
     posted = [body for body in letta.bodies if isinstance(body, dict)]
     return [[str(message.get("type") or message["role"]) for message in body["messages"]] for body in posted]
 
 
-async def test_a_held_run_and_its_denial_are_one_run_with_all_its_tokens(
+async def test_a_run_and_the_run_of_its_denial_are_one_run_with_all_tokens(
     letta: tuple[ScriptedLetta, LettaClient],
 ) -> None:
     script, client = letta
     script.answer = answers(HELD, DONE, pending=says(PENDING))
-    events = await say(client)
+    events = await send(client)
     assert events == [
         RunStarted("run-1"),
         ToolCalled("call-1", "memory_insert", "{}"),
@@ -87,41 +87,41 @@ async def test_a_held_run_and_its_denial_are_one_run_with_all_its_tokens(
     assert sent(script) == [["user"], ["approval"]]
 
 
-async def test_a_refused_message_is_sent_again_behind_the_denial(letta: tuple[ScriptedLetta, LettaClient]) -> None:
+async def test_a_refused_message_is_sent_again_after_the_denial(letta: tuple[ScriptedLetta, LettaClient]) -> None:
     script, client = letta
     script.answer = answers(REFUSED, DONE, pending=says(PENDING))
-    assert (await say(client))[-1] == RunEnded(TurnStatus.COMPLETED)
+    assert (await send(client))[-1] == RunEnded(TurnStatus.COMPLETED)
     assert sent(script) == [["user"], ["approval", "user"]]
 
 
 @pytest.mark.parametrize("first", [HELD, REFUSED], ids=["held", "refused"])
 @pytest.mark.parametrize(("status", "detail"), [(409, "busy"), (503, "away"), (404, "Conversation not found")])
-async def test_a_denial_that_fails_breaks_the_stream_and_nothing_is_sent_again(
+async def test_a_denial_that_fails_breaks_the_stream_and_is_not_retried(
     letta: tuple[ScriptedLetta, LettaClient], first: Answer, status: int, detail: str
 ) -> None:
-    """The run is recovered by its id: the message may have been taken."""
+    """The run is then recovered by its id, since the message may have arrived."""
     script, client = letta
     script.answer = answers(first, says({"detail": detail}, status), pending=says(PENDING))
     with pytest.raises(StreamBrokenError):
-        await say(client)
+        await send(client)
     assert len(sent(script)) == 2
 
 
-async def test_what_waits_for_an_approval_cannot_be_read_now(letta: tuple[ScriptedLetta, LettaClient]) -> None:
+async def test_a_pending_call_that_cannot_be_read_breaks_the_stream(letta: tuple[ScriptedLetta, LettaClient]) -> None:
     script, client = letta
     script.answer = answers(HELD, pending=says({"detail": "…"}, 503))
     with pytest.raises(StreamBrokenError):
-        await say(client)
+        await send(client)
     assert sent(script) == [["user"]]
 
 
 @pytest.mark.parametrize("first", [HELD, REFUSED], ids=["held", "refused"])
-async def test_where_somebody_else_has_answered_meanwhile_the_turn_fails_retryably(
+async def test_a_call_that_was_answered_meanwhile_fails_the_turn_as_retryable(
     letta: tuple[ScriptedLetta, LettaClient], first: Answer
 ) -> None:
     script, client = letta
     script.answer = answers(first, pending=says(NO_LONGER))
-    end = (await say(client))[-1]
+    end = (await send(client))[-1]
     assert isinstance(end, RunEnded)
     assert end.error is not None
     assert (end.status, end.error.retryable) == (TurnStatus.FAILED, True)

@@ -1,4 +1,4 @@
-"""Whose request it is, and what becomes of Letta's refusals."""
+"""The identity of each request, and the errors for Letta's refusals."""
 
 from collections.abc import AsyncIterator
 
@@ -35,7 +35,7 @@ async def test_members_do_not_share_their_header(world: World) -> None:
     assert [request.headers.get("user_id") for request in letta.requests] == [MEMBER, other, MEMBER, None]
 
 
-async def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+async def test_the_sdk_ignores_the_environment(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     monkeypatch.setenv("LETTA_API_KEY", "somebody-else's")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     async with scripted_letta() as (letta, client):
@@ -44,7 +44,7 @@ async def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch, 
         assert letta.requests[0].headers["Authorization"] == "Bearer password"
 
 
-async def test_a_refusal_tells_users_nothing_of_lettas_reasons(world: World) -> None:
+async def test_the_error_of_a_refusal_does_not_contain_lettas_reason(world: World) -> None:
     letta, client = world
     letta.answer = says({"detail": "Agent not found for actor org-secret"}, status=404)
     with pytest.raises(RefusedError) as refused:
@@ -55,7 +55,7 @@ async def test_a_refusal_tells_users_nothing_of_lettas_reasons(world: World) -> 
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, 503])
-async def test_lettas_own_faults_are_unavailability(world: World, status: int) -> None:
+async def test_a_fault_of_letta_is_letta_unavailable(world: World, status: int) -> None:
     letta, client = world
     letta.answer = says({"detail": "…"}, status=status)
     with pytest.raises(PlatformError) as failed:
@@ -64,7 +64,7 @@ async def test_lettas_own_faults_are_unavailability(world: World, status: int) -
     assert failed.value.retry_after
 
 
-async def test_the_probe_sees_whether_letta_answers(world: World) -> None:
+async def test_the_probe_reports_whether_letta_answers(world: World) -> None:
     letta, client = world
     letta.answer = says({"version": "0.16.8", "status": "ok"})
     await LettaProbe(client).ping()
@@ -74,7 +74,7 @@ async def test_the_probe_sees_whether_letta_answers(world: World) -> None:
         await LettaProbe(client).ping()
 
 
-async def test_an_open_server_is_noticed(world: World) -> None:
+async def test_the_inspection_reports_an_open_server(world: World) -> None:
     letta, client = world
     letta.answer = says([])
     assert await LettaInspection(client).is_open()
@@ -84,7 +84,7 @@ async def test_an_open_server_is_noticed(world: World) -> None:
     assert not await LettaInspection(client).accepts_password()
 
 
-async def test_conversations_without_redis_are_noticed(world: World) -> None:
+async def test_the_inspection_reports_conversations_without_redis(world: World) -> None:
     letta, client = world
     letta.answer = says([])
     assert await LettaInspection(client).conversations() is None
@@ -105,7 +105,7 @@ def test_only_one_series_of_letta_is_supported(version: str, supported: bool) ->
 
 
 @pytest.mark.parametrize("answer", [{}, [], None, "text"], ids=str)
-async def test_an_answer_of_another_shape_is_no_answer_of_lettas(world: World, answer: object) -> None:
+async def test_an_answer_of_another_shape_is_letta_unavailable(world: World, answer: object) -> None:
     letta, client = world
     letta.answer = says(answer)
     for call in (
@@ -121,8 +121,8 @@ async def test_an_answer_of_another_shape_is_no_answer_of_lettas(world: World, a
 @pytest.mark.parametrize(
     "body", [{"detail": "Not Found"}, {"message": "Application not found", "code": 404}, [], "gone"]
 )
-async def test_a_404_that_names_nothing_is_not_lettas(world: World, body: object) -> None:
-    """An edge while Letta is being deployed, or another service at its address: no agent is gone for that."""
+async def test_a_404_that_names_no_object_is_letta_unavailable(world: World, body: object) -> None:
+    """An edge sends it during a deployment, or another service at Letta's address: no agent is lost."""
     letta, client = world
     letta.answer = says(body, status=404)
     for call in (
@@ -135,7 +135,7 @@ async def test_a_404_that_names_nothing_is_not_lettas(world: World, body: object
         assert failed.value.code is ErrorCode.LETTA_UNAVAILABLE
 
 
-async def test_an_organization_is_gone_only_where_letta_says_so(world: World) -> None:
+async def test_an_organization_is_gone_only_if_letta_answers_so(world: World) -> None:
     letta, client = world
     letta.answer = says([])
     assert await LettaDirectory(client).has_organization("org-1")
@@ -147,7 +147,7 @@ async def test_an_organization_is_gone_only_where_letta_says_so(world: World) ->
     assert failed.value.code is ErrorCode.LETTA_UNAVAILABLE
 
 
-async def test_the_memory_of_an_agent_that_letta_does_not_know_says_so(world: World) -> None:
+async def test_the_memory_of_an_unknown_agent_raises_agent_gone(world: World) -> None:
     letta, client = world
     letta.answer = says({"detail": "Agent not found with id=agent-1"}, status=404)
     memory = LettaMemory(client)
@@ -161,7 +161,7 @@ async def test_the_memory_of_an_agent_that_letta_does_not_know_says_so(world: Wo
             await call()
 
 
-async def test_letta_says_which_patches_it_has(world: World) -> None:
+async def test_the_inspection_lists_lettas_patches(world: World) -> None:
     letta, client = world
     applied = {"name": "stop", "applied": True, "detail": "closes the model's stream"}
     other = {"name": "fast", "applied": False, "detail": "this is Letta 0.16.9"}
@@ -169,14 +169,14 @@ async def test_letta_says_which_patches_it_has(world: World) -> None:
     assert await LettaInspection(client).patches() == {"stop": None, "fast": "this is Letta 0.16.9"}
 
 
-async def test_a_letta_as_it_was_released_has_no_patches(world: World) -> None:
+async def test_a_letta_without_patches_lists_none(world: World) -> None:
     letta, client = world
     letta.answer = says({"detail": "Not Found"}, status=404)
     assert await LettaInspection(client).patches() == {}
 
 
 @pytest.mark.parametrize("body", [{"patches": None}, {"letta": "0.16.8"}, {"patches": [{"name": "stop"}]}])
-async def test_patches_that_cannot_be_read_are_a_fault_of_letta(world: World, body: object) -> None:
+async def test_an_unreadable_list_of_patches_is_a_fault_of_letta(world: World, body: object) -> None:
     letta, client = world
     letta.answer = says(body)
     with pytest.raises(ServiceError):

@@ -1,10 +1,10 @@
-"""How long to wait, read out of the words of a model's rate limit."""
+"""Parsing how long to wait from the text of a model's rate limit."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.adapters.letta.durations import named_wait
+from server.adapters.letta.durations import parse_wait
 
 LONGEST_SECONDS = 86_400
 
@@ -41,8 +41,8 @@ LONGEST_SECONDS = 86_400
         ("retry after a while; try again in 5s", 5),
     ],
 )
-def test_a_wait_is_read_with_its_unit_rounded_up_and_bounded(words: str, seconds: int) -> None:
-    assert named_wait(words) == seconds
+def test_a_wait_is_parsed_with_its_unit_rounded_up_and_bounded(words: str, seconds: int) -> None:
+    assert parse_wait(words) == seconds
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_a_wait_is_read_with_its_unit_rounded_up_and_bounded(words: str, seconds
         "Please try again in 5x",
     ],
 )
-def test_a_date_or_anything_else_is_no_wait(words: str) -> None:
-    assert named_wait(words) is None
+def test_a_date_or_another_number_is_not_a_wait(words: str) -> None:
+    assert parse_wait(words) is None
 
 
 @given(st.text(alphabet="retry again in after0123456789.,:ms hd-'\n"))
-def test_any_words_give_a_wait_within_bounds_or_none(words: str) -> None:
-    seconds = named_wait(words)
+def test_any_text_gives_a_wait_within_bounds_or_none(words: str) -> None:
+    seconds = parse_wait(words)
     assert seconds is None or 1 <= seconds <= LONGEST_SECONDS

@@ -1,4 +1,4 @@
-"""What a user is told of a failure: the code, and never the vendor's words."""
+"""The errors that users see for failures: a code, and never the vendor's text."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -38,7 +38,7 @@ LIMITED = (
 NOW = datetime(2026, 11, 26, 7, 31, 45, 500_000, tzinfo=UTC)
 
 
-def test_a_rate_limit_passes_on_when_to_try_again() -> None:
+def test_a_rate_limit_has_the_seconds_to_wait() -> None:
     assert model_error("llm_rate_limit", "Rate limited. Please retry after 17 seconds").retry_after == 17
     assert model_error("llm_rate_limit", "'retry-after': '3'").retry_after == 3
     assert model_error("llm_rate_limit", quoted(429, "Please try again in 640ms.", "None")).retry_after == 1
@@ -47,7 +47,7 @@ def test_a_rate_limit_passes_on_when_to_try_again() -> None:
     assert model_error("llm_rate_limit", "Rate limited").retry_after is None
 
 
-def test_the_moment_a_limit_ends_becomes_the_seconds_until_then() -> None:
+def test_the_end_of_a_limit_is_converted_to_seconds() -> None:
     detail = quoted(429, LIMITED, "throttling_error")
     assert model_error("llm_rate_limit", detail, now=NOW).retry_after == 42
     assert model_error("llm_rate_limit", detail, now=NOW + timedelta(hours=3)).retry_after == 1
@@ -56,14 +56,14 @@ def test_the_moment_a_limit_ends_becomes_the_seconds_until_then() -> None:
 
 @pytest.mark.parametrize("error_type", ["llm_rate_limit", "internal_error"])
 @pytest.mark.parametrize("kind", ["throttling_error", "None", "rate_limit_error"])
-def test_a_rate_limit_is_known_at_every_step(error_type: str, kind: str) -> None:
+def test_a_rate_limit_is_recognized_at_every_step(error_type: str, kind: str) -> None:
     error = model_error(error_type, quoted(429, LIMITED, kind), now=NOW)
     assert (error.code, error.retryable, error.retry_after) == (ErrorCode.RATE_LIMITED, True, 42)
 
 
 @pytest.mark.parametrize("error_type", ["llm_error", "internal_error", "llm_rate_limit"])
 @pytest.mark.parametrize("status", [400, 422, 429])
-def test_a_budget_error_is_known_by_its_kind_whatever_its_status(error_type: str, status: int) -> None:
+def test_a_budget_error_is_recognized_by_its_type_with_any_status(error_type: str, status: int) -> None:
     assert model_error(error_type, quoted(status, "…", "budget_exceeded")).code is ErrorCode.BUDGET_EXCEEDED
 
 
@@ -86,7 +86,7 @@ def test_a_budget_error_is_known_by_its_kind_whatever_its_status(error_type: str
         (400, "auth_error", "internal_error"),
     ],
 )
-def test_a_budget_error_without_a_type_is_known_by_its_words(
+def test_a_budget_error_without_a_type_is_recognized_by_its_text(
     words: str, status: int, kind: str, error_type: str
 ) -> None:
     assert model_error(error_type, quoted(status, words, kind)).code is ErrorCode.BUDGET_EXCEEDED
@@ -101,11 +101,11 @@ def test_a_budget_error_without_a_type_is_known_by_its_words(
         quoted(400, "about {'type': 'budget_exceeded'}, which you quote", "invalid_request_error"),
     ],
 )
-def test_talk_about_budgets_is_no_budget_error(detail: str) -> None:
+def test_a_text_that_mentions_budgets_is_not_a_budget_error(detail: str) -> None:
     assert model_error("llm_error", detail).code is ErrorCode.MODEL_ERROR
 
 
-def test_a_rate_limit_is_never_taken_for_a_budget() -> None:
+def test_a_rate_limit_is_not_a_budget_error() -> None:
     limited = quoted(429, "Budget has been exceeded for this minute. Limit resets soon", "throttling_error")
     assert model_error("llm_rate_limit", limited).code is ErrorCode.RATE_LIMITED
     provider = quoted(429, "No deployments available - crossed budget of the provider", "None")
@@ -121,13 +121,13 @@ def test_a_rate_limit_is_never_taken_for_a_budget() -> None:
         ("Authentication Error - Expired Key. Key Expiry time 2026-11-26", "expired_key"),
     ],
 )
-def test_a_refused_key_has_a_code_of_its_own_and_is_not_worth_a_retry(error_type: str, message: str, kind: str) -> None:
+def test_a_refused_key_is_key_refused_and_not_retryable(error_type: str, message: str, kind: str) -> None:
     error = model_error(error_type, quoted(401, message, kind))
     assert (error.code, error.retryable) == (ErrorCode.KEY_REFUSED, False)
     assert "sk-" not in error.message
 
 
-def test_the_gateways_own_access_that_a_model_refuses_is_not_the_users_key() -> None:
+def test_a_provider_that_refuses_the_gateways_key_is_a_model_error() -> None:
     upstream = quoted(401, "litellm.AuthenticationError: OpenAIException - Incorrect API key provided", "None")
     for error_type in ("llm_authentication", "internal_error"):
         error = model_error(error_type, upstream)
@@ -136,7 +136,7 @@ def test_the_gateways_own_access_that_a_model_refuses_is_not_the_users_key() -> 
 
 @pytest.mark.parametrize("kind", ["key_model_access_denied", "user_model_access_denied"])
 @pytest.mark.parametrize("error_type", ["llm_error", "internal_error"])
-def test_a_model_outside_the_plan_is_said_plainly(error_type: str, kind: str) -> None:
+def test_a_model_outside_the_plan_has_its_own_message(error_type: str, kind: str) -> None:
     error = model_error(error_type, quoted(403, "The requested model 'gpt-4' is not available", kind))
     assert (error.code, error.retryable) == (ErrorCode.MODEL_ERROR, False)
     assert error.message == "Your plan does not include the language model that your agent uses."
@@ -165,7 +165,7 @@ AZURE = (
         AZURE,
     ],
 )
-def test_a_refusal_by_the_content_policy_has_a_code_of_its_own(error_type: str, detail: str) -> None:
+def test_a_refusal_by_the_content_policy_is_content_refused(error_type: str, detail: str) -> None:
     error = model_error(error_type, detail)
     assert (error.code, error.retryable) == (ErrorCode.CONTENT_REFUSED, False)
     assert "content policy" in error.message
@@ -181,7 +181,7 @@ def test_a_refusal_by_the_content_policy_has_a_code_of_its_own(error_type: str, 
         quoted(500, "litellm.ContentPolicyViolationError: or so", "None"),
     ],
 )
-def test_talk_about_content_policies_is_no_refusal(detail: str) -> None:
+def test_a_text_that_mentions_content_policies_is_not_a_refusal(detail: str) -> None:
     assert model_error("llm_error", detail).code is ErrorCode.MODEL_ERROR
 
 
@@ -201,7 +201,7 @@ def test_talk_about_content_policies_is_no_refusal(detail: str) -> None:
         (529, True, False),
     ],
 )
-def test_what_would_be_refused_again_is_not_worth_a_retry(
+def test_a_request_that_would_be_refused_again_is_not_retryable(
     error_type: str, status: int, retryable: bool, refused: bool
 ) -> None:
     detail = quoted(status, "litellm.BadRequestError: OpenAIException - no", "invalid_request_error")
@@ -211,18 +211,18 @@ def test_what_would_be_refused_again_is_not_worth_a_retry(
 
 
 @pytest.mark.parametrize("status", [400, 413, 422, 429])
-def test_budgets_plans_and_rates_are_no_refusal_of_what_was_sent(status: int) -> None:
+def test_budgets_plans_and_rate_limits_do_not_refuse_the_request(status: int) -> None:
     for kind in ("budget_exceeded", "throttling_error", "key_model_access_denied"):
         assert not refuses_request(quoted(status, "no", kind))
 
 
-def test_a_prompt_that_is_too_long_is_called_so() -> None:
+def test_a_prompt_that_is_too_long_has_its_own_message() -> None:
     words = "litellm.BadRequestError: litellm.ContextWindowExceededError: OpenAIException - 40000 tokens"
     error = model_error("internal_error", quoted(400, words, "None"))
     assert (error.retryable, error.message) == (False, "This conversation is too long for the language model.")
 
 
-def test_a_failed_run_without_a_report_still_has_an_error() -> None:
+def test_a_failed_run_without_a_reported_error_has_a_general_one() -> None:
     assert stop_error("llm_api_error").code is ErrorCode.MODEL_ERROR
     assert not stop_error("context_window_overflow_in_system_prompt").retryable
     assert stop_error(None).retryable
@@ -246,12 +246,14 @@ def test_a_reason_that_repeats_the_request_is_dropped(status: int, detail: str) 
     ],
 )
 @pytest.mark.parametrize("error_type", ["llm_authentication", "llm_error", "internal_error"])
-def test_a_litellm_without_its_database_is_unavailable(status: int, words: str, kind: str, error_type: str) -> None:
+def test_a_litellm_without_its_database_is_litellm_unavailable(
+    status: int, words: str, kind: str, error_type: str
+) -> None:
     error = model_error(error_type, quoted(status, words, kind))
     assert (error.code, error.retryable) == (ErrorCode.LITELLM_UNAVAILABLE, True)
 
 
-def test_a_model_that_speaks_of_a_database_is_no_litellm_without_one() -> None:
+def test_a_model_error_that_mentions_a_database_is_not_litellm_unavailable() -> None:
     words = "litellm.BadRequestError: No connected db."
     assert model_error("llm_error", quoted(400, words, "invalid_request_error")).code is not (
         ErrorCode.LITELLM_UNAVAILABLE

@@ -1,4 +1,4 @@
-"""Sending to Letta when the network or Letta misbehaves: what was sent, what is raised, and what the breaker learns."""
+"""Sending to Letta when the network or Letta fails: what was sent, what is raised, and what the breaker counts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from server.adapters.letta.client import LettaClient, Patience
+from server.adapters.letta.client import LettaClient, Timeouts
 from server.adapters.letta.gateway import LettaGateway
 from server.ports import AgentBusyError, AgentGoneError, AgentHandle, RunEnded, RunStarted, StreamBrokenError, TextDelta
 from server.protocol.codes import ErrorCode
@@ -57,7 +57,7 @@ async def test_a_turn_is_one_foreground_request_as_the_member_without_an_otid(wo
     }
 
 
-async def test_the_run_is_told_before_its_first_word(world: World) -> None:
+async def test_the_run_id_is_emitted_before_its_first_text(world: World) -> None:
     letta, client = world
     go_on = asyncio.Event()
     ping = recorded("plain").split(b"\n\n")[0]
@@ -98,8 +98,8 @@ async def test_a_body_that_ends_early_breaks_the_stream(world: World) -> None:
         await send(client)
 
 
-async def test_a_silent_stream_is_broken() -> None:
-    async with scripted_letta(Patience(silence=0.05)) as (letta, client):
+async def test_an_idle_stream_is_broken() -> None:
+    async with scripted_letta(Timeouts(idle=0.05)) as (letta, client):
         gone = asyncio.Event()
 
         async def silence(_request: web.Request) -> None:
@@ -136,7 +136,7 @@ async def test_a_busy_conversation_names_its_run(world: World) -> None:
     assert not letta.breaker.is_open
 
 
-async def test_nothing_is_sent_twice_when_the_answer_is_lost(world: World) -> None:
+async def test_a_message_whose_answer_is_lost_is_not_sent_again(world: World) -> None:
     letta, client = world
 
     async def vanish(request: web.Request) -> web.StreamResponse:
@@ -150,7 +150,7 @@ async def test_nothing_is_sent_twice_when_the_answer_is_lost(world: World) -> No
 
 
 @pytest.mark.parametrize("status", [502, 504])
-async def test_a_lost_answer_of_a_proxy_leaves_open_whether_it_was_sent(world: World, status: int) -> None:
+async def test_a_gateway_error_of_a_proxy_means_that_the_message_may_have_arrived(world: World, status: int) -> None:
     letta, client = world
     letta.answer = says({}, status=status)
     with pytest.raises(StreamBrokenError):
@@ -167,7 +167,7 @@ async def test_a_lost_answer_of_a_proxy_leaves_open_whether_it_was_sent(world: W
         (422, ErrorCode.INTERNAL_ERROR),
     ],
 )
-async def test_a_refused_message_says_what_to_do(world: World, status: int, code: ErrorCode) -> None:
+async def test_a_refused_message_raises_the_error_of_its_status(world: World, status: int, code: ErrorCode) -> None:
     letta, client = world
     letta.answer = says({"detail": "Conversation not found for actor org-secret"}, status=status)
     with pytest.raises(PlatformError) as refused:
@@ -177,7 +177,7 @@ async def test_a_refused_message_says_what_to_do(world: World, status: int, code
     assert "org-secret" not in refused.value.message
 
 
-async def test_an_unreachable_letta_is_said_at_once_after_a_few_failures() -> None:
+async def test_an_unreachable_letta_opens_the_breaker() -> None:
     breaker = Breaker("letta", ErrorCode.LETTA_UNAVAILABLE)
     nowhere = LettaClient("http://127.0.0.1:9", SecretStr("password"), breaker)
     for _ in range(breaker.threshold):
@@ -189,7 +189,7 @@ async def test_an_unreachable_letta_is_said_at_once_after_a_few_failures() -> No
     await nowhere.aclose()
 
 
-async def test_no_request_leaves_without_a_members_id(world: World) -> None:
+async def test_no_request_is_sent_without_a_members_id(world: World) -> None:
     letta, client = world
     for wrong in ("", "user-1", "default", f"{MEMBER}\n", MEMBER.upper()):
         with pytest.raises(ValueError, match="member"):
@@ -201,7 +201,7 @@ async def test_no_request_leaves_without_a_members_id(world: World) -> None:
 @pytest.mark.parametrize(
     ("status", "detail"), [(409, "CONFLICT: No active runs to cancel"), (404, "Conversation not found with id=conv-1")]
 )
-async def test_cancelling_where_nothing_runs_is_no_error(world: World, status: int, detail: str) -> None:
+async def test_cancelling_without_an_active_run_is_not_an_error(world: World, status: int, detail: str) -> None:
     letta, client = world
     letta.answer = says({"detail": detail}, status=status)
     await LettaGateway(client).cancel(AGENT, None)
@@ -209,7 +209,7 @@ async def test_cancelling_where_nothing_runs_is_no_error(world: World, status: i
     assert request.path == "/v1/conversations/conv-1/cancel"
 
 
-async def test_a_run_whose_model_broke_off_is_failed_whatever_letta_calls_it(world: World) -> None:
+async def test_a_run_whose_model_failed_during_the_reply_is_failed(world: World) -> None:
     letta, client = world
     letta.answer = says(
         {
@@ -224,7 +224,7 @@ async def test_a_run_whose_model_broke_off_is_failed_whatever_letta_calls_it(wor
     assert run.status == "failed"
 
 
-async def test_a_turn_goes_on_when_the_memory_cannot_be_shown_to_the_model(world: World) -> None:
+async def test_a_turn_continues_when_recompiling_the_memory_fails(world: World) -> None:
     letta, client = world
     stream = streams(recorded("tool"))
 
@@ -238,13 +238,13 @@ async def test_a_turn_goes_on_when_the_memory_cannot_be_shown_to_the_model(world
 
 
 def _message(number: int, kind: str, content: str, *, ours: bool = False) -> dict[str, object]:
-    """A run's message; Letta makes the otid of what it writes itself from the message's id."""
+    """A run's message; Letta derives the otid of its own messages from the message's id."""
     id_ = f"0000000{number}-0000-4000-8000-000000000000"
     otid = "7c0a9111-9ef9-4489-8e03-97507d00f732" if ours else f"{id_[:-2]}80"
     return {"id": f"message-{id_}", "message_type": kind, "content": content, "otid": otid}
 
 
-async def test_a_recorded_reply_does_not_begin_with_what_its_run_was_sent(world: World) -> None:
+async def test_a_recorded_reply_excludes_the_messages_sent_to_its_run(world: World) -> None:
     letta, client = world
     run = {"id": "run-1", "status": "completed", "stop_reason": "end_turn", "created_at": "2026-01-02T03:04:05Z"}
     messages = [
@@ -265,7 +265,7 @@ async def test_a_recorded_reply_does_not_begin_with_what_its_run_was_sent(world:
     assert events[-1] == RunEnded(TurnStatus.COMPLETED)
 
 
-async def test_a_page_in_place_of_the_stream_leaves_open_whether_the_message_arrived(world: World) -> None:
+async def test_a_page_instead_of_the_stream_means_that_the_message_may_have_arrived(world: World) -> None:
     letta, client = world
 
     async def answer(_request: web.Request) -> web.StreamResponse:
@@ -286,14 +286,14 @@ async def test_a_page_in_place_of_the_stream_leaves_open_whether_the_message_arr
         b"data: {\xff\xfe}",
     ],
 )
-async def test_an_event_that_cannot_be_read_breaks_the_stream(world: World, line: bytes) -> None:
+async def test_an_unreadable_event_breaks_the_stream(world: World, line: bytes) -> None:
     letta, client = world
     letta.answer = streams(b'data: {"message_type": "ping", "run_id": "run-1"}\n\n', line + b"\n\n")
     with pytest.raises(StreamBrokenError):
         await send(client)
 
 
-async def test_a_message_that_is_limited_says_when_to_come_back(world: World) -> None:
+async def test_a_rate_limited_message_has_the_seconds_to_wait(world: World) -> None:
     letta, client = world
 
     async def answer(_request: web.Request) -> web.StreamResponse:

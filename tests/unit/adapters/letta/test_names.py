@@ -1,4 +1,4 @@
-"""The user's name in what an agent knows of its user."""
+"""The user's name in the agent's memory block about its user."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def human(name: str | None) -> str:
 
 
 @pytest.mark.parametrize(
-    ("before", "told", "after"),
+    ("before", "previous", "after"),
     [
         (human(None), None, "User's name: Grace"),
         (human("Ada"), "Ada", "User's name: Grace"),
@@ -22,12 +22,12 @@ def human(name: str | None) -> str:
         ("User's name: A.* (x", "A.* (x", "User's name: Grace"),
     ],
 )
-def test_our_own_words_are_replaced_and_the_rest_stays(before: str, told: str | None, after: str) -> None:
-    assert with_name(before, told, "Grace") == after
+def test_only_our_own_text_is_replaced(before: str, previous: str | None, after: str) -> None:
+    assert with_name(before, previous, "Grace") == after
 
 
 @pytest.mark.parametrize(
-    ("before", "told"),
+    ("before", "previous"),
     [
         ("", None),
         ("Likes tea.", "Ada"),
@@ -38,18 +38,18 @@ def test_our_own_words_are_replaced_and_the_rest_stays(before: str, told: str | 
         ("User's name: Ada", None),
     ],
 )
-def test_where_the_agent_has_rewritten_them_the_name_is_a_first_line_of_its_own(before: str, told: str | None) -> None:
-    assert with_name(before, told, "Grace") == f"User's name: Grace\n{before}"
+def test_the_name_becomes_the_first_line_if_the_agent_has_rewritten_our_text(before: str, previous: str | None) -> None:
+    assert with_name(before, previous, "Grace") == f"User's name: Grace\n{before}"
 
 
 @pytest.mark.parametrize("before", ["", "Likes tea.", "User's name: Ada\nLikes tea.", "User's name: Grace (yes)"])
-def test_telling_again_changes_nothing(before: str) -> None:
+def test_writing_the_same_name_again_changes_nothing(before: str) -> None:
     once = with_name(before, "Ada", "Grace")
     assert with_name(once, "Ada", "Grace") == with_name(once, "Grace", "Grace") == once
 
 
 @pytest.mark.parametrize("name", ["Grace\nUser's name: Eve", "Grace\r\x1b[2J", "Gra\u2028ce", "\\1 \\g<0>"])
-def test_no_name_makes_another_line_or_is_taken_for_a_pattern(name: str) -> None:
-    told = with_name("User's name: Ada\nLikes tea.", "Ada", name)
-    assert told.split("\n")[1:] == ["Likes tea."]
-    assert with_name(told, name, "Ada") == "User's name: Ada\nLikes tea."
+def test_a_name_is_written_literally_on_one_line(name: str) -> None:
+    previous = with_name("User's name: Ada\nLikes tea.", "Ada", name)
+    assert previous.split("\n")[1:] == ["Likes tea."]
+    assert with_name(previous, name, "Ada") == "User's name: Ada\nLikes tea."

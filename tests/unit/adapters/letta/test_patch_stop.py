@@ -1,4 +1,4 @@
-"""One call of the model inside Letta's process: read to its end, or closed with its run whoever reads."""
+"""A model call inside Letta's process: read to its end, or closed when its run is cancelled, even without a reader."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
@@ -10,7 +10,7 @@ from letta_patches.stop import StoppableCall
 
 
 class Model:
-    """Says what it is given, waits for ever at a None, and knows how it was left."""
+    """Yields the given words, blocks at a None, and records how it was closed."""
 
     def __init__(self, *words: str | None) -> None:
         self.words = words
@@ -50,7 +50,7 @@ async def test_a_run_that_is_not_cancelled_is_read_to_its_end() -> None:
     assert model.left.is_set()
 
 
-async def test_the_model_is_read_no_further_than_letta_reads() -> None:
+async def test_the_model_is_read_no_faster_than_letta_reads() -> None:
     model = Model("a", "b", "c")
     async with aclosing(StoppableCall(model.speak(), asyncio.Event(), never).chunks()) as words:
         assert await anext(words) == "a"
@@ -60,7 +60,7 @@ async def test_the_model_is_read_no_further_than_letta_reads() -> None:
         assert await anext(words) == "b"
 
 
-async def test_a_cancelled_run_closes_the_model_though_nobody_reads_any_more() -> None:
+async def test_a_cancelled_run_closes_the_model_without_a_reader() -> None:
     model, cancelled = Model("a", "b"), asyncio.Event()
     words = StoppableCall(model.speak(), cancelled, never).chunks()
     assert await anext(words) == "a"
@@ -71,7 +71,7 @@ async def test_a_cancelled_run_closes_the_model_though_nobody_reads_any_more() -
 
 
 @pytest.mark.parametrize("said", [[], ["a"]])
-async def test_a_cancelled_run_closes_the_model_that_says_nothing_and_ends_without_an_error(said: list[str]) -> None:
+async def test_a_cancelled_run_closes_a_silent_model_without_an_error(said: list[str]) -> None:
     model, cancelled = Model(*said, None, "never"), asyncio.Event()
     words = StoppableCall(model.speak(), cancelled, never).chunks()
     assert [await anext(words) for _ in said] == said
@@ -82,14 +82,14 @@ async def test_a_cancelled_run_closes_the_model_that_says_nothing_and_ends_witho
     assert model.left.is_set()
 
 
-async def test_a_run_that_was_cancelled_before_its_model_was_asked_asks_nothing() -> None:
+async def test_a_run_cancelled_before_its_model_call_makes_no_call() -> None:
     model, cancelled = Model("a"), asyncio.Event()
     cancelled.set()
     assert [word async for word in StoppableCall(model.speak(), cancelled, never).chunks()] == []
     assert model.said == []
 
 
-async def test_a_provider_that_swallows_the_cancellation_is_closed_at_its_next_word() -> None:
+async def test_a_provider_that_swallows_the_cancellation_is_closed_at_its_next_chunk() -> None:
     model, cancelled = Model("a", None, "b"), asyncio.Event()
     model.stubborn = True
     words = StoppableCall(model.speak(), cancelled, never).chunks()
@@ -101,7 +101,7 @@ async def test_a_provider_that_swallows_the_cancellation_is_closed_at_its_next_w
     assert (model.said, model.left.is_set()) == (["a", "swallowed"], True)
 
 
-async def test_while_the_model_says_nothing_the_run_is_looked_at_until_it_is_cancelled(
+async def test_the_run_is_polled_for_a_cancellation_while_the_model_is_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stop, "SILENCE_SECONDS", 0.001)
@@ -124,7 +124,7 @@ async def _all(call: StoppableCall) -> list[str]:
     return [word async for word in call.chunks()]
 
 
-async def test_an_error_of_the_model_is_raised_as_it_is() -> None:
+async def test_an_error_of_the_model_is_raised_unchanged() -> None:
     async def fails() -> AsyncGenerator[str, None]:
         yield "a"
         raise LookupError("no such model")
@@ -135,7 +135,7 @@ async def test_an_error_of_the_model_is_raised_as_it_is() -> None:
         await anext(words)
 
 
-async def test_a_reader_that_is_cancelled_itself_closes_the_model_and_is_told_so() -> None:
+async def test_a_cancelled_reader_closes_the_model_and_stays_cancelled() -> None:
     model = Model("a", None)
     reading = asyncio.ensure_future(_all(StoppableCall(model.speak(), asyncio.Event(), never)))
     await model.is_silent.wait()

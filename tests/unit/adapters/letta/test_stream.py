@@ -1,4 +1,4 @@
-"""Streams recorded from Letta 0.16.8, parsed: the same events however the network cuts the bytes."""
+"""Parsing streams recorded from Letta 0.16.8: the events do not depend on how the network splits the bytes."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -51,7 +51,7 @@ def end_of(events: list[AgentEvent]) -> RunEnded:
 
 
 @given(name=st.sampled_from(ALL), cuts=st.lists(st.integers(0, 20_000), max_size=20))
-def test_events_do_not_depend_on_where_the_network_cuts(name: str, cuts: list[int]) -> None:
+def test_events_do_not_depend_on_how_the_bytes_are_split(name: str, cuts: list[int]) -> None:
     assert parse(recorded(name), tuple(cuts)) == parse(recorded(name))
 
 
@@ -70,7 +70,7 @@ def test_the_run_is_known_from_the_first_ping() -> None:
     assert [type(event) for event in StreamParser().feed(first_line)] == [RunStarted]
 
 
-def test_text_comes_piece_by_piece_with_its_message() -> None:
+def test_text_is_emitted_piece_by_piece_with_its_message_id() -> None:
     events = parse(recorded("plain"))
     pieces = [event for event in events if isinstance(event, TextDelta)]
     assert [piece.text for piece in pieces] == ["Hello,", " Wörld", " —", " one", " two."]
@@ -78,12 +78,12 @@ def test_text_comes_piece_by_piece_with_its_message() -> None:
     assert end_of(events) == RunEnded(TurnStatus.COMPLETED)
 
 
-def test_all_text_of_one_read_comes_out_of_that_read() -> None:
+def test_all_text_of_one_read_is_emitted_at_once() -> None:
     parser = StreamParser()
     assert text_of(parser.feed(recorded("plain"))) == "Hello, Wörld — one two."
 
 
-def test_usage_comes_before_the_end() -> None:
+def test_usage_is_emitted_before_the_end() -> None:
     events = parse(recorded("reasoning"))
     (usage,) = [event.usage for event in events if isinstance(event, UsageReported)]
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
@@ -97,7 +97,7 @@ def test_reasoning_is_not_text() -> None:
     assert text_of(events) == "the answer"
 
 
-def test_a_tool_call_is_told_once_and_whole_before_its_return() -> None:
+def test_a_tool_call_is_emitted_once_and_complete_before_its_return() -> None:
     events = parse(recorded("tool"))
     (called,) = [event for event in events if isinstance(event, ToolCalled)]
     (returned,) = [event for event in events if isinstance(event, ToolReturned)]
@@ -109,12 +109,12 @@ def test_a_tool_call_is_told_once_and_whole_before_its_return() -> None:
     assert events.index(called) < events.index(returned)
 
 
-def test_a_tool_call_is_told_as_soon_as_its_arguments_are_complete() -> None:
+def test_a_tool_call_is_emitted_once_its_arguments_are_complete() -> None:
     before_return = recorded("tool").split(b'"tool_return_message"')[0].rsplit(b"data: ", 1)[0]
     assert isinstance(StreamParser().feed(before_return)[-1], ToolCalled)
 
 
-def test_a_changed_memory_block_is_noticed() -> None:
+def test_a_changed_memory_block_is_detected() -> None:
     parser = StreamParser()
     parser.feed(recorded("plain"))
     assert not parser.edited_memory
@@ -122,12 +122,12 @@ def test_a_changed_memory_block_is_noticed() -> None:
     assert parser.edited_memory
 
 
-def test_arguments_that_are_not_json_are_told_as_they_are() -> None:
+def test_arguments_that_are_not_json_are_emitted_unchanged() -> None:
     called = next(event for event in parse(recorded("broken-arguments")) if isinstance(event, ToolCalled))
     assert called.arguments == '{"label": "hum'
 
 
-def test_two_calls_at_once_are_told_one_after_the_other() -> None:
+def test_parallel_calls_are_emitted_in_order() -> None:
     events = parse(recorded("parallel-calls"))
     assert [event.arguments for event in events if isinstance(event, ToolCalled)] == [
         '{"content": "alpha"}',
@@ -135,7 +135,7 @@ def test_two_calls_at_once_are_told_one_after_the_other() -> None:
     ]
 
 
-def test_every_return_of_a_message_is_told_by_the_id_and_name_of_its_call() -> None:
+def test_every_return_of_a_message_has_the_id_and_name_of_its_call() -> None:
     events = parse(recorded("parallel-returns"))
     called = [event for event in events if isinstance(event, ToolCalled)]
     returned = [event for event in events if isinstance(event, ToolReturned)]
@@ -152,7 +152,7 @@ def piece(call_id: str | None, name: str | None = None, arguments: str | None = 
     return b"data: " + orjson.dumps({"message_type": "tool_call_message", "tool_call": call}) + b"\n\n"
 
 
-def test_calls_whose_pieces_come_by_turns_are_told_whole() -> None:
+def test_calls_with_interleaved_pieces_are_emitted_complete() -> None:
     parser = StreamParser()
     events = parser.feed(
         piece("a", "search")
@@ -168,7 +168,7 @@ def test_calls_whose_pieces_come_by_turns_are_told_whole() -> None:
     ]
 
 
-def test_a_call_without_arguments_is_told_before_the_returns() -> None:
+def test_a_call_without_arguments_is_emitted_before_the_returns() -> None:
     returns = b'data: {"message_type":"tool_return_message","name":"first","status":"success","tool_call_id":"a"}\n\n'
     assert StreamParser().feed(piece("a", "first") + piece("b", "second", "{}") + returns) == [
         ToolCalled("b", "second", "{}"),
@@ -177,7 +177,7 @@ def test_a_call_without_arguments_is_told_before_the_returns() -> None:
     ]
 
 
-def test_a_return_of_an_unknown_call_has_the_name_its_message_gives() -> None:
+def test_a_return_of_an_unknown_call_has_the_name_of_its_message() -> None:
     chunk = {
         "message_type": "tool_return_message",
         "name": "first",
@@ -189,7 +189,7 @@ def test_a_return_of_an_unknown_call_has_the_name_its_message_gives() -> None:
     ]
 
 
-def test_text_around_tool_calls_belongs_to_messages_of_its_own() -> None:
+def test_text_before_and_after_tool_calls_belongs_to_separate_messages() -> None:
     pieces = [event for event in parse(recorded("text-and-tools")) if isinstance(event, TextDelta)]
     messages: dict[str, str] = {}
     for piece in pieces:
@@ -198,20 +198,20 @@ def test_text_around_tool_calls_belongs_to_messages_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", ["empty", "reasoning-only", "memory-without-a-word"])
-def test_a_run_without_a_word_completed_and_reported_its_tokens(name: str) -> None:
+def test_a_run_without_text_completes_and_reports_its_tokens(name: str) -> None:
     events = parse(recorded(name))
     assert text_of(events) == ""
     assert isinstance(events[-2], UsageReported)
     assert end_of(events) == RunEnded(TurnStatus.COMPLETED)
 
 
-def test_a_run_that_took_all_its_steps_says_so() -> None:
+def test_a_run_that_reached_its_step_limit_reports_it() -> None:
     ended = b'data: {"message_type":"stop_reason","stop_reason":"max_steps"}\n\n'
     assert end_of(parse(ended)) == RunEnded(TurnStatus.COMPLETED, step_limit=50)
 
 
 @pytest.mark.parametrize("name", ["tool", "parallel-calls", "parallel-returns"])
-def test_a_reply_of_tools_is_an_answer(name: str) -> None:
+def test_a_reply_that_consists_of_tool_calls_is_complete(name: str) -> None:
     events = parse(recorded(name))
     assert any(isinstance(event, ToolCalled) for event in events)
     assert end_of(events).status is TurnStatus.COMPLETED
@@ -234,7 +234,7 @@ def test_a_reply_of_tools_is_an_answer(name: str) -> None:
         ("budget-second-step", ErrorCode.BUDGET_EXCEEDED, True),
     ],
 )
-def test_a_failed_run_says_why(name: str, code: ErrorCode, retryable: bool) -> None:
+def test_a_failed_run_has_the_error_of_its_cause(name: str, code: ErrorCode, retryable: bool) -> None:
     end = end_of(parse(recorded(name)))
     assert end.status is TurnStatus.FAILED
     assert end.error is not None
@@ -242,7 +242,7 @@ def test_a_failed_run_says_why(name: str, code: ErrorCode, retryable: bool) -> N
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_what_the_model_refused_for_what_it_is_is_known(name: str) -> None:
+def test_a_request_that_the_model_refused_for_its_content_is_marked(name: str) -> None:
     assert end_of(parse(recorded(name))).refused is (name in ("content-refused", "request-refused", "too-long"))
 
 
@@ -268,7 +268,7 @@ def test_a_cancelled_run_stays_cancelled_whatever_its_model_does_then() -> None:
     assert end_of(parse(recorded("cancelled") + later + b"\n\n")) == RunEnded(TurnStatus.CANCELLED)
 
 
-def test_a_body_that_ends_before_its_run_is_broken() -> None:
+def test_a_body_that_ends_before_its_run_breaks_the_stream() -> None:
     parser = StreamParser()
     parser.feed(recorded("plain").split(b'data: {"message_type":"stop_reason"')[0])
     with pytest.raises(StreamBrokenError):
@@ -288,7 +288,7 @@ def test_an_exception_inside_letta_fails_the_run() -> None:
     assert "boom" not in error.message
 
 
-def test_unknown_kinds_of_chunks_are_passed_over() -> None:
+def test_unknown_kinds_of_chunks_are_ignored() -> None:
     unknown = b'data: {"message_type":"something_new","run_id":"r"}\n\n'
     assert StreamParser().feed(unknown) == [RunStarted("r")]
 

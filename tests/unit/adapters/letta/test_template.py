@@ -1,4 +1,4 @@
-"""The hash of an agent's configuration: stable, and different whenever an agent would have to change."""
+"""The hash of an agent's configuration: stable, and different if existing agents need an update."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_every_part_of_the_configuration_changes_the_hash() -> None:
     assert len(hashes) == 8
 
 
-def test_the_model_is_reached_by_the_users_own_provider() -> None:
+def test_the_model_is_called_through_the_users_own_provider() -> None:
     config = model_config(agent_template("gpt-4", URL, 16_000))
     assert config["provider_name"] == "litellm"
     assert config["provider_category"] == "byok"
@@ -36,6 +36,6 @@ def test_parallel_tool_calls_are_on_and_part_of_the_hash(monkeypatch: pytest.Mon
     assert agent_template("gpt-4", URL, 32_000).hash != before.hash
 
 
-def test_an_agent_knows_its_users_name_or_calls_them_friend() -> None:
+def test_a_new_agent_has_its_users_name_or_friend() -> None:
     assert memory_blocks("Анна")[0] == {"label": "human", "value": "User's name: Анна"}
     assert memory_blocks(None)[0] == {"label": "human", "value": "User's name: Friend"}

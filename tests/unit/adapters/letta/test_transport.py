@@ -1,4 +1,4 @@
-"""The one question a failed request leaves: was anything sent?"""
+"""Failed requests: whether anything was sent."""
 
 import asyncio
 import gzip
@@ -17,7 +17,7 @@ NOBODY = "http://127.0.0.1:9"
 
 
 class FlakyTransport(AiohttpTransport):
-    """Fails to connect as often as told, and counts the tries."""
+    """Fails to connect a given number of times, and counts the attempts."""
 
     def __init__(self, failures: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ async def post(transport: AiohttpTransport, url: str) -> httpx.Response:
         return await http.post(url, json={"a": 1})
 
 
-async def test_a_connection_that_hangs_is_tried_once_more(world: tuple[ScriptedLetta, LettaClient]) -> None:
+async def test_a_connection_that_hangs_is_retried_once(world: tuple[ScriptedLetta, LettaClient]) -> None:
     letta, client = world
     letta.answer = _hello
     transport = FlakyTransport(failures=1)
@@ -59,12 +59,12 @@ async def test_a_second_failure_to_connect_is_final() -> None:
     assert transport.tries == 2
 
 
-async def test_nobody_listening_means_nothing_was_sent() -> None:
+async def test_a_refused_connection_means_that_nothing_was_sent() -> None:
     with pytest.raises(httpx.ConnectError):
         await post(AiohttpTransport(), NOBODY)
 
 
-async def test_a_connection_lost_before_the_answer_is_not_tried_again(world: tuple[ScriptedLetta, LettaClient]) -> None:
+async def test_a_connection_lost_before_the_answer_is_not_retried(world: tuple[ScriptedLetta, LettaClient]) -> None:
     letta, client = world
 
     async def vanish(request: web.Request) -> web.Response:
@@ -77,7 +77,7 @@ async def test_a_connection_lost_before_the_answer_is_not_tried_again(world: tup
     assert len(letta.requests) == 1
 
 
-async def test_an_answer_that_does_not_come_leaves_open_whether_it_was_sent(
+async def test_an_answer_that_times_out_means_that_the_request_may_have_arrived(
     world: tuple[ScriptedLetta, LettaClient],
 ) -> None:
     letta, client = world
@@ -104,7 +104,7 @@ async def test_a_compressed_answer_is_read(world: tuple[ScriptedLetta, LettaClie
     assert await get_json(client.as_admin(), "/v1/anything") == {"hello": "there"}
 
 
-async def test_an_address_is_sent_as_it_is(world: tuple[ScriptedLetta, LettaClient]) -> None:
+async def test_an_address_is_sent_unchanged(world: tuple[ScriptedLetta, LettaClient]) -> None:
     letta, client = world
     letta.answer = _hello
     await get_json(client.as_admin(), "/v1/x", {"search": "a b&c=d/é"})
