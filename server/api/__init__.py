@@ -1,1 +1,1 @@
-"""REST: one module per resource, models at the edge, middlewares around them."""
+"""The REST API: one module per resource, pydantic models for requests, and the OpenAPI document."""

@@ -1,4 +1,4 @@
-"""One's agent: where it stands, and what it remembers."""
+"""The user's agent: its status and its memory."""
 
 import asyncio
 import re
@@ -23,16 +23,16 @@ from server.protocol.shapes import Json, wire_time
 
 T = TypeVar("T")
 
-_PATIENCE_SECONDS: Final = 5.0
-"""How long a look at the memory waits for an agent that is being made."""
-_ANSWER_SECONDS: Final = 10.0
+_PROVISIONING_TIMEOUT: Final = 5.0
+"""The timeout of a request to the memory for an agent that is being provisioned."""
+_LETTA_TIMEOUT: Final = 10.0
 _LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,50}", re.ASCII)
 _PASSAGE_ID: Final = re.compile(r"passage-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""Letta answers any other cursor, too, with the first page."""
+"""Letta returns the first page for any other cursor."""
 
 
 async def status(request: web.Request, principal: Principal) -> web.Response:
-    """Answered without asking Letta, so that it tells the state even when that is the trouble."""
+    """The status of the agent. Does not call Letta, so it also works while Letta is unavailable."""
     profile = await request.app[READS].profile(principal)
     if profile is None:
         raise PlatformError(ErrorCode.NOT_FOUND, "This account no longer exists.")
@@ -54,11 +54,12 @@ async def status(request: web.Request, principal: Principal) -> web.Response:
 async def memory(request: web.Request, principal: Principal, query: MemoryQuery) -> web.Response:
     if query.before is not None and not _PASSAGE_ID.fullmatch(query.before):
         raise PlatformError(ErrorCode.INVALID_CURSOR)
-    remembered = request.app[MEMORY]
-    agent, blocks = await _with_agent(request, principal, remembered.blocks)  # alone: after an outage one call is let
-    async with _promptly(), asyncio.TaskGroup() as asked:  # through, not cancelled because those beside it are refused
-        page = asked.create_task(remembered.passages(agent, query.query, query.limit, query.before))
-        window = asked.create_task(remembered.context(agent))
+    agent_memory = request.app[MEMORY]
+    # Alone: after an outage the breaker lets one call through; refused calls beside it would cancel it.
+    agent, blocks = await _with_agent(request, principal, agent_memory.blocks)
+    async with _limit_time(), asyncio.TaskGroup() as calls:
+        page = calls.create_task(agent_memory.passages(agent, query.query, query.limit, query.before))
+        window = calls.create_task(agent_memory.context(agent))
     return json_response(
         {
             "blocks": [_block(block) for block in blocks],
@@ -82,28 +83,28 @@ async def update_block(request: web.Request, principal: Principal, label: str, b
 
 
 @asynccontextmanager
-async def _promptly() -> AsyncIterator[None]:
-    """Nobody waits at a page as long as a call may be retried. Raises PlatformError(letta_unavailable)."""
+async def _limit_time() -> AsyncIterator[None]:
+    """Limit the time of a call to Letta with its retries. Raises PlatformError(letta_unavailable)."""
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(_LETTA_TIMEOUT):
             yield
     except TimeoutError as cause:
-        raise PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=_ANSWER_SECONDS) from cause
+        raise PlatformError(ErrorCode.LETTA_UNAVAILABLE, retry_after=_LETTA_TIMEOUT) from cause
 
 
 async def _with_agent(
-    request: web.Request, principal: Principal, ask: Callable[[AgentHandle], Awaitable[T]]
+    request: web.Request, principal: Principal, call: Callable[[AgentHandle], Awaitable[T]]
 ) -> tuple[AgentHandle, T]:
-    """The user's agent, and what `ask` says of it: asked again with another where the service did not know it."""
+    """The user's agent and the result of `call` with it. An agent that Letta does not know is replaced first."""
     agents = request.app[PROVISIONER]
-    agent = await agents.ready(principal.user_id, principal.email, timeout=_PATIENCE_SECONDS)
+    agent = await agents.ready(principal.user_id, principal.email, timeout=_PROVISIONING_TIMEOUT)
     try:
-        async with _promptly():
-            return agent, await ask(agent)
+        async with _limit_time():
+            return agent, await call(agent)
     except AgentGoneError:
-        agent = await agents.find_or_replace(principal.user_id, agent, timeout=_ANSWER_SECONDS)
-    async with _promptly():
-        return agent, await ask(agent)
+        agent = await agents.find_or_replace(principal.user_id, agent, timeout=_LETTA_TIMEOUT)
+    async with _limit_time():
+        return agent, await call(agent)
 
 
 def _block(block: MemoryBlock) -> Json:
@@ -135,7 +136,7 @@ ROUTES = (
         "/api/v1/agent/status",
         status,
         "agent",
-        "Where one's agent stands",
+        "The status of the user's agent",
         {200: Reply("The agent.", schemas.Agent)},
     ),
     Route(
@@ -143,8 +144,8 @@ ROUTES = (
         "/api/v1/agent/memory",
         memory,
         "agent",
-        "What the agent remembers",
-        {200: Reply("Memory blocks, archival memory, and what fills the context window.", schemas.AgentMemory)},
+        "The agent's memory",
+        {200: Reply("Memory blocks, archival memory, and the use of the context window.", schemas.AgentMemory)},
         errors=(ErrorCode.INVALID_CURSOR, *_MEMORY_ERRORS),
         query_bytes=SEARCH_BYTES,
     ),

@@ -1,4 +1,4 @@
-"""Sign-up and sign-in through Supabase Auth: a convenience, since any access token of the project is enough."""
+"""Sign-up and sign-in through Supabase Auth. Optional: any access token of the project authenticates a request."""
 
 import structlog
 from aiohttp import web
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 async def register(request: web.Request, body: Register) -> web.Response:
-    """Create the user and begin to make the agent, which the answer does not wait for."""
+    """Create the user. The agent is provisioned in the background."""
     request.app[SIGN_IN_LIMITS].sign_up(body.email)
     with request.app[AUTHENTICATOR].opening_account():
         tokens = await request.app[IDENTITY].sign_up(body.email, body.password, body.name, address=_address(request))
@@ -30,7 +30,7 @@ async def register(request: web.Request, body: Register) -> web.Response:
 
 
 async def login(request: web.Request, body: Login) -> web.Response:
-    """Sign in; provisioning that was left unfinished goes on in the background."""
+    """Sign in. Unfinished provisioning continues in the background."""
     address = _address(request)
     try:
         async with request.app[SIGN_IN_LIMITS].sign_in(body.email, address or "unknown"):
@@ -43,7 +43,7 @@ async def login(request: web.Request, body: Login) -> web.Response:
 
 
 async def refresh(request: web.Request, body: Refresh) -> web.Response:
-    """Exchange a refresh token, which is spent by it, for a new pair."""
+    """Exchange a refresh token for a new pair of tokens. It can be used once."""
     tokens = await request.app[IDENTITY].refresh(body.refresh_token, address=_address(request))
     return await _signed_in(request, tokens)
 
@@ -56,7 +56,7 @@ async def me(request: web.Request, principal: Principal) -> web.Response:
 
 
 async def logout(request: web.Request, principal: Principal, body: Logout) -> web.Response:
-    """End this session, the user's other ones, or all. The access token itself stays valid until it expires."""
+    """End this session, the user's other ones, or all. The access token stays valid until it expires."""
     await request.app[IDENTITY].sign_out(principal, body.scope)
     log.info("auth.signed_out", scope=body.scope)
     return web.Response(status=204)
@@ -84,7 +84,7 @@ async def _signed_in(
 
 
 def _address(request: web.Request) -> str | None:
-    """The client's IP address, where it is known."""
+    """The client's IP address; None if it is unknown."""
     return parse_address(request.app[CLIENT_ADDRESSES].of(request))
 
 
@@ -102,7 +102,7 @@ ROUTES = (
         "/api/v1/auth/register",
         register,
         "auth",
-        "Register a user, whose agent is then made",
+        "Register a user",
         {
             201: Reply("Registered and signed in.", schemas.SignedIn),
             202: Reply("The e-mail address must be confirmed first, or exists already.", schemas.ConfirmationRequired),
@@ -133,6 +133,6 @@ ROUTES = (
         access="open",
         limited=True,
     ),
-    Route("GET", "/api/v1/auth/me", me, "auth", "Who is signed in", {200: Reply("The user.", schemas.User)}),
+    Route("GET", "/api/v1/auth/me", me, "auth", "The signed-in user", {200: Reply("The user.", schemas.User)}),
     Route("POST", "/api/v1/auth/logout", logout, "auth", "Sign out", {204: Reply("Signed out.")}),
 )

@@ -1,4 +1,4 @@
-"""Talking to one's agent over REST: sending, waiting, history, cancel and retry. Streams are those of `streaming`."""
+"""The chat over REST: send, wait, history, cancel and retry. `server.streaming` serves the streams."""
 
 import asyncio
 import uuid
@@ -28,14 +28,14 @@ from server.sessions.hub import TurnUnsentError
 
 log = structlog.get_logger(__name__)
 
-_LAST_LOOK_SECONDS: Final = 0.5
-"""What a server that has drained can spare before it ends all requests."""
+_DRAINED_READ_SECONDS: Final = 0.5
+"""The timeout of the last read of a turn on a drained server, which then ends all requests."""
 
 _MESSAGE_ID: TypeAdapter[str] = TypeAdapter(FrameId)
 
 
 async def message(request: web.Request, principal: Principal, body: SendMessage) -> web.StreamResponse:
-    """Send a message: answered with the turn's events, with the ended turn, or with where to look for it."""
+    """Send a message. The response is the turn's events, the ended turn, or the turn's location."""
     new = NewTurn.of(principal.user_id, _client_message_id(request, body), body.content, body.on_busy)
     at_once = wants_async(request.headers.getall("Prefer", []))
     stream = body.stream
@@ -57,14 +57,14 @@ async def message(request: web.Request, principal: Principal, body: SendMessage)
 
 
 async def _after_waiting(request: web.Request, principal: Principal, accepted: Turn) -> Turn:
-    """The turn as it stands when it ends, or when nobody waits longer. What is accepted is never answered as refused:
-    while the database is unavailable, or too slow for a server that ends, it is the turn as it was accepted."""
+    """The turn after its end or after `response_seconds`. An accepted turn is never answered by an error: if the
+    database is unavailable, or too slow for a draining server, the turn is returned as it was accepted."""
     hub, seconds = request.app[HUB], request.app[SETTINGS].limits.response_seconds
     try:
         ended = await hub.wait_for_end(principal.user_id, accepted.id, seconds)
         if ended is not None:
             return ended
-        async with asyncio.timeout(_LAST_LOOK_SECONDS if hub.draining else None):
+        async with asyncio.timeout(_DRAINED_READ_SECONDS if hub.draining else None):
             return await request.app[READS].turn(principal, accepted.id) or accepted
     except (PlatformError, TimeoutError) as error:
         log.warning("chat.wait_failed", turn_id=accepted.id, code=getattr(error, "code", "too_slow"))
@@ -72,7 +72,7 @@ async def _after_waiting(request: web.Request, principal: Principal, accepted: T
 
 
 def _ended(request: web.Request, turn: Turn) -> web.Response:
-    """An ended turn: itself, or the problem that it failed with, whose status tells those who look no further."""
+    """The response of an ended turn: the turn, or if it failed, a problem with the status of its error."""
     if turn.status not in (TurnStatus.FAILED, TurnStatus.UNSENT) or turn.error is None:
         return json_response(turn.wire())
     failure = turn.error
@@ -81,7 +81,7 @@ def _ended(request: web.Request, turn: Turn) -> web.Response:
 
 
 def _client_message_id(request: web.Request, body: SendMessage) -> str:
-    """The sender's id of the message, by header or body; one of ours where there is none."""
+    """The client's id of the message, from header or body; a generated one if there is none."""
     header = request.headers.get("Idempotency-Key")
     if header is None:
         return body.client_message_id or str(uuid.uuid4())
@@ -113,7 +113,7 @@ async def history(request: web.Request, principal: Principal, query: HistoryQuer
 
 
 def _next_cursor(page: MessagePage, after: int | None) -> str | None:
-    """Where to go on: towards older messages while there are any; towards newer ones always, as more may come."""
+    """The cursor of the next page: of older messages, if there are more; of newer ones always, as more may follow."""
     if after is not None:
         return encode_history_cursor(page.data[0].position if page.data else after)
     return encode_history_cursor(page.data[-1].position) if page.has_more else None
@@ -127,25 +127,25 @@ async def turn(request: web.Request, principal: Principal, turn_id: UUID) -> web
 
 
 async def retry(request: web.Request, principal: Principal, turn_id: UUID) -> web.Response:
-    """Try a failed, cancelled or unsent turn again: the same turn, one attempt later."""
+    """Retry a failed, cancelled or unsent turn: the same turn with its next attempt."""
     accepted = (await request.app[HUB].retry(principal.user_id, str(turn_id))).turn
     return _ended(request, accepted) if accepted.status is TurnStatus.UNSENT else json_response(accepted.wire())
 
 
 async def cancel(request: web.Request, principal: Principal, body: CancelTurn) -> web.Response:
-    """Ask for the end of a turn. One that runs keeps what it has said, and ends within seconds."""
+    """Cancel a turn. A running one ends within seconds and keeps its text."""
     turn_id = None if body.turn_id is None else str(body.turn_id)
     return json_response((await request.app[HUB].cancel(principal.user_id, turn_id)).turn.wire())
 
 
 async def ticket(request: web.Request, principal: Principal) -> web.Response:
-    """A ticket that opens chat/stream or chat/events once, for clients that can set no header there."""
+    """A ticket that opens chat/stream or chat/events once, for clients that cannot set headers there."""
     issued = request.app[TICKETS].issue(principal, "chat")
     return json_response({"ticket": issued.text, "expires_at": wire_time(issued.expires_at)})
 
 
 async def events(request: web.Request, query: EventsQuery) -> web.StreamResponse:
-    """The session's events as SSE, from the last one seen: Last-Event-ID is newer than the URL a browser reuses."""
+    """The session's events as SSE, after Last-Event-ID, else after `after`: a browser reconnects with the same URL."""
     last_id = request.headers.get("Last-Event-ID")
     last_seen = EventCursor.parse(last_id) if last_id else None
     after = last_seen if last_seen is not None or query.after is None else EventCursor.parse(query.after)
@@ -154,7 +154,7 @@ async def events(request: web.Request, query: EventsQuery) -> web.StreamResponse
         principal = await authenticate(request, ticket_allowed=True, last_seen=last_seen)
         return await streams.stream_session(request, principal, after)
     except PlatformError as error:
-        # An EventSource that is refused never comes back by itself; one with a proof is known to be one.
+        # A refused EventSource does not reconnect. A cursor with a proof shows that the client is one.
         if query.ticket is None or last_seen is None or last_seen.proof is None or not error.retryable:
             raise
         log.info("chat.events_postponed", code=error.code)
@@ -176,8 +176,8 @@ ROUTES = (
         "chat",
         "Send a message to the agent",
         {
-            200: Reply("The turn's events as they come, or the ended turn.", schemas.Turn, stream=True),
-            202: Reply("The turn goes on; Location says where to look.", schemas.Turn),
+            200: Reply("The turn's events, or the ended turn.", schemas.Turn, stream=True),
+            202: Reply("The turn continues; Location is its URL.", schemas.Turn),
         },
         errors=(
             ErrorCode.BUDGET_EXCEEDED,
@@ -196,7 +196,7 @@ ROUTES = (
         ),
         headers={
             "Idempotency-Key": "client_message_id, as a header.",
-            "Prefer": "`respond-async`: answer 202 at once.",
+            "Prefer": "`respond-async`: respond 202 at once.",
         },
         body_bytes=TEXT_BYTES,
     ),
@@ -223,7 +223,7 @@ ROUTES = (
         "/api/v1/chat/turns/{turn_id}/retry",
         retry,
         "chat",
-        "Try a turn again",
+        "Retry a turn",
         {200: _TURN},
         errors=(
             ErrorCode.BUDGET_EXCEEDED,
@@ -261,8 +261,8 @@ ROUTES = (
         errors=_STREAM_ERRORS,
         access="ticket",
         headers={
-            "Last-Event-ID": "The id of the last event: where to resume from, before `?after=`. On a stream that a"
-            " ticket opened it lets the spent ticket in again."
+            "Last-Event-ID": "The id of the last event, to resume after it; takes precedence over `?after=`. For a"
+            " stream that a ticket opened, it makes the spent ticket valid again."
         },
     ),
     Route(

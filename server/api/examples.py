@@ -1,4 +1,4 @@
-"""Answers as they look, for the OpenAPI document."""
+"""Examples of responses for the OpenAPI document."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What will have been spent at the end of a period, if it goes on as it began. Pure computation."""
+"""Forecast of the spending at the end of a period, at its current rate. Pure computation."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from typing import Final
 from server.protocol.shapes import MONEY
 
 _DIGITS: Final = Decimal("0.000001")
-"""An estimate has no more digits than a message's cost."""
+"""A forecast is rounded like a message's cost."""
 _DAY: Final = timedelta(days=1)
 _SHORT: Final = 24
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -16,17 +16,17 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """`cost` in US dollars, spent between the period's beginning and `until`, its end."""
+    """`cost`: US dollars spent from the period's beginning to its end, `until`."""
 
     until: datetime
     cost: Decimal
 
 
 def forecast(spent: Decimal, began: datetime, ends: datetime, now: datetime) -> Forecast | None:
-    """What was spent, and for the time left the pace so far. None where the period has not begun, or is over.
+    """`spent` plus the current rate times the remaining time. None if the period has not begun, or is over.
 
-    The pace is that of at least a day (of periods of days, a 24th): the first minute of a month, in which all that was
-    spent was spent in a minute, foretells no fortune."""
+    The rate is computed over at least a day, or a 24th of a shorter period: otherwise the first minute of a month would
+    give a far too high forecast."""
     elapsed, left = now - began, ends - now
     if elapsed <= timedelta() or left <= timedelta():
         return None

@@ -1,4 +1,4 @@
-"""Requests as pydantic validates them. Unknown fields are refused; text the database cannot hold is, too."""
+"""Models of requests. Unknown fields are refused, and text that the database cannot store."""
 
 import re
 from datetime import date
@@ -37,7 +37,7 @@ class Request(BaseModel):
 Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=256)]
 PASSWORD_BYTES = 72
-"""What bcrypt counts of a password, in UTF-8: all that begin alike would open the account."""
+"""The part of a password that bcrypt uses, in bytes of UTF-8. Passwords with the same first 72 bytes are equal."""
 
 
 def _counts_whole(password: SecretStr) -> SecretStr:
@@ -50,7 +50,7 @@ def _counts_whole(password: SecretStr) -> SecretStr:
 
 
 NewPassword = Annotated[Password, AfterValidator(_counts_whole)]
-"""A password that is being set. At sign-in longer ones are taken: accounts may have been made elsewhere."""
+"""A password that is set. Sign-in accepts longer ones: the account may have been created elsewhere."""
 
 
 def _readable(value: str) -> str:
@@ -88,7 +88,7 @@ class Logout(Request):
 class SendMessage(Request):
     content: Content
     client_message_id: FrameId | None = Field(
-        default=None, description="Your id of this message: sent again, it attaches to the same turn."
+        default=None, description="Your id of this message. A repeated id refers to the same turn."
     )
     on_busy: OnBusy = "enqueue"
     stream: bool | None = Field(default=None, description="true: text/event-stream, false: JSON; else Accept decides.")
@@ -130,7 +130,7 @@ class MemoryQuery(Request):
 
 
 def _plain_date(value: Any) -> Any:
-    """Only YYYY-MM-DD: pydantic alone would also take timestamps and week dates."""
+    """Allow only YYYY-MM-DD: pydantic also accepts timestamps and week dates."""
     if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
         raise ValueError("must be a date as YYYY-MM-DD")
     return value

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the same routes that are served and the same models that validate."""
+"""The OpenAPI document, generated from the served routes and the models that validate requests."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -111,7 +111,7 @@ def _path_schema(kind: Any) -> Json:
 
 
 def _split(field: Json) -> Json:
-    """A field's schema as a parameter's: the description beside it, and absence said by `required`, not by null."""
+    """A field's schema as that of a parameter: the description beside the schema, and `required` instead of null."""
     schema = {name: value for name, value in field.items() if name not in ("description", "title", "default")}
     options = [option for option in schema.pop("anyOf", []) if option != {"type": "null"}]
     parameter: Json = {"schema": {**schema, **(options[0] if options else {})}}
@@ -134,7 +134,7 @@ def _response(reply: Reply) -> Json:
 
 
 def _problems(route: Route) -> Json:
-    """One response per status, naming the codes that come with it."""
+    """One response per status, described by its error codes."""
     codes = {*route.errors, ErrorCode.INTERNAL_ERROR}
     if route.access != "open":
         codes.update(_SIGNED_IN)
@@ -170,5 +170,5 @@ def _schemas(routes: Iterable[Route]) -> Json:
     _, definitions = models_json_schema(unique, ref_template=_REFERENCE)
     schemas: Json = definitions["$defs"]
     for name in {model.__name__ for model, mode in unique if mode == "serialization"}:
-        schemas[name].pop("additionalProperties", None)  # answers may gain fields
+        schemas[name].pop("additionalProperties", None)  # fields may be added to responses
     return schemas

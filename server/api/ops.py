@@ -1,4 +1,4 @@
-"""Operational endpoints, open to everybody: health, readiness, metrics, and the API's own description."""
+"""Operational endpoints without authentication: health, readiness, metrics, and the API's description."""
 
 from importlib.resources import files
 from typing import Final
@@ -27,12 +27,12 @@ _READABLE: Final = frozenset({"style.css", "docs.js"})
 
 
 async def health() -> web.Response:
-    """The process answers; nothing is said of its dependencies."""
+    """The process is alive. Its dependencies are not checked."""
     return json_response({"status": "ok"})
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Whether to send traffic here. A dependency that is down makes it degraded: the rest of the API still works."""
+    """Whether to route traffic here. With a dependency down, the status is `degraded`: the rest of the API works."""
     report = await request.app[READINESS].report()
     return json_response(report.wire(VERSION), 200 if report.takes_traffic else 503)
 
@@ -55,7 +55,7 @@ async def index() -> web.Response:
 
 
 async def page(name: str) -> web.Response:
-    """What the pages themselves load."""
+    """A style sheet or script of the pages."""
     if name not in _READABLE:
         raise PlatformError(ErrorCode.NOT_FOUND)
     return _page(name)
@@ -74,7 +74,7 @@ _TAG: Final = "operations"
 
 ROUTES = (
     Route(
-        "GET", "/health", health, _TAG, "Liveness", {200: Reply("The process answers.", schemas.Health)}, access="open"
+        "GET", "/health", health, _TAG, "Liveness", {200: Reply("The process is alive.", schemas.Health)}, access="open"
     ),
     Route(
         "GET",

@@ -1,4 +1,4 @@
-"""All endpoints in one table, and the one call that serves them."""
+"""The table of all endpoints, and their installation in an application."""
 
 from typing import Final
 
@@ -20,7 +20,7 @@ ROUTES: Final[tuple[Route, ...]] = (
 
 
 def install(app: web.Application) -> None:
-    """Serve the API on `app`: middlewares, routes and their description. The keys of `app_keys` are set elsewhere."""
+    """Add middlewares, routes and the OpenAPI document to `app`. The wiring sets the keys of `app_keys`."""
     middlewares.install(app)
     add_routes(app, ROUTES)
     app[ops.OPENAPI] = document(ROUTES, ops.VERSION)

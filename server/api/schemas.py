@@ -1,4 +1,4 @@
-"""Answers as the OpenAPI document describes them; tests hold every answer the handlers give against these models."""
+"""Models of responses for the OpenAPI document. Tests validate every response of the handlers with them."""
 
 from datetime import date, datetime
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ Money = Annotated[str, Field(pattern=r"^-?\d+(\.\d+)?$", description="US dollars
 
 
 class Answer(BaseModel):
-    """Clients ignore fields they do not know: objects may gain some."""
+    """Clients ignore unknown fields: fields may be added."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -115,8 +115,8 @@ class Agent(Answer):
     reason: str | None
     agent_id: str | None
     model: str
-    turn: TurnSoFar | None = Field(description="The turn that runs now and what it has said so far.")
-    queued: int = Field(description="Turns that wait.")
+    turn: TurnSoFar | None = Field(description="The running turn and its text so far.")
+    queued: int = Field(description="Waiting turns.")
     updated_at: datetime
 
 
@@ -141,7 +141,7 @@ class Archival(Answer):
 
 
 class Context(Answer):
-    """What fills the agent's context window, in tokens."""
+    """The use of the agent's context window, in tokens."""
 
     window: int
     used: int
@@ -164,7 +164,7 @@ class Spending(Answer):
 
 
 class ModelSpending(Answer):
-    """What one model did. Cached tokens are part of the prompt, reasoning tokens of the completion."""
+    """Usage of one model. Cached tokens are part of the prompt, reasoning tokens of the completion."""
 
     model: str
     model_calls: int
@@ -177,7 +177,7 @@ class ModelSpending(Answer):
 
 
 class Background(Answer):
-    """What the agent spent on its own housekeeping, such as summing up a long conversation."""
+    """The agent's own calls, such as the summary of a long conversation."""
 
     cost: Money
 
@@ -197,7 +197,7 @@ class SpendingDay(Spending):
 
 class Budget(Answer):
     limit: Money | None = Field(description="null: no limit.")
-    spent: Money = Field(description="By this server's own accounts, since `started_at`.")
+    spent: Money = Field(description="Sum of the ledger since `started_at`.")
     remaining: Money | None
     period: str | None = Field(description="Such as `30d` or `1mo`.")
     started_at: datetime | None
@@ -205,7 +205,7 @@ class Budget(Answer):
 
 
 class Projection(Answer):
-    """What will have been spent at the end of the budget's period, else of the UTC month, if it goes on as it began."""
+    """Forecast of the spending at the end of the budget's period, else of the UTC month, at the current rate."""
 
     until: datetime
     cost: Money
@@ -216,13 +216,13 @@ class UserUsage(Answer):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.USAGE]})
 
-    total: Spending = Field(description="Ever.")
+    total: Spending = Field(description="Since registration.")
     today: Spending
     range: SpendingRange
     models: list[ModelSpending] = Field(description="Each model over the range, the most expensive first.")
-    days: list[SpendingDay] = Field(description="The days of the range on which there was any usage, oldest first.")
-    budget: Budget | None = Field(description="null where neither a limit nor a period is known.")
-    projection: Projection | None = Field(description="null while nothing can be said.")
+    days: list[SpendingDay] = Field(description="The days of the range with usage, oldest first.")
+    budget: Budget | None = Field(description="null if neither a limit nor a period is known.")
+    projection: Projection | None = Field(description="null outside the period.")
     currency: Literal["USD"]
     timezone: Literal["UTC"]
 
@@ -244,7 +244,7 @@ class Ready(Answer):
 
 
 class FieldProblem(Answer):
-    pointer: str = Field(description="A JSON pointer into the body, or into the query read as an object.")
+    pointer: str = Field(description="A JSON pointer into the body, or into the query as an object.")
     detail: str
 
 
@@ -257,10 +257,10 @@ class Problem(Answer):
     detail: str
     code: ErrorCode
     retryable: bool
-    retry_after: int | None = Field(default=None, description="Seconds; Retry-After carries it, too.")
+    retry_after: int | None = Field(default=None, description="Seconds; equal to the Retry-After header.")
     request_id: str
     errors: list[FieldProblem]
-    turn: Turn | None = Field(default=None, description="The turn that failed, where one did.")
+    turn: Turn | None = Field(default=None, description="The failed turn, if there is one.")
     spent: Money | None = Field(default=None, description="Of a budget that is used up.")
     limit: Money | None = None
     resets_at: datetime | None = None

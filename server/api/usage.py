@@ -1,6 +1,6 @@
-"""What one used and what it cost: ever, today, by day and by model, against the budget; as JSON or as a table.
+"""Usage and its cost: total, today, by day and by model, and the budget; as JSON or CSV.
 
-Every figure is of our own accounts, so it is told whether or not the model gateway is there."""
+All figures come from the ledger, so they are available without the model gateway."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -37,8 +37,8 @@ _COUNTS: Final = (
 
 
 async def usage(request: web.Request, principal: Principal, query: UsageQuery) -> web.Response:
-    """Messages, tokens and cost: ever, today, and in a range of days, all of them days in UTC. As `text/csv`: a row for
-    each day and model of the range."""
+    """Messages, tokens and cost: total, today, and in a range of days in UTC. As `text/csv`: one row for each day and
+    model of the range."""
     now = request.app[NOW]().astimezone(UTC)
     today = now.date()
     first, last = _range(query, today)
@@ -46,13 +46,14 @@ async def usage(request: web.Request, principal: Principal, query: UsageQuery) -
     if prefers_csv(request.headers.get("Accept")):
         return usage_csv(await reads.usage_models(principal, first, last), first, last)
     await request.app[BUDGETS].refresh_if_old(principal.user_id)
-    total = await reads.usage_total(principal)  # alone: after an outage one call is let through, and must not be
-    async with asyncio.TaskGroup() as asked:  # cancelled because those beside it are refused
-        in_range = asked.create_task(reads.usage_days(principal, first, last))
-        in_month = asked.create_task(reads.usage_days(principal, today.replace(day=1), today))
-        by_model = asked.create_task(reads.usage_models(principal, first, last))
-        stands = asked.create_task(reads.standing(principal))
-    days, month, models, standing = in_range.result(), in_month.result(), by_model.result(), stands.result()
+    # Alone: after an outage the breaker lets one call through; refused calls beside it would cancel it.
+    total = await reads.usage_total(principal)
+    async with asyncio.TaskGroup() as calls:
+        in_range = calls.create_task(reads.usage_days(principal, first, last))
+        in_month = calls.create_task(reads.usage_days(principal, today.replace(day=1), today))
+        by_model = calls.create_task(reads.usage_models(principal, first, last))
+        of_budget = calls.create_task(reads.standing(principal))
+    days, month, models, standing = in_range.result(), in_month.result(), by_model.result(), of_budget.result()
     return json_response(
         {
             "total": _spending(total),
@@ -70,7 +71,7 @@ async def usage(request: web.Request, principal: Principal, query: UsageQuery) -
 
 
 def _range(query: UsageQuery, today: date) -> tuple[date, date]:
-    """The range asked for, both days included. Raises PlatformError(invalid_request)."""
+    """The requested range, both days included. Raises PlatformError(invalid_request)."""
     last = query.last or today
     first = query.first or last - timedelta(days=_DEFAULT_DAYS - 1)
     if first > last:
@@ -90,7 +91,7 @@ def _sum(days: Iterable[UsageDay]) -> UsageSum:
 
 
 def _projection(standing: Standing | None, month: Decimal, now: datetime) -> Forecast | None:
-    """By the budget's period where it is known, else by the month."""
+    """Forecast for the budget's period if it is known, else for the month."""
     if standing is not None and standing.started_at is not None and standing.resets_at is not None:
         return forecast(standing.spent, standing.started_at, standing.resets_at, now)
     began = now.date().replace(day=1)
@@ -113,7 +114,7 @@ def _range_shape(first: date, last: date, days: Sequence[UsageDay], models: Sequ
 
 
 def _by_day(days: Iterable[UsageDay], models: Sequence[ModelUsage]) -> list[Json]:
-    """A day on which only the agent's housekeeping called a model is a day with usage, too."""
+    """Usage by day, including days with background calls only."""
     spent = {day.date: UsageSum(day.messages, day.tokens, day.cost) for day in days}
     used: dict[date, list[ModelUsage]] = {}
     for row in models:
@@ -125,7 +126,7 @@ def _by_day(days: Iterable[UsageDay], models: Sequence[ModelUsage]) -> list[Json
 
 
 def _by_model(used: Sequence[ModelUsage]) -> list[Json]:
-    """Each model once, the most expensive first."""
+    """Usage by model, the most expensive first."""
     rows: dict[str, list[ModelUsage]] = {}
     for row in used:
         rows.setdefault(row.model, []).append(row)
@@ -166,8 +167,8 @@ ROUTES = (
         "/api/v1/user/usage",
         usage,
         "user",
-        "What was used and what it cost",
-        {200: Reply("Sums, days, models and the budget; or the table.", schemas.UserUsage, media="text/csv")},
-        headers={"Accept": "`text/csv`: the table, as a file."},
+        "Usage and cost",
+        {200: Reply("Sums, days, models and the budget; or CSV.", schemas.UserUsage, media="text/csv")},
+        headers={"Accept": "`text/csv`: a CSV file."},
     ),
 )

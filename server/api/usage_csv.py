@@ -1,4 +1,4 @@
-"""Usage as CSV (RFC 4180), a row for each UTC day and model: for spreadsheets, and safe to open in them."""
+"""Usage as CSV (RFC 4180), one row for each UTC day and model, safe to open in a spreadsheet."""
 
 import csv
 import io
@@ -23,11 +23,11 @@ HEADER: Final = (
     "cost_usd",
 )
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What spreadsheets take for the beginning of a formula, or strip to find one."""
+"""The characters that begin a formula in spreadsheets, or that they strip before one."""
 
 
 def usage_csv(rows: Iterable[ModelUsage], first: date, last: date) -> web.Response:
-    """The table as a file named after the range."""
+    """The usage as a CSV file named after the range."""
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(HEADER)

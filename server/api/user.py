@@ -1,4 +1,4 @@
-"""One's own profile."""
+"""The user's profile."""
 
 from datetime import datetime
 from functools import partial
@@ -29,18 +29,18 @@ async def profile(request: web.Request, principal: Principal) -> web.Response:
 async def update_profile(request: web.Request, principal: Principal, body: UpdateProfile) -> web.Response:
     account = await request.app[ACCOUNTS].rename(principal.user_id, body.name)
     if account.handle is not None:
-        await _introduce(request, principal.user_id)
+        await _sync_name(request, principal.user_id)
     return json_response(_profile(account.user, account.agent_id, account.updated_at))
 
 
-async def _introduce(request: web.Request, user_id: str) -> None:
-    """Write the name into the agent's memory now; while a turn runs, or Letta is unavailable, the next turn does."""
+async def _sync_name(request: web.Request, user_id: str) -> None:
+    """Write the name to the agent's memory. If a turn runs or Letta is unavailable, the next turn does it."""
     provisioner = request.app[PROVISIONER]
     provisioner.evict(user_id)
     try:
         await request.app[HUB].while_idle(user_id, partial(provisioner.sync_name, user_id))
     except PlatformError as error:
-        log.info("profile.agent_told_later", code=error.code)
+        log.info("profile.sync_postponed", code=error.code)
 
 
 def _profile(user: User, agent_id: str | None, updated_at: datetime) -> Json:
@@ -49,14 +49,19 @@ def _profile(user: User, agent_id: str | None, updated_at: datetime) -> Json:
 
 ROUTES = (
     Route(
-        "GET", "/api/v1/user/profile", profile, "user", "One's profile", {200: Reply("The profile.", schemas.Profile)}
+        "GET",
+        "/api/v1/user/profile",
+        profile,
+        "user",
+        "The user's profile",
+        {200: Reply("The profile.", schemas.Profile)},
     ),
     Route(
         "PATCH",
         "/api/v1/user/profile",
         update_profile,
         "user",
-        "Change one's name",
+        "Change the user's name",
         {200: Reply("The profile.", schemas.Profile)},
     ),
 )

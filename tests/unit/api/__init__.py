@@ -1,1 +1,1 @@
-"""The REST API over honest in-memory services, through a real HTTP client."""
+"""The REST API with in-memory fakes of the services, through a real HTTP client."""

@@ -1,4 +1,4 @@
-"""Each test talks to a server of its own."""
+"""Each test uses its own server."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Where the agent stands and what it remembers."""
+"""The agent's status and memory."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ async def _remembering(world: World, *texts: str) -> Client:
     return user
 
 
-async def test_status_tells_the_agent_the_running_turn_and_how_many_wait(world: World) -> None:
+async def test_status_has_the_agent_the_running_turn_and_the_queue(world: World) -> None:
     user = await world.user()
     idle = (await user.get(STATUS)).json
     assert (idle["status"], idle["model"], idle["turn"], idle["queued"]) == ("active", "gpt-4", None, 0)
@@ -39,7 +39,7 @@ async def test_status_tells_the_agent_the_running_turn_and_how_many_wait(world: 
     assert (busy["turn"]["turn_id"], busy["queued"]) == (turn["id"], 1)
 
 
-async def test_status_works_while_the_agent_cannot_be_made_and_says_why() -> None:
+async def test_status_of_an_agent_that_cannot_be_provisioned_has_the_reason() -> None:
     world = World()
     world.directory.before = _refuse
     async with world.serving():
@@ -48,7 +48,7 @@ async def test_status_works_while_the_agent_cannot_be_made_and_says_why() -> Non
     assert (status.status, status.json["status"], status.json["agent_id"]) == (200, "provisioning", None)
 
 
-async def test_memory_shows_blocks_passages_and_the_context_window(world: World) -> None:
+async def test_memory_has_blocks_passages_and_the_context_window(world: World) -> None:
     user = await _remembering(world, "likes tea", "has a cat")
     memory = (await user.get(MEMORY)).json
     assert [block["label"] for block in memory["blocks"]] == ["human", "persona"]
@@ -79,12 +79,12 @@ async def test_archival_memory_is_paged_and_searched(world: World) -> None:
         ("before=passage-1", "invalid_cursor"),
     ],
 )
-async def test_memory_refuses_what_it_does_not_understand(world: World, query: str, code: str) -> None:
+async def test_memory_refuses_invalid_queries(world: World, query: str, code: str) -> None:
     answer = await (await world.user()).get(f"{MEMORY}?{query}")
     assert (answer.status, answer.code) == (400, code)
 
 
-async def test_each_sees_only_the_memory_of_the_own_agent(world: World) -> None:
+async def test_users_see_only_the_memory_of_their_own_agent(world: World) -> None:
     await _remembering(world, "a secret of Ann's")
     bob = await world.user()
     assert (await bob.get(MEMORY)).json["archival"]["data"] == []
@@ -112,12 +112,12 @@ async def test_a_block_that_does_not_exist_is_404(world: World, label: str) -> N
     assert (answer.status, answer.code) == (404, "not_found")
 
 
-async def test_a_value_beyond_the_blocks_limit_is_413(world: World) -> None:
+async def test_a_value_above_the_blocks_limit_is_413(world: World) -> None:
     answer = await (await world.user()).patch(f"{MEMORY}/human", {"value": "x" * 101})
     assert (answer.status, answer.code) == (413, "too_large")
 
 
-async def test_memory_is_503_while_letta_is_away_and_history_works_on(world: World) -> None:
+async def test_memory_is_503_while_letta_is_unavailable_and_history_works(world: World) -> None:
     user = await world.user()
     await user.say("hello")
     world.memory.down = True
@@ -135,11 +135,9 @@ async def test_a_closed_account_loses_its_agent_within_seconds(world: World) -> 
     assert (answer.status, answer.code) == (403, "account_blocked")
 
 
-async def test_memory_is_503_when_letta_takes_longer_than_anybody_waits(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_memory_is_503_after_the_timeout_of_letta(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     user = await world.user()
-    monkeypatch.setattr("server.api.agent._ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("server.api.agent._LETTA_TIMEOUT", 0.05)
 
     async def never(_memory: FakeMemory, _agent: AgentHandle) -> ContextWindow:
         await asyncio.Event().wait()
@@ -150,10 +148,10 @@ async def test_memory_is_503_when_letta_takes_longer_than_anybody_waits(
     assert (answer.status, answer.code) == (503, "letta_unavailable")
 
 
-async def test_after_an_outage_one_look_at_the_memory_is_one_call_until_that_is_answered(
+async def test_after_an_outage_a_request_to_the_memory_makes_one_call_first(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The breaker lets one call through, which must not be cancelled because those beside it are refused."""
+    """The breaker lets one call through; refused calls beside it would cancel it."""
     user = await world.user()
     asked: list[str] = []
 

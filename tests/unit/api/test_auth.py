@@ -1,4 +1,4 @@
-"""Signing up, in and out, and who is let in."""
+"""Sign-up, sign-in, sign-out, and authentication of requests."""
 
 import asyncio
 from datetime import timedelta
@@ -11,7 +11,7 @@ from tests.unit.api.world import PASSWORD, Answer, Client, World
 REGISTER = {"email": "ann@example.com", "password": PASSWORD, "name": "Ann"}
 
 
-async def test_registering_signs_in_and_begins_to_make_the_agent(world: World) -> None:
+async def test_registering_signs_in_and_starts_provisioning(world: World) -> None:
     answer = await world.visitor.post("/api/v1/auth/register", REGISTER)
     assert answer.status == 201
     assert answer.json["token_type"] == "bearer"
@@ -34,7 +34,7 @@ async def test_registering_does_not_wait_for_a_slow_agent_service(world: World) 
     assert answer.status == 201
 
 
-async def test_registering_where_addresses_are_confirmed_answers_202_for_new_and_known_alike(world: World) -> None:
+async def test_registering_with_confirmation_is_202_for_new_and_known_addresses(world: World) -> None:
     world.identity.confirms = True
     first = await world.visitor.post("/api/v1/auth/register", REGISTER)
     second = await world.visitor.post("/api/v1/auth/register", REGISTER)
@@ -42,12 +42,12 @@ async def test_registering_where_addresses_are_confirmed_answers_202_for_new_and
     assert first.json == second.json == {"status": "confirmation_required", "email": "ann@example.com"}
 
 
-async def test_a_weak_password_is_refused_by_its_own_code(world: World) -> None:
+async def test_a_weak_password_is_refused_with_its_own_code(world: World) -> None:
     answer = await world.visitor.post("/api/v1/auth/register", {**REGISTER, "password": "short"})
     assert (answer.status, answer.code) == (422, "weak_password")
 
 
-async def test_signing_in_gives_tokens_and_mends_an_unfinished_agent(world: World) -> None:
+async def test_signing_in_returns_tokens_and_continues_provisioning(world: World) -> None:
     world.directory.before = _fail
     registered = await world.visitor.post("/api/v1/auth/register", REGISTER)
     world.directory.before = None
@@ -62,7 +62,7 @@ async def _fail(_operation: str) -> None:
 
 
 @pytest.mark.parametrize("password", ["x1" * 36 + "!", "é" * 36 + "!", "\U0001f600" * 18 + "!", "Pass-word1" * 20])
-async def test_a_password_of_which_only_a_part_would_count_is_refused_in_words(world: World, password: str) -> None:
+async def test_a_new_password_that_bcrypt_would_truncate_is_refused(world: World, password: str) -> None:
     refused = await world.visitor.post("/api/v1/auth/register", {**REGISTER, "password": password})
     assert (refused.status, refused.code) == (400, "invalid_request")
     [error] = refused.json["errors"]
@@ -73,14 +73,14 @@ async def test_a_password_of_which_only_a_part_would_count_is_refused_in_words(w
 
 
 @pytest.mark.parametrize("password", ["x1" * 36, "é" * 36, "\U0001f600" * 18])
-async def test_a_password_that_counts_whole_is_taken_and_longer_ones_may_sign_in(world: World, password: str) -> None:
-    """As one that was set elsewhere may be longer."""
+async def test_a_password_of_72_bytes_is_accepted_and_longer_ones_may_sign_in(world: World, password: str) -> None:
+    """A password that was set elsewhere may be longer."""
     assert (await world.visitor.post("/api/v1/auth/register", {**REGISTER, "password": password})).status == 201
     body = {"email": "ann@example.com", "password": password + "more"}
     assert (await world.visitor.post("/api/v1/auth/login", body)).code == "unauthorized"
 
 
-async def test_a_wrong_password_is_401_and_echoes_nothing(world: World) -> None:
+async def test_a_wrong_password_is_401_and_not_quoted(world: World) -> None:
     await world.visitor.post("/api/v1/auth/register", REGISTER)
     answer = await world.visitor.post("/api/v1/auth/login", {"email": "ann@example.com", "password": "hunter2hunter2"})
     assert (answer.status, answer.code) == (401, "unauthorized")
@@ -95,7 +95,7 @@ async def test_a_refresh_token_works_once(world: World) -> None:
     assert (await world.visitor.post("/api/v1/auth/refresh", body)).status == 401
 
 
-async def test_signing_out_answers_204_and_ends_the_refresh_token(world: World) -> None:
+async def test_signing_out_is_204_and_revokes_the_refresh_token(world: World) -> None:
     registered = await world.visitor.post("/api/v1/auth/register", REGISTER)
     answer = await Client(world.http, registered.json["access_token"]).post("/api/v1/auth/logout")
     assert (answer.status, answer.raw) == (204, b"")
@@ -103,7 +103,7 @@ async def test_signing_out_answers_204_and_ends_the_refresh_token(world: World) 
     assert (await world.visitor.post("/api/v1/auth/refresh", body)).status == 401
 
 
-async def test_a_user_made_by_supabase_alone_gets_an_account_on_the_first_request(world: World) -> None:
+async def test_a_user_of_supabase_gets_an_account_with_the_first_request(world: World) -> None:
     user = await world.user(ready=False)
     assert user.user_id not in world.database.profiles
     assert (await user.get("/api/v1/auth/me")).status == 200
@@ -120,7 +120,7 @@ async def test_without_a_valid_token_every_request_is_401(world: World, header: 
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="chat"'
 
 
-async def test_an_expired_token_says_so(world: World) -> None:
+async def test_an_expired_token_has_its_own_code(world: World) -> None:
     user = await world.user()
     world.passed = timedelta(hours=2)
     answer = await user.get("/api/v1/auth/me")
@@ -147,13 +147,13 @@ async def test_signing_in_works_while_the_agent_and_billing_services_are_down(wo
     assert answer.status == 200
 
 
-async def test_supabase_being_away_is_a_503_that_says_when_to_try_again(world: World) -> None:
+async def test_unavailable_supabase_is_503_with_retry_after(world: World) -> None:
     world.identity.down = True
     answer = await world.visitor.post("/api/v1/auth/login", {"email": "ann@example.com", "password": PASSWORD})
     assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "supabase_unavailable", "5")
 
 
-async def test_too_many_tries_from_one_address_are_429_with_retry_after() -> None:
+async def test_too_many_attempts_from_one_address_are_429_with_retry_after() -> None:
     async with World(auth_per_minute=3).serving() as world:
         body = {"email": "ann@example.com", "password": "guess-guess"}
         statuses = [(await world.visitor.post("/api/v1/auth/login", body)).status for _ in range(4)]
@@ -179,13 +179,13 @@ async def test_too_many_tries_from_one_address_are_429_with_retry_after() -> Non
         ("admin", True),
     ],
 )
-async def test_a_wrong_field_is_pointed_at(world: World, field: str, value: object) -> None:
+async def test_a_wrong_field_has_a_pointer(world: World, field: str, value: object) -> None:
     answer = await world.visitor.post("/api/v1/auth/register", {**REGISTER, field: value})
     assert (answer.status, answer.code) == (400, "invalid_request")
     assert [error["pointer"] for error in answer.json["errors"]] == [f"/{field}"]
 
 
-async def test_behind_a_proxy_each_client_has_tries_of_its_own() -> None:
+async def test_behind_a_proxy_each_client_has_its_own_limit() -> None:
     body = {"email": "ann@example.com", "password": "wrong"}
     async with World(auth_per_minute=1, address_header="X-Real-IP").serving() as world:
 
@@ -196,7 +196,7 @@ async def test_behind_a_proxy_each_client_has_tries_of_its_own() -> None:
         assert [await tried("192.0.2.1"), await tried("192.0.2.1:5"), await tried("192.0.2.2")] == [401, 429, 401]
 
 
-async def test_without_a_proxy_a_header_gives_nobody_more_tries() -> None:
+async def test_without_a_proxy_a_header_does_not_change_the_limit() -> None:
     body = {"email": "ann@example.com", "password": "wrong"}
     async with World(auth_per_minute=1).serving() as world:
         statuses = [
@@ -206,7 +206,7 @@ async def test_without_a_proxy_a_header_gives_nobody_more_tries() -> None:
     assert statuses == [401, 429]
 
 
-async def test_an_owner_gets_in_while_a_thousand_addresses_try_the_password() -> None:
+async def test_the_owner_signs_in_while_a_thousand_addresses_try_the_password() -> None:
     async with World(sign_ins_per_minute=10, address_header="X-Real-IP").serving() as world:
         home = {"X-Real-IP": "192.0.2.1"}
         good = {"email": REGISTER["email"], "password": PASSWORD}
@@ -244,7 +244,7 @@ async def test_a_refresh_makes_an_address_known_as_a_sign_in_does() -> None:
         assert (await world.visitor.post("/api/v1/auth/login", good, headers=elsewhere)).status == 429
 
 
-async def test_only_so_many_accounts_are_opened_in_a_minute_by_whichever_door() -> None:
+async def test_new_accounts_per_minute_are_limited_for_every_way_to_open_one() -> None:
     async with World(new_accounts_per_minute=3).serving() as world:
         assert (await world.visitor.post("/api/v1/auth/register", REGISTER)).status == 201
         for _ in range(2):
@@ -260,12 +260,12 @@ async def test_only_so_many_accounts_are_opened_in_a_minute_by_whichever_door() 
         assert "ben@example.com" not in world.database.users.values()
         assert stranger.user_id not in world.database.profiles
         login = await world.visitor.post("/api/v1/auth/login", {"email": REGISTER["email"], "password": PASSWORD})
-        assert login.status == 200  # an account that is there needs no place
+        assert login.status == 200  # an existing account does not count
         world.seconds += 20
         assert (await stranger.get("/api/v1/auth/me")).status == 200
 
 
-async def test_an_account_that_could_not_be_opened_takes_no_place() -> None:
+async def test_an_account_that_could_not_be_opened_does_not_count() -> None:
     async with World(new_accounts_per_minute=1).serving() as world:
         weak = await world.visitor.post("/api/v1/auth/register", {**REGISTER, "password": "short"})
         assert weak.code == "weak_password"

@@ -1,4 +1,4 @@
-"""Sending, waiting, reading back, cancelling and retrying over REST."""
+"""Messages, history, cancel and retry over REST."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ MESSAGE = "/api/v1/chat/message"
 HISTORY = "/api/v1/chat/history"
 
 
-async def test_a_message_is_answered_with_the_ended_turn(world: World) -> None:
+async def test_a_message_returns_the_ended_turn(world: World) -> None:
     user = await world.user()
     answer = await user.say("hello")
     assert answer.status == 200
@@ -69,7 +69,7 @@ async def test_history_pages_backwards_and_forwards_without_gaps_or_repeats(worl
         ("after=cDA", "invalid_cursor"),
     ],
 )
-async def test_history_refuses_what_it_does_not_understand(world: World, query: str, code: str) -> None:
+async def test_history_refuses_invalid_queries(world: World, query: str, code: str) -> None:
     answer = await (await world.user()).get(f"{HISTORY}?{query}")
     assert (answer.status, answer.code) == (400, code)
 
@@ -97,7 +97,7 @@ async def test_a_message_without_an_id_gets_one(world: World) -> None:
     assert uuid.UUID(turn["client_message_id"])
 
 
-async def test_respond_async_is_answered_at_once_with_where_to_look(world: World) -> None:
+async def test_respond_async_returns_the_turns_location_at_once(world: World) -> None:
     world.gateway.pace = gate = Turnstile()
     user = await world.user()
     answer = await user.post(MESSAGE, {"content": "hello"}, headers={"Prefer": "wait=5, respond-async"})
@@ -111,7 +111,7 @@ async def test_respond_async_is_answered_at_once_with_where_to_look(world: World
     assert (await user.get(location)).json["status"] == "completed"
 
 
-async def test_a_turn_that_takes_too_long_for_one_request_is_answered_202() -> None:
+async def test_a_turn_longer_than_the_response_timeout_is_202() -> None:
     async with World(limits=Limits(response_seconds=0)).serving() as world:
         world.gateway.pace = gate = Turnstile()
         user = await world.user()
@@ -122,7 +122,7 @@ async def test_a_turn_that_takes_too_long_for_one_request_is_answered_202() -> N
         assert await world.hub.wait_for_end(user.user_id, answer.json["id"], 10)
 
 
-async def test_the_answer_after_a_long_wait_shows_the_turn_as_it_stands() -> None:
+async def test_the_response_after_the_timeout_has_the_current_turn() -> None:
     async with World(limits=Limits(response_seconds=0)).serving() as world:
         world.gateway.pace = gate = Turnstile()
         user = await world.user()
@@ -141,7 +141,7 @@ async def test_the_answer_after_a_long_wait_shows_the_turn_as_it_stands() -> Non
     assert (answer.status, answer.json["status"]) == (200, "completed")
 
 
-async def test_a_stored_message_is_never_answered_as_refused(world: World) -> None:
+async def test_an_accepted_message_is_never_answered_by_an_error(world: World) -> None:
     world.gateway.pace = gate = Turnstile()
     user = await world.user()
 
@@ -156,7 +156,7 @@ async def test_a_stored_message_is_never_answered_as_refused(world: World) -> No
     gate.open()
 
 
-async def test_a_failed_turn_answers_as_its_problem_with_the_turn_inside(world: World) -> None:
+async def test_a_failed_turn_is_a_problem_that_contains_the_turn(world: World) -> None:
     failure = TurnError(ErrorCode.MODEL_ERROR, "The model stumbled.", retryable=True, retry_after=7)
     world.gateway.plan(Reply(words=("I was ",), error=failure))
     answer = await (await world.user()).say("hello")
@@ -183,7 +183,7 @@ async def test_a_failed_turn_is_retried_as_the_same_turn(world: World) -> None:
     assert (again.status, again.code) == (409, "not_retryable")
 
 
-async def test_cancel_keeps_what_was_said(world: World) -> None:
+async def test_cancel_keeps_the_text_so_far(world: World) -> None:
     world.gateway.plan(Reply(words=("Some ", "words"), stuck=True))
     user = await world.user()
     turn = (await user.post(MESSAGE, {"content": "go on"}, headers={"Prefer": "respond-async"})).json
@@ -203,7 +203,7 @@ async def _until_said(world: World, user: Client, text: str) -> None:
             return
 
 
-async def test_a_cancelled_turn_answers_the_request_that_waits_for_it_as_a_turn(world: World) -> None:
+async def test_a_request_that_waits_for_a_cancelled_turn_returns_the_turn(world: World) -> None:
     world.gateway.plan(Reply(words=("Some ", "words"), stuck=True))
     user = await world.user()
     first = (await user.post(MESSAGE, {"content": "go on"}, headers={"Prefer": "respond-async"})).json
@@ -228,7 +228,7 @@ async def test_a_busy_session_refuses_when_asked_to(world: World) -> None:
     assert (answer.status, answer.code) == (409, "busy")
 
 
-async def test_neither_turns_nor_history_of_others_can_be_seen_stopped_or_repeated(world: World) -> None:
+async def test_turns_and_history_of_others_can_neither_be_read_cancelled_nor_retried(world: World) -> None:
     world.gateway.plan(Reply(words=("Hm",), stuck=True))
     ann, bob = await world.user(), await world.user()
     turn = (await ann.post(MESSAGE, {"content": "secret"}, headers={"Prefer": "respond-async"})).json
@@ -240,7 +240,7 @@ async def test_neither_turns_nor_history_of_others_can_be_seen_stopped_or_repeat
 
 
 @pytest.mark.parametrize("turn_id", ["1", "eq.1", "00000000-0000-0000-0000-00000000000g", "%00", "..%2f..%2fready"])
-async def test_what_is_no_turn_id_names_nothing(world: World, turn_id: str) -> None:
+async def test_an_invalid_turn_id_is_404(world: World, turn_id: str) -> None:
     answer = await (await world.user()).get(f"/api/v1/chat/turns/{turn_id}")
     assert (answer.status, answer.code) == (404, "not_found")
 
@@ -287,7 +287,7 @@ async def _first_id(world: World, ticket: str, **headers: str) -> str:
         return str(last_id)
 
 
-async def test_an_event_source_comes_back_with_its_spent_ticket_for_as_long_as_the_token_lives(world: World) -> None:
+async def test_an_event_source_reconnects_with_its_spent_ticket_until_the_token_expires(world: World) -> None:
     user = await world.user()
     ticket = (await user.post("/api/v1/chat/ticket")).json["ticket"]
     last_id = await _first_id(world, ticket)
@@ -304,7 +304,7 @@ async def test_an_event_source_comes_back_with_its_spent_ticket_for_as_long_as_t
 
 
 @pytest.mark.parametrize(("scope", "lets_in"), [("local", False), ("global", False), ("others", True)])
-async def test_after_a_sign_out_a_spent_ticket_stays_spent(world: World, scope: str, lets_in: bool) -> None:
+async def test_after_a_sign_out_a_spent_ticket_is_refused(world: World, scope: str, lets_in: bool) -> None:
     user = await world.user()
     ticket = (await user.post("/api/v1/chat/ticket")).json["ticket"]
     last_id = await _first_id(world, ticket)
@@ -317,7 +317,7 @@ async def test_after_a_sign_out_a_spent_ticket_stays_spent(world: World, scope: 
 
 
 @pytest.mark.parametrize("status", [AgentStatus.BLOCKED, AgentStatus.DELETING])
-async def test_after_a_block_a_spent_ticket_opens_nothing(world: World, status: AgentStatus) -> None:
+async def test_a_spent_ticket_of_a_blocked_account_is_refused(world: World, status: AgentStatus) -> None:
     user = await world.user()
     ticket = (await user.post("/api/v1/chat/ticket")).json["ticket"]
     last_id = await _first_id(world, ticket)
@@ -326,7 +326,7 @@ async def test_after_a_block_a_spent_ticket_opens_nothing(world: World, status: 
     assert (refused.status, refused.code) == (403, "account_blocked")
 
 
-async def test_a_spent_ticket_and_a_cursor_open_nothing_but_the_own_stream_of_events(world: World) -> None:
+async def test_a_spent_ticket_with_a_cursor_opens_only_its_own_event_stream(world: World) -> None:
     ann, ben = await world.user(), await world.user()
     tickets = [(await user.post("/api/v1/chat/ticket")).json["ticket"] for user in (ann, ben)]
     own, others = [await _first_id(world, ticket) for ticket in tickets]
@@ -349,7 +349,7 @@ async def test_a_spent_ticket_and_a_cursor_open_nothing_but_the_own_stream_of_ev
     assert message.status in (400, 401)
 
 
-async def test_an_event_source_that_cannot_be_let_in_now_is_told_to_come_back(world: World) -> None:
+async def test_an_event_source_refused_by_a_retryable_error_is_asked_to_reconnect(world: World) -> None:
     user = await world.user()
     ticket = (await user.post("/api/v1/chat/ticket")).json["ticket"]
     headers = {"Last-Event-ID": await _first_id(world, ticket)}
@@ -362,7 +362,7 @@ async def test_an_event_source_that_cannot_be_let_in_now_is_told_to_come_back(wo
 
 
 @pytest.mark.parametrize("place", ["after", "Last-Event-ID"])
-async def test_a_ticket_is_not_spent_on_a_cursor_that_is_none(world: World, place: str) -> None:
+async def test_an_invalid_cursor_does_not_spend_the_ticket(world: World, place: str) -> None:
     user = await world.user()
     ticket = (await user.post("/api/v1/chat/ticket")).json["ticket"]
     query, headers = ({"after": "nonsense"}, {}) if place == "after" else ({}, {place: "nonsense"})
@@ -381,29 +381,29 @@ async def test_events_resume_after_the_last_event_id(world: World) -> None:
         text = ""
         while ids[-1] not in re.findall(r"^id: (\S+)$", text, re.MULTILINE):
             text += (await events.content.readuntil(b"\n\n")).decode()
-    # `ready` has the client's own cursor: who is cut off before the rest came goes on from there.
+    # `ready` has the client's own cursor: a client that is disconnected before the next event resumes from there.
     assert re.findall(r"^id: (\S+)$", text, re.MULTILINE) == ids[-2:]
 
 
 @pytest.mark.parametrize("cursor", ["nonsense", "a:b", "x:-1", "x:1;drop"])
-async def test_events_refuse_a_cursor_that_is_none(world: World, cursor: str) -> None:
+async def test_events_refuse_an_invalid_cursor(world: World, cursor: str) -> None:
     answer = await (await world.user()).get("/api/v1/chat/events", params={"after": cursor})
     assert (answer.status, answer.code) == (400, "invalid_cursor")
 
 
-async def test_an_access_token_in_the_address_is_refused(world: World) -> None:
+async def test_an_access_token_in_the_url_is_refused(world: World) -> None:
     user = await world.user()
     answer = await world.visitor.get("/api/v1/chat/events", params={"token": user.token or ""})
     assert (answer.status, answer.code) == (400, "invalid_request")
 
 
-async def test_a_message_to_an_agent_that_is_being_made_waits_for_it(world: World) -> None:
+async def test_a_message_waits_for_an_agent_that_is_being_provisioned(world: World) -> None:
     user = await world.user(ready=False)
     answer = await user.say("hello")
     assert (answer.status, answer.json["status"]) == (200, "completed")
 
 
-async def test_while_draining_nothing_new_is_accepted(world: World) -> None:
+async def test_a_draining_server_accepts_no_message(world: World) -> None:
     user = await world.user()
     world.hub.draining = True
     answer = await user.say("hello")
@@ -411,7 +411,7 @@ async def test_while_draining_nothing_new_is_accepted(world: World) -> None:
     assert (await user.get(HISTORY)).json["data"] == []
 
 
-async def test_a_turn_that_is_over_budget_answers_402_and_is_kept_unsent(world: World) -> None:
+async def test_a_turn_over_budget_is_402_and_stored_as_unsent(world: World) -> None:
     spent = TurnError.by_rule(ErrorCode.BUDGET_EXCEEDED)
     world.gateway.plan(Reply(words=(), usage=None, error=spent))
     user = await world.user()
@@ -422,7 +422,7 @@ async def test_a_turn_that_is_over_budget_answers_402_and_is_kept_unsent(world: 
 
 
 @pytest.mark.parametrize("seconds", [0, 0.01])
-async def test_who_still_waits_for_a_reply_when_a_drain_ends_is_answered_202(world: World, seconds: float) -> None:
+async def test_a_request_that_waits_at_the_end_of_a_drain_is_202(world: World, seconds: float) -> None:
     world.gateway.pace = Turnstile()
     user = await world.user()
     waiting = asyncio.create_task(user.say("hello"))
@@ -433,10 +433,10 @@ async def test_who_still_waits_for_a_reply_when_a_drain_ends_is_answered_202(wor
     assert answer.headers["Location"].endswith(answer.json["id"])
 
 
-async def test_a_database_that_is_too_slow_for_the_end_of_a_drain_leaves_the_turn_as_it_was_accepted(
+async def test_a_slow_database_at_the_end_of_a_drain_returns_the_turn_as_accepted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "_LAST_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(chat, "_DRAINED_READ_SECONDS", 0.01)
     world.gateway.pace = Turnstile()
     user = await world.user()
     waiting = asyncio.create_task(user.say("hello"))

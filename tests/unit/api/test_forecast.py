@@ -1,4 +1,4 @@
-"""Spending goes on as it began; the first minutes of a period foretell nothing."""
+"""Forecast of the spending at the current rate."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,30 +21,30 @@ def after(elapsed: timedelta, *, spent: str = "1", length: timedelta = 30 * DAY)
     ("days", "spent", "cost"),
     [(10, "1", "3"), (15, "0.5", "1"), (30 - 1, "29", "30"), (1, "1", "30"), (10, "0", "0")],
 )
-def test_the_pace_goes_on_to_the_end(days: int, spent: str, cost: str) -> None:
+def test_the_rate_continues_to_the_end(days: int, spent: str, cost: str) -> None:
     assert after(days * DAY, spent=spent) == Decimal(cost)
 
 
 @pytest.mark.parametrize("spent", ["0.000000075", "0.0000004", "0.0100004"])
-def test_it_is_never_below_what_was_spent(spent: str) -> None:
+def test_a_forecast_is_not_below_what_was_spent(spent: str) -> None:
     assert after(30 * DAY - timedelta(seconds=1), spent=spent) == Decimal(spent)
 
 
-def test_the_first_minute_does_not_foretell_a_fortune() -> None:
+def test_the_rate_is_computed_over_at_least_a_day() -> None:
     assert after(timedelta(minutes=1)) == Decimal("30.999306")
     assert after(timedelta(minutes=1), length=timedelta(hours=24)) == Decimal("24.983333")
 
 
 @pytest.mark.parametrize("elapsed", [timedelta(), -DAY, 30 * DAY, 31 * DAY])
-def test_nothing_is_said_of_a_period_that_has_not_begun_or_is_over(elapsed: timedelta) -> None:
+def test_there_is_no_forecast_before_or_after_the_period(elapsed: timedelta) -> None:
     assert after(elapsed) is None
 
 
-def test_a_period_that_ends_before_it_begins_foretells_nothing() -> None:
+def test_there_is_no_forecast_for_a_period_that_ends_before_it_begins() -> None:
     assert forecast(Decimal(1), BEGAN, BEGAN - DAY, BEGAN + timedelta(hours=1)) is None
     assert forecast(Decimal(1), BEGAN, BEGAN, BEGAN) is None
 
 
-def test_it_has_six_digits_and_is_never_in_scientific_notation() -> None:
+def test_a_forecast_has_six_digits_and_no_scientific_notation() -> None:
     cost = after(7 * DAY, spent="0.1234567890123")
     assert str(cost) == "0.529101"

@@ -1,4 +1,4 @@
-"""Every door of a user's messages has one limit: REST in each of its ways, and the socket."""
+"""The limit of a user's messages is one for all forms of REST and for the socket."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ async def world() -> AsyncIterator[World]:
 
 
 async def on_socket(user: Client, frame: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a frame on a new socket: its ack or error."""
+    """The response to a frame on a new socket: its ack or error."""
     headers = {"Authorization": f"Bearer {user.token}"}
     async with user.http.ws_connect("/api/v1/chat/stream", headers=headers) as socket:
         await socket.send_json(frame)
@@ -52,7 +52,7 @@ async def test_too_many_messages_are_429_with_retry_after_and_nothing_stored(wor
     assert (await user.get("/api/v1/chat/history?limit=1")).json["data"][0]["role"] == "assistant"
 
 
-async def test_a_retry_and_the_socket_count_with_the_rest(world: World) -> None:
+async def test_rest_and_the_socket_share_one_limit(world: World) -> None:
     user = await world.user()
     turn = (await user.say("hello")).json
     assert (await on_socket(user, message("m2")))["type"] == "ack"
@@ -77,7 +77,7 @@ async def test_retries_are_limited_by_rest_and_by_socket(world: World) -> None:
 
 
 @pytest.mark.parametrize("headers", WAYS.values(), ids=WAYS)
-async def test_beyond_the_unsent_ones_a_message_is_402_with_nothing_stored_and_its_id_free(
+async def test_above_the_limit_of_unsent_turns_a_message_is_402_and_not_stored(
     headers: Mapping[str, str],
 ) -> None:
     async with World(limits=Limits(unsent_turns_per_period=1)).serving() as world:

@@ -13,20 +13,20 @@ from server.observability.readiness import Phase, Readiness
 from tests.unit.api.world import SwitchProbe, World
 
 
-async def test_health_says_ok_and_answers_head(world: World) -> None:
+async def test_health_is_ok_also_for_head(world: World) -> None:
     assert (await world.visitor.get("/health")).json == {"status": "ok"}
     head = await world.visitor.request("HEAD", "/health")
     assert (head.status, head.raw) == (200, b"")
 
 
-async def test_ready_names_every_dependency(world: World) -> None:
+async def test_ready_lists_every_dependency(world: World) -> None:
     answer = await world.visitor.get("/ready")
     assert (answer.status, answer.json["status"]) == (200, "ready")
     assert answer.json["version"]
     assert {name: check["status"] for name, check in answer.json["checks"].items()} == {"letta": "up", "supabase": "up"}
 
 
-async def test_a_dead_dependency_is_degraded_but_keeps_its_traffic_and_its_secrets(world: World) -> None:
+async def test_an_unavailable_dependency_is_degraded_with_traffic_and_without_secrets(world: World) -> None:
     world.letta.error = ConnectionRefusedError("http://letta.internal:8283 refused")
     answer = await world.visitor.get("/ready")
     assert (answer.status, answer.json["status"]) == (200, "degraded")
@@ -51,7 +51,7 @@ class StuckProbe:
         await self.never.wait()
 
 
-async def test_probes_run_at_once_and_a_stuck_one_is_given_up() -> None:
+async def test_probes_run_concurrently_with_a_timeout() -> None:
     meeting = asyncio.Barrier(2)
 
     class Meeting(StuckProbe):
@@ -64,7 +64,7 @@ async def test_probes_run_at_once_and_a_stuck_one_is_given_up() -> None:
     assert report.checks["stuck"].error == "no answer within 0.05 s"
 
 
-async def test_an_instance_that_has_never_reached_what_it_needs_first_is_starting() -> None:
+async def test_an_instance_is_starting_until_it_has_reached_its_first_dependencies() -> None:
     now = 100.0
     letta, supabase = SwitchProbe("letta"), SwitchProbe("supabase", error=ConnectionError())
     readiness = Readiness([letta, supabase], lambda: "running", needed_first=["supabase"], clock=lambda: now)
@@ -80,7 +80,7 @@ async def test_an_instance_that_has_never_reached_what_it_needs_first_is_startin
         assert (await readiness.report()).status == status
 
 
-async def test_asking_often_does_not_hammer_the_services() -> None:
+async def test_reports_are_cached() -> None:
     now = 100.0
     probe = SwitchProbe("letta")
     readiness = Readiness([probe], lambda: "running", clock=lambda: now)
@@ -92,7 +92,7 @@ async def test_asking_often_does_not_hammer_the_services() -> None:
     assert probe.pings == 2
 
 
-async def test_the_pages_load_only_from_here(world: World) -> None:
+async def test_the_pages_load_only_from_their_own_origin(world: World) -> None:
     for path in ("/", "/docs"):
         answer = await world.visitor.get(path)
         assert answer.status == 200
@@ -129,7 +129,7 @@ def test_operation_ids_are_unique() -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_the_protocols_endpoints_are_all_there() -> None:
+def test_all_endpoints_of_the_protocol_are_described() -> None:
     api = "/api/v1"
     assert {(route.method, route.path) for route in router.ROUTES} >= {
         ("POST", f"{api}/auth/register"),
@@ -161,7 +161,7 @@ def test_the_protocols_endpoints_are_all_there() -> None:
 
 
 @pytest.mark.parametrize("route", [r for r in router.ROUTES if r.access in ("bearer", "ticket")], ids=lambda r: r.path)
-async def test_every_endpoint_but_the_open_ones_asks_who_is_there(world: World, route: Route) -> None:
+async def test_every_endpoint_but_the_open_ones_authenticates(world: World, route: Route) -> None:
     path = route.path.replace("{turn_id}", "1").replace("{label}", "human")
     answer = await world.visitor.request(route.method, path)
     assert (answer.status, answer.code) == (401, "unauthorized")

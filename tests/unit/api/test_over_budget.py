@@ -1,4 +1,4 @@
-"""Over budget, over REST: 402 with what there is to know, the message kept, and sent as soon as there is room."""
+"""REST over budget: 402 with the budget, the message is stored, and sent when the budget allows it."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ MESSAGE = "/api/v1/chat/message"
 
 
 async def poor_user(world: World) -> Client:
-    """Somebody who has spent the whole budget, a fifth of a cent, on one reply."""
+    """A user who has spent the whole budget, a fifth of a cent, on one reply."""
     user = await world.user()
     set_limit(world, user, "0.002")
     await user.say("spend")
-    await user.get("/api/v1/user/usage")  # which asks LiteLLM for the budget
+    await user.get("/api/v1/user/usage")  # refreshes the budget from LiteLLM
     return user
 
 
@@ -34,9 +34,7 @@ def set_limit(world: World, user: Client, limit: str) -> None:
     ],
     ids=["stream", "wait", "async"],
 )
-async def test_however_the_answer_is_wanted_it_is_402_and_the_message_is_kept(
-    world: World, headers: Mapping[str, str]
-) -> None:
+async def test_a_message_over_budget_is_402_in_every_form_and_stored(world: World, headers: Mapping[str, str]) -> None:
     user = await poor_user(world)
     refused = await user.post(MESSAGE, {"content": "one more"}, headers=headers)
     assert (refused.status, refused.code) == (402, "budget_exceeded")
@@ -51,7 +49,7 @@ async def test_however_the_answer_is_wanted_it_is_402_and_the_message_is_kept(
     assert (newest["content"], newest["status"]) == ("one more", "unsent")
 
 
-async def test_a_retry_is_402_too_until_there_is_room(world: World) -> None:
+async def test_a_retry_is_402_until_the_budget_allows_it(world: World) -> None:
     user = await poor_user(world)
     turn = (await user.say("one more")).json["turn"]
     path = f"/api/v1/chat/turns/{turn['id']}/retry"
@@ -66,7 +64,7 @@ async def test_a_retry_is_402_too_until_there_is_room(world: World) -> None:
     assert ended.status == "completed"
 
 
-async def test_a_budget_raised_at_litellm_counts_for_the_very_next_message(world: World) -> None:
+async def test_a_budget_raised_at_litellm_applies_to_the_next_message(world: World) -> None:
     user = await poor_user(world)
     set_limit(world, user, "5")
     world.seconds += 60
@@ -74,7 +72,7 @@ async def test_a_budget_raised_at_litellm_counts_for_the_very_next_message(world
     assert (answer.status, answer.json["attempt"], answer.json["status"]) == (200, 2, "completed")
 
 
-async def test_sent_again_the_refused_message_is_the_same_turn(world: World) -> None:
+async def test_a_repeated_refused_message_is_the_same_turn(world: World) -> None:
     user = await poor_user(world)
     body = {"content": "one more", "client_message_id": "m-1", "stream": False}
     first, second = await user.post(MESSAGE, body), await user.post(MESSAGE, body)
@@ -82,7 +80,7 @@ async def test_sent_again_the_refused_message_is_the_same_turn(world: World) -> 
     assert (first.status, second.status) == (402, 402)
 
 
-async def test_many_refused_at_once_ask_litellm_once(world: World) -> None:
+async def test_messages_refused_at_once_read_the_budget_once(world: World) -> None:
     user = await poor_user(world)
     world.seconds += 60
     asked: list[str] = []

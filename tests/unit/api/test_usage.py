@@ -1,4 +1,4 @@
-"""What was used, by day and by model, against the budget, and where it leads."""
+"""Usage by day and by model, the budget, and the projection."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -26,12 +26,12 @@ def _today(world: World) -> date:
 def standing(
     world: World, *, limit: str | None = "5", spent: str = "1.5", period: str | None = "30d", day: int = 10
 ) -> Standing:
-    """So many days into a period of thirty."""
+    """A budget at day `day` of a period of thirty."""
     began = world.now() - timedelta(days=day)
     return Standing(None if limit is None else Decimal(limit), Decimal(spent), period, began, began + timedelta(30))
 
 
-async def test_usage_adds_up_what_was_said(world: World) -> None:
+async def test_usage_is_the_sum_of_the_turns(world: World) -> None:
     user = await world.user()
     for word in ("one", "two"):
         await user.say(word)
@@ -57,7 +57,7 @@ async def test_a_range_holds_both_its_days_and_only_days_with_usage(world: World
     assert usage["today"] == {"messages": 0, "tokens": 0, "cost": "0"}
 
 
-async def test_the_noise_of_floats_is_rounded_away_once_and_nothing_charged_reads_as_zero(world: World) -> None:
+async def test_costs_are_rounded_to_twelve_decimals_once(world: World) -> None:
     """0.0212 three times is 0.06360000000000001 by LiteLLM; half a unit of the twelfth decimal, twice, is one."""
     for spent, told in {
         "0.06360000000000001": "0.0636",
@@ -85,13 +85,13 @@ async def test_tiny_costs_are_never_written_in_scientific_notation(world: World)
     assert (await user.get(USAGE)).json["today"]["cost"] == "0.000000001"
 
 
-async def test_usage_of_others_is_not_mine(world: World) -> None:
+async def test_usage_is_per_user(world: World) -> None:
     ann, bob = await world.user(), await world.user()
     await ann.say("hello")
     assert (await bob.get(USAGE)).json["total"] == {"messages": 0, "tokens": 0, "cost": "0"}
 
 
-async def test_nothing_used_is_told_as_nothing(world: World) -> None:
+async def test_usage_without_turns_is_zero(world: World) -> None:
     usage = (await (await world.user()).get(USAGE)).json
     assert (usage["models"], usage["days"], usage["budget"]["spent"]) == ([], [], "0")
     assert usage["range"]["background"] == {"cost": "0"}
@@ -125,7 +125,7 @@ async def test_models_add_up_over_the_range_the_most_expensive_first(world: Worl
     assert (fourth["date"], fourth["messages"], fourth["cost"]) == ("2024-02-04", 0, "0")
 
 
-async def test_models_of_others_are_not_mine(world: World) -> None:
+async def test_models_are_per_user(world: World) -> None:
     ann, bob = await world.user(), await world.user()
     world.database.models[ann.user_id] = [used(str(_today(world)), "gpt-4", "1")]
     world.database.standings[ann.user_id] = standing(world)
@@ -133,7 +133,7 @@ async def test_models_of_others_are_not_mine(world: World) -> None:
     assert (usage["models"], usage["budget"]["spent"]) == ([], "0")
 
 
-async def test_the_budget_is_what_our_own_accounts_say(world: World) -> None:
+async def test_the_budget_is_computed_from_the_ledger(world: World) -> None:
     user = await world.user()
     world.database.standings[user.user_id] = standing(world, spent="1.2345678901")
     world.billing.customers[user.user_id].spent = Decimal("4")
@@ -147,7 +147,7 @@ async def test_the_budget_is_what_our_own_accounts_say(world: World) -> None:
 @pytest.mark.parametrize(
     ("limit", "period", "remaining"), [("1", "30d", "0"), ("5", None, "3.5"), ("0", None, "0"), (None, "30d", None)]
 )
-async def test_what_remains_is_never_less_than_nothing(
+async def test_the_remaining_budget_is_not_negative(
     world: World, limit: str | None, period: str | None, remaining: str | None
 ) -> None:
     user = await world.user()
@@ -189,7 +189,7 @@ async def test_there_is_no_projection_of_a_period_that_is_over(world: World) -> 
     assert usage["budget"]["spent"] == "1.5"
 
 
-async def test_usage_is_told_also_while_litellm_is_away(world: World) -> None:
+async def test_usage_is_available_while_litellm_is_unavailable(world: World) -> None:
     user = await world.user()
 
     async def away(_operation: str) -> None:
@@ -199,7 +199,7 @@ async def test_usage_is_told_also_while_litellm_is_away(world: World) -> None:
     assert (await user.get(USAGE)).status == 200
 
 
-async def test_usage_is_503_when_supabase_is_away(world: World) -> None:
+async def test_usage_is_503_while_supabase_is_unavailable(world: World) -> None:
     user = await world.user()
     await user.get(PROFILE)
 
@@ -229,7 +229,7 @@ async def test_usage_is_503_when_supabase_is_away(world: World) -> None:
         "from=2999-01-01",
     ],
 )
-async def test_a_range_that_makes_no_sense_is_400(world: World, query: str) -> None:
+async def test_an_invalid_range_is_400(world: World, query: str) -> None:
     answer = await (await world.user()).get(f"{USAGE}?{query}")
     assert (answer.status, answer.code) == (400, "invalid_request")
 
@@ -240,7 +240,7 @@ async def test_a_leap_year_fits_the_longest_range(world: World) -> None:
     assert (await user.get(f"{USAGE}?from=2024-01-01&to=2025-01-01")).status == 400
 
 
-async def test_only_a_last_day_means_the_thirty_days_up_to_it(world: World) -> None:
+async def test_a_last_day_without_a_first_means_the_thirty_days_up_to_it(world: World) -> None:
     usage = (await (await world.user()).get(f"{USAGE}?to=2024-03-01")).json
     assert usage["range"]["from"] == "2024-02-01"
     assert (await (await world.user()).get(f"{USAGE}?to=2000-01-01")).status == 200
@@ -253,7 +253,7 @@ async def test_today_is_the_day_in_utc(world: World) -> None:
     assert usage["range"]["to"] == "2030-01-01"
 
 
-async def test_the_documented_example_is_one_of_its_answers(world: World) -> None:
+async def test_the_documented_example_is_a_valid_response(world: World) -> None:
     document = (await world.visitor.get("/openapi.json")).json
     assert document["components"]["schemas"]["UserUsage"]["examples"] == [examples.USAGE]
     UserUsage.model_validate_json(orjson.dumps(examples.USAGE))

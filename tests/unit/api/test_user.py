@@ -1,4 +1,4 @@
-"""One's profile."""
+"""The user's profile."""
 
 import asyncio
 
@@ -35,7 +35,7 @@ async def test_nothing_else_of_the_profile_can_be_changed(world: World, body: di
 
 
 def human(world: World, user: Client) -> str:
-    """What the user's agent knows of them."""
+    """The user's part of the agent's memory."""
     handle = world.database.profiles[user.user_id].account.handle
     assert handle is not None
     return world.directory.agent(handle).human
@@ -46,13 +46,13 @@ async def refuse(operation: str) -> None:
         raise PlatformError(ErrorCode.LETTA_UNAVAILABLE)
 
 
-async def test_the_agent_is_told_the_new_name_at_once(world: World) -> None:
+async def test_the_new_name_is_written_to_the_agents_memory(world: World) -> None:
     user = await world.user()
     assert (await user.patch(PROFILE, {"name": "Анна"})).status == 200
     assert human(world, user) == "User's name: Анна"
 
 
-async def test_a_name_that_the_agent_cannot_be_told_now_is_told_before_the_next_turn(world: World) -> None:
+async def test_a_name_that_cannot_be_written_now_is_written_before_the_next_turn(world: World) -> None:
     user = await world.user()
     world.directory.before = refuse
     answer = await user.patch(PROFILE, {"name": "Ada"})
@@ -64,14 +64,14 @@ async def test_a_name_that_the_agent_cannot_be_told_now_is_told_before_the_next_
     assert human(world, user) == "User's name: Ada"
 
 
-async def test_a_turn_goes_on_while_the_agent_cannot_be_told(world: World) -> None:
+async def test_a_turn_runs_although_the_name_cannot_be_written(world: World) -> None:
     user = await world.user()
     world.directory.before = refuse
     await user.patch(PROFILE, {"name": "Ada"})
     assert (await user.say("hello")).status == 200
 
 
-async def test_a_name_is_not_written_while_the_agent_may_write_there(world: World) -> None:
+async def test_a_name_is_not_written_while_a_turn_runs(world: World) -> None:
     world.gateway.plan(Reply(words=("Hm",), stuck=True))
     user = await world.user()
     running = (await user.post(CHAT, {"content": "one"}, headers={"Prefer": "respond-async"})).json
@@ -84,7 +84,7 @@ async def test_a_name_is_not_written_while_the_agent_may_write_there(world: Worl
     assert human(world, user) == "User's name: Ada"
 
 
-async def test_a_name_that_changes_while_the_agent_is_made_reaches_it(world: World) -> None:
+async def test_a_name_that_changes_during_provisioning_is_written(world: World) -> None:
     user = await world.user(ready=False)
     made = asyncio.Event()
 

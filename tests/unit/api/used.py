@@ -1,4 +1,4 @@
-"""What models did, as rows of usage."""
+"""Rows of usage by model."""
 
 from datetime import date
 from decimal import Decimal

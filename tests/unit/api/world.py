@@ -1,4 +1,4 @@
-"""A server whose services are the fakes, and clients that hold every answer against the route router it came from."""
+"""A server with fake services, and clients that validate every response with the schema of its route."""
 
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -56,7 +56,7 @@ DOCUMENT = document(router.ROUTES, "test")
 
 @dataclass(slots=True)
 class FlatPrice:
-    """Every model call costs the same: two thousandths of a dollar."""
+    """Each model call costs 0.002 US dollars."""
 
     async def estimate(self, usage: Usage) -> Estimate:
         return Estimate("gpt-4", Decimal("0.002") * usage.model_calls)
@@ -64,7 +64,7 @@ class FlatPrice:
 
 @dataclass(slots=True)
 class SwitchProbe:
-    """A dependency that tests switch off. `pings` counts how often it was asked."""
+    """A dependency that tests switch off. `pings` counts its calls."""
 
     name: str
     error: Exception | None = None
@@ -78,7 +78,7 @@ class SwitchProbe:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, read whole."""
+    """A complete response."""
 
     status: int
     headers: Mapping[str, str]
@@ -95,7 +95,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Client:
-    """Somebody who talks to the server, signed in or not."""
+    """A client of the server, signed in or not."""
 
     http: "TestClient[web.Request, web.Application]"
     token: str | None = None
@@ -123,7 +123,7 @@ class Client:
 
 
 def hold_to_table(method: str, response: ClientResponse, answer: Answer) -> None:
-    """Every answer has the status, shape and error code that its route declares: the documentation tells the truth."""
+    """Assert that a response has a status, shape and error code that its route declares."""
     assert answer.headers["X-Request-ID"]
     path = response.url.raw_path
     route = next(
@@ -145,11 +145,11 @@ def hold_to_table(method: str, response: ClientResponse, answer: Answer) -> None
 
 @dataclass(slots=True)
 class World:
-    """The server's services and the knobs of a test. `passed` moves the clock of tokens, tickets and rows."""
+    """The server's services, and settings of a test. `passed` moves the clock of tokens, tickets and rows."""
 
     passed: timedelta = timedelta()
     seconds: float = 0.0
-    """The clock by which an account that was looked at is trusted."""
+    """The clock of cached accounts."""
     database: MemoryDatabase = field(init=False)
     identity: FakeIdentity = field(init=False)
     gateway: FakeAgentGateway = field(default_factory=FakeAgentGateway)
@@ -180,11 +180,11 @@ class World:
 
     @property
     def visitor(self) -> Client:
-        """Somebody who is not signed in."""
+        """A client that is not signed in."""
         return Client(self.http)
 
     async def user(self, *, ready: bool = True) -> Client:
-        """A user created at Supabase directly, signed in; with the agent made already unless `ready` is False."""
+        """A signed-in user, created at Supabase directly; with a provisioned agent unless `ready` is False."""
         user_id = self.database.sign_up()
         if ready:
             await self.provisioner.ready(user_id, self.database.users[user_id])
@@ -199,7 +199,7 @@ class World:
 
     @asynccontextmanager
     async def serving(self, change: Callable[[web.Application], None] = lambda app: None) -> AsyncIterator["World"]:
-        """Run the server; `change` may alter the application before it starts."""
+        """Run the server; `change` may modify the application before it starts."""
         accounts, store = FakeAccountStore(self.database), FakeSessionStore(self.database)
         template = AgentTemplate("gpt-4", "http://litellm/v1", "hash-1")
         context = ProvisioningContext(self.billing, self.directory, KeyRing(SECRET), Plan(Decimal(5), "30d"), template)
