@@ -1,7 +1,7 @@
-"""`python -m tests`: everything that must pass before a change lands. Prints all failures, and a table of times.
+"""`python -m tests`: all checks that must pass before a change lands. Prints all failures, and a table of times.
 
-The stack starts once, beside what needs no services, which lets the rest go first. Tests that share the stack well run
-in several processes, since most of their time is waiting; those marked `alone` follow one by one.
+The stack starts once. Checks without services run beside it at a lower priority. Tests that can share the stack run in
+several processes, since they mostly wait; those marked `alone` follow one by one.
 """
 
 import os
@@ -21,8 +21,8 @@ from tests.conftest import shared_stack
 
 PYTEST = (sys.executable, "-m", "pytest", "-q", "--durations=50", "--durations-min=2")
 BESIDE_EACH_OTHER = ("-n", "5", "--dist", "loadfile", "--no-loadscope-reorder")
-"""Processes: more than the two cores of a small machine, since tests wait more than they compute. The order of files
-stays, because LiteLLM's limits per minute must be tested while few keys are in use."""
+"""Processes: more than the two cores of a small machine, since tests wait more than they compute. The order of files is
+fixed, because LiteLLM's limits per minute must be tested while few keys are in use."""
 WITHOUT_SERVICES = {
     "lint": ("ruff", "check", "."),
     "format": ("ruff", "format", "--check", "."),
@@ -54,7 +54,8 @@ class Step:
 
 
 class Steps:
-    """Runs commands one after another in each of two threads. Whatever still runs at the end of the block is ended."""
+    """Runs commands one after another in each of two threads. Commands that still run at the end of the block are
+    ended."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -69,7 +70,7 @@ class Steps:
             process.terminate()
 
     def run(self, commands: Mapping[str, Sequence[str]]) -> list[Step]:
-        """Each writes to the terminal as it goes."""
+        """Run each with its output to the terminal."""
         steps = []
         for name, command in commands.items():
             began = _announced(name, command)
@@ -78,7 +79,7 @@ class Steps:
         return steps
 
     def run_beside(self, commands: Mapping[str, Sequence[str]]) -> list[Step]:
-        """At a lower priority; what each has written is printed when it has ended."""
+        """Run each at a lower priority, and print its output when it has ended."""
         steps = []
         for name, command in commands.items():
             if self._is_over:
@@ -86,7 +87,7 @@ class Steps:
             began = _announced(name, command)
             with tempfile.TemporaryFile() as output:
                 process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-                _give_way(process.pid)
+                _lower_priority(process.pid)
                 steps.append(self._ended(name, process, began))
                 output.seek(0)
                 print(f"{output.read().decode(errors='replace')}== {steps[-1]}", flush=True)
@@ -116,12 +117,12 @@ def main() -> int:
 
 
 def _announced(name: str, command: Sequence[str]) -> float:
-    """When it began."""
+    """Print the start of a step; returns its time."""
     print(f"== {name}: {' '.join(command)}\n", end="", flush=True)  # in one piece: two threads print
     return time.monotonic()
 
 
-def _give_way(pid: int) -> None:
+def _lower_priority(pid: int) -> None:
     """Lower the priority of the process, the leader of a session, and so of its children."""
     with suppress(OSError):  # it may have ended, or this is no Linux
         os.setpriority(os.PRIO_PROCESS, pid, LOWER_PRIORITY)

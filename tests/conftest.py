@@ -1,7 +1,7 @@
-"""The real services for whichever tests ask for them: one local stack per run, with the scripted model behind it.
+"""Fixtures of the real services: one local stack per run, with the scripted model behind it.
 
-Its software and data live in `.chat-test` (or CHAT_TEST_DIR) and are reused by the next run. A stack that already
-runs there is used as it is.
+Its software and data are in `.chat-test` (or CHAT_TEST_DIR), where the next run reuses them. A stack that already runs
+there is reused.
 """
 
 import json
@@ -52,13 +52,13 @@ def stack() -> Iterator[RunningStack]:
 
 @pytest.fixture(scope="session")
 def stack_env(stack: RunningStack) -> dict[str, str]:
-    """What stack.env holds: the URL and key of every local service."""
+    """The content of stack.env: the URL and key of every local service."""
     return stack.env
 
 
 @pytest.fixture(scope="session")
 def supabase_env(stack: RunningStack) -> Iterator[dict[str, str]]:
-    """The variables of a Supabase that no platform server works on: for tests of the stores and of the schema."""
+    """The variables of a Supabase that no platform server uses: for tests of the stores and of the schema."""
     with own_supabase(stack, "store_tests") as env:
         yield env
 
@@ -138,11 +138,11 @@ log_plainly()
 
 @pytest.fixture
 def logging_restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """For tests in which a command takes the process's logging over: no logger keeps what it was told then."""
+    """For tests in which a command configures the process's logging: no logger caches that configuration."""
     root, configure = logging.getLogger(), structlog.configure
     handlers, level = root.handlers[:], root.level
-    never_kept = {"cache_logger_on_first_use": False}
-    monkeypatch.setattr(structlog, "configure", lambda **options: configure(**(options | never_kept)))
+    uncached = {"cache_logger_on_first_use": False}
+    monkeypatch.setattr(structlog, "configure", lambda **options: configure(**(options | uncached)))
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -184,7 +184,7 @@ async def web_app() -> AsyncIterator[str]:
 
 @contextmanager
 def shared_stack() -> Iterator[RunningStack]:
-    """The one that runs in `.chat-test` (or CHAT_TEST_DIR), else one that runs for as long as the block."""
+    """The stack that runs in `.chat-test` (or CHAT_TEST_DIR), else one that runs until the end of the block."""
     folder = Path(os.environ.get("CHAT_TEST_DIR", ROOT / ".chat-test")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     data_dir, ports_file = folder / "stack", folder / "ports.json"

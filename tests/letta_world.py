@@ -25,7 +25,7 @@ MODEL = "gpt-4"
 
 @dataclass(frozen=True, slots=True)
 class LettaWorld:
-    """`template` leads every agent to the scripted model."""
+    """`template` gives every agent the scripted model."""
 
     client: LettaClient
     script: Script
@@ -60,7 +60,7 @@ class LettaWorld:
             return [event async for event in events]
 
     def gate(self) -> tuple[str, Gate]:
-        """A gate that no other test knows, and its name."""
+        """A gate that no other test uses, and its name."""
         name = f"gate-{uuid.uuid4().hex}"
         return name, self.script.gate(name)
 
@@ -69,7 +69,7 @@ class LettaWorld:
         return next(seen for seen in reversed(self.script.seen) if text in seen.text)
 
     async def ended(self, agent: AgentHandle, run_id: str) -> None:
-        """Return when the run is over."""
+        """Return when the run has ended."""
         async with asyncio.timeout(30):
             while (run := await self.gateway.run(agent, run_id)) is not None and run.status == "running":
                 pass
@@ -117,7 +117,7 @@ def prompt_of(seen: Seen) -> str:
 
 
 def roles_and_texts(seen: Seen) -> list[tuple[str, str]]:
-    """What a request's prompt holds after its system prompt."""
+    """The messages of a request after its system prompt."""
     return [(message["role"], _content(message)) for message in seen.messages[1:]]
 
 

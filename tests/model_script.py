@@ -39,7 +39,7 @@ class AtGate:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Say nothing more for as long as the client stays."""
+    """Write nothing more while the client is connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Directive:
 
 
 def last_directive(text: str) -> Directive | None:
-    """The last directive in the text, or None; what stands inside the arguments of calls is no directive."""
+    """The last directive in the text, or None; text inside the arguments of calls is not a directive."""
     last: Directive | None = None
     position = 0
     while found := _DIRECTIVE.search(text, position):
@@ -80,9 +80,9 @@ def last_directive(text: str) -> Directive | None:
 
 
 def steps(directive: Directive, request: ChatRequest, asked_before: int) -> list[Step]:
-    """What the reply does, in order. `asked_before` counts earlier requests with the same text.
+    """The steps of the reply, in order. `asked_before` counts earlier requests with the same text.
 
-    Raises ApiError where the directive wants a refusal."""
+    Raises ApiError if the directive asks for a refusal."""
     return _SCRIPTS[directive.name](directive, request, asked_before)
 
 
@@ -150,7 +150,7 @@ def _hang(_directive: Directive, _request: ChatRequest, _asked_before: int) -> l
 
 
 def _drop(_directive: Directive, _request: ChatRequest, _asked_before: int) -> list[Step]:
-    # The pause lets a proxy in between pass the words on; it would report a cut that comes with them as no answer.
+    # The pause lets a proxy in between forward the words; it would report a cut that comes with them as no answer.
     return [*_numbered(0, 3), Pause(0.2), Cut()]
 
 

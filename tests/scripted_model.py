@@ -1,4 +1,4 @@
-"""The demo model, made to misbehave on command: a directive in the user's message says how the reply goes.
+"""The demo model with scripted replies: a directive in the user's message determines the reply.
 
     python -m tests.scripted_model --port N
 
@@ -7,20 +7,20 @@ Only the last directive of the last user message counts, at the start of a line 
     SLOW <n> <delay>            n words (w0 w1 …), `delay` seconds before each
     ECHO <text>                 the rest of the line
     CALL <tool> <json object>   one call of the tool; then, with its result in the prompt, "done: <result>"
-    CALL AT <gate> <tool> <…>   the same, the call held at a gate: what changes there, the turn's next step meets
-    CALL QUIETLY <tool> <…>     the same, without a word after it
+    CALL AT <gate> <tool> <…>   the same, the call waits at a gate, where a test can change things for the next step
+    CALL QUIETLY <tool> <…>     the same, without text after it
     CALL ENDLESSLY <tool> <…>   the same call again and again
     CALLS [[<tool>, {…}], …]    several calls in one reply; then, with their results, "done: <n> results"
-    REASON                      reasoning_content first, then an answer
-    MUSE                        reasoning_content alone
+    REASON                      reasoning_content first, then text
+    MUSE                        only reasoning_content
     POLICY                      refused (400) by the content policy
     GATE <name> [<n> [<m>]]     n words (default 0), a wait until POST /gate/<name>, then m words (default 3)
-    STALL <n>                   n words, then silence for as long as the client stays
-    HANG                        silence from the start: not even a status line
-    DROP                        3 words, and a moment later the connection is cut
+    STALL <n>                   n words, then no more data while the client is connected
+    HANG                        no data at all: not even a status line
+    DROP                        3 words, and shortly afterwards the connection is cut
     ERR <status> [<times>]      this HTTP status; with `times`, only for the first so many requests with this text
 
-Anything else is answered as by the demo model, without delay. What tests steer and see:
+Anything else is answered as by the demo model, without delay. Control endpoints for tests:
 
     POST   /gate/<name>         opens the gate for good, for those waiting and those to come
     GET    /gate/<name>         answers when a reply has reached the closed gate: {"name", "waiting"}
@@ -54,7 +54,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ConnectionCutError(Exception):
-    """Raised where the model wants the client's connection cut."""
+    """Raised to have the client's connection cut."""
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class Gate:
 
 
 class Script:
-    """The model, and what tests can see of it and do to it."""
+    """The state of the model: its requests and its gates."""
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
@@ -203,7 +203,7 @@ class _Control:
 
 @web.middleware
 async def _watch_connection(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the script whose key the request carries, and cut the connection where the script says so."""
+    """Give the script the key of the request, and cut the connection when the script asks for it."""
     _authorization.set(request.headers.get("Authorization", ""))
     try:
         return await handler(request)

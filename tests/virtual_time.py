@@ -16,11 +16,11 @@ _STUCK_SECONDS = 10.0
 
 
 class StuckError(Exception):
-    """Every task waits and no timer is set: the test would hang for ever."""
+    """Every task waits and no timer is set: the test would never end."""
 
 
 class _Selector(selectors.DefaultSelector):
-    """Instead of waiting for a timeout it lets the loop's time pass."""
+    """Advances the loop's time instead of waiting for a timeout."""
 
     def __init__(self, grace: float) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, No
 
 
 def virtual_time_with_sockets(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """As `virtual_time`, for tests that talk over loopback sockets within this process."""
+    """As `virtual_time`, for tests with loopback sockets within this process."""
     return _run_on(lambda: VirtualTimeLoop(grace=0.02), test)
 
 

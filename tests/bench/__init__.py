@@ -1,1 +1,1 @@
-"""Benchmarks: figures to read side by side from one run, never assertions. `python -m tests.bench` lists them."""
+"""Benchmarks: figures for comparison within one run, without assertions. `python -m tests.bench` lists them."""

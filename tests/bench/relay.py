@@ -94,7 +94,7 @@ def measure(kind: Kind, sessions: int, chunks: int, rate: float, redis: str | No
 
 
 def main(sessions: int, chunks: int, rate: float, rounds: int, redis: str | None) -> None:
-    """Print the servers side by side, `rounds` times in turn, and what is aimed at."""
+    """Print the figures of all servers, `rounds` times in turn, and the targets."""
     kinds: tuple[Kind, ...] = ("bare", "ours", *SHARED) if redis else ("bare", "ours")
     results: dict[Kind, list[Figures]] = {kind: [] for kind in kinds}
     print(f"{sessions} sessions, {rate:g} chunks/s each, {chunks} chunks")

@@ -1,6 +1,6 @@
-"""The two servers that are compared: ours with in-memory stores, and the barest relay aiohttp can be.
+"""The two servers that are compared: ours with in-memory stores, and a minimal relay with aiohttp.
 
-Both take a text frame on a WebSocket, post to the same upstream, and send what it streams.
+Both receive a text frame on a WebSocket, post to the same upstream, and forward its stream.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class AnyToken:
 
 
 class Opener:
-    """Accounts that are always there, and stored nowhere: what is measured is the server's own memory."""
+    """Accounts that always exist and are stored nowhere, so that only the server's own memory is measured."""
 
     async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account:
         moment = datetime.now(UTC)
@@ -82,7 +82,7 @@ class Opener:
 
 
 class AnyUsers(MemoryDatabase):
-    """A database in which whoever asks has signed up."""
+    """A database in which every user has signed up."""
 
     def profile(self, user_id: str, email: str | None = None, name: str | None = None) -> ProfileRow:
         self.users.setdefault(user_id, "bench@example.com")

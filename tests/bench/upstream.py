@@ -1,7 +1,7 @@
-"""A stand-in for Letta's streaming endpoint that can keep up: every stream gets `rate` chunks a second, on time.
+"""A fast replacement for Letta's streaming endpoint: every stream gets `rate` chunks a second, on time.
 
-Each chunk's text is the monotonic clock in nanoseconds when it was written, so a reader on this machine knows its age.
-"""
+Each chunk's text is the monotonic clock in nanoseconds at which it was written, so a reader on this machine can compute
+its age."""
 
 import asyncio
 import time
@@ -61,7 +61,7 @@ class Upstream:
         return response
 
     async def pace(self) -> None:
-        """Write to the streams of one slice after the other, for as long as the process lives."""
+        """Write to the streams of one slice after the other, until the process ends."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:

@@ -1,1 +1,2 @@
-"""Users who talk at random, and whether what they are charged is what their calls cost: `python -m tests.billing`."""
+"""Users who send random messages, and a check that their charges equal the cost of their calls: `python -m
+tests.billing`."""

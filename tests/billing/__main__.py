@@ -19,7 +19,7 @@ from tests.stack.running_stack import RunningStack
 @click.option("--users", default=10, show_default=True)
 @click.option("--seed", type=int, default=lambda: int(time.time()), help="The same messages and pauses again.")
 def main(turns: int, users: int, seed: int) -> None:
-    """Talk on the local stack, which is started unless it runs, and compare the books."""
+    """Send messages on the local stack, which is started unless it runs, and compare the books."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     plan = Plan(turns, users, seed)
     print(plan, flush=True)

@@ -1,4 +1,4 @@
-"""A billing run: users register, talk side by side, and every copy of their charges is compared."""
+"""A billing run: users register, send messages concurrently, and all copies of their charges are compared."""
 
 import asyncio
 import random

@@ -1,6 +1,6 @@
-"""Users who talk at random: every kind of answer, failure and interruption, from two devices each.
+"""Users who send random messages: every kind of reply, failure and interruption, from two devices each.
 
-Knows nothing of pytest: the short run is a test, the long one a command.
+Independent of pytest: the short run is a test, the long one a command.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from tests.stack.chat_client import TERMINAL, ChatUser, Device
 
 Json = dict[str, Any]
 LONG: Final = "7 " * 12_000
-"""So many tokens: a few of them, and the agent summarises the conversation."""
+"""After a few such messages the agent summarises the conversation."""
 ANSWERED: Final = ("ECHO yes", "ECHO and this is a longer answer", "REASON", REMEMBER, "SLOW 12 0.03", "ERR 500 1")
 FAILING: Final = ("ERR 400", "ERR 429", "ERR 500", "DROP")
 RETRIED: Final = ("ERR 400 1", "DROP")
@@ -31,7 +31,7 @@ class Talker:
     said: dict[str, str] = field(default_factory=dict)
 
     async def talk(self, turns: int) -> None:
-        """At least so many turns, one act after another; each is over when its turns have ended."""
+        """At least this many turns, one act after another; an act ends with its turns."""
         acts: dict[Callable[[], Awaitable[None]], int] = {
             self._ask: 10,
             self._ask_at_length: 1,
@@ -64,7 +64,7 @@ class Talker:
             await self._ended(turn_id, attempt=2)
 
     async def _stop(self) -> None:
-        """At once, at some moment before the model answers, or after some words."""
+        """At once, before the model answers, or after some words."""
         turn_id = await self._send(f"SLOW {self.chance.randrange(10, 30)} 0.1")
         watching = self.chance.choice(self.devices)
         match self.chance.randrange(3):
@@ -113,13 +113,13 @@ class Talker:
         return str(ack["turn_id"])
 
     async def _command(self, kind: str, turn_id: str) -> None:
-        """Whether it comes too late is not for us to know."""
+        """It may come after the end of the turn."""
         device, frame_id = self.chance.choice(self.devices), uuid.uuid4().hex
         await device.send(type=kind, id=frame_id, turn_id=turn_id)
         await device.answer_to(frame_id)
 
     async def _ended(self, turn_id: str, attempt: int = 1) -> Json:
-        """The turn as both devices see it end."""
+        """The ended turn, once both devices have received its terminal event."""
         ends = [
             await device.wait_for(lambda f: _ends(f, turn_id) and f["attempt"] == attempt) for device in self.devices
         ]
@@ -128,5 +128,5 @@ class Talker:
 
 
 def _ends(frame: Json, turn_id: str) -> bool:
-    """Whether a frame tells of the end of an attempt at this turn."""
+    """Whether a frame is the terminal event of an attempt at this turn."""
     return frame["type"] in TERMINAL and frame["turn_id"] == turn_id

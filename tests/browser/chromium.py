@@ -18,7 +18,7 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-"""Tests run as root, and ask nothing of the network but what a test asks."""
+"""Tests run as root, and without network requests of the browser's own."""
 
 
 def program() -> str:

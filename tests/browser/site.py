@@ -1,4 +1,4 @@
-"""A web site of the tests' own: an origin that is not the platform's, as a team's app is."""
+"""A web site of the tests' own: another origin than the platform's, like that of an app."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

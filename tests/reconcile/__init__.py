@@ -1,1 +1,2 @@
-"""Comparing every copy of what users did: the devices', ours, and those of the services. Knows nothing of pytest."""
+"""Comparison of all copies of messages and charges: on devices, in our tables, at the services. Independent of
+pytest."""

@@ -1,4 +1,4 @@
-"""What a comparison found of each user: the figures, as a table, and whatever does not agree."""
+"""The result of a comparison for each user: the figures, as a table, and the differences."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ Figure = int | Decimal
 
 @dataclass(slots=True)
 class Report:
-    """The counts of one user, by name. `wrong` says what does not agree."""
+    """The counts of one user, by name. `wrong` lists the differences."""
 
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
 
 def disagreements(reports: Sequence[Report]) -> list[str]:
-    """What is wrong with any user's figures."""
+    """The differences of all users."""
     return [f"user {number}: {what}" for number, report in enumerate(reports) for what in report.wrong]
 
 

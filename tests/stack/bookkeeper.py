@@ -1,7 +1,7 @@
-"""An independent bookkeeper: what LiteLLM logged of a user, and every place where the platform says it again.
+"""An independent bookkeeper: compares LiteLLM's log of a user with every copy of its figures in the platform.
 
-Knows LiteLLM's log, our tables and the API, and nothing of how the server settles. Money is compared to the last digit,
-in answers to the twelfth, to which exact sums are rounded once.
+Reads LiteLLM's log, our tables and the API, and does not use the server's code. Money is compared to the last digit,
+in responses to twelve decimals, to which exact sums are rounded once.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from tests.stack.chat_client import PATIENCE, ChatUser
 Json = dict[str, Any]
 MICRODOLLAR: Final = Decimal("0.000001")
 PLAIN: Final = re.compile(r"0|(?:0|[1-9]\d*)\.\d{0,11}[1-9]|[1-9]\d*")
-"""How answers write an amount: at most twelve decimals, and no zeros at the end."""
+"""The form of an amount in responses: at most twelve decimals, without trailing zeros."""
 TOKENS: Final = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
 _QUERIES: Final = {
     "entries": "select * from public.ledger where user_id = %s order by started_at, request_id",
@@ -36,13 +36,13 @@ _QUERIES: Final = {
 
 
 def shown(amount: Decimal) -> Decimal:
-    """The amount as answers tell it."""
+    """The amount as in responses."""
     return amount.quantize(Decimal("1e-12"), ROUND_HALF_UP)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A row of LiteLLM's log. `cost` in US dollars, every digit of it."""
+    """A row of LiteLLM's log. `cost` in US dollars, unrounded."""
 
     request_id: str
     key_hash: str
@@ -61,7 +61,7 @@ class Call:
 
     @property
     def counts(self) -> bool:
-        """Whether its tokens were used: a refused call is listed with those of its prompt."""
+        """Whether its tokens were used: LiteLLM logs a refused call with the tokens of its prompt."""
         return self.status == "success" or self.cost > 0
 
     @classmethod
@@ -83,7 +83,7 @@ class Call:
 
 @dataclass(slots=True)
 class Book:
-    """One user's copies of the same figures at one time, and all that is `wrong` with them."""
+    """All copies of one user's figures at one time; `wrong` lists their differences."""
 
     calls: dict[str, Call] = field(default_factory=dict)
     entries: list[Json] = field(default_factory=list)
@@ -101,14 +101,14 @@ class Book:
         return [(str(one["turn_id"]), one["attempt"]) for one in self.attempts if one["settled_at"] is None]
 
     def is_estimated(self, turn_id: object = None) -> bool:
-        """Whether an estimate stands for calls of this turn, or of any."""
+        """Whether this turn, or any turn, has an estimate in place of its calls."""
         return any(
             entry["status"] == "estimated" and (turn_id is None or entry["turn_id"] == turn_id)
             for entry in self.entries
         )
 
     def of_turn(self, turn_id: str | None) -> list[Call]:
-        """The logged calls that the ledger has at this turn, oldest first; None: at no turn."""
+        """The logged calls that the ledger attributes to this turn, oldest first; None: to no turn."""
         own = [entry["request_id"] for entry in self.entries if _id(entry["turn_id"]) == turn_id]
         return [self.calls[request_id] for request_id in own if request_id in self.calls]
 
@@ -129,11 +129,11 @@ class Bookkeeper:
         self._env = env
         self._http = http
 
-    async def settled(self, user: ChatUser, unsettled: Iterable[str] = (), patience: float = PATIENCE) -> Book:
-        """The user's book once every ended attempt is settled and all copies agree, or as it is after `patience`
-        seconds: then `wrong` says what does not. `unsettled`: turns that nobody can settle for some minutes."""
+    async def settled(self, user: ChatUser, unsettled: Iterable[str] = (), timeout: float = PATIENCE) -> Book:
+        """The user's book once every ended attempt is settled and all copies agree, or as it is after `timeout`
+        seconds: then `wrong` lists the differences. `unsettled`: turns that cannot be settled for some minutes."""
         allowed = frozenset(unsettled)
-        until = asyncio.get_running_loop().time() + patience
+        until = asyncio.get_running_loop().time() + timeout
         while True:
             book = await self.read(user)
             late = [key for key in book.waiting if key[0] not in allowed]
@@ -158,12 +158,12 @@ class Bookkeeper:
             *_compare_days(book),
             *_compare_usage(book),
             *_compare_form(book.usage),
-            *_compare_everything(book),
+            *_compare_totals(book),
         ]
         return book
 
     async def logged(self, user_id: str) -> list[Call]:
-        """Everything that LiteLLM has logged of a user since yesterday."""
+        """All calls of a user that LiteLLM has logged since yesterday."""
         today = datetime.now(UTC).date()
         query = {
             "user_id": user_id,
@@ -185,7 +185,7 @@ class Bookkeeper:
 
 
 def _compare_entries(book: Book) -> list[str]:
-    """Call by call: the ledger is LiteLLM's log, and that of the user's own keys."""
+    """Call by call: the ledger equals LiteLLM's log, and all calls were made with the user's own keys."""
     entered = {entry["request_id"]: entry for entry in book.entries if entry["source"] == "litellm"}
     wrong = [f"call {lost} is not in the ledger" for lost in book.calls.keys() - entered.keys()]
     wrong += [f"ledger row {extra} is of no logged call" for extra in entered.keys() - book.calls.keys()]
@@ -203,7 +203,7 @@ def _compare_entries(book: Book) -> list[str]:
 
 
 def _compare_turns(book: Book) -> list[str]:
-    """Turn by turn: usage and cost are the sums of its calls, and the reply carries the same."""
+    """Turn by turn: usage and cost are the sums of its calls, and the reply has the same figures."""
     wrong = []
     replies = {message["turn_id"]: message for message in book.messages if message["role"] == "assistant"}
     for turn in book.turns:
@@ -235,47 +235,50 @@ def _compare_days(book: Book) -> list[str]:
 
 
 def _compare_usage(book: Book) -> list[str]:
-    """What the user is told: ever, in this range, by day and by model, and the part that belongs to no turn."""
+    """The usage endpoint: in total, in this range, by day and by model, and the part that belongs to no turn."""
     if book.is_estimated():
         return []
-    told, wrong = book.usage, []
+    usage, wrong = book.usage, []
     calls = [call for call in book.calls.values() if call.counts]
     true = len(book.messages), *_figures(calls)
     wrong += [
-        f"{n} is told as {_told(told[n])} and should be {true}" for n in ("total", "range") if _told(told[n]) != true
+        f"{n} is shown as {_totals(usage[n])} and should be {true}"
+        for n in ("total", "range")
+        if _totals(usage[n]) != true
     ]
-    days = {day["date"]: _told(day)[1:] for day in told["days"] if day["tokens"] or Decimal(day["cost"])}
+    days = {day["date"]: _totals(day)[1:] for day in usage["days"] if day["tokens"] or Decimal(day["cost"])}
     used = {day.isoformat(): _figures([c for c in calls if c.started_at.date() == day]) for day in _days(book)}
     if days != {day: figures for day, figures in used.items() if any(figures)}:
-        wrong.append(f"days are told as {days} and should be {used}")
+        wrong.append(f"days are shown as {days} and should be {used}")
     models = {
-        one["model"]: [*(one[name] for name in TOKENS[:2] + TOKENS[3:]), Decimal(one["cost"])] for one in told["models"]
+        one["model"]: [*(one[name] for name in TOKENS[:2] + TOKENS[3:]), Decimal(one["cost"])]
+        for one in usage["models"]
     }
     true_models = {}
     for model in {call.model for call in calls}:
         own = [call for call in calls if call.model == model]
         true_models[model] = [*(_sum(own, name) for name in TOKENS[:2] + TOKENS[3:]), shown(_cost(own))]
     if models != true_models:
-        wrong.append(f"models are told as {models} and should be {true_models}")
-    background = Decimal(told["range"]["background"]["cost"])
+        wrong.append(f"models are shown as {models} and should be {true_models}")
+    background = Decimal(usage["range"]["background"]["cost"])
     if background != shown(_cost(book.of_turn(None))):
-        wrong.append(f"the background is told as ${background} and should be ${_cost(book.of_turn(None))}")
+        wrong.append(f"the background is shown as ${background} and should be ${_cost(book.of_turn(None))}")
     return wrong
 
 
-def _compare_form(told: object, name: str = "") -> list[str]:
-    """How the amounts of an answer are written; nothing that was charged reads as 0."""
-    if isinstance(told, dict):
-        return [wrong for key, value in told.items() for wrong in _compare_form(value, key)]
-    if isinstance(told, list):
-        return [wrong for value in told for wrong in _compare_form(value, name)]
-    if name in ("cost", "spent", "limit", "remaining") and told is not None and not PLAIN.fullmatch(str(told)):
-        return [f"{name} is told as {told!r}"]
+def _compare_form(value: object, name: str = "") -> list[str]:
+    """The form of the amounts in a response; an amount that was charged is never shown as 0."""
+    if isinstance(value, dict):
+        return [wrong for key, part in value.items() for wrong in _compare_form(part, key)]
+    if isinstance(value, list):
+        return [wrong for part in value for wrong in _compare_form(part, name)]
+    if name in ("cost", "spent", "limit", "remaining") and value is not None and not PLAIN.fullmatch(str(value)):
+        return [f"{name} is shown as {value!r}"]
     return []
 
 
-def _compare_everything(book: Book) -> list[str]:
-    """All turns and the background together are what LiteLLM charged."""
+def _compare_totals(book: Book) -> list[str]:
+    """The sum of all turns and the background equals what LiteLLM charged."""
     if book.is_estimated():
         return []
     charged = sum((turn["cost"] or Decimal(0) for turn in book.turns), _cost(book.of_turn(None)))
@@ -288,7 +291,7 @@ def _days(book: Book) -> set[date]:
     return {call.started_at.date() for call in book.calls.values() if call.counts}
 
 
-def _told(figures: Json) -> tuple[int, int, Decimal]:
+def _totals(figures: Json) -> tuple[int, int, Decimal]:
     return figures["messages"], figures["tokens"], Decimal(figures["cost"])
 
 
@@ -297,7 +300,7 @@ def _figures(calls: Sequence[Call]) -> tuple[int, Decimal]:
 
 
 def _usage(calls: Sequence[Call]) -> Json | None:
-    """As turns tell it."""
+    """In the form that turns have."""
     counted = [call for call in calls if call.counts]
     if not counted:
         return None

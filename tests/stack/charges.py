@@ -1,5 +1,5 @@
-"""What users do that is charged in its own way, each as a short scene on the real platform: done with a user's device,
-ended, and left to be settled."""
+"""Short scenes on the real platform, one for each way of charging: messages are sent from a user's device, and their
+turns end and are settled."""
 
 import asyncio
 import uuid
@@ -16,18 +16,19 @@ from tests.stack.running_stack import RunningStack
 Json = dict[str, Any]
 REMEMBER: Final = 'CALL memory_insert {"label": "human", "new_string": "Sails", "insert_line": -1}'
 LONG: Final = "7 " * 14_000
-"""So many tokens; two of it fill half of an agent's context."""
+"""14,000 tokens: after a few such messages the agent summarises the conversation."""
 LONG_MESSAGES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """A turn as the database has it, with LiteLLM's rows at it and how often the model was asked for it."""
+    """A turn as in the database, with its rows in LiteLLM's log and the number of requests that the model got for
+    it."""
 
     turn: Json
     calls: list[Call]
     asked: int
-    told: list[Json]
+    published: list[Json]
     """The turn's `usage.settled` events."""
     written: int
     """Words that the model wrote for it."""
@@ -43,7 +44,7 @@ class Charged:
 
 @dataclass(slots=True)
 class Scene:
-    """One user with one device. `turns` by name; `unsettled` are those that nobody can settle for minutes."""
+    """One user with one device. `turns` by name; `unsettled` are those that cannot be settled for minutes."""
 
     stack: RunningStack
     http: aiohttp.ClientSession
@@ -58,7 +59,7 @@ class Scene:
         return Bookkeeper(self.stack.env, self.http)
 
     async def send(self, name: str, directive: str, **fields: Any) -> str:
-        """Send a message and remember its turn by this name."""
+        """Send a message and store its turn under this name."""
         self.contents[name] = f"{uuid.uuid4().hex} {directive}"
         ack = await self.device.say(self.contents[name], **fields)
         assert ack["type"] == "ack", ack
@@ -71,14 +72,14 @@ class Scene:
         return turn
 
     async def cancel(self, turn_id: str) -> None:
-        """Stop a turn, and see it end."""
+        """Cancel a turn and wait for its end."""
         frame_id = uuid.uuid4().hex
         await self.device.send(type="cancel", id=frame_id, turn_id=turn_id)
         assert (answer := await self.device.answer_to(frame_id))["type"] == "ack", answer
         await self.device.end_of(turn_id)
 
     async def retry(self, turn_id: str, attempt: int) -> Json:
-        """Try a turn again; returns it as it ends."""
+        """Retry a turn; returns the ended turn."""
         frame_id = uuid.uuid4().hex
         await self.device.send(type="retry", id=frame_id, turn_id=turn_id)
         assert (answer := await self.device.answer_to(frame_id))["type"] == "ack", answer
@@ -89,7 +90,7 @@ class Scene:
         return turn
 
     async def limit(self, **limits: float | None) -> None:
-        """Change what LiteLLM lets the user use, from the next call on."""
+        """Change the user's limits at LiteLLM, from the next call on."""
         headers = {"Authorization": f"Bearer {self.stack.env['LITELLM_MASTER_KEY']}"}
         url = f"{self.stack.env['LITELLM_BASE_URL'].rstrip('/')}/user/update"
         async with self.http.post(url, json={"user_id": self.user.id, **limits}, headers=headers) as response:
@@ -102,21 +103,21 @@ class Scene:
                 await asyncio.sleep(0.1)
 
     async def _requests(self, name: str) -> list[Json]:
-        """What the model was asked for the turn of this name alone, not with a later one's reminder of it."""
+        """The model's requests for the turn of this name, without those that only contain a reminder of it."""
         seen = await self.stack.model_log(self.http, self.contents[name].split()[0])
         return [request for request in seen if request["text"].endswith(self.contents[name])]
 
     async def charged(self, name: str, book: Book) -> Charged:
-        """What the turn of this name was charged."""
+        """The charge of the turn of this name."""
         turn_id = self.turns[name]
-        told = [event for event in self.device.events_of(turn_id) if event["type"] == "usage.settled"]
+        published = [event for event in self.device.events_of(turn_id) if event["type"] == "usage.settled"]
         asked = await self._requests(name)
         written = sum(request["words"] for request in asked)
-        return Charged(book.turn(turn_id), book.of_turn(turn_id), len(asked), told, written)
+        return Charged(book.turn(turn_id), book.of_turn(turn_id), len(asked), published, written)
 
 
 async def answers(scene: Scene) -> None:
-    """Plain answers, tools, thinking, and an error of the model that the agent gets over."""
+    """Plain replies, tools, reasoning, and an error of the model after which Letta's retry succeeds."""
     provisioning = await scene.send("before the model", "ECHO never asked")
     await scene.cancel(provisioning)
     await scene.say("done", "ECHO one")
@@ -133,7 +134,7 @@ async def answers(scene: Scene) -> None:
 
 
 async def cancellations(scene: Scene) -> None:
-    """Replies that are stopped before their first word, in their middle and while they wait."""
+    """Replies that are stopped before their first word, in the middle and while queued."""
     gate = uuid.uuid4().hex
     early = await scene.send("early", f"GATE {gate} 0 9")
     await scene.stack.at_gate(scene.http, gate)
@@ -179,7 +180,7 @@ async def budgets(scene: Scene) -> None:
 
 
 async def silences(scene: Scene) -> None:
-    """A call of which nothing is logged for minutes: of a model that hangs."""
+    """A call that is not logged for minutes, because the model hangs."""
     await scene.say("before", "ECHO before")
     hanging = await scene.send("hanging", "HANG")
     await scene.until("hanging", "running")

@@ -14,7 +14,7 @@ import aiohttp
 Json = dict[str, Any]
 TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.unsent"})
 PATIENCE = 60.0
-"""Seconds after which a test gives up waiting; generous, since the machines are slow and shared."""
+"""Timeout of a wait in tests, in seconds; generous, since the machines are slow and shared."""
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class ChatUser:
 
 @dataclass(slots=True)
 class Device:
-    """One open socket: it collects every frame, and lets tests wait for the one they mean."""
+    """One open socket: it collects every frame, and tests can wait for a certain one."""
 
     socket: aiohttp.ClientWebSocketResponse
     ready: Json
@@ -99,7 +99,7 @@ class Device:
         grown.set()
 
     async def wait_for(self, wanted: Callable[[Json], bool]) -> Json:
-        """The first frame, received or still to come, that is the wanted one."""
+        """The first frame, received already or later, for which the condition holds."""
         async with asyncio.timeout(PATIENCE):
             seen = 0
             while True:
@@ -129,7 +129,7 @@ class Device:
         return await self.wait_for(lambda f: f["type"] in TERMINAL and f["turn_id"] == turn_id)
 
     def text_of(self, turn_id: str) -> str:
-        """What this device has put together of a turn's reply from its deltas."""
+        """The text of a turn's reply that this device has assembled from deltas."""
         deltas = (f for f in self.frames if f["type"] == "message.delta" and f["turn_id"] == turn_id)
         return "".join(delta["text"] for delta in deltas)
 
@@ -138,7 +138,7 @@ class Device:
 
 
 async def register(http: aiohttp.ClientSession, url: str, name: str = "Ada") -> ChatUser:
-    """A new user of its own e-mail address."""
+    """A new user with an e-mail address of its own."""
     email, password = f"{uuid.uuid4().hex[:12]}@example.com", "Passw0rd-2026"
     async with http.post(
         f"{url}/api/v1/auth/register", json={"email": email, "password": password, "name": name}

@@ -16,7 +16,7 @@ async def chat_users(stack: RunningStack, *arguments: str, **env: str) -> list[s
 
 
 async def chat_users_fails(stack: RunningStack, *arguments: str) -> str:
-    """What a `chat users` command that must fail says."""
+    """The error output of a `chat users` command that must fail."""
     done = await _run(stack, arguments, {})
     assert done.returncode != 0, done.stdout
     return done.stderr

@@ -1,4 +1,4 @@
-"""Users of the real platform: registered once where tests only need some user, fresh ones where they change things."""
+"""Users of the real platform: shared where a test needs any user, fresh where a test changes the user's data."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -32,14 +32,14 @@ async def ada(new_user: NewUser) -> ChatUser:
 
 @pytest.fixture
 async def own_server(new_server: NewServer) -> ServerProcess:
-    """An API server of this test's own, to be killed and started again while other tests use the stack's: without
-    Redis, as that one."""
+    """An API server of this test's own, to be killed and restarted while other tests use the stack's: without
+    Redis, like that one."""
     return await new_server(REDIS_URL=None)
 
 
 @pytest.fixture
 def own_stack(stack: RunningStack, own_server: ServerProcess, server_env: dict[str, str]) -> RunningStack:
-    """The stack with that server, and the Supabase it works on, in the place of its own."""
+    """The stack, with that server and its Supabase in place of the stack's."""
     return replace(stack, url=own_server.url, env=server_env)
 
 

@@ -1,6 +1,6 @@
-"""What LiteLLM asks of its database engine, asked through LiteLLM's own client (prisma-client-py).
+"""Checks of the database engine, with the calls that LiteLLM makes, through its own client (prisma-client-py).
 
-Runs under LiteLLM's interpreter, where alone that client exists. `python engine_checks.py run` prints, as its last
+Runs under LiteLLM's interpreter, the only one that has this client. `python engine_checks.py run` prints, as its last
 line, one JSON object: check name → null or the traceback. `python engine_checks.py hold` connects, prints the engine's
 pid and waits. Each check gets a connected client and a fresh user id."""
 
@@ -218,8 +218,8 @@ async def a_raw_statement_tells_how_many_rows_it_changed(db: Any, user: str) -> 
     assert await _spend(db, user) == 0.5
 
 
-async def errors_of_raw_sql_say_what_postgresql_said(db: Any, _user: str) -> None:
-    # LiteLLM looks for this text to learn that its view is missing.
+async def errors_of_raw_sql_have_the_text_of_postgresql(db: Any, _user: str) -> None:
+    # LiteLLM searches for this text to detect that its view is missing.
     await _expect(errors.RawQueryError, db.query_raw("SELECT 1 FROM nope"), saying="nope")
     await _expect(errors.RawQueryError, db.query_raw("SELECT 1/0"), saying="division by zero")
 
@@ -253,13 +253,13 @@ async def lost_connections_are_replaced(db: Any, user: str) -> None:
 
 
 async def _spend(db: Any, user: str) -> float:
-    """What the user's row says."""
+    """The user's row."""
     row = await db.litellm_usertable.find_unique(where={"user_id": user})
     return float(row.spend)
 
 
 async def _expect(error: type[BaseException], call: Awaitable[Any], saying: str = "") -> None:
-    """The call must fail in this way."""
+    """Assert that the call fails with this error."""
     try:
         answer = await call
     except error as raised:
@@ -290,7 +290,7 @@ async def run() -> dict[str, str | None]:
 
 
 def say(result: object) -> None:
-    """Tell the test that started this process."""
+    """Print for the test that started this process."""
     print(result, flush=True)  # noqa: T201 - the way back is standard output
 
 

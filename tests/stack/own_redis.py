@@ -17,7 +17,7 @@ from tests.stack.running_stack import RunningStack, free_port
 
 
 class OwnRedis:
-    """A Redis process without persistence of its own accord: a crash loses everything since `save`."""
+    """A Redis process without automatic persistence: a crash loses everything since `save`."""
 
     def __init__(self, program: str, folder: Path) -> None:
         self.port = free_port()
@@ -35,7 +35,7 @@ class OwnRedis:
             time.sleep(0.02)
 
     def save(self) -> None:
-        """What is there now survives a crash."""
+        """Save the data, so that it survives a crash."""
         self.client.save()
 
     def crash(self) -> None:
@@ -45,14 +45,14 @@ class OwnRedis:
         self._process.wait()
 
     def freeze(self) -> None:
-        """It keeps its connections and answers nothing, as behind a line that is dead."""
+        """SIGSTOP: its connections stay open and get no answers, as on a broken network."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
     def fill(self) -> None:
-        """It may take no more: noeviction, and less memory than it uses."""
+        """Make it refuse writes: noeviction, and less memory than it uses."""
         self.client.config_set("maxmemory-policy", "noeviction")
         self.client.config_set("maxmemory", "1")
 

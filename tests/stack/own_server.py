@@ -1,4 +1,4 @@
-"""API servers of the tests' own, as processes that may be killed, frozen and started again. Knows nothing of pytest."""
+"""API servers of the tests' own, as processes that may be killed, frozen and restarted. Independent of pytest."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ STOP_SECONDS: Final = 60.0
 INHERITED: Final = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 TAIL_LINES: Final = 60
 REDIS_DATABASE: Final = 1
-"""Another one than Letta's, so that it may be emptied."""
+"""Another database than Letta's, so that a test may empty it."""
 
 
 def server_environment(stack: RunningStack, supabase: Mapping[str, str]) -> dict[str, str]:
@@ -43,7 +43,7 @@ def server_environment(stack: RunningStack, supabase: Mapping[str, str]) -> dict
 
 
 def redis_url(stack: RunningStack) -> str:
-    """The stack's Redis, which `stack.env` names in a comment only."""
+    """The stack's Redis, which is only in a comment of `stack.env`."""
     found = re.search(r"^# REDIS_URL=(redis://\S+)/0$", (stack.data_dir / "stack.env").read_text(), re.MULTILINE)
     assert found, "stack.env does not name the stack's Redis"
     return f"{found[1]}/{REDIS_DATABASE}"
@@ -52,7 +52,7 @@ def redis_url(stack: RunningStack) -> str:
 class ServerProcess:
     """`python -m server serve` with the given variables: `with ServerProcess(…) as server: await server.ready()`.
 
-    Its log is kept in one file across restarts; whatever state it is in at the end of the block, it is killed there.
+    Its log is one file across restarts. At the end of the block it is killed, whatever its state.
     `code` is the folder in which `server` is, this checkout's or another release's.
     """
 
@@ -92,7 +92,8 @@ class ServerProcess:
             )
 
     async def ready(self) -> None:
-        """Return when it takes requests, be it without one of its services. Fails with its log where it ended."""
+        """Return when it accepts requests, even if one of its services is unavailable. Fails with its log if it
+        ended."""
         until = time.monotonic() + READY_SECONDS
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as http:
             while time.monotonic() < until:
@@ -108,7 +109,7 @@ class ServerProcess:
         raise AssertionError(f"the server was not ready in {READY_SECONDS:.0f} s; its log ends:\n{self.log_tail()}")
 
     async def restart(self) -> None:
-        """Start it again and wait until it is ready; where it still runs, end it politely before."""
+        """Start it again and wait until it is ready; if it still runs, end it with SIGTERM before."""
         if self.alive:
             self.terminate()
             await self.stopped()
@@ -116,13 +117,13 @@ class ServerProcess:
         await self.ready()
 
     def kill(self) -> None:
-        """SIGKILL, as a crash or the kernel would. Returns when it is gone; does nothing where it is gone already."""
+        """SIGKILL, as a crash or the kernel would. Returns when it has ended; does nothing if it had ended before."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(STOP_SECONDS)
 
     def terminate(self) -> None:
-        """SIGTERM, as a deploy would. It drains and ends in its own time: see `stopped`."""
+        """SIGTERM, as a deploy would. It drains and then ends: see `stopped`."""
         self._signal(signal.SIGTERM)
 
     async def stopped(self) -> int:
@@ -136,11 +137,11 @@ class ServerProcess:
         raise AssertionError(f"the server did not end in {STOP_SECONDS:.0f} s; its log ends:\n{self.log_tail()}")
 
     def freeze(self) -> None:
-        """SIGSTOP: its sockets stay open and nobody is behind them, as on a machine that swaps or is moved."""
+        """SIGSTOP: its sockets stay open and get no answers, as on a machine that swaps or is migrated."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT: it goes on as if no time had passed."""
+        """SIGCONT: it continues where it was stopped."""
         self._signal(signal.SIGCONT)
 
     def log_tail(self, lines: int = TAIL_LINES) -> str:

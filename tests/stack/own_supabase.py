@@ -1,7 +1,7 @@
 """A Supabase of the tests' own beside the stack's: its programs and its PostgreSQL, but another database.
 
-The platform's server looks for unowned turns and unfinished accounts in the stack's database and would adopt what store
-tests leave open there.
+The platform's server polls the stack's database for unowned turns and unfinished accounts, and would adopt those that
+store tests leave open there.
 """
 
 import os
@@ -48,7 +48,7 @@ def own_supabase(
 
 @contextmanager
 def once_more(stack: RunningStack, project: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """The same project at another address, which takes the same tokens and knows the schema as it is now.
+    """The same project at another address, which accepts the same tokens and has the current schema.
 
     Supabase Lite reads the schema once, when it starts; PostgREST reads it again after each change.
     """
@@ -62,7 +62,7 @@ def once_more(stack: RunningStack, project: Mapping[str, str]) -> Iterator[dict[
 
 
 def _environment(layout: Layout, owner_url: str, home: Path, *, confirm_email: bool = False) -> dict[str, str]:
-    """What `serve.mjs` reads."""
+    """The configuration that `serve.mjs` reads."""
     database = urlsplit(owner_url).path.removeprefix("/")
     return layout.base_environment() | {
         "HOME": str(home),

@@ -1,4 +1,5 @@
-"""Provisioning on the real services, in processes that tests can kill, and what the services then hold of a user."""
+"""Provisioning on the real services, in processes that tests can kill, and the resulting objects of a user at the
+services."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +25,7 @@ from server.resilience import Breaker, Guard
 from tests.stack.supabase_users import client_of
 
 SAME_OWNER = "provisioning-tests"
-"""All processes of a test are one instance restarted: its own claim need not expire first."""
+"""All processes of a test have the name of one instance, so that a claim of the last one need not expire first."""
 
 
 class Killed(BaseException):
@@ -32,7 +33,8 @@ class Killed(BaseException):
 
 
 class Executioner:
-    """Counts the calls of one process to the services, and ends it before or after the effect of the nth."""
+    """Counts the calls of one process to the services, and ends the process before or after the effect of the nth
+    call."""
 
     def __init__(self, nth: int, *, after: bool) -> None:
         self._left = nth
@@ -69,7 +71,8 @@ class _Mortal:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What the services hold of one user. `key_hashes` are those of keys that do not expire, `retired` of the rest."""
+    """The objects of one user at the services. `key_hashes` are those of keys that do not expire, `retired` of the
+    others."""
 
     account: Account
     key_hashes: list[str]
@@ -97,7 +100,7 @@ class Lab:
     def process(
         self, executioner: Executioner | None = None, *, owner: str = SAME_OWNER, litellm: LiteLLMClient | None = None
     ) -> Provisioner:
-        """A provisioner of its own; mortal where an executioner stands by."""
+        """A new provisioner; with an executioner it can be killed at any call."""
         guard = executioner.guard if executioner else _as_is
         settings = self.settings
         context = ProvisioningContext(
@@ -144,7 +147,8 @@ class Lab:
         return found
 
     async def assert_one_of_everything(self, user_id: str, *, retired: int = 0, reason: str | None = None) -> None:
-        """The invariant; `retired` is how many older keys are still there, expiring, `reason` what the user is told."""
+        """The invariant; `retired` is the number of older keys that still exist and expire, `reason` that of the
+        account."""
         held = await self.holdings(user_id)
         account = held.account
         assert (account.agent_status, account.status_reason, account.intent) == ("active", reason, None)

@@ -1,4 +1,4 @@
-"""What tests know of the stack they run on: its addresses, its processes, and the model's script."""
+"""The stack on which tests run: its addresses, its processes, and the control endpoints of the scripted model."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import aiohttp
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now."""
+    """A free TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -45,7 +45,7 @@ class RunningStack:
         return {row["name"]: row for row in json.loads(done.stdout)}
 
     def kill(self, service: str) -> int:
-        """SIGKILL a service, as a crash would. Its supervisor starts it again. Returns the pid that died."""
+        """SIGKILL a service, as a crash would. Its supervisor restarts it. Returns the pid of the killed process."""
         return self.signal(service, signal.SIGKILL)
 
     def signal(self, service: str, number: signal.Signals) -> int:
@@ -66,6 +66,6 @@ class RunningStack:
             assert response.status == 200
 
     async def model_log(self, http: aiohttp.ClientSession, contains: str) -> list[dict[str, Any]]:
-        """The requests the scripted model has seen whose last user message contains `contains`."""
+        """The requests that the scripted model got whose last user message contains `contains`."""
         async with http.get(f"{self.model_url}/log", params={"contains": contains}) as response:
             return list(await response.json())

@@ -83,7 +83,7 @@ DESCRIPTIONS: Final = {
     "event trigger": "select evtname, evtevent, evtfoid::regproc, evtenabled, evttags from pg_event_trigger",
     "extension": "select extname, extversion from pg_extension",
 }
-"""Per kind of object: the name of each, and all that defines it."""
+"""Per kind of object: the name of each, and its whole definition."""
 
 IDENTITIES: Final = f"""
 select 'relation ' || c.oid::regclass, c.oid, relfilenode from pg_class c join pg_namespace n on n.oid = relnamespace
@@ -98,7 +98,8 @@ select 'trigger ' || tgname, t.oid, 0 from pg_trigger t where not tgisinternal
 
 @contextmanager
 def empty_project(url: str) -> Iterator[str]:
-    """The address of an empty database beside the one at `url`, with as much of Supabase as the migrations refer to."""
+    """The address of an empty database beside the one at `url`, with those objects of Supabase that the migrations
+    refer to."""
     name = f"migrations_{uuid.uuid4().hex}"
     with psycopg.connect(url, autocommit=True) as cluster:
         cluster.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
@@ -121,13 +122,13 @@ def objects(dsn: str) -> dict[str, tuple[object, ...]]:
 
 
 def identities(dsn: str) -> dict[str, tuple[int, int]]:
-    """The OID and the file of each relation, function and trigger: other ones show that it was made anew."""
+    """The OID and the file of each relation, function and trigger: they differ if it was created again."""
     with psycopg.connect(dsn) as connection:
         return {name: (oid, file) for name, oid, file in connection.execute(IDENTITIES.encode())}
 
 
 def recorded_versions(dsn: str) -> list[str]:
-    """The migrations that the database has recorded, in Supabase's order."""
+    """The migrations that are recorded in the database, in Supabase's order."""
     with psycopg.connect(dsn) as connection:
         rows = connection.execute("select version from supabase_migrations.schema_migrations order by version")
         return [version for (version,) in rows]

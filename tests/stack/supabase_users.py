@@ -1,4 +1,4 @@
-"""Users of a Supabase project with tokens of their own, and what they can attempt at its REST interface."""
+"""Users of a Supabase project with tokens of their own, and their requests to its REST interface."""
 
 import uuid
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ async def converse(client: SupabaseClient, user_id: str, *texts: str, cost: Deci
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What PostgREST answered. `refused`: by privilege or policy, and nothing came back."""
+    """The answer of PostgREST. `refused`: by privilege or policy, without data."""
 
     status: int
     body: Any
@@ -63,7 +63,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody at a project's REST interface, with or without a token."""
+    """A client of a project's REST interface, with or without a token."""
 
     http: httpx.AsyncClient
     env: dict[str, str]

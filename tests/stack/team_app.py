@@ -38,11 +38,12 @@ class TeamApp:
         await self.connect()
 
     async def connect(self) -> None:
-        """Make the client on the page that is open; it takes a session from the page's address if there is one."""
+        """Create the client on the open page; it reads a session from the page's address if there is one."""
         await self.page.evaluate(CONNECT, [self.env["SUPABASE_URL"], self.env["SUPABASE_ANON_KEY"]])
 
     async def run(self, script: str, argument: object = None) -> Any:
-        """What the page's JavaScript gives: the body of an async function of `x`, with `client` and `api` at hand."""
+        """The result of JavaScript on the page: the body of an async function of `x` that can use `client` and
+        `api`."""
         return await self.page.evaluate(f"async x => {{ {script} }}", argument)
 
     async def sign_up(self, email: str, **options: Any) -> Any:
@@ -63,12 +64,12 @@ class TeamApp:
         return await self.run(script, {"url": f"{self.api}/api/v1{path}", "method": method, "body": body})
 
     async def say(self, content: str) -> None:
-        """Have a turn completed."""
+        """Send a message; its turn must complete."""
         answer = await self.ask("/chat/message", "POST", {"content": content, "stream": False})
         assert (answer["status"], answer["body"]["status"]) == (200, "completed"), answer
 
     async def human(self) -> str:
-        """What the user's agent knows of them."""
+        """The `human` block of the agent's memory."""
         memory = await self.ask("/agent/memory")
         return str(next(block["value"] for block in memory["body"]["blocks"] if block["label"] == "human"))
 
@@ -77,7 +78,8 @@ class TeamApp:
         return next(mail for mail in reversed(read_mails(self.mail_file, email)) if is_it(mail))
 
     async def follow(self, link: str) -> str:
-        """Click a mail's link. The page it leads to, without the fragment; where it is the app's, with its client."""
+        """Open a mail's link. Returns the address of the page it leads to, without the fragment; a page of the app gets
+        its client."""
         await self.page.goto(link)
         address = str(await self.page.evaluate("location.origin + location.pathname + location.search"))
         if address.startswith(f"{self.origin}/"):

@@ -1,4 +1,4 @@
-"""Agents, conversations and organizations that somebody deletes at Letta: what becomes of their users."""
+"""Agents, conversations and organizations that are deleted at Letta: they are created again or reported."""
 
 import asyncio
 import uuid
@@ -31,7 +31,7 @@ def gate() -> str:
 
 
 async def delete(lab: Lab, user: ChatUser, what: str) -> str:
-    """What an operator of Letta does by hand. The id of what is gone."""
+    """Delete it, as an operator of Letta would. Returns the id of the deleted object."""
     account = (await lab.holdings(user.id)).account
     member = lab.letta.as_member(str(account.member_id))
     if what == "agent":

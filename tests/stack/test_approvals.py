@@ -1,4 +1,4 @@
-"""Tools that somebody sets to require an approval at Letta: they are denied, and nothing blocks the user's agent."""
+"""Tools that are set to require an approval at Letta: their calls are denied, and do not block the user's agent."""
 
 import json
 import uuid
@@ -62,7 +62,7 @@ async def agent_of(lab: Lab, user: ChatUser) -> AgentHandle:
 
 
 async def leave_pending(world: LettaWorld, agent: AgentHandle, text: str = f"CALL {REMEMBER}") -> None:
-    """A call that waits for an approval, as after a talk in Letta's own user interface."""
+    """Leave a call that waits for an approval, as after a conversation in Letta's own user interface."""
     conversations = world.client.as_member(agent.member_id).conversations
     stream = await conversations.messages.create(
         agent.conversation_id, messages=[{"role": "user", "content": text}], streaming=True, background=False

@@ -1,4 +1,4 @@
-"""Bad input on a real socket: one clear error each, the connection survives it, and nothing is stored."""
+"""Bad input on a real socket: each gets one clear error, the connection stays open, and nothing is stored."""
 
 import json
 

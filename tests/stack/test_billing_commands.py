@@ -1,4 +1,4 @@
-"""`chat billing` on the real services: it finds what was tampered with, call by call, and puts it right."""
+"""`chat billing` on the real services: it finds changed rows, call by call, and corrects them."""
 
 import asyncio
 import os
@@ -60,7 +60,7 @@ async def settled_payer(stack: RunningStack) -> AsyncIterator[Payer]:
 
 @pytest.fixture
 async def payer(settled_payer: Payer) -> Payer:
-    """The same user in every test: each leaves the books as it found them, which agree. No server looks after them."""
+    """The same user in every test; each test leaves a correct ledger. No server reconciles it."""
     assert (await settled_payer.keeper.settled(settled_payer.user)).wrong == []
     await settled_payer.change(
         "update public.billing_accounts set look_at = null where user_id = %s", settled_payer.user.id

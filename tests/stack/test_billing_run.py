@@ -1,4 +1,5 @@
-"""Users who talk at random, and the books of all of them. The long run is a command: `python -m tests.billing`."""
+"""Users who send random messages, and the books of all of them. The long run is a command: `python -m
+tests.billing`."""
 
 import aiohttp
 

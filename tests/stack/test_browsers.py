@@ -1,4 +1,4 @@
-"""What a page of another origin may do, tried in a real browser."""
+"""Pages of other origins, in a real browser."""
 
 from typing import Any
 
@@ -93,7 +93,7 @@ async def test_a_page_reads_why_its_socket_is_refused(stack: RunningStack, page:
 
 
 async def test_a_page_of_a_foreign_origin_reads_why_it_is_refused(page: Page, web_app: str) -> None:
-    """Of a server that allows other pages than those of this machine, as one in production does."""
+    """Of a server that allows pages of other machines, as one in production does."""
     async with StreamingServer() as server:
         await page.goto(web_app)
 

@@ -1,4 +1,4 @@
-"""What a user may use, changed while the user talks, and how it is said that it is used up or not allowed."""
+"""A user's plan, changed between messages, and the errors for a used-up budget and a model outside the plan."""
 
 from collections.abc import AsyncIterator
 from decimal import Decimal

@@ -1,7 +1,7 @@
-"""What every outcome of a turn is charged, on the real services: by LiteLLM's log, our books, and what users are told.
+"""The charge of every outcome of a turn, on the real services: in LiteLLM's log, our tables, and the events to users.
 
-The scenes are played once, each by a user of its own, all at the same time; each test looks at one turn of them. That
-the user's whole book agrees, to the last digit, is part of every one of them.
+The scenes run once, each with a user of its own, all at the same time; each test checks one turn of them, and that the
+user's whole book agrees to the last digit.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ NOTHING: Final = Decimal(0)
 
 @dataclass(slots=True)
 class Played:
-    """A scene that is over and settled."""
+    """A scene whose turns have ended and are settled."""
 
     user_id: str
     book: Book
@@ -48,7 +48,7 @@ class Played:
 
 @dataclass(slots=True)
 class AllPlayed:
-    """All scenes; one that went wrong fails the tests that look at it, and no others."""
+    """All scenes; a failed scene fails only the tests that check it."""
 
     played: dict[Play, Played | BaseException] = field(default_factory=dict)
 
@@ -87,8 +87,10 @@ def test_a_turn_is_charged_its_one_call_and_the_settlement_is_published(scenes: 
     done = scenes.charged(answers, "done")
     assert (done.turn["status"], done.statuses, done.asked) == ("completed", ["success"], 1)
     assert done.cost == done.calls[0].cost > 0
-    assert [(Decimal(told["cost"]), told["cost_status"]) for told in done.told] == [(shown(done.cost), "settled")]
-    assert done.told[0]["usage"] == done.turn["usage"]
+    assert [(Decimal(event["cost"]), event["cost_status"]) for event in done.published] == [
+        (shown(done.cost), "settled")
+    ]
+    assert done.published[0]["usage"] == done.turn["usage"]
 
 
 def test_a_turn_that_uses_a_tool_is_charged_both_its_calls(scenes: AllPlayed) -> None:
@@ -99,12 +101,12 @@ def test_a_turn_that_uses_a_tool_is_charged_both_its_calls(scenes: AllPlayed) ->
 
 
 def test_cached_and_reasoning_tokens_are_charged_at_their_prices(scenes: AllPlayed) -> None:
-    [cached], [thought] = scenes.charged(answers, "done again").calls, scenes.charged(answers, "thinking").calls
+    [cached], [reasoned] = scenes.charged(answers, "done again").calls, scenes.charged(answers, "thinking").calls
     assert cached.cached_tokens > 0
-    assert thought.reasoning_tokens > 0
-    for call in (cached, thought):
+    assert reasoned.reasoning_tokens > 0
+    for call in (cached, reasoned):
         assert abs(call.cost - _at_list_price(call)) < FLOATS_ROUND
-    # Letta lists the tools in no certain order once the memory has changed: only before that a prompt is surely cached.
+    # Once the memory has changed, Letta lists the tools in varying order: only before that a prompt is surely cached.
     assert cached.cost < (cached.prompt_tokens * PROMPT) + cached.completion_tokens * COMPLETION
 
 
@@ -159,7 +161,7 @@ def test_a_stopped_turn_is_charged_the_words_that_the_model_wrote_until_then(
 
 
 def test_a_turn_stopped_before_the_first_word_is_settled_after_the_first_word(scenes: AllPlayed) -> None:
-    """LiteLLM waits for it, and notices only then that nobody waits for LiteLLM."""
+    """LiteLLM waits for it, and detects only then that its client has left."""
     stopped = scenes.charged(cancellations, "early")
     assert (stopped.turn["status"], stopped.turn["cost_status"]) == ("cancelled", "settled")
     assert (stopped.statuses, stopped.asked) == (["success"], 1)
@@ -169,7 +171,7 @@ def test_a_turn_stopped_before_the_first_word_is_settled_after_the_first_word(sc
 def test_a_queued_turn_that_is_cancelled_costs_nothing(scenes: AllPlayed) -> None:
     waiting = scenes.charged(cancellations, "waiting")
     assert (waiting.turn["status"], waiting.cost, waiting.turn["cost_status"]) == ("cancelled", None, None)
-    assert (waiting.calls, waiting.asked, waiting.told) == ([], 0, [])
+    assert (waiting.calls, waiting.asked, waiting.published) == ([], 0, [])
 
 
 def test_an_interrupting_message_is_charged_only_its_own_call(scenes: AllPlayed) -> None:
@@ -192,7 +194,7 @@ def test_a_turn_whose_call_is_not_logged_yet_stays_unsettled(scenes: AllPlayed) 
     [("server error", "model_error", 2), ("bad request", "model_error", 1), ("model too busy", "rate_limited", 2)],
 )
 def test_a_turn_that_the_model_refuses_costs_nothing(scenes: AllPlayed, name: str, code: str, calls: int) -> None:
-    """However often Letta asks: three times, unless one of its connections is never made."""
+    """For each of Letta's calls: three, unless one of its connections fails."""
     failed = scenes.charged(failures, name)
     assert (failed.turn["status"], failed.turn["error"]["code"]) == ("failed", code)
     assert failed.statuses == ["failure"] * failed.asked
@@ -263,9 +265,9 @@ def test_every_settlement_is_published_with_its_final_figures(scenes: AllPlayed)
         for name, charged in scenes.scene(play).charges.items():
             if charged.cost is None or not charged.calls:
                 continue
-            assert charged.told, name
-            assert Decimal(charged.told[-1]["cost"]) == shown(charged.cost), name
-            assert charged.told[-1]["usage"] == charged.turn["usage"], name
+            assert charged.published, name
+            assert Decimal(charged.published[-1]["cost"]) == shown(charged.cost), name
+            assert charged.published[-1]["usage"] == charged.turn["usage"], name
 
 
 def test_no_ledger_entry_has_a_flag(scenes: AllPlayed) -> None:

@@ -18,7 +18,7 @@ from tests.stack.waiting import ended
 
 @dataclass(frozen=True, slots=True)
 class Survivors:
-    """Two users after the server was killed: one turn was in mid-reply then, the other had just ended."""
+    """Two users after the server was killed: one turn was in mid-reply at the kill, the other had just ended."""
 
     resumed: Charged
     just_ended: Charged

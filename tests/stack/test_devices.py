@@ -1,4 +1,4 @@
-"""Two users, each on a WebSocket and on SSE at once: every device shows its own user's stream, the same and whole."""
+"""Two users, each on WebSocket and SSE at once: every device receives its own user's whole stream."""
 
 import asyncio
 import json
@@ -12,10 +12,10 @@ from tests.stack.conftest import NewUser
 
 async def test_every_device_of_two_users_sees_its_own_stream_whole(new_user: NewUser) -> None:
     users = [await new_user("Ada"), await new_user("Bob")]
-    await asyncio.gather(*(_talk_on_three_devices(user, f"for {number} only") for number, user in enumerate(users)))
+    await asyncio.gather(*(_converse_on_three_devices(user, f"for {number} only") for number, user in enumerate(users)))
 
 
-async def _talk_on_three_devices(user: ChatUser, words: str) -> None:
+async def _converse_on_three_devices(user: ChatUser, words: str) -> None:
     async with user.connect() as phone, user.connect() as laptop, _events(user) as stream:
         reading = asyncio.create_task(_read_to_end(stream))
         ack = await phone.say(f"ECHO {words}")

@@ -1,4 +1,5 @@
-"""`chat doctor` on the real stack: content with what `chat up` made, and specific about each thing that is wrong."""
+"""`chat doctor` on the real stack: no findings for what `chat up` started, and a specific one for each wrong
+setting."""
 
 import asyncio
 import json
@@ -117,7 +118,7 @@ async def test_a_misspelt_variable_is_a_warning(stack: RunningStack) -> None:
 
 
 async def test_a_default_expiry_of_keys_is_a_warning(stack: RunningStack, http: aiohttp.ClientSession) -> None:
-    """As LiteLLM's default_key_generate_params would give one; the key is made like ours."""
+    """An expiry as LiteLLM's default_key_generate_params would set; the key has the alias of one of ours."""
     base, headers = stack.env["LITELLM_BASE_URL"], {"Authorization": f"Bearer {stack.env['LITELLM_MASTER_KEY']}"}
     body = {"key_alias": f"user {uuid.uuid4()} 0123456789ab", "duration": "30d"}
     async with http.post(f"{base}/key/generate", json=body, headers=headers) as response:

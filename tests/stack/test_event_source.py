@@ -1,4 +1,4 @@
-"""A browser's EventSource, which can send no header and comes back by itself with the same URL."""
+"""A browser's EventSource, which cannot send headers and reconnects automatically with the same URL."""
 
 import uuid
 
@@ -24,7 +24,7 @@ ENDED = "id => seen.some(event => event.type === 'turn.completed' && event.turn_
 REPLY = "id => seen.find(event => event.type === 'turn.completed' && event.turn_id === id).turn.message.content"
 GIVEN_UP = "() => source.readyState === EventSource.CLOSED"
 PATIENCE = 120_000.0
-"""Milliseconds: the server is restarted meanwhile, and the browser tries again every few seconds."""
+"""Milliseconds: the server is restarted meanwhile, and the browser retries every few seconds."""
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_an_event_source_with_a_ticket_survives_every_reconnect_until_its_
     await page.evaluate(OPEN, [f"{own_stack.url}/api/v1", bob.access_token])
     await page.wait_for_function(TIMES_READY, arg=1, timeout=PATIENCE)
 
-    await crash_and_restart(own_server)  # before anything but `ready` had come
+    await crash_and_restart(own_server)  # when nothing but `ready` had arrived
     await page.wait_for_function(TIMES_READY, arg=2, timeout=PATIENCE)
     async with bob.connect() as device:
         turn_id = (await device.say(f"GATE {gate} 2 3"))["turn_id"]

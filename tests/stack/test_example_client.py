@@ -1,4 +1,4 @@
-"""The README's terminal client, as its reader runs it: piped input, real services, and a server that dies meanwhile."""
+"""The README's terminal client, with piped input, on real services, and with a server that dies meanwhile."""
 
 import asyncio
 import sys
@@ -43,7 +43,7 @@ def type_lines(client: Process, *lines: str) -> None:
 
 
 async def read_until(client: Process, seen: Callable[[str], bool]) -> str:
-    """What the client has written when it looks as wanted, or has ended."""
+    """The client's output once the condition holds, or the client has ended."""
     assert client.stdout is not None
     output = ""
     try:
@@ -56,7 +56,7 @@ async def read_until(client: Process, seen: Callable[[str], bool]) -> str:
 
 
 async def end_of_input(client: Process) -> str:
-    """Type no more, and read what the client still writes before it ends by itself."""
+    """End the input, and return the rest of the client's output until it exits."""
     assert client.stdin is not None
     client.stdin.close()
     output = await read_until(client, lambda _: False)

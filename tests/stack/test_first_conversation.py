@@ -1,4 +1,4 @@
-"""The first minutes of a new user: register, talk over each transport, see history, usage and agent."""
+"""The first minutes of a new user: register, send messages over each transport, read history, usage and agent."""
 
 import json
 import uuid
@@ -35,7 +35,7 @@ async def test_events_are_numbered_without_gaps_and_a_turn_ends_once(ada: ChatUs
 
 
 def _numbers(frame: dict[str, Any]) -> range:
-    """The numbers of the events that a frame holds."""
+    """The numbers of the events in a frame."""
     return range(frame["first_seq"] if "first_seq" in frame else frame["seq"], frame["seq"] + 1)
 
 

@@ -1,4 +1,4 @@
-"""Users' keys while users talk: rotated without a reply noticing, and told of when the gateway refuses one."""
+"""Users' keys while turns run: rotation without interrupting a reply, and the errors when LiteLLM refuses a key."""
 
 import asyncio
 import uuid
@@ -42,7 +42,7 @@ async def key_of(lab: Lab, user: ChatUser) -> str:
 
 
 async def spoil(lab: Lab, user: ChatUser, how: str) -> None:
-    """What an operator of LiteLLM does to the user's key by hand."""
+    """Change the user's key at LiteLLM, as an operator would by hand."""
     (name,) = (await lab.holdings(user.id)).key_hashes
     body: dict[str, object] = {"key": name} if how == "block" else {"keys": [name]}
     assert (await lab.litellm.post(f"/key/{how}", body)).ok

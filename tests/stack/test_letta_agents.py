@@ -1,4 +1,4 @@
-"""Agents of a real Letta: made as the template says, brought up to date without losing what they remember."""
+"""Agents of a real Letta: made by the template, and updated without losing their memory."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace

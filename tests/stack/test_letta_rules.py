@@ -1,4 +1,4 @@
-"""The rules of `letta_developer_prompt.md`, each checked on a real Letta, past our adapter where it would hide them."""
+"""The rules of `letta_developer_prompt.md`, each checked on a real Letta, without our adapter where it hides them."""
 
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -43,7 +43,7 @@ def member(world: LettaWorld) -> AsyncLetta:
 
 
 async def refused(call: Any) -> int:
-    """The HTTP status that a call is refused with."""
+    """The HTTP status with which a call is refused."""
     with pytest.raises(APIStatusError) as error:
         await call
     return error.value.status_code

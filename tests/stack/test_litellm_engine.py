@@ -58,7 +58,7 @@ async def engine(stack: RunningStack) -> AsyncIterator[Engine]:
 
 @pytest.fixture(scope="module")
 def results(engine: Engine) -> dict[str, str | None]:
-    """What every check said, from one run."""
+    """The results of all checks, from one run."""
     output, _ = engine.start("run").communicate(timeout=120)
     return dict(json.loads(output.splitlines()[-1]))
 

@@ -1,4 +1,4 @@
-"""Migrating LiteLLM's database, on the stack's PostgreSQL: whole or not at all, and only once."""
+"""Migrations of LiteLLM's database, on the stack's PostgreSQL: each is applied whole or not at all, and only once."""
 
 import hashlib
 from collections.abc import AsyncIterator

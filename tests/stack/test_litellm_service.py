@@ -1,4 +1,4 @@
-"""The stack's LiteLLM: what a call costs, and that neither the model's errors nor a killed database engine stop it."""
+"""The stack's LiteLLM: the cost of a call, and that neither the model's errors nor a killed database engine stop it."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from server.stack.litellm_config import GPT_4_PRICES
 from tests.stack.running_stack import RunningStack
 
 PATIENCE = 60.0
-"""Seconds until a test gives up on something that LiteLLM does in its own time."""
+"""Timeout, in seconds, for effects that come with a delay at LiteLLM."""
 
 
 class LiteLLMUser:
@@ -46,7 +46,7 @@ class LiteLLMUser:
             return response.status, await response.json()
 
     async def spend_rows(self, count: int) -> list[dict[str, Any]]:
-        """The key's rows, newest first, as soon as there are so many."""
+        """The key's rows, newest first, once there are at least this many."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 _, rows = await self.administer("GET", f"/spend/logs?api_key={self.key}")
@@ -101,7 +101,7 @@ async def test_a_killed_database_engine_is_replaced(stack: RunningStack, user: L
 
 
 def price(usage: dict[str, Any]) -> Decimal:
-    """What the call costs in US dollars, to the last digit."""
+    """The cost of the call in US dollars, unrounded."""
     prices = {name: Decimal(str(value)) for name, value in GPT_4_PRICES.items()}
     cached = usage["prompt_tokens_details"]["cached_tokens"]
     total: Decimal = (

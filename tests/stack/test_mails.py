@@ -1,4 +1,4 @@
-"""What the local Supabase would have mailed: kept in a file, shown by `chat mails`."""
+"""The mails that the local Supabase would have sent: stored in a file, shown by `chat mails`."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ await Promise.all(Array.from({ length: 450 }, (_, number) => send(number)));
 
 
 async def chat_mails(stack: RunningStack, *options: str) -> str:
-    """What `chat mails` prints."""
+    """The output of `chat mails`."""
     command = [sys.executable, "-m", "server", "mails", "--data-dir", str(stack.data_dir), *options]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
     return done.stdout
@@ -32,7 +32,7 @@ async def chat_mails(stack: RunningStack, *options: str) -> str:
 
 @pytest.fixture
 async def address(stack: RunningStack) -> str:
-    """An address that asked for a magic link."""
+    """An address for which a magic link was requested."""
     email = f"{uuid.uuid4().hex[:12]}@example.com"
     async with httpx.AsyncClient() as http:
         url, headers = f"{stack.env['SUPABASE_URL']}/auth/v1/otp", {"apikey": stack.env["SUPABASE_ANON_KEY"]}

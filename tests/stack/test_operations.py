@@ -1,4 +1,4 @@
-"""The running server as its operator sees it: it leaves politely, and its log gives nothing away."""
+"""The running server for its operator: SIGTERM drains it, and its log has no message contents and no secrets."""
 
 import asyncio
 import uuid

@@ -1,4 +1,4 @@
-"""What becomes of turns whose model calls several tools at once, says nothing, or refuses: on the real services."""
+"""Turns in which the model calls several tools at once, gives no reply, or refuses: on the real services."""
 
 import json
 import uuid

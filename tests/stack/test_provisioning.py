@@ -1,4 +1,4 @@
-"""The saga on the real Supabase, LiteLLM and Letta: one of everything, whatever dies in between."""
+"""The saga on the real Supabase, LiteLLM and Letta: exactly one of each object, whichever process dies in between."""
 
 import asyncio
 import secrets
@@ -37,7 +37,7 @@ async def lab(stack_env: dict[str, str]) -> AsyncIterator[Lab]:
 
 @pytest.fixture
 async def somebody(lab: Lab) -> Principal:
-    """Signed up at Supabase, unknown to everything else."""
+    """A user who signed up at Supabase and is unknown to the other services."""
     return await sign_up(lab.supabase)
 
 
@@ -65,8 +65,8 @@ async def test_a_crash_before_or_after_any_effect_is_repaired(
 
 
 def _call_number(step: str) -> int:
-    """Which call of a registration reaches this step: ensure, get, claim, then three for each step, two for the key's
-    value, which no service takes part in."""
+    """The number of the call of a registration that reaches this step: ensure, get, claim, then three for each step,
+    but two for the key's value, which needs no service."""
     return 3 + 2 + 3 * STEPS.index(step) + 2
 
 

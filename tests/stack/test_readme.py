@@ -1,4 +1,4 @@
-"""The README's first conversation by curl, run as its reader would: pasted into a shell."""
+"""The README's first conversation by curl, pasted into a shell."""
 
 import asyncio
 import re

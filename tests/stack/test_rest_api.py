@@ -1,4 +1,4 @@
-"""REST on the real services: documented shapes, sign-in errors, forged tokens and hostile input, tenants kept apart."""
+"""REST on the real services: documented formats, sign-in errors, forged tokens, hostile input, isolation of users."""
 
 import base64
 import json

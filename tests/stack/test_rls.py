@@ -1,4 +1,4 @@
-"""Row level security, tried through PostgREST with real tokens: users read their own rows and nothing else."""
+"""Row level security, tested through PostgREST with real tokens: users read only their own rows."""
 
 import json
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ TABLES = {
     "billing_accounts": "user_id",
     "budget_standings": "user_id",
 }
-"""What users may read, and the column that says whose row it is."""
+"""The tables that users may read, and the column with the owner of a row."""
 
 HIDDEN_TABLES = ("sessions", "tickets", "attempts", "model_keys", "known_addresses")
 HIDDEN_COLUMNS = {
@@ -54,7 +54,7 @@ HIDDEN_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Ann looks, Ben has rows; `nobody` has only the publishable key."""
+    """Ann reads, Ben has rows; `nobody` has only the publishable key."""
 
     ann: Visitor
     nobody: Visitor
@@ -194,7 +194,7 @@ async def test_users_cannot_call_the_platforms_functions(scene: Scene, who: str)
 
 
 def _plausible(parameter: str, scene: Scene) -> object:
-    """A value of the parameter's type that would do harm if it were let through."""
+    """A value of the parameter's type that would do harm if the call were allowed."""
     values: dict[str, object] = {
         "p_user_id": scene.ben.user_id,
         "p_turn_id": scene.ben_turn.id,
@@ -241,7 +241,7 @@ async def test_a_signature_of_another_users_token_is_refused(scene: Scene, supab
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 async def test_the_database_itself_grants_clients_no_writes(supabase_env: dict[str, str], role: str) -> None:
-    """Whatever PostgREST lets through: the privileges as PostgreSQL records them."""
+    """The privileges as PostgreSQL records them, independent of PostgREST."""
     async with await psycopg.AsyncConnection.connect(supabase_env["SUPABASE_DB_URL"]) as connection:
         cursor = await connection.execute(
             "select relname, privilege from pg_class, unnest(array['INSERT','UPDATE','DELETE','TRUNCATE']) privilege"

@@ -1,4 +1,4 @@
-"""The schema, object by object: the same however a database came to it, and as the last release's code calls it."""
+"""The schema, object by object: the same for every way to create it, and compatible with calls of the last release."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -42,13 +42,13 @@ class Databases:
         return self._open.enter_context(empty_project(self._url))
 
     def migrated(self) -> str:
-        """One that `chat migrate` has made from nothing."""
+        """An empty project that `chat migrate` has migrated."""
         dsn = self.empty()
         apply_migrations(dsn, MIGRATIONS)
         return dsn
 
     def released(self) -> str:
-        """One as the last release has left it."""
+        """A project with the schema of the last release."""
         dsn = self.empty()
         with last_release() as folder:
             apply_migrations(dsn, folder)
@@ -56,7 +56,7 @@ class Databases:
 
 
 def differences(first: str, second: str) -> dict[str, tuple[object, object]]:
-    """The objects that are not the same in both databases."""
+    """The objects that differ between the databases."""
     ours, theirs = objects(first), objects(second)
     return {name: (ours.get(name), theirs.get(name)) for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)}
 
@@ -108,7 +108,7 @@ def test_the_comparison_sees_every_kind_of_change(databases: Databases) -> None:
 def test_the_last_releases_database_takes_over_the_tables_without_a_change(
     databases: Databases, tmp_path: Path
 ) -> None:
-    """The new files are recorded in place of the old ones; nothing is dropped, rewritten or made anew."""
+    """The new files are recorded in place of the old ones; nothing is dropped, rewritten or created again."""
     upgraded = databases.released()
     before, same = objects(upgraded), identities(upgraded)
     assert recorded_versions(upgraded) == sorted(REPLACED)
@@ -125,7 +125,7 @@ def test_the_last_releases_database_takes_over_the_tables_without_a_change(
 
 
 def test_the_last_releases_database_becomes_what_an_empty_project_becomes(databases: Databases) -> None:
-    """So whatever a file no longer creates has been dropped by a numbered one."""
+    """So an object that a file no longer creates has been dropped by a numbered file."""
     upgraded, fresh = databases.released(), databases.migrated()
     apply_migrations(upgraded, MIGRATIONS)
     assert differences(upgraded, fresh) == {}
@@ -171,7 +171,7 @@ def test_supabases_cli_gives_an_empty_project_the_same_schema(databases: Databas
 
 
 def test_supabases_cli_finds_nothing_missing_after_a_migration(databases: Databases, cli: SupabaseCli) -> None:
-    """In a new project, and in one that the last release had made."""
+    """In a new project, and in one with the schema of the last release."""
     code, output = cli.push(databases.migrated())
     assert (code, "Remote database is up to date" in output) == (0, True), output
     upgraded = databases.released()
@@ -196,7 +196,7 @@ def signatures(dsn: str) -> list[Signature]:
 
 
 def answers(call: Signature, function: Signature, given: int) -> bool:
-    """Whether the function takes a call of the other one with its first `given` arguments, by their names."""
+    """Whether the function accepts a call of the other one with its first `given` arguments, by their names."""
     _, name, names, types, defaults, result = function
     asked = dict(zip(call[2][:given], call[3], strict=False))
     required = names[: len(names) - defaults]
@@ -209,7 +209,8 @@ def answers(call: Signature, function: Signature, given: int) -> bool:
 
 
 def test_every_call_of_the_last_release_has_exactly_one_function_that_answers_it(databases: Databases) -> None:
-    """Its instance serves while this release's migration runs. A function whose arguments or result change stays."""
+    """Its instance serves while this release's migration runs, so a function whose arguments or result change must
+    stay."""
     released, now = signatures(databases.released()), signatures(databases.migrated())
     assert len(released) > 30
     for call in released:

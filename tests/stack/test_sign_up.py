@@ -1,4 +1,4 @@
-"""Becoming a user: by registering, by registering twice at once, and without us, directly at Supabase."""
+"""Sign-up: by registration, by two registrations at once, and directly at Supabase."""
 
 import asyncio
 import uuid

@@ -1,4 +1,4 @@
-"""The local stack as it stands: what runs, who may reach it, and that it mends itself."""
+"""The local stack: its processes, who can reach them, and that they are restarted."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Stop stops the model: what it was asked to write and what was charged, on the real services."""
+"""A stop stops the model: the words that it wrote and the charge, on the real services."""
 
 import asyncio
 import subprocess
@@ -29,7 +29,7 @@ async def world(stack_env: dict[str, str]) -> AsyncIterator[LettaWorld]:
 async def stopped(
     stack: RunningStack, http: aiohttp.ClientSession, user: ChatUser, directive: str, shown: int
 ) -> tuple[Json, list[Call]]:
-    """A reply that is stopped after so many words: the request as the model saw it, and what is charged."""
+    """Stop a reply after some words. Returns the model's record of the request, and the charge."""
     content = f"{uuid.uuid4().hex} {directive}"
     async with user.connect() as device:
         turn_id = (await device.say(content))["turn_id"]
@@ -66,7 +66,7 @@ async def test_a_writing_model_is_stopped_and_only_its_words_are_charged(
 async def test_a_silent_model_is_stopped_and_exactly_its_words_are_charged(
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:
-    """Nothing comes by which Letta would notice that the run is cancelled."""
+    """The model sends no data at which Letta would check whether the run is cancelled."""
     seen, [call] = await stopped(stack, http, ada, "STALL 3", shown=3)
     assert (seen["state"], seen["words"]) == ("gone", 3)
     assert call.completion_tokens == 3 * TOKENS_A_WORD

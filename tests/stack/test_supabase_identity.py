@@ -1,4 +1,4 @@
-"""Signing up, in and out, and verifying the tokens that come of it, at a real Supabase Auth."""
+"""Sign-up, sign-in, sign-out and the verification of their tokens, at a real Supabase Auth."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Signing in as most teams do: with supabase-js, in a real browser, from an app of another origin."""
+"""Sign-in as in most apps: with supabase-js, in a real browser, from an app of another origin."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ async def origin(stack: RunningStack) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def app(stack: RunningStack, page: Page, origin: str) -> TeamApp:
-    """The app on the stack's own Supabase, which confirms no addresses."""
+    """The app on the stack's own Supabase, which does not require confirmed addresses."""
     app = TeamApp(page, origin, stack.env, stack.url, mail_file(stack.data_dir))
     await app.open()
     return app
@@ -246,7 +246,7 @@ async def test_a_page_reads_its_users_profile_and_searches_the_history(app: Team
 
 @pytest.fixture(scope="module")
 def confirming(stack: RunningStack) -> Iterator[dict[str, str]]:
-    """A Supabase project that wants addresses confirmed."""
+    """A Supabase project that requires confirmed addresses."""
     with own_supabase(stack, "browser_tests", confirm_email=True) as env:
         yield env
 

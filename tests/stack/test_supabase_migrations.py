@@ -1,4 +1,4 @@
-"""Migrations against a real PostgreSQL: once, recorded, safe from two deploys at once, and the same when pasted."""
+"""Migrations of a real PostgreSQL: applied once, recorded, safe in concurrent deploys, and the same as printed SQL."""
 
 import asyncio
 import uuid
@@ -94,7 +94,7 @@ def answer(dsn: str, call: str) -> object:
 
 
 def test_a_function_is_replaced_in_place(dsn: str, tmp_path: Path) -> None:
-    """Its file alone is applied again, once, and recorded anew; a release without the change takes it back."""
+    """Only its file is applied again, once, and its record updated; a release without the change reverts it."""
     apply_migrations(dsn, MIGRATIONS)
     (file,) = copied(tmp_path).glob("9*_sessions.sql")
     file.write_text(file.read_text("utf-8").replace("interval '12 seconds'", "interval '13 seconds'"))
@@ -160,7 +160,7 @@ def test_a_migration_yields_to_transactions_that_use_a_table_and_is_retried(
 
 @pytest.fixture
 def hosted(dsn: str) -> Iterator[str]:
-    """The database as a hosted project has it: its owner is no superuser, and new objects are open to every client."""
+    """A database like a hosted project's: its owner is not a superuser, and new objects are open to every client."""
     role = sql.Identifier(f"owner_{uuid.uuid4().hex}")
     with psycopg.connect(dsn, autocommit=True) as cluster:
         name = sql.Identifier(cluster.info.dbname)

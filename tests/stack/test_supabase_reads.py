@@ -1,4 +1,4 @@
-"""What users read of their own through PostgREST: pages by position, whole turns, exact money."""
+"""Users' reads of their own rows through PostgREST: pages by position, whole turns, exact money."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What a crash leaves behind: kill -9 of the server and of Letta in the middle of turns, and restarts of both."""
+"""Recovery after crashes: kill -9 of the server and of Letta in the middle of turns, and restarts of both."""
 
 import asyncio
 import uuid

@@ -1,4 +1,4 @@
-"""One user must never see, spend or stop what is another's: every door is tried with the wrong key."""
+"""One user must never read, spend or stop anything of another: every interface is tried with the wrong user's token."""
 
 import uuid
 from typing import Any
@@ -16,12 +16,12 @@ OWN_TABLES = ("user_profiles", "turns", "messages", "usage_metrics", "sessions",
 
 @pytest.fixture
 async def eve(new_user: NewUser) -> ChatUser:
-    """Somebody else, with a valid token of her own."""
+    """Another user, with a valid token of her own."""
     return await new_user("Eve")
 
 
 async def postgrest(stack: RunningStack, user: ChatUser, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """A request to PostgREST as a user with supabase-js could make it."""
+    """A request to PostgREST that a user could make with supabase-js."""
     headers = {"apikey": stack.env["SUPABASE_ANON_KEY"], "Prefer": "return=representation", **user.headers}
     url = f"{stack.env['SUPABASE_URL']}/rest/v1/{path}"
     async with httpx.AsyncClient() as client:  # aiohttp refuses the doubled Content-Length that Supabase Lite sends
@@ -112,7 +112,7 @@ def _key(table: str) -> str:
 async def test_letta_keeps_each_users_agent_to_its_own_member(
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser, eve: ChatUser
 ) -> None:
-    """Even with Letta's own password, acting as one user's member does not reach the other's agent."""
+    """Even with Letta's password, requests as one user's member do not reach the other's agent."""
     await ada.say("ECHO hers")
     await eve.say("ECHO others")
     hers = (await ada.get("/user/profile"))["agent_id"]

@@ -1,4 +1,4 @@
-"""The rules of a turn on the real agent: waiting, cancelling, interrupting, failing, retrying, reminding."""
+"""The rules of a turn on the real agent: queue, cancel, interrupt, failure, retry, reminders."""
 
 import asyncio
 import uuid

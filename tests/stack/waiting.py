@@ -1,4 +1,4 @@
-"""Waiting for what other processes do, which can only be polled."""
+"""Waiting for other processes, by polling."""
 
 import asyncio
 from typing import Any
@@ -10,7 +10,7 @@ from tests.stack.running_stack import RunningStack
 
 
 async def ready_again(stack: RunningStack, http: aiohttp.ClientSession, service: str, old_pid: int) -> None:
-    """Return when the supervisor has replaced `old_pid` and the API answers that all is well."""
+    """Return when the supervisor has replaced `old_pid` and the API is ready."""
     async with asyncio.timeout(2 * PATIENCE):
         while stack.status()[service]["pid"] in (None, old_pid):
             await asyncio.sleep(0.3)

@@ -26,11 +26,11 @@ class SupabaseCli:
 
     @property
     def migrations(self) -> Path:
-        """Where it looks for migrations."""
+        """The folder of the migrations."""
         return self.folder / "supabase" / "migrations"
 
     def push(self, dsn: str) -> tuple[int, str]:
-        """`supabase db push`: its exit code, and all it says."""
+        """`supabase db push`: its exit code and output."""
         done = subprocess.run(
             [self.program, "db", "push", "--db-url", f"{dsn}?sslmode=disable", "--yes", "--workdir", self.folder],
             env={
