@@ -1,1 +1,1 @@
-"""The wiring: opens the adapters, hands each collaborator to those who need it, and runs the whole."""
+"""The application: opens the adapters, wires the components, and controls the life of the process."""

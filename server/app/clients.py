@@ -1,4 +1,4 @@
-"""The services that the settings name, opened for as long as they are used: by the server and by commands alike."""
+"""Context managers for the clients of the services in the settings, used by the server and by commands."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -32,7 +32,7 @@ async def open_supabase(settings: Settings) -> AsyncIterator[SupabaseClient]:
 
 @asynccontextmanager
 async def open_letta(settings: Settings, *, attempts: int = ATTEMPTS) -> AsyncIterator[LettaClient]:
-    """The agent server at LETTA_BASE_URL; what may be repeated is tried `attempts` times."""
+    """The agent server at LETTA_BASE_URL; idempotent calls are attempted `attempts` times."""
     breaker = Breaker("letta", ErrorCode.LETTA_UNAVAILABLE)
     client = LettaClient(str(settings.letta_base_url), settings.letta_api_token, breaker, attempts=attempts)
     async with aclosing(client):
@@ -41,7 +41,7 @@ async def open_letta(settings: Settings, *, attempts: int = ATTEMPTS) -> AsyncIt
 
 @asynccontextmanager
 async def open_litellm(settings: Settings, *, attempts: int = ATTEMPTS) -> AsyncIterator[LiteLLMClient]:
-    """The model gateway at LITELLM_BASE_URL; what may be repeated is tried `attempts` times."""
+    """The model gateway at LITELLM_BASE_URL; idempotent calls are attempted `attempts` times."""
     guard = Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE), attempts=attempts)
     async with aiohttp.ClientSession() as http:
         yield LiteLLMClient(str(settings.litellm_base_url), settings.litellm_master_key, http, guard)
@@ -49,7 +49,7 @@ async def open_litellm(settings: Settings, *, attempts: int = ATTEMPTS) -> Async
 
 @asynccontextmanager
 async def open_redis(settings: Settings) -> AsyncIterator[RedisClient | None]:
-    """The Redis at REDIS_URL; None where none is named."""
+    """The Redis at REDIS_URL; None if it is not set."""
     if settings.redis_url is None:
         yield None
         return
@@ -59,7 +59,7 @@ async def open_redis(settings: Settings) -> AsyncIterator[RedisClient | None]:
 
 
 def provisioning_context(settings: Settings, letta: LettaClient, litellm: LiteLLMClient) -> ProvisioningContext:
-    """What makes users' agents as the settings want them."""
+    """The context in which agents are provisioned according to the settings."""
     return ProvisioningContext(
         billing=LiteLLMBilling(litellm),
         directory=LettaDirectory(letta),
@@ -70,7 +70,7 @@ def provisioning_context(settings: Settings, letta: LettaClient, litellm: LiteLL
 
 
 def default_plan(settings: Settings) -> Plan:
-    """What a user may use from their registration on."""
+    """The plan of newly registered users."""
     return Plan(
         budget=settings.default_budget_usd,
         period=settings.budget_period,

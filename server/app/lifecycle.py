@@ -1,4 +1,4 @@
-"""The life of one server process: it takes traffic only while it is `running`."""
+"""The lifecycle of one server process: it takes traffic only while it is `running`."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ async def _nothing(_seconds: float) -> None:
 
 @dataclass(slots=True)
 class Lifecycle:
-    """Where this instance stands, and how it leaves."""
+    """The phase of this instance, and its drain."""
 
     phase: Phase = "starting"
     on_drain: Callable[[float], Awaitable[None]] = _nothing
-    """Ends the running work within so many seconds; set by the wiring."""
+    """Ends running turns within the given seconds; set by the wiring."""
 
     def started(self) -> None:
-        """From now on this instance takes traffic."""
+        """Enter the phase `running`: this instance takes traffic."""
         self.phase = "running"
 
     async def drain(self, seconds: float) -> None:
-        """Not ready, no new turns, running ones finish within `seconds`, clients are sent to reconnect."""
+        """Enter the phase `draining`: no new turns; running ones finish within `seconds`; clients must reconnect."""
         self.phase = "draining"
         await self.on_drain(seconds)
 

@@ -1,4 +1,4 @@
-"""What is asked of settings beyond their form, once, before the server starts. Reads LiteLLM's list of models."""
+"""Checks of settings before the server starts, beyond their validation. Reads LiteLLM's list of models."""
 
 import click
 import structlog
@@ -13,9 +13,9 @@ log = structlog.get_logger(__name__)
 
 
 async def check_at_start(settings: Settings) -> None:
-    """Log what can hardly be meant. Raises click.ClickException where ENVIRONMENT=production meets the demo model.
+    """Log settings that are probably mistakes. Raises click.ClickException for the demo model in production.
 
-    A LiteLLM that does not answer (within 8 s) is a warning: it may come up later, and the server does without."""
+    If LiteLLM does not respond within 8 s, that is a warning: it may start later, and the server works without it."""
     for given, known in misspelt():
         log.warning("settings.misspelt", given=given, meant=known, hint="A variable of this name is not read.")
     if settings.is_production:
@@ -41,7 +41,7 @@ async def check_at_start(settings: Settings) -> None:
 
 
 def _warn_in_production(settings: Settings) -> None:
-    """No budget for new users, no known proxy."""
+    """Log that new users have no budget, or that no proxy is configured."""
     if settings.address_header is None and settings.trusted_proxies == 0:
         log.info(
             "client_address.from_connections",

@@ -1,4 +1,4 @@
-"""Wiring: the one place that knows every adapter and hands each collaborator to those who need it."""
+"""The wiring: the only module that knows all adapters and connects them with the components."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -54,7 +54,7 @@ from server.streaming.websocket import WebSocketEndpoint
 
 
 def create_app(settings: Settings) -> web.Application:
-    """The whole server as an application; adapters open when it starts and close when it is cleaned up."""
+    """The server as an application. Its adapters open at startup and close at cleanup."""
     app = web.Application()
     app[app_keys.SETTINGS] = settings
     app[LIFECYCLE] = Lifecycle()
@@ -80,7 +80,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     letta = await stack.enter_async_context(open_letta(settings))
     litellm = await stack.enter_async_context(open_litellm(settings))
     redis = await stack.enter_async_context(open_redis(settings))
-    _offer_services(app, supabase, letta, litellm, redis)
+    _set_services(app, supabase, letta, litellm, redis)
 
     store, accounts = SupabaseSessionStore(supabase), SupabaseAccountStore(supabase)
     agents = provisioning_context(settings, letta, litellm)
@@ -113,7 +113,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     secret_keys = [key for key in (settings.secret_key, settings.secret_key_previous) if key is not None]
     sign_in_limits = SignInLimits(accounts, settings.sign_ins_per_minute, secret_keys)
     app[app_keys.SIGN_IN_LIMITS] = sign_in_limits
-    _offer_sessions(app, hub)
+    _set_sessions(app, hub)
 
     stack.push_async_callback(provisioner.aclose)
     stack.push_async_callback(authenticator.aclose)
@@ -131,19 +131,19 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
 
 
 def _shared(redis: RedisClient, attempts: AttemptServices, settings: Settings) -> ReplicatedLogs:
-    """Instances on one Supabase project are one deployment, whatever else uses that Redis."""
+    """Event logs replicated through Redis. The Supabase project identifies the deployment, in a shared Redis too."""
     deployment = hashlib.sha256(str(settings.supabase_url).encode()).hexdigest()[:12]
     return ReplicatedLogs(RedisReplicas(redis, deployment), attempts.limits, attempts.now)
 
 
-def _offer_services(
+def _set_services(
     app: web.Application,
     supabase: SupabaseClient,
     letta: LettaClient,
     litellm: LiteLLMClient,
     redis: RedisClient | None,
 ) -> None:
-    """What handlers ask of the services directly."""
+    """Set the keys of services that handlers call directly."""
     app[app_keys.IDENTITY] = SupabaseIdentity(supabase, app[app_keys.SETTINGS].auth_redirect_url)
     app[app_keys.READS] = SupabaseReads(supabase)
     app[app_keys.MEMORY] = LettaMemory(letta)
@@ -153,8 +153,8 @@ def _offer_services(
     app[app_keys.READINESS] = Readiness(probes, lambda: app[LIFECYCLE].phase, needed_first=["supabase"])
 
 
-def _offer_sessions(app: web.Application, hub: SessionHub) -> None:
-    """The sessions, and the two ways to follow one."""
+def _set_sessions(app: web.Application, hub: SessionHub) -> None:
+    """Set the keys of the sessions, and of event streams and sockets."""
     limits = app[app_keys.SETTINGS].limits
     app[app_keys.HUB] = hub
     app[app_keys.EVENT_STREAMS] = EventStreams(hub, limits, app[app_keys.TICKETS])

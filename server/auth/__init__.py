@@ -1,1 +1,1 @@
-"""Who is asking: tokens and tickets, and how often a password may be tried. Knows no transport."""
+"""Authentication by tokens and tickets, and rate limits of passwords. Independent of the transport."""

@@ -1,6 +1,6 @@
-"""Who is asking: from an Authorization header, a bare token or a ticket to a `Principal` whose account may be used.
+"""Authenticates an Authorization header, a token or a ticket as a `Principal` whose account may be used.
 
-Knows tokens, tickets and accounts, no transport: REST, WebSocket and SSE all ask here.
+Independent of the transport: REST, WebSocket and SSE all use it.
 """
 
 import time
@@ -25,18 +25,18 @@ log = structlog.get_logger(__name__)
 
 
 class AccountOpener(Protocol):
-    """Makes sure that a user has an account and that its provisioning goes on; `Provisioner` is one."""
+    """Opens a user's account if needed, and continues its provisioning; `Provisioner` is one."""
 
     async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account: ...
 
 
 class Authenticator:
-    """Verifies who asks and opens an account for whoever comes with a valid token for the first time.
+    """Verifies tokens and tickets, and opens an account with the first valid token of a user.
 
-    An account that was looked at is trusted for `trust` seconds (blocking one takes that long to close every door;
-    a new turn is refused by the database at once), and longer while Supabase cannot be asked. At most `cached`
-    accounts are held; `new_accounts` limits those that are made. All devices of a user that come at once, as they do
-    after a loss of network, share one look. Close with `aclose`.
+    A checked account is cached with a TTL of `trust` seconds, and longer while Supabase is unavailable; so a block
+    takes effect after that time, except that the database refuses new turns at once. At most `cached` accounts are
+    cached; `new_accounts` limits new ones. Concurrent requests of a user, as after a network failure, share one check.
+    Close with `aclose`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Authenticator:
         self._trust = trust
         self._new_accounts = new_accounts or Buckets(0)
         self._clock = clock
-        self._seen: LRUCache[str, float] = LRUCache(cached)  # when; without expiry, since an old one still counts
+        self._checked_at: LRUCache[str, float] = LRUCache(cached)  # no TTL: used while Supabase is unavailable
         self._opening: SingleFlight[str, Account] = SingleFlight("account", ignored=(PlatformError,))
 
     async def header(self, authorization: str | None) -> Principal:
@@ -75,21 +75,21 @@ class Authenticator:
 
         Raises PlatformError(unauthorized | token_expired | account_blocked | supabase_unavailable).
         """
-        if not token.isascii():  # header bytes that are no text must not reach a parser as surrogates
+        if not token.isascii():  # header bytes that are not UTF-8 would reach the parser as surrogates
             raise PlatformError(ErrorCode.UNAUTHORIZED)
         principal = await self._verifier.verify(token)
         await self.admit(principal)
         return principal
 
     async def ticket(self, text: str, purpose: Purpose) -> Principal:
-        """Spend a ticket. Its principal carries no access token, so it can make no reads of its own.
+        """Redeem a ticket. Its principal has no access token, so it cannot read as the user.
 
         Raises PlatformError(unauthorized | account_blocked | supabase_unavailable).
         """
         return await self._holder(await self._tickets.redeem(text, purpose))
 
     async def spent_ticket(self, text: str, purpose: Purpose, cursor: EventCursor) -> Principal:
-        """Let a spent ticket in again with a cursor of its own stream, as `ticket` does. Raises as `ticket` does."""
+        """Accept a spent ticket again, with a cursor of its own stream. Raises as `ticket` does."""
         return await self._holder(await self._tickets.resume(text, purpose, cursor))
 
     async def _holder(self, holder: TicketHolder) -> Principal:
@@ -102,12 +102,12 @@ class Authenticator:
         )
 
     async def admit(self, principal: Principal, name: str | None = None) -> None:
-        """Let a verified user in: open the account on first sight, keep its provisioning going.
+        """Admit a verified user: open the account if it is new, and continue its provisioning.
 
         Raises PlatformError(account_blocked | rate_limited | supabase_unavailable).
         """
-        seen_at = self._seen.get(principal.user_id)
-        if seen_at is not None and self._clock() - seen_at < self._trust:
+        checked_at = self._checked_at.get(principal.user_id)
+        if checked_at is not None and self._clock() - checked_at < self._trust:
             return
         try:
             if name is None:
@@ -115,11 +115,11 @@ class Authenticator:
             else:
                 await self.open_account(principal.user_id, principal.email, name)
         except PlatformError as error:
-            if error.code is not ErrorCode.SUPABASE_UNAVAILABLE or seen_at is None:
+            if error.code is not ErrorCode.SUPABASE_UNAVAILABLE or checked_at is None:
                 raise
 
     async def _open_once(self, principal: Principal) -> Account:
-        """`open_account`, once for all who ask while it is under way."""
+        """Call `open_account` once for concurrent requests of the user."""
         opening = partial(self.open_account, principal.user_id, principal.email)
         try:
             return await self._opening.run(principal.user_id, opening)
@@ -127,12 +127,12 @@ class Authenticator:
             raise PlatformError(ErrorCode.DRAINING) from cause
 
     async def aclose(self) -> None:
-        """Open no more accounts."""
+        """Stop opening accounts."""
         await self._opening.aclose()
 
     @contextmanager
     def opening_account(self) -> Iterator[None]:
-        """Around what makes a new account: each takes one of those of this minute, and gives it back if it fails.
+        """Count a new account against the limit per minute; if the body raises, it does not count.
 
         Raises PlatformError(rate_limited) with retry_after.
         """
@@ -150,14 +150,14 @@ class Authenticator:
     async def open_account(
         self, user_id: str, email: str, name: str | None = None, *, is_counted: bool = False
     ) -> Account:
-        """The user's account, made if need be, with provisioning under way unless it is done.
+        """The user's account. Creates it if needed, and continues its provisioning.
 
-        `is_counted`: it is opened inside of `opening_account`. Raises as `admit`.
+        `is_counted`: the caller has entered `opening_account`. Raises as `admit`.
         """
-        is_known = is_counted or user_id in self._seen or await self._accounts.get(user_id) is not None
+        is_known = is_counted or user_id in self._checked_at or await self._accounts.get(user_id) is not None
         with nullcontext() if is_known else self.opening_account():
             account = await self._opener.ensure_account(user_id, email, name)
-        self._seen.pop(user_id, None)
+        self._checked_at.pop(user_id, None)
         account.refuse_closed()
-        self._seen[user_id] = self._clock()
+        self._checked_at[user_id] = self._clock()
         return account

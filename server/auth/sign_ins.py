@@ -1,7 +1,7 @@
-"""How often the password of one account may be tried, from however many addresses.
+"""Rate limit of password attempts per account, independent of the number of addresses.
 
-All addresses that never signed in to an account share its tries, so that many of them try no more often than one. An
-address that did sign in to it counts for itself: its owner gets in while others try. Addresses are kept as hashes.
+All addresses that never signed in to an account share one limit. An address that did has its own limit, so the owner
+can sign in while others try passwords. Addresses are stored as hashes.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ log = structlog.get_logger(__name__)
 
 _KEY_CONTEXT: Final = b"ai-chat-platform/sign-ins/v1"
 KNOWN_SECONDS: Final = 30.0
-"""How long what the database knows of an account's addresses is taken for all it knows."""
+"""The TTL of an account's known addresses in the cache."""
 CACHED: Final = 10_000
 
 
-class AddressBook(Protocol):
-    """Which addresses signed in to an account; `AccountStore` is one."""
+class KnownAddresses(Protocol):
+    """Stores the addresses that signed in to an account; `AccountStore` is one."""
 
     async def known_addresses(self, email: str) -> list[str]: ...
 
@@ -39,28 +39,28 @@ class AddressBook(Protocol):
 
 
 class SignInLimits:
-    """Limits tries per account; `per_minute` 0 turns them off. `clock` in seconds. Close with `aclose`."""
+    """Limits attempts per account; `per_minute` 0 turns the limit off. `clock` in seconds. Close with `aclose`."""
 
     def __init__(
         self,
-        book: AddressBook,
+        store: KnownAddresses,
         per_minute: int,
         secret_keys: Sequence[SecretStr],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`secret_keys`: the one that hashes are made with, then those that older hashes were made with."""
-        self._book = book
+        """`secret_keys`: the key of new hashes, then the keys of older ones."""
+        self._store = store
         self._buckets = Buckets(per_minute, clock=clock)
         self._is_on = per_minute > 0
         self._keys = [hmac.digest(key.get_secret_value().encode(), _KEY_CONTEXT, hashlib.sha256) for key in secret_keys]
-        self._questions = TaskSet("known addresses", ignored=(PlatformError,))
+        self._queries = TaskSet("known addresses", ignored=(PlatformError,))
         self._known: TTLCache[str, asyncio.Task[list[str]]] = TTLCache(CACHED, KNOWN_SECONDS, timer=clock)
-        self._noted: LRUCache[str, None] = LRUCache(CACHED)
+        self._stored: LRUCache[str, None] = LRUCache(CACHED)
 
     @asynccontextmanager
     async def sign_in(self, email: str, address: str) -> AsyncIterator[None]:
-        """Around a try of a password. Only a wrong one counts, in the end; one under way counts as wrong.
+        """Enter around a password attempt. A wrong password counts, and also an attempt that has not finished.
 
         Raises PlatformError(rate_limited) with retry_after, at most a minute; or supabase_unavailable.
         """
@@ -78,28 +78,29 @@ class SignInLimits:
         self._buckets.give_back(key)
 
     def sign_up(self, email: str) -> None:
-        """Count a try to register this address, which may send it a mail. Raises PlatformError(rate_limited)."""
+        """Count an attempt to register this e-mail address, which may send a mail. Raises
+        PlatformError(rate_limited)."""
         self._buckets.take(f"sign-up/{account_name(email)}")
 
     async def signed_in(self, user_id: str, email: str, address: str) -> None:
-        """From now on this address counts for itself. A database that is unavailable is asked at the next one."""
+        """Give this address its own limit from now on. If the database is unavailable, the next sign-in retries."""
         hashed = self._hashes(account_name(email), network_of(address))[0]
-        if not self._is_on or hashed in self._noted:
+        if not self._is_on or hashed in self._stored:
             return
         try:
-            await self._book.note_address(user_id, hashed)
+            await self._store.note_address(user_id, hashed)
         except PlatformError as error:
-            log.warning("auth.address_not_noted", user_id=user_id, code=error.code)
+            log.warning("auth.address_not_stored", user_id=user_id, code=error.code)
             return
         self._known.pop(account_name(email), None)
-        self._noted[hashed] = None
+        self._stored[hashed] = None
 
     async def aclose(self) -> None:
-        """Ask the database no more."""
-        await self._questions.aclose()
+        """Stop reading the database."""
+        await self._queries.aclose()
 
     async def _take(self, account: str, network: str) -> str:
-        """Take a try from all strangers' bucket, or else from the address's own, if it has one."""
+        """Count an attempt in the shared bucket, or if that is empty, in the bucket of a known address."""
         shared = f"sign-in/{account}"
         try:
             self._buckets.take(shared)
@@ -115,11 +116,11 @@ class SignInLimits:
         return own
 
     async def _addresses(self, account: str) -> list[str]:
-        """The hashes of an account's addresses: one question to the database for all who ask meanwhile."""
+        """The hashes of an account's addresses. Concurrent calls share one query."""
         asked = self._known.get(account)
         if asked is None or (asked.done() and asked.exception()):
-            asked = self._known[account] = self._questions.create(self._book.known_addresses(account))
-        return await self._questions.result(asked)
+            asked = self._known[account] = self._queries.create(self._store.known_addresses(account))
+        return await self._queries.result(asked)
 
     def _hashes(self, account: str, network: str) -> list[str]:
         text = f"{account}\0{network}".encode()
@@ -127,5 +128,5 @@ class SignInLimits:
 
 
 def account_name(email: str) -> str:
-    """An e-mail address as Supabase Auth compares it: each letter by its simple lower case, as Go does."""
+    """An e-mail address as Supabase Auth compares it: with each letter's simple lower case, as in Go."""
     return "".join(letter.lower()[0] for letter in email.strip())

@@ -1,9 +1,9 @@
-"""Tickets: what a browser shows instead of its access token where only a URL can carry something, as sockets do.
+"""Tickets: they replace the access token where a browser can only send a URL, as for sockets and event streams.
 
-A ticket is a JWT that lives for seconds and is redeemed once: seen in a proxy's log it opens nothing. It is signed with
-a key derived from SECRET_KEY and has an audience of its own, so neither a ticket nor an access token passes for the
-other. An EventSource comes back with the same URL: it is let in by a proof that its own stream gave it, in
-Last-Event-ID.
+A ticket is a JWT that expires after seconds and can be redeemed once, so it is useless in a proxy's log. It is signed
+with a key derived from SECRET_KEY and has its own audience, so a ticket cannot be used as an access token, nor vice
+versa. An EventSource reconnects with the same URL: the ids of its events contain a proof, sent as Last-Event-ID, by
+which the spent ticket is accepted again.
 """
 
 import base64
@@ -26,15 +26,15 @@ from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 
 Purpose = Literal["chat"]
-"""What a ticket is for. `chat`: opening `chat/stream` or `chat/events`."""
+"""The use of a ticket. `chat`: opening `chat/stream` or `chat/events`."""
 
 _ALGORITHM: Final = "HS256"
 _AUDIENCE: Final = "ai-chat-platform/ticket/"
-"""What the audience of a ticket begins with; its purpose follows."""
+"""The prefix of a ticket's audience; its purpose follows."""
 _CHECKED: Final[Options] = {
     "require": ["aud", "exp", "jti", "sub", "token_exp"],
     "verify_aud": True,
-    "verify_exp": False,  # by our own clock, where it has not been spent
+    "verify_exp": False,  # checked in `redeem`, with the injected clock
 }
 _TICKET_KEY: Final = b"ai-chat-platform/ticket/v2"
 _PROOF_KEY: Final = b"ai-chat-platform/ticket-proof/v2"
@@ -42,7 +42,7 @@ _LONGEST: Final = 1024
 
 
 class TicketLedger(Protocol):
-    """Remembers which tickets were shown; `SessionStore` is one."""
+    """Stores redeemed tickets; `SessionStore` is one."""
 
     async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool: ...
 
@@ -57,7 +57,7 @@ class IssuedTicket:
 
 @dataclass(frozen=True, slots=True)
 class TicketHolder:
-    """Whom a ticket stands for, and when the access token it was bought with expires."""
+    """The user of a ticket, and the expiry of the access token that it was issued for."""
 
     user_id: str
     token_expires_at: datetime
@@ -69,7 +69,7 @@ def _now() -> datetime:
 
 
 class Tickets:
-    """Issues and redeems tickets. Tickets signed with the previous key are honoured while keys rotate."""
+    """Issues and redeems tickets. Tickets signed with the previous key are accepted during a rotation."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Tickets:
         self._clock = clock
 
     def issue(self, principal: Principal, purpose: Purpose) -> IssuedTicket:
-        """A ticket for this user and purpose, never outliving the access token it is bought with."""
+        """A ticket for this user and purpose. It expires not later than the access token."""
         expires_at = min(self._clock() + self._lifetime, principal.expires_at)
         claims = {
             "aud": _AUDIENCE + purpose,
@@ -101,9 +101,9 @@ class Tickets:
         return IssuedTicket(jwt.encode(claims, self._keys[0], _ALGORITHM), expires_at)
 
     async def redeem(self, text: str, purpose: Purpose) -> TicketHolder:
-        """Spend a ticket. Raises PlatformError(unauthorized) for any that is forged, expired, spent or for another use.
+        """Redeem a ticket. Raises PlatformError(unauthorized) if it is forged, expired, spent or for another purpose.
 
-        Raises PlatformError(supabase_unavailable) when the ledger cannot be asked.
+        Raises PlatformError(supabase_unavailable) if the ledger is unavailable.
         """
         claims = self._claims(text, purpose)
         expires_at = datetime.fromtimestamp(claims["exp"], UTC)
@@ -112,12 +112,12 @@ class Tickets:
         return _holder(claims)
 
     def proof(self, ticket_id: str, epoch: str) -> str:
-        """What shows that a stream opened with this ticket has shown this epoch: it goes into the ids of its events."""
+        """The proof that a stream opened with this ticket delivered this epoch, for the ids of its events."""
         return base64.urlsafe_b64encode(_proof(self._proof_keys[0], ticket_id, epoch)).rstrip(b"=").decode()
 
     async def resume(self, text: str, purpose: Purpose, cursor: EventCursor) -> TicketHolder:
-        """Admit a spent ticket again, with a cursor that its own stream gave out: until the access token it was bought
-        with expires, or the user signs out. Raises as `redeem` does."""
+        """Accept a spent ticket again, with a cursor of its own stream, until its access token expires or the user
+        signs out. Raises as `redeem` does."""
         claims = self._claims(text, purpose)
         shown = _decode(cursor.proof or "")
         known = any(hmac.compare_digest(_proof(key, claims["jti"], cursor.epoch), shown) for key in self._proof_keys)
@@ -129,7 +129,7 @@ class Tickets:
         return holder
 
     def _claims(self, text: str, purpose: Purpose) -> dict[str, Any]:
-        """What we have signed for this purpose, expired or not."""
+        """The claims of a ticket for this purpose, expired or not. Raises PlatformError(unauthorized)."""
         if len(text) > _LONGEST:
             raise _refusal()
         for key in self._keys:
@@ -137,13 +137,13 @@ class Tickets:
                 return jwt.decode(text, key, [_ALGORITHM], _CHECKED, audience=_AUDIENCE + purpose)
             except jwt.InvalidSignatureError:
                 continue
-            except Exception as cause:  # of text from anywhere, which PyJWT need not have foreseen
+            except Exception as cause:  # PyJWT may raise other errors for arbitrary input
                 raise _refusal() from cause
         raise _refusal()
 
 
 def _derive(secret_key: SecretStr, context: bytes) -> bytes:
-    """A key of its own for each use: a signature made for one is worth nothing for another."""
+    """Derive a separate key for each use, so that signatures are not valid for another use."""
     return hmac.digest(secret_key.get_secret_value().encode(), context, hashlib.sha256)
 
 

@@ -14,7 +14,7 @@ from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.adapters.supabase.faults import SupabaseError
 from server.adapters.supabase.ledger import SupabaseLedger
 from server.app.clients import open_letta, open_litellm, open_supabase, provisioning_context
-from server.config.environment import demand_settings
+from server.config.environment import require_settings
 from server.config.settings import Settings
 from server.keyring import KeyRing
 from server.observability.logs import configure_logging
@@ -54,7 +54,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
 
 def quiet_settings(env_file: Path | None) -> Settings:
     """The settings of a command, whose log is the server's but for errors. Raises click.ClickException."""
-    settings = demand_settings(env_file)
+    settings = require_settings(env_file)
     configure_logging(settings.environment, "ERROR")
     return settings
 

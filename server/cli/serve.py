@@ -11,7 +11,7 @@ import structlog
 import uvloop
 from pydantic import ValidationError
 
-from server.app.exit_deadline import GRACE_SECONDS, leave_within
+from server.app.exit_deadline import GRACE_SECONDS, exit_within
 from server.app.lifecycle import LIFECYCLE
 from server.app.startup_checks import check_at_start
 from server.app.wiring import create_app
@@ -48,7 +48,7 @@ async def run(settings: Settings) -> None:
     def end() -> None:
         if not stop.is_set():
             stop.set()
-            leave_within(settings.drain_seconds + GRACE_SECONDS, loop)
+            exit_within(settings.drain_seconds + GRACE_SECONDS, loop)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
@@ -56,7 +56,7 @@ async def run(settings: Settings) -> None:
     app = create_app(settings)
     max_connections = within_open_files(settings.max_connections)
     async with serving(app, lambda: _listen(settings.host, settings.port), max_connections):
-        calm_garbage_collector()
+        tune_garbage_collector()
         app[LIFECYCLE].started()
         log.info("server.started", host=settings.host or "*", port=settings.port, environment=settings.environment)
         await stop.wait()
@@ -64,7 +64,7 @@ async def run(settings: Settings) -> None:
     log.info("server.stopped")
 
 
-def calm_garbage_collector() -> None:
+def tune_garbage_collector() -> None:
     """Look for cycles among all objects rarely: with 200 sessions streaming, each such look stopped them all for 5 ms.
 
     What is loaded by now stays for good and is left out of it; short-lived cycles are still found at once.

@@ -1,1 +1,1 @@
-"""What a deployment sets: the variables, what they may look like, and where they are read from."""
+"""Settings of a deployment: the variables, their validation, and where they are read from."""

@@ -1,4 +1,4 @@
-"""Every environment variable of the server, read and validated once; `.env.example` explains the same list."""
+"""The environment variables of the server, read and validated once; `.env.example` explains them."""
 
 import os
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from server.protocol.limits import Limits, reminder_bytes
 
 MIN_SECRET_LENGTH = 32
 BUDGET_PERIOD = r"^([1-9][0-9]*[smhd]|1mo)$"
-"""How often a budget starts anew, as LiteLLM writes it. It refuses other numbers of months."""
+"""The period of a budget in LiteLLM's format. LiteLLM refuses other numbers of months."""
 
 HIGHEST_LIMIT = 2**31 - 1
-"""What LiteLLM's columns hold of tokens and requests per minute."""
+"""The highest number of tokens or requests per minute that LiteLLM's columns can store."""
 MOST_DIGITS = 15
-"""How many LiteLLM's floating point columns keep of an amount of money, whichever it is."""
+"""The decimal digits of an amount of money that LiteLLM's floating point columns store exactly."""
 
 
 RAILWAY_HEADER: Final = "X-Real-IP"
-"""In which Railway's edge puts the client's address. Its X-Forwarded-For ends in an address of the edge, which differs
-from request to request."""
+"""The header with the client's address from Railway's edge. Its X-Forwarded-For ends in an address of the edge, which
+varies between requests."""
 
 
 class Settings(BaseSettings):
-    """The server's configuration. Raises pydantic.ValidationError naming each variable that is missing or wrong."""
+    """The server's configuration. Raises pydantic.ValidationError with each variable that is missing or invalid."""
 
     model_config = SettingsConfigDict(
         env_file=None, extra="ignore", case_sensitive=False, env_ignore_empty=True, hide_input_in_errors=True
@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _without_blanks(cls, values: object) -> object:
-        """What is left of a pasted value without the white space around it; nothing counts as not set."""
+        """Strip white space around pasted values; an empty value counts as not set."""
         if not isinstance(values, dict):
             return values
         clean = {name: validators.stripped(v) if isinstance(v, str) else v for name, v in values.items()}
@@ -185,7 +185,7 @@ class Settings(BaseSettings):
 
     @property
     def address_header(self) -> str | None:
-        """The header that holds a client's address, where a proxy that can be believed sets one."""
+        """The header with the client's address, if a trusted proxy sets one."""
         return header_in_use(self.client_address_header, os.environ)
 
     @cached_property
@@ -203,17 +203,17 @@ class Settings(BaseSettings):
 
     @property
     def model_url_for_letta(self) -> str:
-        """LiteLLM's address as Letta reaches it, ending in /v1."""
+        """LiteLLM's URL for Letta, ending in /v1."""
         return f"{str(self.litellm_url_for_letta or self.litellm_base_url).rstrip('/')}/v1"
 
 
 def header_in_use(named: str | None, environment: Mapping[str, str]) -> str | None:
-    """The header that holds the client's address: the one `named`, else Railway's own where its variables are set."""
+    """The header with the client's address: the one `named`, else Railway's if Railway's variables are set."""
     if named:
         return named
     return RAILWAY_HEADER if any(name.upper().startswith("RAILWAY_") for name in environment) else None
 
 
 def model_names(listed: str) -> tuple[str, ...]:
-    """The names in a list by commas."""
+    """The names in a comma-separated list."""
     return tuple(name.strip() for name in listed.split(",") if name.strip())

@@ -1,4 +1,4 @@
-"""The form that the value of a setting must have. Pure; errors say what is wrong and quote no secret's value."""
+"""Validation of the settings' values. Pure; errors name the mistake and never quote a secret."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ KeyKind = Literal["publishable", "secret", "anon", "service_role", "unknown"]
 
 DATABASE_EXAMPLE: Final = "postgresql://USER:PASSWORD@HOST:5432/postgres"
 INVISIBLE: Final = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
-"""What web pages and editors leave at the ends of a copied value, and `str.strip` leaves there."""
+"""Invisible characters that web pages and editors add to a copied value, and that `str.strip` does not remove."""
 _QUOTES: Final = "\"'`"
 _NEW_KEYS: Final[tuple[tuple[str, KeyKind], ...]] = (("sb_publishable_", "publishable"), ("sb_secret_", "secret"))
 _LEGACY_ROLES: Final[dict[object, KeyKind]] = {"anon": "anon", "service_role": "service_role"}
@@ -20,17 +20,17 @@ _ENCODED: Final = re.compile(r"%(?!00)[0-9A-Fa-f]{2}")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _STANDARD_PORTS: Final = {"http": 80, "https": 443}
 _API_PATH: Final = re.compile(r"(/rest|/auth)?/v1/?$")
-"""What the documentation of services shows behind their address."""
+"""Paths that the documentation of services shows behind their address."""
 _OPTION: Final = re.compile(r"[A-Za-z_]+=[^&=]*")
 
 
 def stripped(value: str) -> str:
-    """Without the white space and invisible characters around it."""
+    """The value without white space and invisible characters around it."""
     return re.sub(rf"^[\s{INVISIBLE}]+|[\s{INVISIBLE}]+$", "", value)
 
 
 def check_text(value: str) -> None:
-    """Any setting: one line, not in quotes. Raises ValueError."""
+    """Check any setting: one line, not in quotes. Raises ValueError."""
     if any(not character.isprintable() for character in value):
         raise ValueError("holds a line break or another character that cannot be seen; copy the value again")
     if len(value) > 1 and value[0] == value[-1] and value[0] in _QUOTES:
@@ -38,13 +38,13 @@ def check_text(value: str) -> None:
 
 
 def check_credential(value: str) -> None:
-    """What is sent in a header: visible ASCII characters. Raises ValueError."""
+    """Check a value that is sent in a header: visible ASCII characters. Raises ValueError."""
     if not all("!" <= character <= "~" for character in value):
         raise ValueError("holds a space or a character that is not ASCII, as a key never does; copy it again")
 
 
 def key_kind(key: str) -> KeyKind:
-    """What a Supabase API key is, by its looks: a new one by its prefix, a legacy one by the role inside."""
+    """The kind of a Supabase API key: by the prefix of a new key, by the role in a legacy one."""
     for prefix, kind in _NEW_KEYS:
         if key.startswith(prefix):
             return kind
@@ -52,7 +52,7 @@ def key_kind(key: str) -> KeyKind:
 
 
 def check_supabase_key(value: str, *, private: bool) -> None:
-    """The key of the right kind, as far as it tells by itself. `private`: the one that writes. Raises ValueError."""
+    """Check that the key is not of the wrong kind. `private`: the secret key is expected. Raises ValueError."""
     check_credential(value)
     kind = key_kind(value)
     wanted = "the secret key (sb_secret_…, or the legacy service_role key)"
@@ -66,7 +66,7 @@ def check_supabase_key(value: str, *, private: bool) -> None:
 
 
 def check_base_url(url: str) -> None:
-    """Where a service answers: nothing but scheme, host, port and perhaps a path. Raises ValueError."""
+    """Check a service's URL: only scheme, host, port and an optional path. Raises ValueError."""
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user name or password")
@@ -89,8 +89,8 @@ def check_redis_url(value: str) -> None:
 
 
 def _check_connection_url(value: str, schemes: Iterable[str], example: str) -> None:
-    """The address of a database: `scheme://user:password@host:port/name?option=…`, of which whoever parses it can
-    mistake no part of a password for something else, and quote it. Raises ValueError."""
+    """Check the URL of a database: `scheme://user:password@host:port/name?option=…`. Its password must be encoded, so
+    that no parser takes a part of it for another field and quotes it. Raises ValueError."""
     check_credential(value)
     scheme, separator, rest = value.partition("://")
     if not separator or scheme not in schemes:
@@ -111,19 +111,20 @@ def _check_connection_url(value: str, schemes: Iterable[str], example: str) -> N
 
 
 def origins(listed: str) -> tuple[str, ...]:
-    """The web origins in a list by commas, as browsers write them. Raises ValueError naming the one that is none."""
+    """The web origins in a comma-separated list, in the form of browsers. Raises ValueError naming an invalid one."""
     return tuple(map(_origin, filter(None, map(stripped, listed.split(",")))))
 
 
 def similar_names(given: Iterable[str], known: Iterable[str]) -> list[tuple[str, str]]:
-    """(given, known) for each given name that is one letter off a known one: another, missing, more, swapped."""
+    """(given, known) for each given name that differs from a known one by one letter: replaced, missing, added or
+    swapped."""
     exact = {name.upper() for name in known}
     others = sorted({name.upper() for name in given} - exact)
     return [(other, name) for other in others for name in sorted(exact) if _differs_once(other, name)]
 
 
 def _claims(key: str) -> dict[str, object] | None:
-    """What a JWT says, unverified. None: it is no JWT."""
+    """The claims of a JWT, not verified; None if the key is not a JWT."""
     parts = key.split(".")
     if len(parts) != 3:
         return None
@@ -135,7 +136,7 @@ def _claims(key: str) -> dict[str, object] | None:
 
 
 def _is_encoded(text: str) -> bool:
-    """Whether it holds no character that ends a part of an address, but as %xx."""
+    """Whether all characters that delimit parts of a URL are written as %xx."""
     return not any(character in '@/?#[]%\\<>^`{|}"' for character in _ENCODED.sub("", text))
 
 
@@ -157,7 +158,7 @@ def _origin(text: str) -> str:
 
 
 def _differs_once(one: str, other: str) -> bool:
-    """Whether one letter was replaced, left out or added, or two neighbours were swapped."""
+    """Whether one letter is replaced, missing or added, or two neighbours are swapped."""
     start = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     a, b = one[start:], other[start:]
     swapped = len(a) > 1 and a[:2] == b[1::-1] and a[2:] == b[2:]

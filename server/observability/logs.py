@@ -1,4 +1,4 @@
-"""How this process logs: structured lines, readable in development, JSON in production, and never a secret in them."""
+"""Configuration of logging: structured lines, readable in development, JSON in production, without secrets."""
 
 import io
 import json
@@ -76,7 +76,7 @@ def _rendering(production: bool, stream: TextIO) -> list[Processor]:
 
 
 def _make_printable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Whatever a stranger sent, no character of it acts on the terminal that shows the log."""
+    """Escape control characters from outside, which would act on the terminal that shows the log."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = printable(value, keep="\n" if name in ("exception", "stack") else "")
@@ -90,7 +90,8 @@ def _printable_traceback(stream: TextIO, exc_info: Any) -> None:
 
 
 def quote_no_request(record: logging.LogRecord) -> bool:
-    """A filter: what aiohttp cannot parse it quotes, tokens and people's words too. Only the error's kind is left."""
+    """A filter that reduces parse errors of aiohttp to their type: aiohttp quotes the request, which may hold a
+    token."""
     error = record.exc_info[1] if record.exc_info else None
     causes: list[BaseException] = []
     while error is not None:
@@ -103,7 +104,7 @@ def quote_no_request(record: logging.LogRecord) -> bool:
 
 
 def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The last line of defence: values under a secret's name never reach a log, whoever passed them."""
+    """Replace values that have a secret's name or are a SecretStr. A safeguard: callers must not log secrets."""
     for name, value in event.items():
         if name in _SECRET_NAMES or isinstance(value, SecretStr):
             event[name] = "[hidden]"
@@ -113,11 +114,11 @@ def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) ->
 def _to_json(event: Any, **_options: Any) -> str:
     try:
         line = orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:  # half a surrogate pair in it, or what orjson does not know: rare, and the line must not be lost
+    except TypeError:  # a lone surrogate, or a type that orjson does not support
         return json.dumps(event, default=str)
     return line if line.isprintable() else _UNPRINTABLE.sub(_escape, line)
 
 
 def _escape(found: re.Match[str]) -> str:
-    """Characters as JSON writes them in ASCII."""
+    """Escape unprintable characters as JSON does in ASCII."""
     return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in found[0])

@@ -1,4 +1,4 @@
-"""What this instance counts about itself, for Prometheus. One registry per server object, never the global one."""
+"""Metrics of this instance for Prometheus. Each server object has its own registry, not the global one."""
 
 from collections.abc import Mapping
 
@@ -10,15 +10,15 @@ from prometheus_client.process_collector import ProcessCollector
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 _LEVELS = {
-    "sessions": "Users' sessions in memory.",
-    "connections": "WebSocket and SSE connections open now.",
-    "running_turns": "Turns that talk to Letta now.",
-    "waiting_turns": "Turns in line for a place among the running ones.",
+    "sessions": "Sessions in memory.",
+    "connections": "Open WebSocket and SSE connections.",
+    "running_turns": "Running turns.",
+    "waiting_turns": "Turns that wait for a slot among the running ones.",
 }
 
 
 class Metrics:
-    """Counters and histograms, each labelled only with values from small, fixed sets (routes, never paths)."""
+    """Counters and histograms. Labels have few, fixed values (routes, not paths)."""
 
     CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -27,17 +27,17 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self.requests = Counter(
-            "chat_http_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
+            "chat_http_requests", "Completed requests.", ("method", "route", "status"), registry=self.registry
         )
         self.request_seconds = Histogram(
             "chat_http_request_seconds",
-            "Time until a request was answered; streams and sockets until they ended.",
+            "Duration of requests; of streams and sockets until their end.",
             ("method", "route"),
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.requests_open = Gauge(
-            "chat_http_requests_open", "Requests, streams and sockets open now.", registry=self.registry
+            "chat_http_requests_open", "Open requests, streams and sockets.", registry=self.registry
         )
 
         self._levels = {
@@ -45,7 +45,7 @@ class Metrics:
         }
 
     def text(self, levels: Mapping[str, int]) -> bytes:
-        """The exposition format that Prometheus scrapes; `levels` is what `SessionHub.counts` says now."""
+        """The metrics in Prometheus' exposition format. `levels`: the current `SessionHub.counts`."""
         for name, gauge in self._levels.items():
             gauge.set(levels[name])
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""Whether this instance should get traffic: its phase, and whether its dependencies answer."""
+"""Readiness of this instance for traffic: its phase, and the state of its dependencies."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ Phase = Literal["starting", "running", "draining"]
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """How one dependency answered. `error` says only what anybody may know: this is shown without sign-in."""
+    """The state of one dependency. `error` has no details, since it is shown without authentication."""
 
     status: Literal["up", "down"]
     latency_ms: float
@@ -27,7 +27,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `/ready` answers."""
+    """The response of `/ready`."""
 
     status: Literal["ready", "degraded", "starting", "draining"]
     checks: dict[str, CheckResult]
@@ -42,12 +42,12 @@ class Report:
 
 
 class Readiness:
-    """Pings every dependency at once, each for at most `timeout` seconds.
+    """Pings all dependencies concurrently, each with a timeout of `timeout` seconds.
 
-    Answers are kept for `keep` seconds and askers at one moment share one round, so `/ready` cannot be used to hammer
-    the services. A dead dependency makes the instance degraded, never unready: the rest of the API works without it,
-    and taking every instance out of rotation for a shared service would turn its outage into ours. But an instance that
-    has never reached each of `needed_first` is still starting: its settings may be wrong, and it should replace none.
+    Results are cached for `ttl` seconds and concurrent requests share one round, so `/ready` cannot overload the
+    services. With an unavailable dependency the instance is degraded, not unready: the rest of the API works, and
+    taking all instances out of rotation would make the outage of a shared service a complete one. But an instance that
+    has not yet reached each of `needed_first` is starting: its settings may be wrong, so it should not replace another.
     """
 
     def __init__(
@@ -57,23 +57,23 @@ class Readiness:
         *,
         needed_first: Iterable[str] = (),
         timeout: float = 2.0,
-        keep: float = 2.0,
+        ttl: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._probes = tuple(probes)
         self._phase = phase
         self._missing = set(needed_first)
         self._timeout = timeout
-        self._keep = keep
+        self._ttl = ttl
         self._clock = clock
         self._round = asyncio.Lock()
         self._checks: dict[str, CheckResult] = {}
         self._checked_at: float | None = None
 
     async def report(self) -> Report:
-        """The instance's state now, with checks at most `keep` seconds old."""
+        """The instance's state, with checks at most `ttl` seconds old."""
         async with self._round:
-            if self._checked_at is None or self._clock() - self._checked_at >= self._keep:
+            if self._checked_at is None or self._clock() - self._checked_at >= self._ttl:
                 async with asyncio.TaskGroup() as round_:
                     pings = {probe.name: round_.create_task(self._check(probe)) for probe in self._probes}
                 self._checks = {name: ping.result() for name, ping in pings.items()}
@@ -96,7 +96,7 @@ class Readiness:
                 await probe.ping()
         except TimeoutError:
             error = f"no answer within {self._timeout:g} s"
-        except Exception as cause:  # whatever a service does wrong, it is down and the rest is not
+        except Exception as cause:  # any error of a probe means that only this service is down
             error = "unreachable or unhealthy"
             log.debug("probe.failed", service=probe.name, reason=repr(cause))
         return CheckResult("down" if error else "up", round((self._clock() - began) * 1000, 1), error)

@@ -25,7 +25,7 @@ from server.adapters.redis.client import RedisClient
 from server.adapters.redis.replicas import RedisReplicas
 from server.auth.authenticator import Authenticator
 from server.auth.tickets import Tickets
-from server.cli.serve import calm_garbage_collector
+from server.cli.serve import tune_garbage_collector
 from server.http.origins import Origins
 from server.ports import Account, AgentHandle, Claim, Estimate, Principal
 from server.protocol.codes import ErrorCode
@@ -181,7 +181,7 @@ async def _serve(app: web.Application, port: int) -> None:
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, backlog=2048).start()
-    calm_garbage_collector()
+    tune_garbage_collector()
     await asyncio.Event().wait()
 
 

@@ -1,4 +1,4 @@
-"""The end of the process, whatever hangs. Each test is a process of its own, which must end by itself."""
+"""The exit deadline of a hanging process. Each test starts a process, which must exit by itself."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ PREAMBLE = """
 import asyncio, os, signal, sys, threading, time
 import uvloop
 from server.cli import serve
-from server.app.exit_deadline import leave_within
+from server.app.exit_deadline import exit_within
 from server.observability.logs import configure_logging
 
 configure_logging("production", "INFO")
@@ -68,27 +68,27 @@ def _run(script: str) -> tuple[int, str]:
     ],
     ids=["draining", "closing", "a thread"],
 )
-def test_a_server_that_cannot_end_says_what_hangs_and_leaves(drain: str, wire: str, named: str) -> None:
+def test_a_hanging_server_logs_its_tasks_and_threads_and_exits(drain: str, wire: str, named: str) -> None:
     code, output = _run(SERVE.format(drain=drain, wire=wire))
     assert code == EXIT_CODE
     assert '"server.hung"' in output
     assert named in output
 
 
-def test_a_server_that_ends_in_time_leaves_as_ever() -> None:
+def test_a_server_that_ends_in_time_exits_with_0() -> None:
     code, output = _run(SERVE.format(drain="nothing(0)", wire="pass").replace("2.0", "600"))
     assert code == 0
     assert '"server.stopped"' in output
     assert "server.hung" not in output
 
 
-def test_a_loop_that_is_blocked_is_left_with_the_place_where_it_is() -> None:
+def test_a_blocked_loop_is_logged_with_its_stack() -> None:
     code, output = _run("""
         def stuck():
             time.sleep(3600)
 
         async def main():
-            leave_within(1.0, asyncio.get_running_loop())
+            exit_within(1.0, asyncio.get_running_loop())
             stuck()
 
         uvloop.run(main())
@@ -97,10 +97,10 @@ def test_a_loop_that_is_blocked_is_left_with_the_place_where_it_is() -> None:
     assert "stuck" in output
 
 
-def test_a_thread_that_outlives_the_loop_is_named() -> None:
+def test_a_thread_that_outlives_the_loop_is_logged() -> None:
     code, output = _run("""
         async def main():
-            leave_within(2.0, asyncio.get_running_loop())
+            exit_within(2.0, asyncio.get_running_loop())
             threading.Thread(target=time.sleep, args=(3600,), name="straggler").start()
 
         uvloop.run(main())
@@ -109,7 +109,7 @@ def test_a_thread_that_outlives_the_loop_is_named() -> None:
     assert "straggler" in output
 
 
-def test_an_output_that_nobody_reads_does_not_keep_the_process() -> None:
+def test_an_output_that_is_not_read_does_not_delay_the_exit() -> None:
     reader = """
         async def main():
             os.set_blocking(1, True)
@@ -120,7 +120,7 @@ def test_an_output_that_nobody_reads_does_not_keep_the_process() -> None:
                     pass
             except BlockingIOError:
                 os.set_blocking(1, True)
-            leave_within(1.0, asyncio.get_running_loop())
+            exit_within(1.0, asyncio.get_running_loop())
             await asyncio.Event().wait()
 
         uvloop.run(main())

@@ -1,4 +1,4 @@
-"""The life of one server process."""
+"""The lifecycle of one server process."""
 
 from server.app.lifecycle import Lifecycle
 
@@ -14,4 +14,4 @@ async def test_a_server_takes_traffic_between_its_start_and_its_drain() -> None:
     lifecycle.started()
     seen.append(lifecycle.phase)
     await lifecycle.drain(30)
-    assert seen == ["starting", "running", "draining", 30]  # not ready before the work ends
+    assert seen == ["starting", "running", "draining", 30]  # unready before the running turns end

@@ -1,4 +1,4 @@
-"""Before a server in production starts: the demo model is refused, and what is set but not used is told."""
+"""Checks before the server starts: the demo model is refused in production, and probable mistakes are logged."""
 
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -27,7 +27,7 @@ def litellm() -> ScriptedLiteLLM:
 
 @pytest.fixture
 async def settings(litellm: ScriptedLiteLLM) -> AsyncIterator[Settings]:
-    """Production's, with this LiteLLM."""
+    """Settings of production with the test's LiteLLM."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", litellm.handle)
     async with TestServer(app) as server:
@@ -54,14 +54,14 @@ async def test_the_demo_model_is_refused(settings: Settings) -> None:
         await check_at_start(settings)
 
 
-async def test_a_real_model_is_taken_whatever_else_litellm_serves(settings: Settings) -> None:
+async def test_a_real_model_is_accepted_beside_the_demo_model(settings: Settings) -> None:
     with capture_logs() as events:
         await check_at_start(settings.model_copy(update={"agent_model": "gpt-5"}))
     assert events == []
 
 
 @pytest.mark.parametrize("data", [[], [{"model_name": "gpt-4"}], [{"model_name": "gpt-4", "model_info": None}]])
-async def test_a_model_that_says_nothing_of_itself_is_no_demo(
+async def test_a_model_without_a_demo_mark_is_accepted(
     settings: Settings, litellm: ScriptedLiteLLM, data: list[object]
 ) -> None:
     litellm.says("/model/info", (200, {"data": data}))
@@ -69,9 +69,7 @@ async def test_a_model_that_says_nothing_of_itself_is_no_demo(
 
 
 @pytest.mark.parametrize("status", [401, 404, 500])
-async def test_a_litellm_that_cannot_say_is_a_warning(
-    settings: Settings, litellm: ScriptedLiteLLM, status: int
-) -> None:
+async def test_an_unavailable_litellm_is_a_warning(settings: Settings, litellm: ScriptedLiteLLM, status: int) -> None:
     litellm.says("/model/info", (status, {}))
     with capture_logs() as events:
         await check_at_start(settings)
@@ -86,20 +84,20 @@ async def test_a_litellm_that_cannot_say_is_a_warning(
         ({"trusted_proxies": 0, "client_address_header": "X-Real-IP"}, []),
     ],
 )
-async def test_what_is_hardly_meant_is_told(settings: Settings, changed: dict[str, object], told: list[str]) -> None:
+async def test_probable_mistakes_are_logged(settings: Settings, changed: dict[str, object], told: list[str]) -> None:
     with capture_logs() as events:
         await check_at_start(settings.model_copy(update={"agent_model": "gpt-5"} | changed))
     assert [event["event"] for event in events] == told
 
 
-async def test_elsewhere_the_demo_model_is_welcome(settings: Settings) -> None:
+async def test_the_demo_model_is_accepted_outside_production(settings: Settings) -> None:
     with capture_logs() as events:
         await check_at_start(settings.model_copy(update={"environment": "development"}))
     assert events == []
 
 
 @pytest.mark.parametrize("environment", ["development", "production"])
-async def test_a_model_that_litellm_does_not_list_is_told(settings: Settings, environment: str) -> None:
+async def test_a_model_that_litellm_does_not_list_is_logged(settings: Settings, environment: str) -> None:
     changed = {"environment": environment, "agent_model": "gpt-6"}
     with capture_logs() as events:
         await check_at_start(settings.model_copy(update=changed))
@@ -124,7 +122,7 @@ def test_a_model_is_listed_by_its_name_or_a_pattern(model: str, name: str, liste
     assert is_listed(model, ["other", name]) is listed
 
 
-async def test_a_variable_one_letter_away_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_misspelt_variable_is_logged(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LETTA_BASE_ULR", "http://secret.internal")
     with capture_logs() as events:
         await check_at_start(settings.model_copy(update={"agent_model": "gpt-5"}))

@@ -1,4 +1,4 @@
-"""Who is let in, and how often the database is asked about it."""
+"""Authentication, and the cache of accounts."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from tests.fakes.store import FakeSessionStore
 
 @dataclass(slots=True)
 class Door:
-    """An authenticator, what it asks, and its clock."""
+    """An authenticator with its fakes and its clock."""
 
     seconds: float = 0.0
     looks: int = 0
@@ -48,7 +48,7 @@ class Door:
     async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account:
         self.looks += 1
         self.asked.set()
-        await asyncio.sleep(0)  # as a database takes its time
+        await asyncio.sleep(0)  # yields, as a real database does
         if self.away:
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
         return await FakeAccountStore(self.database).ensure(user_id, email, name)
@@ -61,7 +61,7 @@ class Door:
         row.account = replace(row.account, agent_status=AgentStatus.BLOCKED)
 
 
-async def test_an_account_is_looked_at_once_in_a_while_not_with_every_request() -> None:
+async def test_a_checked_account_is_cached_with_a_ttl() -> None:
     door = Door()
     token = door.token()
     for _ in range(5):
@@ -72,7 +72,7 @@ async def test_an_account_is_looked_at_once_in_a_while_not_with_every_request() 
     assert door.looks == 2
 
 
-async def test_all_devices_that_come_at_once_share_one_look_at_their_account() -> None:
+async def test_concurrent_requests_of_a_user_share_one_check() -> None:
     door = Door()
     token, other = door.token(), door.token()
     await asyncio.gather(*(door.authenticator.token(one) for one in (token, other) * 30))
@@ -82,7 +82,7 @@ async def test_all_devices_that_come_at_once_share_one_look_at_their_account() -
     assert door.looks == 3
 
 
-async def test_a_look_that_fails_fails_for_all_who_shared_it_and_is_made_again() -> None:
+async def test_a_failed_check_fails_for_all_who_share_it_and_is_repeated() -> None:
     door = Door(away=True)
     token = door.token()
     asked = [door.authenticator.token(token) for _ in range(5)]
@@ -94,7 +94,7 @@ async def test_a_look_that_fails_fails_for_all_who_shared_it_and_is_made_again()
     assert door.looks == 2
 
 
-async def test_a_device_that_leaves_takes_nobody_elses_look_with_it() -> None:
+async def test_a_cancelled_request_does_not_cancel_a_shared_check() -> None:
     door = Door()
     token = door.token()
     leaving, staying = (asyncio.create_task(door.authenticator.token(token)) for _ in range(2))
@@ -104,7 +104,7 @@ async def test_a_device_that_leaves_takes_nobody_elses_look_with_it() -> None:
     assert door.looks == 1
 
 
-async def test_who_waits_for_an_account_as_the_server_ends_is_told_that_it_drains() -> None:
+async def test_a_request_that_waits_for_an_account_at_shutdown_is_refused_as_draining() -> None:
     door = Door()
     coming = asyncio.create_task(door.authenticator.token(door.token()))
     await door.asked.wait()
@@ -122,7 +122,7 @@ async def test_the_token_itself_is_verified_every_time() -> None:
     assert door.identity.verified == 2
 
 
-async def test_what_cannot_be_a_token_never_reaches_the_verifier() -> None:
+async def test_a_malformed_token_does_not_reach_the_verifier() -> None:
     door = Door()
     for token in ("é", "\udcff"):
         with pytest.raises(PlatformError, match="unauthorized"):
@@ -130,7 +130,7 @@ async def test_what_cannot_be_a_token_never_reaches_the_verifier() -> None:
     assert door.identity.verified == 0
 
 
-async def test_a_blocked_user_is_refused_at_the_next_look_and_from_then_on() -> None:
+async def test_a_blocked_user_is_refused_from_the_next_check_on() -> None:
     door = Door()
     user_id = door.database.sign_up()
     token = door.token(user_id)
@@ -142,7 +142,7 @@ async def test_a_blocked_user_is_refused_at_the_next_look_and_from_then_on() -> 
             await door.authenticator.token(token)
 
 
-async def test_known_users_stay_in_while_supabase_is_away_and_new_ones_are_told() -> None:
+async def test_while_supabase_is_unavailable_cached_users_are_admitted_and_new_ones_refused() -> None:
     door = Door()
     known, new = door.token(), door.token()
     await door.authenticator.token(known)
@@ -153,7 +153,7 @@ async def test_known_users_stay_in_while_supabase_is_away_and_new_ones_are_told(
         await door.authenticator.token(new)
 
 
-async def test_memory_of_users_is_bounded() -> None:
+async def test_the_cache_of_accounts_is_bounded() -> None:
     door = Door(cached=2)
     first = door.token()
     for token in (first, door.token(), door.token()):
@@ -162,7 +162,7 @@ async def test_memory_of_users_is_bounded() -> None:
     assert door.looks == 4
 
 
-async def test_a_ticket_lets_its_user_in_without_a_token() -> None:
+async def test_a_ticket_authenticates_its_user_without_a_token() -> None:
     door = Door()
     user_id = door.database.sign_up("ann@example.com")
     principal = await door.authenticator.token(door.token(user_id))
@@ -173,7 +173,7 @@ async def test_a_ticket_lets_its_user_in_without_a_token() -> None:
     assert admitted.token.get_secret_value() == ""
 
 
-async def test_a_ticket_of_a_blocked_or_deleted_user_opens_nothing() -> None:
+async def test_a_ticket_of_a_blocked_or_deleted_user_is_refused() -> None:
     door = Door()
     blocked, deleted = door.database.sign_up(), door.database.sign_up()
     for user_id, code in ((blocked, "account_blocked"), (deleted, "unauthorized")):
@@ -187,7 +187,7 @@ async def test_a_ticket_of_a_blocked_or_deleted_user_opens_nothing() -> None:
             await door.authenticator.ticket(ticket.text, "chat")
 
 
-async def test_an_expired_token_is_refused_however_well_known_its_user() -> None:
+async def test_an_expired_token_of_a_cached_user_is_refused() -> None:
     door = Door()
     user_id = door.database.sign_up()
     await door.authenticator.token(door.token(user_id))

@@ -1,4 +1,4 @@
-"""How often one account's password may be tried: by all strangers together, and by whoever signed in before."""
+"""Rate limits of password attempts: one for all unknown addresses together, one for each known address."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ HOME, MOBILE = "192.0.2.1", "2001:db8::1"
 
 @dataclass
 class Book:
-    """The database, which counts how often it is asked."""
+    """The database; counts its queries."""
 
     hashes: list[str] = field(default_factory=list)
     asked: int = 0
@@ -38,28 +38,28 @@ class Book:
 
 
 def answer_as(outcome: ErrorCode | None) -> None:
-    """Supabase Auth's answer to a sign-in."""
+    """Supabase Auth's response to a sign-in."""
     if outcome is not None:
         raise PlatformError(outcome)
 
 
 @dataclass
 class Door:
-    """A sign-in, whose passwords are wrong unless said otherwise."""
+    """Signs in; with a wrong password by default."""
 
     per_minute: int = 5
     keys: tuple[SecretStr, ...] = (SECRET,)
-    book: Book = field(default_factory=Book)
+    store: Book = field(default_factory=Book)
     seconds: float = 0.0
     pauses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.limits = SignInLimits(self.book, self.per_minute, self.keys, clock=lambda: self.seconds)
+        self.limits = SignInLimits(self.store, self.per_minute, self.keys, clock=lambda: self.seconds)
 
     async def tries(
         self, address: str, email: str = ANN, outcome: ErrorCode | None = ErrorCode.UNAUTHORIZED
     ) -> ErrorCode | None:
-        """What a try is answered with; None where it signs in."""
+        """The error of an attempt; None if it signs in."""
         try:
             async with self.limits.sign_in(email, address):
                 answer_as(outcome)
@@ -70,13 +70,13 @@ class Door:
         return None
 
     async def exhaust(self) -> None:
-        """Strangers have used up their tries."""
+        """Use up the shared limit of unknown addresses."""
         for n in range(self.per_minute):
             assert await self.tries(f"198.51.100.{n}") is ErrorCode.UNAUTHORIZED
         assert await self.tries("198.51.100.200") is ErrorCode.RATE_LIMITED
 
 
-async def test_strangers_share_the_tries_of_an_account_however_many_they_are() -> None:
+async def test_unknown_addresses_share_the_limit_of_an_account() -> None:
     door = Door()
     answers = [await door.tries(f"198.51.{n // 200}.{n % 200}") for n in range(120)]
     assert answers.count(ErrorCode.UNAUTHORIZED) == 5
@@ -85,7 +85,7 @@ async def test_strangers_share_the_tries_of_an_account_however_many_they_are() -
     assert await door.tries("203.0.113.1", "ben@example.com") is ErrorCode.UNAUTHORIZED
 
 
-async def test_many_at_once_are_no_more_than_the_limit() -> None:
+async def test_concurrent_attempts_do_not_exceed_the_limit() -> None:
     door = Door()
     hold = asyncio.Event()
 
@@ -101,7 +101,7 @@ async def test_many_at_once_are_no_more_than_the_limit() -> None:
     assert (codes.count(ErrorCode.UNAUTHORIZED), codes.count(ErrorCode.RATE_LIMITED)) == (5, 45)
 
 
-async def test_an_address_that_signed_in_before_counts_for_itself() -> None:
+async def test_an_address_that_signed_in_before_has_its_own_limit() -> None:
     door = Door()
     assert await door.tries(HOME, outcome=None) is None
     await door.exhaust()
@@ -110,7 +110,7 @@ async def test_an_address_that_signed_in_before_counts_for_itself() -> None:
     assert await door.tries("192.0.2.2", outcome=None) is ErrorCode.RATE_LIMITED
 
 
-async def test_an_address_that_signs_in_otherwise_is_known_at_once() -> None:
+async def test_an_address_that_signs_in_without_a_password_is_known_at_once() -> None:
     door = Door()
     await door.exhaust()
     assert await door.tries(HOME, outcome=None) is ErrorCode.RATE_LIMITED
@@ -126,7 +126,7 @@ async def test_a_network_of_ipv6_is_one_address() -> None:
     assert await door.tries("2001:db8:0:1::1", outcome=None) is ErrorCode.RATE_LIMITED
 
 
-async def test_strangers_may_try_again_with_time() -> None:
+async def test_unknown_addresses_may_try_again_after_retry_after() -> None:
     door = Door(per_minute=1)
     await door.exhaust()
     door.seconds += 59
@@ -148,7 +148,7 @@ async def test_only_wrong_passwords_count(outcome: ErrorCode | None) -> None:
 
 
 @pytest.mark.parametrize("same", ["ANN@example.com", " ann@EXAMPLE.com ", "Ann@Example.Com"])
-async def test_an_account_is_one_however_its_address_is_written(same: str) -> None:
+async def test_spellings_of_an_e_mail_address_share_one_limit(same: str) -> None:
     door = Door()
     await door.exhaust()
     assert await door.tries("203.0.113.9", same) is ErrorCode.RATE_LIMITED
@@ -160,64 +160,64 @@ def test_letters_are_compared_as_supabase_auth_does() -> None:
 
 
 async def test_another_instance_knows_the_addresses_too() -> None:
-    book = Book()
-    await Door(book=book).tries(HOME, outcome=None)
-    door = Door(book=book)
+    store = Book()
+    await Door(store=store).tries(HOME, outcome=None)
+    door = Door(store=store)
     await door.exhaust()
     assert await door.tries(HOME, outcome=None) is None
 
 
-async def test_hashes_tell_no_address_and_outlive_a_rotation_of_the_key() -> None:
-    book = Book()
-    await Door(book=book, keys=(OLDER,)).tries(HOME, outcome=None)
-    assert HOME not in book.hashes[0]
-    assert len(book.hashes[0]) == 64
-    stranger, door = Door(book=book, keys=(SECRET,)), Door(book=book, keys=(SECRET, OLDER))
+async def test_hashes_contain_no_address_and_stay_valid_after_a_rotation_of_the_key() -> None:
+    store = Book()
+    await Door(store=store, keys=(OLDER,)).tries(HOME, outcome=None)
+    assert HOME not in store.hashes[0]
+    assert len(store.hashes[0]) == 64
+    stranger, door = Door(store=store, keys=(SECRET,)), Door(store=store, keys=(SECRET, OLDER))
     await stranger.exhaust()
     assert await stranger.tries(HOME, outcome=None) is ErrorCode.RATE_LIMITED
     await door.exhaust()
     assert await door.tries(HOME, outcome=None) is None
 
 
-async def test_the_database_is_asked_once_however_many_try() -> None:
+async def test_concurrent_attempts_share_one_query() -> None:
     door = Door()
     await door.exhaust()
-    before = door.book.asked
+    before = door.store.asked
     await asyncio.gather(*(door.tries(f"198.51.100.{n}") for n in range(200)))
-    assert door.book.asked == before
+    assert door.store.asked == before
     door.seconds += KNOWN_SECONDS + 1
     await asyncio.gather(*(door.tries(f"198.51.100.{n}") for n in range(200)))
-    assert door.book.asked == before + 1
+    assert door.store.asked == before + 1
 
 
-async def test_a_database_that_is_away_is_asked_again_and_lets_nobody_pass() -> None:
+async def test_while_the_database_is_unavailable_attempts_are_refused_and_the_query_is_repeated() -> None:
     door = Door()
     await door.tries(HOME, outcome=None)
     door.seconds += KNOWN_SECONDS + 1
-    door.book.away = True
+    door.store.away = True
     for n in range(5):
         await door.tries(f"198.51.100.{n}")
     assert await door.tries(HOME, outcome=None) is ErrorCode.SUPABASE_UNAVAILABLE
-    door.book.away = False
+    door.store.away = False
     assert await door.tries(HOME, outcome=None) is None
 
 
-async def test_an_address_that_could_not_be_noted_is_noted_next_time() -> None:
+async def test_an_address_that_could_not_be_stored_is_stored_at_the_next_sign_in() -> None:
     door = Door()
-    door.book.away = True
+    door.store.away = True
     assert await door.tries(HOME, outcome=None) is None
-    door.book.away = False
+    door.store.away = False
     assert await door.tries(HOME, outcome=None) is None
-    assert len(door.book.hashes) == 1
+    assert len(door.store.hashes) == 1
     await door.tries(HOME, outcome=None)
-    assert len(door.book.hashes) == 1
+    assert len(door.store.hashes) == 1
 
 
-async def test_without_a_limit_nothing_is_counted_or_noted() -> None:
+async def test_without_a_limit_nothing_is_counted_or_stored() -> None:
     door = Door(per_minute=0)
     assert {await door.tries(HOME) for _ in range(50)} == {ErrorCode.UNAUTHORIZED}
     assert await door.tries(HOME, outcome=None) is None
-    assert (door.book.hashes, door.book.asked) == ([], 0)
+    assert (door.store.hashes, door.store.asked) == ([], 0)
 
 
 def test_sign_ups_of_one_address_are_limited_beside_its_sign_ins() -> None:
@@ -229,7 +229,7 @@ def test_sign_ups_of_one_address_are_limited_beside_its_sign_ins() -> None:
     door.limits.sign_up("ben@example.com")
 
 
-def test_what_is_given_back_is_never_more_than_was_there() -> None:
+def test_returned_tokens_do_not_exceed_the_capacity_of_the_bucket() -> None:
     buckets = Buckets(1, clock=lambda: 0.0)
     for _ in range(3):
         buckets.give_back("a")

@@ -1,4 +1,4 @@
-"""A ticket opens one thing, once, for seconds, for one user."""
+"""A ticket is valid once, for seconds, for one user and one purpose."""
 
 import base64
 import hashlib
@@ -50,7 +50,7 @@ def _tickets(secret: SecretStr = SECRET, previous: SecretStr | None = None, cloc
     return Tickets(Ledger(), secret, previous, clock=clock or Clock())
 
 
-async def test_a_ticket_stands_for_its_user_once() -> None:
+async def test_a_ticket_is_redeemed_once() -> None:
     tickets = _tickets()
     ticket = tickets.issue(ANN, "chat")
     holder = await tickets.redeem(ticket.text, "chat")
@@ -71,25 +71,25 @@ async def test_a_ticket_expires_after_thirty_seconds() -> None:
         await tickets.redeem(late.text, "chat")
 
 
-async def test_a_ticket_never_outlives_the_token_it_was_bought_with() -> None:
+async def test_a_ticket_expires_not_later_than_its_access_token() -> None:
     soon = Principal("ann", "", SecretStr("t"), START + timedelta(seconds=5))
     assert _tickets().issue(soon, "chat").expires_at == soon.expires_at
 
 
-async def test_a_ticket_for_another_purpose_opens_nothing() -> None:
+async def test_a_ticket_for_another_purpose_is_refused() -> None:
     tickets = _tickets()
     with pytest.raises(PlatformError, match="unauthorized"):
         await tickets.redeem(tickets.issue(ANN, "chat").text, "other")  # type: ignore[arg-type]
 
 
-async def test_tickets_survive_the_rotation_of_the_key_and_no_other_change_of_it() -> None:
+async def test_tickets_stay_valid_after_a_rotation_of_the_key_only() -> None:
     ticket = _tickets(SECRET).issue(ANN, "chat").text
     assert (await _tickets(OTHER, previous=SECRET).redeem(ticket, "chat")).user_id == "ann"
     with pytest.raises(PlatformError, match="unauthorized"):
         await _tickets(OTHER).redeem(ticket, "chat")
 
 
-async def test_a_ticket_holds_neither_token_nor_address() -> None:
+async def test_a_ticket_contains_neither_token_nor_e_mail_address() -> None:
     plain = str(jwt.decode(_tickets().issue(ANN, "chat").text, options={"verify_signature": False}))
     assert "'sub': 'ann'" in plain
     assert "the-access-token" not in plain
@@ -125,7 +125,7 @@ def _with_another_signature() -> str:
 
 
 async def test_the_key_of_tickets_signs_tickets() -> None:
-    """As the tests of what is refused assume."""
+    """The tests of refused tickets rely on it."""
     assert (await _tickets().redeem(_signed(), "chat")).user_id == "ann"
 
 
@@ -162,7 +162,7 @@ ACCESS_TOKEN = {
         pytest.param(_signed(session="x" * 2000), id="too long"),
     ],
 )
-async def test_what_is_no_ticket_of_ours_is_refused(text: str) -> None:
+async def test_a_forged_or_malformed_ticket_is_refused(text: str) -> None:
     with pytest.raises(PlatformError, match="unauthorized"):
         await _tickets().redeem(text, "chat")
 
@@ -170,45 +170,45 @@ async def test_what_is_no_ticket_of_ours_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", ".", "a", "a.b", "a.b.c", "é.é.é", "\ud800.a.b", "e30.", "e30.e30.AAAA", "x" * 5000, f"{'x' * 5000}.."]
 )
-async def test_what_we_did_not_sign_is_refused(text: str) -> None:
+async def test_a_ticket_with_another_signature_is_refused(text: str) -> None:
     with pytest.raises(PlatformError, match="unauthorized"):
         await _tickets().redeem(text, "chat")
 
 
 async def _spent(tickets: Tickets, whose: Principal = ANN) -> tuple[str, str]:
-    """A ticket that was shown, and its id."""
+    """A redeemed ticket and its id."""
     text = tickets.issue(whose, "chat").text
     return text, (await tickets.redeem(text, "chat")).ticket_id
 
 
-def _seen(tickets: Tickets, ticket_id: str, epoch: str = "e1", *, shown: str | None = None) -> EventCursor:
-    """A cursor with the proof of `shown`, where another epoch was shown."""
+def _checked_at(tickets: Tickets, ticket_id: str, epoch: str = "e1", *, shown: str | None = None) -> EventCursor:
+    """A cursor with the proof of the epoch `shown`, which may be another."""
     return EventCursor.parse(f"{epoch}:7:{tickets.proof(ticket_id, shown or epoch)}")
 
 
-async def test_a_spent_ticket_is_good_again_with_a_cursor_of_its_stream_until_the_token_ends() -> None:
+async def test_a_spent_ticket_is_accepted_with_a_cursor_of_its_stream_until_the_token_expires() -> None:
     clock = Clock()
     tickets = _tickets(clock=clock)
     text, ticket_id = await _spent(tickets)
     for minutes in (0, 30, 29):
         clock.now += timedelta(minutes=minutes)
-        holder = await tickets.resume(text, "chat", _seen(tickets, ticket_id))
+        holder = await tickets.resume(text, "chat", _checked_at(tickets, ticket_id))
         assert (holder.user_id, holder.token_expires_at, holder.ticket_id) == ("ann", ANN.expires_at, ticket_id)
     clock.now += timedelta(minutes=1)
     with pytest.raises(PlatformError, match="unauthorized"):
-        await tickets.resume(text, "chat", _seen(tickets, ticket_id))
+        await tickets.resume(text, "chat", _checked_at(tickets, ticket_id))
 
 
-async def test_a_cursor_of_another_ticket_epoch_or_server_lets_nobody_in() -> None:
+async def test_a_cursor_of_another_ticket_epoch_or_server_is_refused() -> None:
     tickets = _tickets()
     text, ticket_id = await _spent(tickets)
     _, anothers = await _spent(tickets, Principal("ben", "", SecretStr("t"), ANN.expires_at, "sign-in"))
     _, own_other = await _spent(tickets)
     wrong = [
-        _seen(tickets, anothers),
-        _seen(tickets, own_other),
-        _seen(tickets, ticket_id, "e1", shown="e2"),
-        _seen(_tickets(OTHER), ticket_id),
+        _checked_at(tickets, anothers),
+        _checked_at(tickets, own_other),
+        _checked_at(tickets, ticket_id, "e1", shown="e2"),
+        _checked_at(_tickets(OTHER), ticket_id),
         EventCursor("e1", 7),
         EventCursor("e1", 7, ""),
         EventCursor("e1", 7, "AAAA"),
@@ -221,25 +221,25 @@ async def test_a_cursor_of_another_ticket_epoch_or_server_lets_nobody_in() -> No
             await tickets.resume(text, "chat", cursor)
 
 
-async def test_after_a_sign_out_or_without_a_sign_in_a_spent_ticket_stays_spent() -> None:
+async def test_a_spent_ticket_is_refused_after_a_sign_out_or_without_a_sign_in() -> None:
     ledger = Ledger()
     tickets = Tickets(ledger, SECRET, clock=Clock())
     text, ticket_id = await _spent(tickets)
     ledger.signed_in.clear()
     with pytest.raises(PlatformError, match="unauthorized"):
-        await tickets.resume(text, "chat", _seen(tickets, ticket_id))
+        await tickets.resume(text, "chat", _checked_at(tickets, ticket_id))
     nameless, ticket_id = await _spent(tickets, Principal("ann", "", SecretStr("t"), ANN.expires_at))
     with pytest.raises(PlatformError, match="unauthorized"):
-        await tickets.resume(nameless, "chat", _seen(tickets, ticket_id))
+        await tickets.resume(nameless, "chat", _checked_at(tickets, ticket_id))
 
 
-async def test_a_proof_survives_the_rotation_of_the_key() -> None:
+async def test_a_proof_stays_valid_after_a_rotation_of_the_key() -> None:
     before = _tickets()
     text, ticket_id = await _spent(before)
-    assert await _tickets(OTHER, previous=SECRET).resume(text, "chat", _seen(before, ticket_id))
+    assert await _tickets(OTHER, previous=SECRET).resume(text, "chat", _checked_at(before, ticket_id))
 
 
-async def test_a_forged_ticket_is_refused_whatever_it_is_shown_with() -> None:
+async def test_a_forged_ticket_is_refused_with_any_cursor() -> None:
     tickets = _tickets()
     with pytest.raises(PlatformError, match="unauthorized"):
-        await tickets.resume(_forged(), "chat", _seen(tickets, "x"))
+        await tickets.resume(_forged(), "chat", _checked_at(tickets, "x"))

@@ -1,4 +1,4 @@
-"""What a deployment may set, and what is said of a mistake in it."""
+"""The settings of a deployment, and the errors of invalid ones."""
 
 from decimal import Decimal
 
@@ -55,25 +55,25 @@ def test_a_plan_without_the_agents_model_is_refused_with_its_name() -> None:
 
 @pytest.mark.parametrize("name", ["default_tokens_per_minute", "default_requests_per_minute", "default_budget_usd"])
 @pytest.mark.parametrize("value", ["0", "-1", "many"])
-def test_a_limit_is_more_than_nothing(name: str, value: str) -> None:
+def test_a_limit_must_be_positive(name: str, value: str) -> None:
     (problem,) = problems(**{name: value})
     assert problem.startswith(name.upper())
 
 
 @pytest.mark.parametrize("value", ["1y", "0d", "monthly", "2mo"])
-def test_a_period_is_one_that_litellm_knows(value: str) -> None:
+def test_a_period_must_be_one_that_litellm_accepts(value: str) -> None:
     (problem,) = problems(budget_period=value)
     assert problem.startswith("BUDGET_PERIOD")
 
 
-def test_railways_header_is_believed_on_railway_alone_and_another_may_be_named_there() -> None:
+def test_railways_header_is_trusted_only_on_railway_and_can_be_overridden() -> None:
     assert header_in_use(None, {}) is None
     assert header_in_use(None, {"RAILWAY_ENVIRONMENT_ID": "x"}) == "X-Real-IP"
     assert header_in_use("CF-Connecting-IP", {"RAILWAY_PROJECT_ID": "x"}) == "CF-Connecting-IP"
     assert header_in_use(None, {"MY_RAILWAY_TOKEN": "x"}) is None
 
 
-def test_the_settings_know_the_header(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_have_the_header(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.model_validate(NEEDED).address_header is None
     assert Settings.model_validate(NEEDED | {"client_address_header": "X-Client-IP"}).address_header == "X-Client-IP"
     monkeypatch.setenv("RAILWAY_SERVICE_ID", "x")
@@ -81,6 +81,6 @@ def test_the_settings_know_the_header(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["X Real IP", "X-Real-IP:", "Ü", "X-Forwarded-For", "forwarded", "-"])
-def test_a_header_that_cannot_be_one_address_is_refused_with_the_settings_name(name: str) -> None:
+def test_a_header_with_a_list_of_addresses_is_refused(name: str) -> None:
     (problem,) = problems(client_address_header=name)
     assert problem.startswith("CLIENT_ADDRESS_HEADER")

@@ -1,4 +1,4 @@
-"""Values of settings as people paste them: what is taken, what is refused, and that a sentence names the setting."""
+"""Validation of pasted values: accepted and refused ones, and errors that name the setting."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ def legacy(role: str) -> str:
 
 
 @pytest.mark.parametrize("around", ["{}\n", "{}\r\n", " {}\t", "\ufeff{}", "{}\u200b", "\u00a0{}\u2060\n"])
-def test_what_is_pasted_around_a_value_is_no_part_of_it(around: str) -> None:
+def test_white_space_around_a_value_is_stripped(around: str) -> None:
     values = NEEDED | {"supabase_db_url": DB, "redis_url": "redis://h:6379/0", "letta_api_token": "pw", "port": "8000"}
     for name, value in values.items():
         assert settings(**values | {name: around.format(value)}) == settings(**values), name
@@ -88,7 +88,7 @@ def test_a_wrong_value_is_refused_in_one_sentence_that_names_its_setting(name: s
 
 
 @pytest.mark.parametrize("key", ["sb_publishable_x", legacy("anon"), legacy("authenticated")])
-def test_a_public_key_is_taken_in_either_form(key: str) -> None:
+def test_a_public_key_is_accepted_in_both_forms(key: str) -> None:
     assert settings(supabase_anon_key=key)
     assert settings(supabase_service_key=legacy("service_role"))
 
@@ -103,7 +103,7 @@ def test_a_public_key_is_taken_in_either_form(key: str) -> None:
         "postgresql://u@localhost",
     ],
 )
-def test_a_database_url_is_taken_as_libpq_reads_it(url: str) -> None:
+def test_a_database_url_that_libpq_reads_is_accepted(url: str) -> None:
     assert settings(supabase_db_url=url)
 
 
@@ -134,9 +134,9 @@ def test_a_database_url_is_taken_as_libpq_reads_it(url: str) -> None:
     ],
 )
 @pytest.mark.parametrize(("name", "scheme"), [("supabase_db_url", "postgresql"), ("redis_url", "redis")])
-def test_an_address_with_a_password_is_refused_without_quoting_it(name: str, scheme: str, url: str) -> None:
+def test_a_url_with_a_password_is_refused_without_quoting_it(name: str, scheme: str, url: str) -> None:
     if (name, url) == ("redis_url", "postgresql://hush"):
-        return  # a Redis needs no user, so this is a host
+        return  # a Redis URL needs no user, so this is its host
     (problem,) = problems(**{name: url.replace("postgresql", scheme)})
     assert problem.startswith(f"{name.upper()}: ")
     assert "hush" not in problem
@@ -171,7 +171,7 @@ def test_origins_are_read_as_browsers_send_them(listed: str, read: tuple[str, ..
         ("https://a.example;https://b.example", "https://app.example.com"),
     ],
 )
-def test_what_is_no_origin_is_named_with_an_example(listed: str, example: str) -> None:
+def test_an_invalid_origin_is_named_with_an_example(listed: str, example: str) -> None:
     (problem,) = problems(allowed_origins=f"https://good.example,{listed}")
     assert problem.endswith(f"{listed} is no origin as browsers send it; write {example}")
 
@@ -185,7 +185,7 @@ def test_a_name_one_letter_away_is_found(given: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["REDIS_URL", "redis_url", "REDIS_HOST", "RDS_URL", "DATABASE_URL", "", "REDIS"])
-def test_other_names_are_not(given: str) -> None:
+def test_other_names_are_not_found(given: str) -> None:
     assert similar_names([given], ["redis_url", "port"]) == []
 
 

@@ -1,4 +1,4 @@
-"""Logs: one line per event, JSON in production, and never a secret."""
+"""Logs: one line per event, JSON in production, no secrets."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ def output(logging_restored: None) -> io.StringIO:
     return io.StringIO()
 
 
-def test_production_writes_one_json_object_per_line_with_what_is_bound(output: io.StringIO) -> None:
+def test_production_writes_one_json_object_per_line_with_bound_values(output: io.StringIO) -> None:
     configure_logging("production", "INFO", output)
     with structlog.contextvars.bound_contextvars(request_id="r-1", user_id="ann"):
         structlog.get_logger("server.sessions").info("turn.ended", attempt=2)
@@ -36,7 +36,7 @@ def test_production_writes_one_json_object_per_line_with_what_is_bound(output: i
 
 
 @pytest.mark.parametrize("environment", ["development", "production"])
-def test_secrets_are_hidden_however_they_come(output: io.StringIO, environment: str) -> None:
+def test_secrets_are_hidden_in_every_form(output: io.StringIO, environment: str) -> None:
     configure_logging(environment, "INFO", output)  # type: ignore[arg-type]
     log = structlog.get_logger("x")
     log.info("one", token="hunter2", api_key="hunter2", authorization="hunter2", content="hunter2")
@@ -50,7 +50,7 @@ def _fail(password: str) -> None:
     raise RuntimeError(f"a password of {len(password)} characters is broken")
 
 
-def test_a_traceback_is_part_of_its_line_and_shows_no_values(output: io.StringIO) -> None:
+def test_a_traceback_is_part_of_its_line_and_contains_no_values(output: io.StringIO) -> None:
     configure_logging("production", "INFO", output)
     password = "".join(("hun", "ter2"))
     try:
@@ -62,7 +62,7 @@ def test_a_traceback_is_part_of_its_line_and_shows_no_values(output: io.StringIO
     assert password not in line
 
 
-def test_the_level_is_kept_to(output: io.StringIO) -> None:
+def test_lower_levels_are_not_logged(output: io.StringIO) -> None:
     configure_logging("production", "WARNING", output)
     structlog.get_logger("x").info("unimportant")
     logging.getLogger("httpx").info("GET http://supabase/?secret")
@@ -70,7 +70,7 @@ def test_the_level_is_kept_to(output: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("environment", ["development", "production"])
-def test_what_aiohttp_could_not_parse_is_logged_by_its_kind_alone(output: io.StringIO, environment: str) -> None:
+def test_a_parse_error_of_aiohttp_is_logged_by_its_type_only(output: io.StringIO, environment: str) -> None:
     configure_logging(environment, "DEBUG", output)  # type: ignore[arg-type]
     error = RequestPayloadError("Bearer hunter2")
     error.__cause__ = InvalidHeader(b"Authorization: Bearer hunter2")
@@ -79,7 +79,7 @@ def test_what_aiohttp_could_not_parse_is_logged_by_its_kind_alone(output: io.Str
     assert "hunter2" not in output.getvalue()
 
 
-def test_other_errors_of_the_server_keep_their_trace(output: io.StringIO) -> None:
+def test_other_errors_of_the_server_are_logged_with_their_traceback(output: io.StringIO) -> None:
     configure_logging("production", "DEBUG", output)
     logging.getLogger("aiohttp.server").error("Unhandled exception", exc_info=RuntimeError("it is broken"))
     assert "RuntimeError: it is broken" in orjson.loads(output.getvalue())["exception"]
