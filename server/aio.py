@@ -1,8 +1,7 @@
-"""What asyncio lacks for structured concurrency: owned background tasks, shared runs, periodic work, ending them all.
+"""Structured concurrency beyond asyncio: owned background tasks, shared runs, periodic work, and cancelling them.
 
-Knows no service and nothing of this server. Whoever makes a `TaskSet` or a `SingleFlight` owns its tasks and ends them
-with `aclose`. No task inherits the context of the request that happened to start it: it may outlive that request, whose
-id is not its own.
+Independent of this server. The creator of a `TaskSet` or a `SingleFlight` owns its tasks and ends them with `aclose`.
+No task inherits the context of the request that started it, since it may outlive the request and must not log its id.
 """
 
 import asyncio
@@ -19,21 +18,21 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 REPEAT_SECONDS: Final = 2.0
-"""Between two cancellations of a task. A clean-up that awaits has so long before it is interrupted as well."""
+"""Between two cancellations of a task. A clean-up that awaits is interrupted after this time."""
 
 Sleep = Callable[[float], Awaitable[None]]
-"""`asyncio.sleep`, or what a test puts in its place. Seconds."""
+"""`asyncio.sleep`, or a test's replacement. Seconds."""
 
 
 class StoppedError(Exception):
-    """The task was cancelled while its waiter was not, or its owner is closed and begins no more tasks."""
+    """The task was cancelled while its waiter was not, or its owner is closed and starts no more tasks."""
 
 
 async def cancel_and_wait(*tasks: "asyncio.Future[Any] | None", repeat: float = REPEAT_SECONDS) -> None:
-    """Cancel the tasks and return when all of them have ended, however they end.
+    """Cancel the tasks and return when all of them have ended, with or without an error.
 
-    Libraries can swallow a cancellation that arrives at the moment of their own timeout (`get_message` of redis-py),
-    and the task then never ends. So one that has not ended is cancelled again every `repeat` seconds.
+    Libraries can swallow a cancellation that arrives together with their own timeout (`get_message` of redis-py), and
+    the task would not end. So the tasks are cancelled again every `repeat` seconds until they have ended.
     """
     running = {task for task in tasks if task is not None}
     pending = {task for task in running if not task.done()}
@@ -43,24 +42,24 @@ async def cancel_and_wait(*tasks: "asyncio.Future[Any] | None", repeat: float = 
         _, pending = await asyncio.wait(pending, timeout=repeat)
     for task in running:
         if not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not warn of an exception that was never retrieved
+            task.exception()  # retrieve it, so that asyncio does not log that it was never retrieved
 
 
 class TaskSet:
     """Background tasks of one owner. Close with `aclose`, or use as `async with TaskSet("name") as tasks:`.
 
-    A failure that nobody waits for (see `result`) is logged as `task.failed`, with its traceback, unless it is one of
-    the `ignored` exceptions. It ends no other task.
+    A failure without a waiter (see `result`) is logged as `task.failed`, with its traceback, unless it is one of the
+    `ignored` exceptions. It does not end other tasks.
     """
 
     def __init__(self, name: str, *, ignored: tuple[type[Exception], ...] = ()) -> None:
         self._name = name
         self._ignored = ignored
-        self._waiting: dict[asyncio.Task[Any], int] = {}  # for each task that has not ended, how many wait for it
+        self._waiting: dict[asyncio.Task[Any], int] = {}  # the number of waiters of each task that has not ended
         self._is_closed = False
 
     def create(self, work: Coroutine[Any, Any, T], *, name: str = "") -> "asyncio.Task[T]":
-        """Begin `work`. The set owns the task: others may cancel it, and wait for it with `result`.
+        """Start `work`. The set owns the task; others may cancel it, and wait for it with `result`.
 
         Raises StoppedError after `aclose`."""
         if self._is_closed:
@@ -72,9 +71,9 @@ class TaskSet:
         return task
 
     async def result(self, task: "asyncio.Task[T]") -> T:
-        """Wait for a task of this set. It goes on if the caller is cancelled.
+        """Wait for a task of this set. It continues if the caller is cancelled.
 
-        Raises what the task raises, which is not logged then; StoppedError if the task was cancelled."""
+        Raises the task's exception, which is then not logged; StoppedError if the task was cancelled."""
         if task in self._waiting:
             self._waiting[task] += 1
         try:
@@ -87,7 +86,7 @@ class TaskSet:
         return task.result()
 
     async def aclose(self) -> None:
-        """Begin no more tasks; cancel those that run and wait until they have ended. May be called again."""
+        """Start no more tasks; cancel the running ones and wait until they have ended. May be called again."""
         self._is_closed = True
         await cancel_and_wait(*self._waiting)
 
@@ -111,10 +110,10 @@ class TaskSet:
 
 
 class SingleFlight(Generic[K, T]):
-    """At most one run for each key at a time, shared by all who wait for it; nothing is cached when it has ended.
+    """At most one run per key at a time, shared by all callers. Its result is not cached.
 
-    A run goes on when one who waits is cancelled, also when all of them are: `aclose` alone cancels it. A failure that
-    nobody waits for is logged as by `TaskSet`.
+    A run continues when its callers are cancelled, even all of them; only `aclose` cancels it. A failure without a
+    waiter is logged as by `TaskSet`.
     """
 
     def __init__(self, name: str, *, ignored: tuple[type[Exception], ...] = ()) -> None:
@@ -122,26 +121,26 @@ class SingleFlight(Generic[K, T]):
         self._runs: dict[K, asyncio.Task[T]] = {}
 
     def __contains__(self, key: K) -> bool:
-        """Whether a run of this key is under way."""
+        """Whether a run of this key is active."""
         return key in self._runs
 
     async def run(self, key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What the run of this key returns: the one that is under way, else a new one that does `work`.
+        """The result of the active run of this key, or of a new one that does `work`.
 
-        Raises what the run raises, or StoppedError after or by `aclose`."""
+        Raises the run's exception, or StoppedError if `aclose` was called."""
         return await self._tasks.result(self._begin(key, work))
 
     def start(self, key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        """Make sure that a run of this key is under way, without waiting. Raises StoppedError after `aclose`."""
+        """Start a run of this key unless one is active, without waiting. Raises StoppedError after `aclose`."""
         self._begin(key, work)
 
-    async def settled(self, key: K) -> None:
-        """Return when no run of this key is under way, however it ended."""
+    async def wait_until_idle(self, key: K) -> None:
+        """Return when no run of this key is active. Does not raise a run's exception."""
         while (run := self._runs.get(key)) is not None:
             await asyncio.wait((run,))
 
     async def aclose(self) -> None:
-        """Begin no more runs; cancel those that are under way and wait until they have ended."""
+        """Start no more runs; cancel the active ones and wait until they have ended."""
         await self._tasks.aclose()
 
     def _begin(self, key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> "asyncio.Task[T]":
@@ -163,15 +162,14 @@ async def every(
     expected: tuple[type[Exception], ...] = (),
     sleep: Sleep = asyncio.sleep,
 ) -> None:
-    """Do `work`, pause for `seconds`, and so on until cancelled. Run it in a task that an owner cancels.
+    """Do `work`, pause for `seconds`, and repeat until cancelled. Run it in a task that an owner cancels.
 
-    A round that raises is logged as `task.round_failed` (with a traceback, or as one warning for `expected` exceptions)
-    and the next one comes all the same. After a round that raised or returned False the pause is twice the last one, up
-    to `longest` seconds. `jitter` varies each pause by this share of it in both directions; `at_once` is False where
-    the pause comes first."""
+    A round that raises is logged as `task.round_failed` (with a traceback, or as a warning for `expected` exceptions),
+    and the next one follows. After a round that raised or returned False the pause doubles, up to `longest` seconds.
+    `jitter` varies each pause by this share of it in both directions. `at_once=False`: begin with a pause."""
 
     async def rest(pause: float) -> None:
-        await sleep(pause * random.uniform(1 - jitter, 1 + jitter))  # noqa: S311 - spreads load, guards nothing
+        await sleep(pause * random.uniform(1 - jitter, 1 + jitter))  # noqa: S311 - spreads load only
 
     pause = seconds
     if not at_once:

@@ -1,11 +1,11 @@
-"""IP addresses as text: read strictly, and the network that counts as one client. Pure."""
+"""Parses IP addresses strictly, and maps each to the network that counts as one client. Pure."""
 
 import ipaddress
 
 
 def parse_address(text: str) -> str | None:
-    """The IP address in `text`, which may carry a port (`192.0.2.1:443`, `[2001:db8::1]:443`), brackets, quotes or an
-    IPv6 zone. IPv4 inside of IPv6, as a socket for both shows it, is IPv4. None where there is no address."""
+    """The IP address in `text`, which may have a port (`192.0.2.1:443`, `[2001:db8::1]:443`), brackets, quotes or an
+    IPv6 zone. IPv4-mapped IPv6, as of a dual-stack socket, becomes IPv4. None if there is no address."""
     text = text.strip().strip('"')
     if text.startswith("["):
         host, bracket, port = text[1:].partition("]")
@@ -26,7 +26,7 @@ def parse_address(text: str) -> str | None:
 
 
 def network_of(address: str) -> str:
-    """What is counted as one client: an IPv4 address, or a /64 of IPv6, which is what one customer gets."""
+    """The network that counts as one client: an IPv4 address, or an IPv6 /64, which providers assign to a customer."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -144,7 +144,7 @@ class Authenticator:
         try:
             yield
         except BaseException:
-            self._new_accounts.give_back("")
+            self._new_accounts.put_back("")
             raise
 
     async def open_account(

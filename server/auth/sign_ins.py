@@ -35,7 +35,7 @@ class KnownAddresses(Protocol):
 
     async def known_addresses(self, email: str) -> list[str]: ...
 
-    async def note_address(self, user_id: str, address_hash: str) -> None: ...
+    async def record_address(self, user_id: str, address_hash: str) -> None: ...
 
 
 class SignInLimits:
@@ -70,12 +70,12 @@ class SignInLimits:
             yield
         except PlatformError as error:
             if error.code is not ErrorCode.UNAUTHORIZED:
-                self._buckets.give_back(key)
+                self._buckets.put_back(key)
             raise
         except BaseException:
-            self._buckets.give_back(key)
+            self._buckets.put_back(key)
             raise
-        self._buckets.give_back(key)
+        self._buckets.put_back(key)
 
     def sign_up(self, email: str) -> None:
         """Count an attempt to register this e-mail address, which may send a mail. Raises
@@ -88,7 +88,7 @@ class SignInLimits:
         if not self._is_on or hashed in self._stored:
             return
         try:
-            await self._store.note_address(user_id, hashed)
+            await self._store.record_address(user_id, hashed)
         except PlatformError as error:
             log.warning("auth.address_not_stored", user_id=user_id, code=error.code)
             return

@@ -1,8 +1,7 @@
-"""What the core needs of the outside world, in the core's own words: Protocols and the types that cross them.
+"""The core's interfaces to services: Protocols, and the types of their parameters and results.
 
-Adapters implement these and are known to the wiring and to commands alone. Every method may raise `PlatformError` with
-the code of the service behind it (`letta_unavailable`, `litellm_unavailable`, `supabase_unavailable`) when that service
-cannot answer.
+Adapters implement them; only the wiring and the commands import adapters. Every method may raise `PlatformError` with
+the code of its service (`letta_unavailable`, `litellm_unavailable`, `supabase_unavailable`) while that is unavailable.
 """
 
 from server.ports.accounts import Account, AccountChange, AccountStore, ProvisioningClaim

@@ -1,4 +1,4 @@
-"""A user's account, and the claim of whoever is provisioning it."""
+"""A user's account, and the claim under which it is provisioned."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +12,10 @@ from server.protocol.shapes import AgentStatus, User
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user's profile row with what provisioning has made so far. `encrypted_key` is `v1:…`, never plaintext.
+    """A user's profile row with the results of provisioning so far. `encrypted_key` is `v1:…`, never plaintext.
 
-    `intent` names the step that was begun and whose result is not recorded yet, `told_name` the name that the agent
-    was told last.
+    `intent` names a step that was begun and whose result is not recorded yet, `told_name` the name that was last
+    written to the agent.
     """
 
     user_id: str
@@ -59,7 +59,7 @@ class Account:
 class AccountChange:
     """Fields of an account to set; None leaves a field as it is, `""` clears `intent` or `status_reason`.
 
-    A blocked or deleted account keeps its status whatever is recorded.
+    No change ends the status of a blocked or deleted account.
     """
 
     agent_status: AgentStatus | None = None
@@ -81,7 +81,7 @@ class AccountChange:
 
 @dataclass(frozen=True, slots=True)
 class ProvisioningClaim:
-    """The right to provision one user, refused to anybody with an older fence."""
+    """The right to provision one user. Changes with an older fence are refused."""
 
     user_id: str
     fence: int
@@ -94,13 +94,13 @@ class AccountStore(Protocol):
     async def ensure(self, user_id: str, email: str, name: str | None) -> Account:
         """The user's profile, created as `provisioning` if it does not exist.
 
-        Without a name it takes `name`, or else the one that the user's sign-up left with the identity provider."""
+        A profile without a name gets `name`, or else the name of the user's sign-up at the identity provider."""
         ...
 
     async def get(self, user_id: str) -> Account | None: ...
 
     async def claim(self, user_id: str, owner: str, seconds: float) -> ProvisioningClaim | None:
-        """Take the user's provisioning claim for `seconds`. None: somebody else has it."""
+        """Take the user's provisioning claim for `seconds`. None: another owner has it."""
         ...
 
     async def record(self, claim: ProvisioningClaim, change: AccountChange) -> Account:
@@ -110,7 +110,7 @@ class AccountStore(Protocol):
     async def release(self, claim: ProvisioningClaim) -> None: ...
 
     async def incomplete(self, config_hash: str, limit: int) -> list[str]:
-        """Users whose provisioning is unfinished, failed, or was done with another configuration; unclaimed ones."""
+        """Users without a claim whose provisioning is incomplete, failed, or of another configuration."""
         ...
 
     async def rename(self, user_id: str, name: str) -> Account: ...
@@ -119,6 +119,6 @@ class AccountStore(Protocol):
         """The hashes of the addresses that last signed in to the account of this e-mail address; at most 20."""
         ...
 
-    async def note_address(self, user_id: str, address_hash: str) -> None:
-        """This address has signed in to the user's account."""
+    async def record_address(self, user_id: str, address_hash: str) -> None:
+        """Store the hash of an address that has signed in to the user's account."""
         ...

@@ -4,11 +4,11 @@ from typing import Protocol
 
 
 class Probe(Protocol):
-    """One dependency as `/ready` sees it."""
+    """The health check of one dependency, for `/ready`."""
 
     @property
     def name(self) -> str: ...
 
     async def ping(self) -> None:
-        """Return when the service answers; raise whatever went wrong otherwise."""
+        """Return if the service answers; raise the failure otherwise."""
         ...

@@ -1,4 +1,4 @@
-"""Who is asking: tokens, their verification, and sign-in."""
+"""Users' identities: tokens, their verification, and sign-in."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,9 +9,9 @@ from pydantic import SecretStr
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A user whose access token was verified. `token` is that token, for reads that row level security judges.
+    """A user whose access token was verified. `token` is that token, for reads under row level security.
 
-    `session_id`: the sign-in it belongs to, where the token says so. `ticket_id`: the ticket that was shown instead.
+    `session_id`: the token's sign-in, if it names one. `ticket_id`: the ticket that was presented instead of a token.
     """
 
     user_id: str
@@ -24,7 +24,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """What a sign-in gives a client. `expires_in` in seconds."""
+    """The tokens of a sign-in. `expires_in` in seconds."""
 
     access_token: SecretStr
     refresh_token: SecretStr
@@ -46,13 +46,13 @@ class TokenVerifier(Protocol):
 class IdentityProvider(Protocol):
     """Sign-up and sign-in. Raises PlatformError(unauthorized | weak_password | invalid_request | rate_limited).
 
-    `address` is the client's IP address, by which the provider may limit instead of by ours.
+    `address` is the client's IP address, which the provider may use for rate limits instead of ours.
     """
 
     async def sign_up(
         self, email: str, password: SecretStr, name: str | None, *, address: str | None = None
     ) -> TokenPair | None:
-        """Create the user. None: the project wants the e-mail confirmed first (or the address already exists there)."""
+        """Create the user. None: the project requires a confirmation by e-mail (or the address exists already)."""
         ...
 
     async def sign_in(self, email: str, password: SecretStr, *, address: str | None = None) -> TokenPair: ...

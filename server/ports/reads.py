@@ -1,4 +1,4 @@
-"""What users read of their own, judged by row level security."""
+"""Reads of a user's own data, restricted by row level security."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -19,7 +19,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class MessagePage:
-    """Newest first. `has_more`: there are further ones in the direction asked for."""
+    """Newest first. `has_more`: there are further messages in the requested direction."""
 
     data: tuple[Message, ...]
     has_more: bool
@@ -37,10 +37,10 @@ class UsageDay:
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """What one model did for a user on one UTC day. US dollars, unrounded.
+    """A user's usage of one model on one UTC day. US dollars, unrounded.
 
     `tokens` are prompt and completion; cached tokens are part of the prompt, reasoning tokens of the completion.
-    `background_cost` is the part of `cost` that belongs to no message: the agent's own housekeeping.
+    `background_cost` is the part of `cost` that belongs to no message: the agent's housekeeping.
     """
 
     date: date
@@ -57,9 +57,9 @@ class ModelUsage:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a user stands in the period of the budget. `spent` in US dollars by our own ledger, since `started_at`.
+    """The state of a user's budget in its period. `spent` in US dollars according to our ledger, since `started_at`.
 
-    `limit` None: nothing limits what may be spent.
+    `limit` None: unlimited.
     """
 
     limit: Decimal | None
@@ -90,11 +90,11 @@ class UserReads(Protocol):
     async def usage_days(self, principal: Principal, first: date, last: date) -> list[UsageDay]: ...
 
     async def usage_models(self, principal: Principal, first: date, last: date) -> list[ModelUsage]:
-        """Both days included, by day and model. Raises PlatformError(invalid_request) where they are too many."""
+        """Both days included, by day and model. Raises PlatformError(invalid_request) if there are too many rows."""
         ...
 
     async def usage_total(self, principal: Principal) -> UsageSum: ...
 
     async def standing(self, principal: Principal) -> Standing | None:
-        """None while nothing is known of the user's budget."""
+        """None before the user's budget was stored for the first time."""
         ...

@@ -1,4 +1,5 @@
-"""Turns, their order and who may run them. PostgreSQL is the truth: every method is one transaction there."""
+"""Turns, their order, and the lease under which they run. PostgreSQL is the source of truth: each method is one
+transaction."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from server.protocol.shapes import OnBusy, Turn, TurnError, TurnStatus, Usage
 
 
 class FencedError(Exception):
-    """This instance no longer holds the user's session: somebody else took the lease. Stop at once, change nothing."""
+    """Another owner has taken over the lease or claim. The caller must stop at once and change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class LogMark:
-    """Where the event log of a session stopped when its owner released the lease: nothing was appended after it."""
+    """The end of a session's event log when its owner released the lease: nothing was appended after it."""
 
     epoch: str
     head: int
@@ -34,7 +35,7 @@ class LogMark:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """A turn the agent does not remember because it failed or was cancelled: what to tell it with the next send."""
+    """A failed or cancelled turn that is missing from the agent's memory: the next send carries it."""
 
     turn_id: str
     user_text: str
@@ -43,7 +44,7 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class NewTurn:
-    """A message as its sender gave it. `content_hash` is the SHA-256 hex of the content."""
+    """A message to accept. `content_hash` is the SHA-256 hex of the content."""
 
     user_id: str
     client_message_id: str
@@ -61,9 +62,9 @@ class NewTurn:
 class Accepted:
     """A stored turn. `lease` is None while another owner holds the session.
 
-    `started`: the turn is running now, owned by `lease`, and `forgotten` goes with it. `cancelled`: waiting turns that
-    an interrupt ended. `interrupted`: the running turn that was asked to stop. `mark`: where the last owner's log
-    stopped, where this call took the lease and that owner had released it.
+    `started`: the turn is running now, owned by `lease`; its send carries `forgotten`. `cancelled`: queued turns that
+    an interrupt ended. `interrupted`: the running turn, which was asked to stop. `mark`: the end of the last owner's
+    log, if this call claimed the lease and that owner had released it.
     """
 
     turn: Turn
@@ -78,9 +79,9 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A session taken over: its lease, the turn that was left running, and those that wait, in order.
+    """A claimed session: its lease, the turn that is marked as running, and the queued ones, in order.
 
-    `running_for`: seconds, by the database's clock, since the running one was started. `mark` as in `Accepted`.
+    `running_for`: seconds since the start of the running turn, by the database's clock. `mark` as in `Accepted`.
     """
 
     lease: Lease
@@ -93,7 +94,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class OwnedWork:
-    """What the rows of one's own session ask for: the turns that wait, and the running one that is to be cancelled."""
+    """The work of an owned session in the database: the queued turns, and the running one that is to be cancelled."""
 
     user_id: str
     waiting: frozenset[str]
@@ -110,12 +111,12 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnd:
-    """How an attempt ended. `text` is the whole (or partial) reply; `reason` says why a completed one has none.
+    """The end of an attempt. `text` is the whole (or partial) reply; `reason` says why a completed one has none.
 
-    `carried` are the turns that the agent need not be told of again, which may be this one. `sent_after`: seconds from
-    its start to its being sent, for the last time; None where it never was. `usage` is what the agent's service
-    reported; `estimate` what that costs, where the run completed. `run_completed`: it did, and so reported all its
-    model calls, also where nobody could read anything of it.
+    `carried`: the turns that later sends need not carry again, perhaps including this one. `sent_after`: seconds from
+    the start to the last send; None if nothing was sent. `usage` is what the agent's service reported; `estimate` is
+    its cost, if the run completed. `run_completed`: the run reported all its model calls, even if the turn failed
+    because the reply had no readable text.
     """
 
     turn_id: str
@@ -132,42 +133,41 @@ class TurnEnd:
 
 
 class SessionStore(Protocol):
-    """Turns, their order and who may run them: rows changed by compare-and-set functions, each one transaction."""
+    """Turns, their order, and leases: rows changed by compare-and-set functions, each one transaction."""
 
     async def claim(self, user_id: str, owner: str) -> Claim | None:
-        """Take or renew the session. None: another owner's lease is still valid.
+        """Claim or renew the session's lease. None: another owner's lease is still valid.
 
         Raises PlatformError(unauthorized) when the user was deleted.
         """
         ...
 
     async def renew(self, owner: str) -> dict[str, int]:
-        """Heartbeat every session of this owner in one call. Returns user id → fence of those still held."""
+        """Renew all leases of this owner in one call. Returns user id → fence of those that are still held."""
         ...
 
     async def owned_work(self, owner: str) -> list[OwnedWork]:
-        """Sessions of this owner with turns that wait, or a running turn that was asked to stop."""
+        """Sessions of this owner with queued turns, or with a running turn that was asked to stop."""
         ...
 
     async def release(self, lease: Lease, mark: LogMark | None = None, *, unless_open: bool = False) -> bool:
-        """Give the session up, so that another owner need not wait for the lease to expire. The next owner is given
-        `mark`, if no other comes in between.
+        """Release the lease, so that the next owner need not wait for it to expire. Only the next owner gets `mark`.
 
-        Returns False if the lease is kept, because turns are open and `unless_open` was asked for.
+        Returns False if the lease was not released, because turns are open and `unless_open` is True.
         """
         ...
 
     async def unowned_work(self, limit: int) -> list[str]:
-        """Users with queued or running turns whose session nobody holds."""
+        """Users with queued or running turns whose session has no owner."""
         ...
 
     async def accept(
         self, new: NewTurn, owner: str, *, start: bool, allowance: Allowance, overloaded: bool = False
     ) -> Accepted:
-        """Store the message and its turn; claim the session if it is free; start the turn if nothing runs and `start`.
+        """Store the message and its turn; claim a session without an owner; start the turn if none runs and `start`.
 
-        The same client_message_id attaches to the same turn, so that a call whose answer was lost may be repeated: it
-        then answers as a duplicate. Where the budget is used up, a new turn ends at once as `unsent`.
+        The same client_message_id finds the same turn, so a call whose answer was lost may be repeated: the result is a
+        duplicate. If the budget is used up, a new turn ends at once as `unsent`.
 
         Raises PlatformError(id_conflict | busy | queue_full | rate_limited | budget_exceeded | overloaded |
         account_blocked | unauthorized), and then nothing was stored; unauthorized: the user was deleted.
@@ -177,8 +177,8 @@ class SessionStore(Protocol):
     async def retry(
         self, user_id: str, turn_id: str, owner: str, *, start: bool, allowance: Allowance, overloaded: bool = False
     ) -> Accepted:
-        """Queue an ended turn again as attempt + 1. A turn already queued or running again answers as a duplicate.
-        Where the budget is used up, it ends at once as `unsent`.
+        """Queue an ended turn again as attempt + 1. If it is queued or running already, the result is a duplicate. If
+        the budget is used up, it ends at once as `unsent`.
 
         Raises PlatformError(not_found | not_retryable | queue_full | rate_limited | budget_exceeded | overloaded |
         account_blocked | unauthorized), and then nothing was changed.
@@ -186,51 +186,51 @@ class SessionStore(Protocol):
         ...
 
     async def start(self, lease: Lease) -> Started | None:
-        """Make the first waiting turn the running one. None: nothing waits. Raises FencedError.
+        """Start the first queued turn. None: the queue is empty. Raises FencedError.
 
-        Where the budget is used up, that turn ends instead, and is returned as `unsent`.
+        If the budget is used up, that turn ends instead, and is returned as `unsent`.
 
-        A turn that runs already is returned again: the answer to the call that started it was lost.
+        A turn that is running already is returned again, since the answer to the call that started it may be lost.
         """
         ...
 
     async def set_run(self, lease: Lease, turn_id: str, attempt: int, run_id: str) -> None:
-        """Remember the agent's run of the running attempt; of any other it is ignored. Raises FencedError."""
+        """Store the agent's run of the running attempt; ignored for any other attempt. Raises FencedError."""
         ...
 
     async def finish(self, lease: Lease, end: TurnEnd) -> Turn:
-        """End the attempt: assistant message, estimate in the ledger. A second call only returns the row.
+        """End the attempt: store its reply, and its estimate in the ledger. A second call only returns the row.
 
         Raises FencedError.
         """
         ...
 
     async def request_cancel(self, user_id: str, turn_id: str | None) -> Turn:
-        """Ask for the end of a turn (the running one, else the first waiting one, when no id is given).
+        """Request the end of a turn (without an id: the running one, else the first queued one).
 
-        A waiting turn is cancelled at once, at no charge; a running one is marked. An ended turn is returned as it is.
+        A queued turn is cancelled at once, without charge; a running one is marked. An ended turn does not change.
         Raises PlatformError(not_found).
         """
         ...
 
     async def open_turns(self, user_id: str) -> tuple[Turn | None, tuple[Turn, ...]]:
-        """The running turn and the waiting ones, whoever owns the session."""
+        """The running turn and the queued ones, with any owner of the session."""
         ...
 
     async def turn(self, user_id: str, turn_id: str) -> Turn | None: ...
 
     async def turn_by_run(self, user_id: str, run_id: str) -> Turn | None:
-        """The turn that a run of the agent belongs to, if any of ours. An earlier attempt's run is not its `run_id`."""
+        """The turn of an agent's run, if it is ours. Its `run_id` differs if the run is of an earlier attempt."""
         ...
 
     async def closed_accounts(self, user_ids: Sequence[str]) -> list[str]:
-        """Which of these users are blocked, being deleted, or gone."""
+        """Those of these users who are blocked, being deleted, or deleted."""
         ...
 
     async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool:
-        """True the first time a ticket is shown, False ever after."""
+        """Redeem a ticket. Returns True the first time, False afterwards."""
         ...
 
     async def is_signed_in(self, user_id: str, session_id: str) -> bool:
-        """Whether this sign-in of the user still stands: neither signed out, nor expired, nor banned."""
+        """Whether this sign-in of the user is valid: neither signed out, nor expired, nor banned."""
         ...

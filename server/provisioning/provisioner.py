@@ -164,7 +164,7 @@ class Provisioner:
     async def _wait_for_active_run(self, user_id: str) -> None:
         """Evict the user's agent and wait until this process runs nothing for the user."""
         self.evict(user_id)
-        await self._runs.settled(user_id)
+        await self._runs.wait_until_idle(user_id)
 
     async def _check_key(self, user_id: str) -> None:
         """Check the key. If it is active at the gateway, the agent uses another one, and a thorough run replaces it."""

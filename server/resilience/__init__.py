@@ -1,6 +1,6 @@
-"""What keeps one service's failures from becoming everyone's: retries with backoff, breakers, and guarded calls.
+"""Contains the failures of a service: retries with backoff, circuit breakers, and guarded calls.
 
-Adapters wrap their calls in a `Guard`; token buckets limit calls to this server. Nothing here knows any service.
+Adapters wrap their calls in a `Guard`; token buckets limit calls to this server. Independent of any service.
 """
 
 from server.resilience.breaker import Breaker

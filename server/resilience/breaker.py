@@ -1,4 +1,4 @@
-"""Circuit breaker: a service that does not answer is not asked for a while."""
+"""Circuit breaker: refuses calls to a service for some seconds after it did not answer."""
 
 import time
 from collections.abc import Callable
@@ -14,8 +14,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Breaker:
-    """Opens after `threshold` calls in a row that the service did not answer; then refuses at once for `cooldown`
-    seconds and lets one call try."""
+    """Opens after `threshold` failed calls in a row; then refuses calls at once for `cooldown` seconds, and admits one
+    call as a probe."""
 
     service: str
     code: ErrorCode
@@ -53,5 +53,5 @@ class Breaker:
             self._opened_at = self.clock()
 
     def undecided(self) -> None:
-        """The call says nothing about the service: it was cancelled, or failed by itself."""
+        """Count the call neither as success nor as failure: it was cancelled, or failed for its own reason."""
         self._probing = False

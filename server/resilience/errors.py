@@ -1,4 +1,4 @@
-"""How a service says that it cannot answer now, and when to come back."""
+"""The error of an unavailable service, and the time after which to retry."""
 
 import re
 from collections.abc import Mapping
@@ -7,15 +7,15 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 LONGEST_RETRY_SECONDS: Final = 86_400.0
-"""Seconds: no client is asked to come back later than a day from now."""
+"""Seconds: the upper bound of every `retry_after`, a day."""
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?")
 
 
 class ServiceError(Exception):
-    """The service did not answer, or answered that it cannot right now (5xx, 429), or with something that is no answer.
+    """The service did not answer, answered that it is unavailable (5xx, 429), or answered with something unreadable.
 
-    May be repeated if idempotent: `retry_after` seconds later, where the service said so. `answered`: it is there and
-    failed at this request (500), which says nothing of other users' requests."""
+    An idempotent call may be retried: after `retry_after` seconds, if the service sent them. `answered`: the service
+    failed at this request (500), but may serve other requests, so the breaker does not count it."""
 
     def __init__(self, message: str, *, retry_after: float | None = None, answered: bool = False) -> None:
         self.retry_after = retry_after
@@ -24,13 +24,13 @@ class ServiceError(Exception):
 
 
 def retry_after_in(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a `Retry-After` header asks for, given as a number or as a date (RFC 9110): 1 to 86,400."""
-    said = headers.get("Retry-After", "").strip()
-    if _SECONDS.fullmatch(said):
-        seconds = float(said)
+    """The seconds of a `Retry-After` header, a number or a date (RFC 9110): 1 to 86,400. None if there is none."""
+    value = headers.get("Retry-After", "").strip()
+    if _SECONDS.fullmatch(value):
+        seconds = float(value)
     else:
         try:
-            seconds = (parsedate_to_datetime(said).astimezone(UTC) - datetime.now(UTC)).total_seconds()
+            seconds = (parsedate_to_datetime(value).astimezone(UTC) - datetime.now(UTC)).total_seconds()
         except (ValueError, OverflowError):
             return None
     return min(max(1.0, seconds), LONGEST_RETRY_SECONDS)

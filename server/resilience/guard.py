@@ -1,4 +1,4 @@
-"""How every call to a service is bounded: one deadline, so many at once, retries, and the service's breaker."""
+"""Bounds every call to a service: a deadline, a limit of concurrent calls, retries, and the service's breaker."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,18 +20,18 @@ BACKOFF: Final = Backoff(first=0.2, longest=2.0)
 class Guard:
     """Runs calls to one service. A call raises ServiceError when the service, not the request, is at fault.
 
-    At most `places` calls are under way at once; the others wait for theirs, in order. That wait is ours and not the
-    service's: no deadline counts it, and it opens no breaker.
+    At most `slots` calls run at a time; the others queue in order. The time in the queue is not the service's fault: it
+    does not count towards the deadline, and does not open the breaker.
     """
 
     breaker: Breaker
     attempts: int = 3
     backoff: Backoff = BACKOFF
-    places: int = 1000
-    _places: asyncio.Semaphore = field(init=False)
+    slots: int = 1000
+    _slots: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        self._places = asyncio.Semaphore(self.places)
+        self._slots = asyncio.Semaphore(self.slots)
 
     async def once(self, call: Callable[[], Awaitable[T]], *, deadline: float) -> T:
         """One call within `deadline` seconds. Raises PlatformError(<service>_unavailable)."""
@@ -41,15 +41,15 @@ class Guard:
             raise self._unavailable(cause) from cause
 
     async def repeatable(self, call: Callable[[], Awaitable[T]], *, deadline: float, vital: bool = False) -> T:
-        """An idempotent call: tried up to `attempts` times with growing, jittered waits, each within `deadline`.
+        """An idempotent call: up to `attempts` times with jittered backoff, each within `deadline`.
 
-        A service that said when to come back is not asked again before. `vital`: asked past an open breaker and past
-        the line of those that wait, for rare calls without which more is lost than a user's patience."""
+        Not retried if the service sent a `Retry-After`. `vital`: bypasses the open breaker and the queue, for rare
+        calls whose failure would affect all users."""
         try:
             return await retry(
                 partial(self._attempt, call, deadline, vital=vital),
                 on=ServiceError,
-                when=lambda error: error.retry_after is None,  # else it said when to come back
+                when=lambda error: error.retry_after is None,  # else it is too early to retry
                 backoff=self.backoff,
                 attempts=self.attempts,
             )
@@ -62,7 +62,7 @@ class Guard:
     async def _attempt(self, call: Callable[[], Awaitable[T]], deadline: float, *, vital: bool = False) -> T:
         if vital:
             return await self._bounded(call, deadline)
-        async with self._places:
+        async with self._slots:
             self.breaker.admit()
             return await self._bounded(call, deadline)
 
@@ -83,7 +83,7 @@ class Guard:
             self.breaker.undecided()
             raise
         except Exception:
-            self.breaker.succeeded()  # it answered: what it said concerns the request
+            self.breaker.succeeded()  # it answered, and the error concerns the request
             raise
         self.breaker.succeeded()
         return result

@@ -1,4 +1,4 @@
-"""The one retry policy: pauses that double up to a limit, varied at random so that many do not come back together."""
+"""The retry policy: exponential backoff with jitter, so that many callers do not retry at the same time."""
 
 import asyncio
 import random
@@ -20,19 +20,19 @@ _MOST_DOUBLINGS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Pauses in seconds: `first`, then twice as long each time, at most `longest`; each varied by this share of it."""
+    """Pauses in seconds: `first`, then doubled each time up to `longest`, each varied by the relative `jitter`."""
 
     first: float
     longest: float
     jitter: float = 0.3
 
     def pause(self, failures: int) -> float:
-        """The pause after so many failures in a row, 1 or more."""
+        """The pause after this number of failures in a row, 1 or more."""
         seconds = min(self.first * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), self.longest)
         return float(seconds * random.uniform(1 - self.jitter, 1 + self.jitter))  # noqa: S311 - spreads load only
 
     def pauses(self) -> Iterator[float]:
-        """The pauses of one series, without end: for polling."""
+        """The infinite series of pauses, for polling."""
         return map(self.pause, count(1))
 
 
@@ -47,11 +47,11 @@ async def retry(
     failed: Callable[[E, float], None] = lambda error, pause: None,
     sleep: Sleep = asyncio.sleep,
 ) -> T:
-    """Repeat an idempotent call while it raises an `on` that is worth it by `when`: `attempts` times in all, and for
-    `seconds`.
+    """Retry an idempotent call while it raises an `on` for which `when` is true: at most `attempts` calls in all, and
+    for at most `seconds`.
 
-    `failed` is called before each pause, with the error and the pause in seconds. Raises the last error as it is. Time
-    is the event loop's; a pause that has begun by the end of `seconds` is still followed by an attempt."""
+    `failed` is called before each pause, with the error and the pause in seconds. Raises the last error unchanged. Time
+    is the event loop's; a pause that begins before the end of `seconds` is still followed by an attempt."""
     now = asyncio.get_running_loop().time
     until = None if seconds is None else now() + seconds
 
@@ -81,9 +81,9 @@ class _Pause:
 
 
 class FailureBackoff(Generic[K]):
-    """How long each of many is left alone after it failed: longer each time in a row, until it succeeds.
+    """The backoff of each of many keys: its pause grows with each failure in a row, until a success.
 
-    `clock` in seconds, monotonic. Bounded by `retain`, which its owner calls."""
+    `clock` in seconds, monotonic. The owner bounds the number of keys with `retain`."""
 
     def __init__(self, backoff: Backoff, clock: Callable[[], float] = time.monotonic) -> None:
         self._backoff = backoff
@@ -98,7 +98,7 @@ class FailureBackoff(Generic[K]):
         return seconds
 
     def succeeded(self, key: K) -> None:
-        """The next failure is the first one again."""
+        """Reset the key's backoff."""
         self._pauses.pop(key, None)
 
     def is_pausing(self, key: K) -> bool:
@@ -106,5 +106,5 @@ class FailureBackoff(Generic[K]):
         return pause is not None and self._clock() < pause.until
 
     def retain(self, keys: Collection[K]) -> None:
-        """Forget the failures of all others."""
+        """Remove the failures of all other keys."""
         self._pauses = {key: pause for key, pause in self._pauses.items() if key in keys}

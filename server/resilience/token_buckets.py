@@ -1,4 +1,4 @@
-"""Token buckets: so many per minute of each key, all of which may come at once. Held in memory, which is bounded."""
+"""Token buckets: a rate per minute and key, with a burst of one minute. In memory, for a bounded number of keys."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 
 _FULL_AGAIN_SECONDS: Final = 60.0
-"""After so long without a `take` a bucket is full, as one that is not held."""
+"""A bucket is full after this time without a `take`, so it can be evicted."""
 
 
 @dataclass(slots=True)
@@ -21,7 +21,8 @@ class _Bucket:
 
 
 class Buckets:
-    """`per_minute` for each key; 0 turns the limit off. Of more than `held` keys the least recent are full again."""
+    """`per_minute` for each key; 0 turns the limit off. At most `held` buckets: the least recent are evicted, which
+    makes them full again."""
 
     def __init__(self, per_minute: int, *, held: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
         self._burst = float(per_minute)
@@ -30,7 +31,7 @@ class Buckets:
         self._buckets: TTLCache[str, _Bucket] = TTLCache(held, _FULL_AGAIN_SECONDS, timer=clock)
 
     def take(self, key: str) -> None:
-        """Take one. Raises PlatformError(rate_limited) with the seconds until there is one: at most a minute."""
+        """Take a token. Raises PlatformError(rate_limited) with the seconds until there is one: at most a minute."""
         if not self._burst:
             return
         bucket = self._filled(key)
@@ -38,8 +39,8 @@ class Buckets:
             raise PlatformError(ErrorCode.RATE_LIMITED, retry_after=(1 - bucket.left) / self._per_second)
         bucket.left -= 1
 
-    def give_back(self, key: str) -> None:
-        """Undo a `take`: what was tried does not count after all."""
+    def put_back(self, key: str) -> None:
+        """Undo a `take`, for a request that should not count."""
         if self._burst:
             bucket = self._filled(key)
             bucket.left = min(self._burst, bucket.left + 1)

@@ -117,10 +117,10 @@ class FakeAccountStore:
         user_id = next((one for one, known in self.database.users.items() if known == email), "")
         return list(reversed(self.database.addresses.get(user_id, [])))
 
-    async def note_address(self, user_id: str, address_hash: str) -> None:
-        await self._apply("note_address", lambda: self._note_address(user_id, address_hash))
+    async def record_address(self, user_id: str, address_hash: str) -> None:
+        await self._apply("record_address", lambda: self._record_address(user_id, address_hash))
 
-    def _note_address(self, user_id: str, address_hash: str) -> None:
+    def _record_address(self, user_id: str, address_hash: str) -> None:
         if user_id in self.database.profiles:
             before = [one for one in self.database.addresses.get(user_id, []) if one != address_hash]
             self.database.addresses[user_id] = [*before, address_hash][-20:]

@@ -244,7 +244,7 @@ async def test_a_run_goes_on_when_one_or_all_who_wait_are_cancelled() -> None:
     await cancel_and_wait(second, third)
     assert "a" in flight
     opened.set()
-    await flight.settled("a")
+    await flight.wait_until_idle("a")
     assert ended == ["run"]
 
 
@@ -260,7 +260,7 @@ async def test_all_who_wait_are_given_the_failure_and_the_next_one_tries_again()
         assert [type(outcome) for outcome in outcomes] == [_WorkError] * 3
         assert "a" not in flight
         flight.start("a", _fail)
-        await flight.settled("a")
+        await flight.wait_until_idle("a")
     assert [line["task"] for line in logs] == ["test a"]
 
 

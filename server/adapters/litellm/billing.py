@@ -1,6 +1,6 @@
 """BillingGateway on LiteLLM: one customer per user with its plan and its key, and the price of a model.
 
-Every write may be repeated: a customer is found again by our user id, a key by its value, which we choose."""
+Every write may be repeated: our user id identifies the customer, and the value, which we choose, identifies the key."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,10 +30,10 @@ class LiteLLMBilling:
         self._keys = LiteLLMKeys(client)
 
     async def ensure_customer(self, user_id: str, email: str, plan: Plan) -> None:
-        """Create the customer unless it exists.
+        """See the port.
 
-        LiteLLM allows an address once: where another customer holds it (its user was deleted and registered again),
-        this one is created without. Raises PlatformError(internal_error) when LiteLLM refuses the plan."""
+        LiteLLM allows an address once: if another customer has it (its user was deleted and registered again), this
+        one is created without an address. Raises PlatformError(internal_error) if LiteLLM refuses the plan."""
         limits = {name: value for name, value in plan_as_sent(plan).items() if value is not None}
         if not plan.models:
             del limits["models"]
@@ -45,8 +45,8 @@ class LiteLLMBilling:
             raise refused("customer", answer)
 
     async def set_plan(self, user_id: str, plan: Plan) -> Budget:
-        """See the port. Only what differs is sent: a period that is sent ends anew. The customer is looked for first,
-        since LiteLLM would create one that it does not know. Raises PlatformError(not_found | internal_error)."""
+        """See the port. Sends only the fields that differ, since a sent period begins again. Reads the customer first,
+        since LiteLLM would create an unknown one. Raises PlatformError(not_found | internal_error)."""
         user = await self._customer(user_id)
         before, wanted = plan_as_sent(plan_of(user)), plan_as_sent(plan)
         change = {name: value for name, value in wanted.items() if value != before[name]}
@@ -58,7 +58,7 @@ class LiteLLMBilling:
         return budget_of(user)
 
     async def plan(self, user_id: str) -> Plan:
-        """The customer's plan as it stands; beyond the port. Raises PlatformError(not_found)."""
+        """The customer's current plan; not in the port. Raises PlatformError(not_found)."""
         return plan_of(await self._customer(user_id))
 
     async def ensure_key(self, user_id: str, key: SecretStr) -> None:
@@ -75,28 +75,28 @@ class LiteLLMBilling:
         return None if user is None else budget_of(user)
 
     async def price(self, model: str) -> ModelPrice | None:
-        """The listed price of a model now. Where deployments differ, the first one with a price stands."""
+        """See the port. If deployments differ, the first one with a price counts."""
         return find_price(await self._deployments(), model)
 
     async def spend(self, key_hashes: Sequence[str], since: datetime, until: datetime) -> SpendLog:
-        """Raises PlatformError(internal_error) where LiteLLM refuses to tell, and ValueError where a hash is none."""
+        """See the port. Raises PlatformError(internal_error) if LiteLLM refuses, and ValueError for an invalid hash."""
         return await self._spend_log.read(key_hashes, since, until)
 
     async def models(self) -> set[str]:
-        """The names of all models listed; beyond the port."""
+        """The names of all listed models; not in the port."""
         return {str(deployment.get("model_name")) for deployment in await self._deployments()}
 
     async def lists(self, model: str) -> bool:
-        """Whether a call of this model finds a deployment, by its name or a pattern (`openai/*`); beyond the port."""
+        """Whether a deployment serves this model, by its name or a pattern (`openai/*`); not in the port."""
         return is_listed(model, await self.models())
 
     async def expiring_keys(self) -> int:
-        """See `LiteLLMKeys.expiring`; beyond the port."""
+        """See `LiteLLMKeys.expiring`; not in the port."""
         return await self._keys.expiring()
 
     async def is_demo(self, model: str) -> bool:
-        """Whether a deployment of the model says `demo` in its model_info, as the local stack's demo model does;
-        beyond the port."""
+        """Whether a deployment of the model has `demo` in its model_info, as the local stack's demo model; not in the
+        port."""
         return any(
             deployment.get("model_name") == model and (deployment.get("model_info") or {}).get("demo") is True
             for deployment in await self._deployments()
@@ -107,7 +107,7 @@ class LiteLLMBilling:
         if not answer.ok:
             raise refused("price list", answer)
         listed = answer.body.get("data")
-        if not isinstance(listed, list):  # a gateway's answer, say: that nothing is listed is another thing
+        if not isinstance(listed, list):  # from a gateway in between: not an empty list
             raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
         return listed
 
@@ -127,13 +127,13 @@ class LiteLLMBilling:
 
 
 def is_listed(model: str, names: Iterable[str]) -> bool:
-    """Whether one of LiteLLM's model names is the model, or a pattern with `*` that takes it."""
+    """Whether one of LiteLLM's model names is the model, or a pattern with `*` that matches it."""
     return any(fnmatchcase(model, re.sub(r"[\[?]", r"[\g<0>]", name)) for name in names)
 
 
 def find_price(deployments: Iterable[Mapping[str, Any]], model: str) -> ModelPrice | None:
-    """The price in LiteLLM's list. Cached prompt tokens without a price of their own cost what prompt tokens cost,
-    as LiteLLM itself charges them (measured)."""
+    """The price in LiteLLM's list. Without a listed price, cached prompt tokens cost as much as other prompt tokens, as
+    LiteLLM charges them (measured)."""
     for deployment in deployments:
         listed = deployment.get("model_info") or {}
         prompt, completion = _money(listed.get("input_cost_per_token")), _money(listed.get("output_cost_per_token"))

@@ -1,6 +1,6 @@
-"""Administrative calls to LiteLLM with the master key: JSON over one shared aiohttp session, each call bounded.
+"""Administrative calls to LiteLLM with the master key: JSON over one shared aiohttp session, each with a deadline.
 
-Money in answers stays the decimal text LiteLLM wrote. No user's key may appear in a path or a query."""
+Amounts in answers keep every digit that LiteLLM wrote. No user's key may appear in a path or a query."""
 
 import asyncio
 import json
@@ -22,12 +22,12 @@ log = structlog.get_logger(__name__)
 
 DEADLINE_SECONDS = 8.0
 CONNECT_SECONDS = 3.0
-"""A few connects on loopback hung on a busy machine: give up early and let the guard try again."""
+"""Short, so that the guard retries early: a few connects on loopback hung on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What LiteLLM said: the HTTP status (below 500, neither 401 nor 429) and the decoded body."""
+    """LiteLLM's answer: the HTTP status (below 500, neither 401 nor 429) and the decoded body."""
 
     status: int
     body: Any
@@ -44,7 +44,7 @@ class Answer:
 
 
 class LiteLLMClient:
-    """LiteLLM as its administrator. The session belongs to the caller. `clock` learns from every answer."""
+    """LiteLLM's administrative API. The session belongs to the caller. Every answer updates `clock`."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class LiteLLMClient:
     async def get(
         self, path: str, query: Mapping[str, str] | None = None, *, kind: type[dict[str, Any] | list[Any]] = dict
     ) -> Answer:
-        """Read what succeeds with a `kind`, repeated when LiteLLM does not answer.
+        """GET with retries while LiteLLM is unavailable; a success has a body of `kind`.
 
         Raises PlatformError(litellm_unavailable)."""
         return await self._guard.repeatable(
@@ -71,13 +71,13 @@ class LiteLLMClient:
         )
 
     async def post(self, path: str, body: Mapping[str, object]) -> Answer:
-        """An idempotent write, repeated likewise. Raises PlatformError(litellm_unavailable)."""
+        """An idempotent write, with the same retries. Raises PlatformError(litellm_unavailable)."""
         return await self._guard.repeatable(
             lambda: self._asked("POST", path, dict, body=body), deadline=DEADLINE_SECONDS
         )
 
     async def accepts_key(self) -> bool:
-        """Whether the master key is LiteLLM's. Raises ServiceError, TimeoutError."""
+        """Whether LiteLLM accepts the master key. Raises ServiceError, TimeoutError."""
         try:
             await self.ask_once("/model/info", deadline=DEADLINE_SECONDS)
         except PlatformError:
@@ -85,14 +85,14 @@ class LiteLLMClient:
         return True
 
     async def ask_once(self, path: str, *, deadline: float, authorized: bool = True) -> Answer:
-        """One GET outside guard and breaker, for probes. Raises ServiceError, TimeoutError, PlatformError."""
+        """One GET that bypasses guard and breaker, for probes. Raises ServiceError, TimeoutError, PlatformError."""
         async with asyncio.timeout(deadline):
             return await self._send("GET", path, authorized=authorized)
 
     async def _asked(
         self, method: Literal["GET", "POST"], path: str, kind: type[dict[str, Any] | list[Any]], **content: Any
     ) -> Answer:
-        """What succeeds is answered with a `kind`: anything else comes from a gateway in between."""
+        """Send. A success without a body of `kind` comes from a gateway in between, and raises ServiceError."""
         answer = await self._send(method, path, **content)
         if answer.ok and not isinstance(answer.body, kind):
             raise ServiceError(f"LiteLLM answered {answer.status} at {path} with something that is no {kind.__name__}")
@@ -118,18 +118,18 @@ class LiteLLMClient:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 allow_redirects=False,
             ) as response:
-                self.clock.heard(response.headers.get("Date"), asked_at)
+                self.clock.observe(response.headers.get("Date"), asked_at)
                 status, body_sent = response.status, await response.read()
                 retry_after = retry_after_in(response.headers)
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as cause:
             raise ServiceError(f"LiteLLM did not answer: {type(cause).__name__}") from cause
         if status >= 500 or status == 429:
             raise ServiceError(f"LiteLLM answered {status} at {path}", retry_after=retry_after, answered=status == 500)
-        return _judge(path, status, body_sent)
+        return _parse(path, status, body_sent)
 
 
-def _judge(path: str, status: int, sent: bytes) -> Answer:
-    """Tell the service's faults (raised) from what it says about the request (returned)."""
+def _parse(path: str, status: int, sent: bytes) -> Answer:
+    """The answer, also if it refuses the request. Raises if the service or our key is at fault."""
     if status in (401, 403):
         log.error("litellm.master_key_refused", path=path, status=status)
         raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE, "The model gateway does not accept this server's key.")

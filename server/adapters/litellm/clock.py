@@ -1,7 +1,7 @@
-"""How far LiteLLM's clock is ahead of ours, from the `Date` of its answers. Pure computation: the wall clock is given.
+"""Estimates how far LiteLLM's clock is ahead of ours, from the `Date` header of its answers. Pure.
 
-`Date` has whole seconds, and uvicorn renews it once a second: measured, it is up to two seconds old. So one answer says
-little, but each says that the truth lies within bounds, and what all bounds have in common is narrow."""
+`Date` has whole seconds, and uvicorn updates it once a second: measured, it is up to two seconds old. So one answer
+gives wide bounds of the offset; the intersection of the bounds of several answers is narrow."""
 
 import time
 from collections.abc import Callable
@@ -10,15 +10,15 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 OLDEST_SECONDS = 2.5
-"""How old a `Date` may be: one second cut off, one until uvicorn renews it, and what a busy event loop adds."""
+"""The maximum age of a `Date`: one second truncated, one until uvicorn updates it, and delays of the event loop."""
 DRIFT = 0.0005
-"""What two clocks drift apart per second, at worst: what NTP may slew."""
+"""The maximum drift of two clocks per second: the rate at which NTP may slew."""
 UNKNOWN_SECONDS = 60.0
-"""The error while no answer had a `Date`: clocks that nobody set are a minute off, not an hour."""
+"""The assumed error before the first `Date`: unsynchronized clocks differ by a minute, not an hour."""
 
 
 class Bounds(NamedTuple):
-    """The truth lies between `low` and `high` seconds, as of `at` by our wall clock."""
+    """The offset is between `low` and `high` seconds, as of `at` by our wall clock."""
 
     low: float
     high: float
@@ -26,7 +26,7 @@ class Bounds(NamedTuple):
 
 
 class GatewayClock:
-    """What is known of the other clock. `wall` is ours: seconds since 1970."""
+    """The offset of the other clock. `wall` is ours: seconds since 1970."""
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self.now = wall
@@ -34,7 +34,7 @@ class GatewayClock:
 
     @property
     def ahead(self) -> float:
-        """Seconds the other clock is ahead of ours, give or take `error`."""
+        """Seconds the other clock is ahead of ours, plus or minus `error`."""
         known = self._widened(self.now())
         return (known.low + known.high) / 2 if known else 0.0
 
@@ -43,16 +43,16 @@ class GatewayClock:
         known = self._widened(self.now())
         return (known.high - known.low) / 2 if known else UNKNOWN_SECONDS
 
-    def heard(self, date: str | None, asked_at: float) -> None:
-        """Learn from the `Date` of an answer that begins to arrive now, to what was asked at `asked_at`."""
+    def observe(self, date: str | None, asked_at: float) -> None:
+        """Narrow the bounds by the `Date` of an answer that begins to arrive now, for a request sent at `asked_at`."""
         now, moment = self.now(), _seconds(date)
-        if moment is None or now < asked_at:  # our own clock was set back in between
+        if moment is None or now < asked_at:  # our own clock was set back since the request
             return
         low, high = moment - now, moment + OLDEST_SECONDS - asked_at
         if known := self._widened(now):
             if low <= known.high and known.low <= high:
                 low, high = max(low, known.low), min(high, known.high)
-            else:  # a clock was set, or this `Date` is older than any should be: the next answer tells
+            else:  # a clock was set, or this `Date` is too old: the next answer decides
                 low, high = min(low, known.low), max(high, known.high)
         self._known = Bounds(low, high, now)
 

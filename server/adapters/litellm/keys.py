@@ -1,7 +1,7 @@
-"""Users' keys at LiteLLM: the one of our making that a user's calls are made with, and those it has replaced.
+"""Users' keys at LiteLLM: the key of ours that a user's calls are made with, and those it has replaced.
 
-Ours are known by their alias, `user <id> <part of the fingerprint>` (`user <id>` alone in earlier versions); keys that
-LiteLLM's operators made for a user by hand are never touched."""
+Ours have the alias `user <id> <part of the fingerprint>` (only `user <id>` in earlier versions). Keys that LiteLLM's
+operators made for a user by hand are never changed."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -32,15 +32,15 @@ Key = Mapping[str, Any]
 
 
 class LiteLLMKeys:
-    """The keys part of `BillingGateway`. All methods raise PlatformError(litellm_unavailable), or (internal_error)
-    where LiteLLM refuses."""
+    """The keys part of `BillingGateway`. All methods raise PlatformError(litellm_unavailable), and (internal_error) if
+    LiteLLM refuses."""
 
     def __init__(self, client: LiteLLMClient) -> None:
         self._client = client
 
     async def ensure(self, user_id: str, key: SecretStr) -> None:
-        """See `BillingGateway.ensure_key`. The new key is made before the older ones retire: a crash in between leaves
-        one that works, and repeating this finishes it."""
+        """See `BillingGateway.ensure_key`. Registers the new key before the older ones get an expiry, so that a key is
+        valid after a crash in between. Repeating the call completes it."""
         name = fingerprint(key)
         ours = await self._ours(user_id)
         if name not in ours:
@@ -67,7 +67,7 @@ class LiteLLMKeys:
                 log.info("key.blocked", user_id=user_id)
 
     async def state(self, key_hash: str) -> KeyState:
-        """See `BillingGateway.key_state`. A deleted key is still told of by LiteLLM, as deleted."""
+        """See `BillingGateway.key_state`. LiteLLM still returns a deleted key, with the status `deleted`."""
         answer = await self._client.get("/key/info", {"key": key_hash})
         if answer.status == 404:
             return "missing"
@@ -81,7 +81,7 @@ class LiteLLMKeys:
         return state
 
     async def _ours(self, user_id: str) -> dict[str, Key]:
-        """The user's keys of our making, by hash."""
+        """The user's keys that we registered, by hash."""
         answer = await self._client.get("/user/info", {"user_id": user_id})
         if not answer.ok and answer.status != 404:
             raise refused("customer", answer)
@@ -89,8 +89,8 @@ class LiteLLMKeys:
         return {str(row["token"]): row for row in rows if _is_ours(user_id, row.get("key_alias"))}
 
     async def expiring(self) -> int:
-        """How many of the newest keys of our making will expire though nobody asked for it: LiteLLM's configuration
-        may say so. Those that were replaced, which go on for KEY_OVERLAP, are not among them."""
+        """How many of our newest keys have an expiry that LiteLLM's configuration set. Replaced keys, which expire
+        after KEY_OVERLAP, do not count."""
         answer = await self._client.get("/key/list", _NEWEST)
         if not answer.ok:
             raise refused("list of keys", answer)
@@ -100,8 +100,8 @@ class LiteLLMKeys:
         return sum((moment(row.get("expires")) or soon) > soon for row in ours)
 
     async def _generate(self, user_id: str, key: SecretStr) -> str | None:
-        """Register the value. One that is registered already, by a call whose answer was lost, is not made twice. When
-        it will expire, as LiteLLM writes it; None: never, as it should be."""
+        """Register the value, unless a call whose answer was lost has registered it. Returns its expiry as LiteLLM
+        writes it; None: it does not expire, as it should be."""
         alias = f"user {user_id} {fingerprint(key)[:12]}"
         body = {"key": key.get_secret_value(), "user_id": user_id, "key_alias": alias}
         answer = await self._client.post("/key/generate", body)
@@ -113,7 +113,7 @@ class LiteLLMKeys:
         return _text(registered.get("expires"))
 
     async def _change(self, path: str, body: Mapping[str, object]) -> Answer:
-        """Change a key; one that was deleted meanwhile needs no change."""
+        """Change a key, unless it was deleted meanwhile."""
         answer = await self._client.post(path, body)
         if not answer.ok and answer.status != 404:
             raise refused("key", answer)

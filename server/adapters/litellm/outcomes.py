@@ -1,4 +1,4 @@
-"""What LiteLLM understood and refused, as the platform's error."""
+"""Maps LiteLLM's refusals to the platform's error."""
 
 import structlog
 
@@ -10,7 +10,7 @@ log = structlog.get_logger(__name__)
 
 
 def refused(what: str, answer: Answer) -> PlatformError:
-    """LiteLLM's own words may hold addresses and key hashes: only their kind is kept."""
+    """The error of a refusal. Logs only its type, since LiteLLM's message may contain addresses and key hashes."""
     log.error("litellm.refused", what=what, status=answer.status, kind=answer.error.get("type"))
     return PlatformError(
         ErrorCode.INTERNAL_ERROR, f"The model gateway refused the {what} (HTTP {answer.status}).", retryable=False

@@ -1,6 +1,6 @@
-"""A customer's plan in LiteLLM's words: what is sent when it is made or changed, and what is read of it again.
+"""Converts a customer's plan to and from LiteLLM's fields.
 
-Pure. What a user may use stands at the user, not at the key, so that it outlives every key."""
+Pure. The limits are set on the user, not on the key, so that they outlive every key."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,11 +10,11 @@ from typing import Any, Final
 from server.ports import Budget, Plan
 
 EVERY_MODEL: Final = "all-proxy-models"
-"""LiteLLM's own name for all of them. An empty list, sent with a change, leaves the models as they are (measured)."""
+"""LiteLLM's name for all models. A change with an empty list does not change the models (measured)."""
 
 
 def plan_as_sent(plan: Plan) -> dict[str, object]:
-    """All of a plan, with the limits it does not have as the nulls that remove them."""
+    """All fields of a plan; limits it does not have are null, which removes them."""
     return {
         "max_budget": None if plan.budget is None else float(plan.budget),
         "budget_duration": plan.period,
@@ -37,7 +37,7 @@ def plan_of(user: Mapping[str, Any]) -> Plan:
 
 
 def budget_of(user: Mapping[str, Any]) -> Budget:
-    """Where the user of this row stands."""
+    """The budget of the user of this row."""
     return Budget(
         limit=_money(user.get("max_budget")),
         spent=_money(user.get("spend")) or Decimal(0),
@@ -47,7 +47,7 @@ def budget_of(user: Mapping[str, Any]) -> Budget:
 
 
 def moment(value: str | None) -> datetime | None:
-    """A time that LiteLLM wrote; UTC where it names no zone."""
+    """A time that LiteLLM wrote; UTC if it has no zone."""
     if value is None:
         return None
     found = datetime.fromisoformat(value)

@@ -1,7 +1,7 @@
-"""What was charged to keys: LiteLLM's log of its calls, page by page. Keys are named by their hashes alone.
+"""Reads LiteLLM's log of the calls charged to keys, page by page. Keys are named by their hashes only.
 
-The log is written seconds after the calls, also while its pages are read. So pages are told apart by time, not by
-number: the next one begins at the second where the last one ended, and what both hold counts once."""
+The log is written seconds after the calls, also while its pages are read. So pages are addressed by time, not by
+number: each begins at the second where the previous one ended, and rows in both count once."""
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from server.protocol.errors import PlatformError
 log = structlog.get_logger(__name__)
 
 PAGE_ROWS: Final = 100
-"""A row is 7 to 10 KB: reading larger pages would hold up both servers' event loops."""
+"""A row is 7 to 10 KB: larger pages would block both servers' event loops."""
 MAX_PAGES: Final = 1_000
 _KEY_HASH: Final = re.compile(r"[0-9a-f]{64}")
 _SECOND: Final = timedelta(seconds=1)
@@ -28,14 +28,14 @@ Row = Mapping[str, Any]
 
 
 class LiteLLMSpendLog:
-    """The log as its administrator sees it."""
+    """LiteLLM's spend log, read with the master key."""
 
     def __init__(self, client: LiteLLMClient) -> None:
         self._client = client
 
     async def read(self, key_hashes: Sequence[str], since: datetime, until: datetime) -> SpendLog:
-        """`BillingGateway.spend`: both times included. Raises PlatformError(litellm_unavailable, internal_error), and
-        ValueError where a hash is none."""
+        """`BillingGateway.spend`: both times included. Raises PlatformError(litellm_unavailable | internal_error), and
+        ValueError for an invalid hash."""
         if not all(_KEY_HASH.fullmatch(key_hash) for key_hash in key_hashes):
             raise ValueError("a key is named by the SHA-256 hex of its value")
         since, until = since.astimezone(UTC), until.astimezone(UTC)
@@ -43,7 +43,7 @@ class LiteLLMSpendLog:
         for key_hash in dict.fromkeys(key_hashes):
             async for row in self._rows(key_hash, since, until):
                 if isinstance(row.get("api_key"), str) and row["api_key"] != key_hash:
-                    continue  # a filter that was not understood; rows that name no key at all are unreadable
+                    continue  # LiteLLM ignored the filter; rows without a key are unreadable
                 call = _read(row)
                 calls[call.request_id] = call
         within = [call for call in calls.values() if since <= call.started_at <= until]
@@ -51,7 +51,7 @@ class LiteLLMSpendLog:
         return SpendLog(tuple(within), self._client.clock.ahead, self._client.clock.error)
 
     async def _rows(self, key_hash: str, since: datetime, until: datetime) -> AsyncIterator[Row]:
-        """The rows of one key, some of them twice and some from around the time asked for."""
+        """The rows of one key: some of them twice, and some from before or after the requested period."""
         if since > until:
             return
         first, last, number = _floor(since), _ceil(until), 1
@@ -83,7 +83,7 @@ class LiteLLMSpendLog:
 
 
 def _read(row: Row) -> ModelCall:
-    """An unreadable row is tried again later rather than left out, and is seen in the log until then."""
+    """The call of a row. An unreadable row fails the whole read, which is retried later, instead of being left out."""
     try:
         return call_of(row)
     except UnreadableRowError as cause:
@@ -97,7 +97,7 @@ def _objects(rows: object) -> list[Row]:
 
 
 def _unreadable(field: str) -> PlatformError:
-    """The name alone is logged: the value may be anything."""
+    """Log the field's name and not its value, which may be a secret."""
     log.error("litellm.spend_unreadable", field=field)
     return PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
 

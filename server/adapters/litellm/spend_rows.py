@@ -1,7 +1,7 @@
-"""A row of LiteLLM's spend log, read. Pure computation.
+"""Parses the rows of LiteLLM's spend log. Pure.
 
-A row that cannot be read is money that would be lost, so it is an error and never left out. The shapes are those of
-LiteLLM 1.106; rows that an older release has logged leave out what may be missing here."""
+A row that cannot be parsed is an error and never left out, since its cost would be lost. The shapes are those of
+LiteLLM 1.106; fields that are optional here are missing in rows of older releases."""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from typing import Any, Literal
 from server.ports import ModelCall, ModelPrice
 
 UNNAMED_MODEL = "unknown"
-"""Calls that were refused before LiteLLM chose a deployment may name no model."""
+"""The model of calls without one: they were refused before LiteLLM chose a deployment."""
 
 
 class UnreadableRowError(Exception):
-    """`field` of a row is missing, or no such thing. The value is not told: it may be anything."""
+    """`field` of a row is missing or invalid. The value is not included, since it may be a secret."""
 
     def __init__(self, field: str) -> None:
         self.field = field
@@ -24,7 +24,7 @@ class UnreadableRowError(Exception):
 
 
 def call_of(row: Mapping[str, Any]) -> ModelCall:
-    """The model call that a row tells of. Raises UnreadableRowError."""
+    """The model call of a row. Raises UnreadableRowError."""
     metadata = _metadata(row)
     usage, prompt = metadata.within("usage_object"), metadata.within("usage_object", "prompt_tokens_details")
     cached = prompt.get("cached_tokens")
@@ -47,7 +47,7 @@ def call_of(row: Mapping[str, Any]) -> ModelCall:
 
 
 class _Tree(dict[str, Any]):
-    """Objects in objects, any of which may be null or missing."""
+    """Nested objects, each of which may be null or missing."""
 
     def within(self, *names: str) -> "_Tree":
         found: object = self
@@ -57,7 +57,7 @@ class _Tree(dict[str, Any]):
 
 
 def _metadata(row: Mapping[str, Any]) -> _Tree:
-    """Some releases answer the column as the text of the object."""
+    """The row's metadata, which some releases send as JSON text."""
     found = row.get("metadata")
     if isinstance(found, str):
         try:
@@ -75,7 +75,7 @@ def _text(row: Mapping[str, Any], field: str) -> str:
 
 
 def _model(row: Mapping[str, Any]) -> str:
-    """The name that users and settings know, which is not the provider's."""
+    """The model's name in settings and requests, which may differ from the provider's."""
     found = row.get("model_group") or row.get("model") or UNNAMED_MODEL
     if not isinstance(found, str):
         raise UnreadableRowError("model_group")
@@ -83,7 +83,7 @@ def _model(row: Mapping[str, Any]) -> str:
 
 
 def _outcome(status: object) -> Literal["success", "failure"]:
-    """No status is success: the column came later than the log."""
+    """A missing status is success: older releases have no such column."""
     if status is None or status == "success":
         return "success"
     if status == "failure":
@@ -100,14 +100,14 @@ def _count(found: object, field: str) -> int:
 
 
 def _money(found: object, field: str) -> Decimal:
-    """NaN and Infinity are read as floats, money never is."""
+    """An amount. NaN and Infinity are parsed as floats, which are refused."""
     if isinstance(found, bool) or not isinstance(found, int | Decimal) or found < 0:
         raise UnreadableRowError(field)
     return Decimal(found)
 
 
 def _price(listed: Mapping[str, Any]) -> ModelPrice | None:
-    """Cached tokens without a price of their own are charged like others (measured)."""
+    """The price of a call. Without a listed price, cached tokens are charged like others (measured)."""
     prompt, completion = listed.get("input_cost_per_token"), listed.get("output_cost_per_token")
     if prompt is None or completion is None:
         return None

@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 CALL_SECONDS: Final = 2.0
 """Redis answers within a millisecond: one that takes so long is taken for one that is gone."""
-CALLS_AT_ONCE: Final = 16
-LINE_SECONDS: Final = 5.0
+CONCURRENT_CALLS: Final = 16
+QUEUE_SECONDS: Final = 5.0
 """How long a call waits for others to be answered: a crowd of sessions that are opened at once is no outage."""
 
 
@@ -63,7 +63,7 @@ class RedisClient:
             socket_connect_timeout=call_seconds,
             retry=Retry(NoBackoff(), 0),
         )
-        self._line = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._line = asyncio.Semaphore(CONCURRENT_CALLS)
 
     async def aclose(self) -> None:
         await self.redis.aclose()
@@ -96,7 +96,7 @@ class RedisClient:
     async def bounded(self, call: Callable[[], Awaitable[T]]) -> T:
         """One call, made again at once where its connection turns out to be broken. Raises ReplicasUnavailableError."""
         try:
-            async with asyncio.timeout(LINE_SECONDS):
+            async with asyncio.timeout(QUEUE_SECONDS):
                 await self._line.acquire()
             try:
                 return await self._called(call)

@@ -86,5 +86,5 @@ class SupabaseAccountStore:
         hashes: list[str] = await self._client.call("known_addresses", email=email)
         return hashes
 
-    async def note_address(self, user_id: str, address_hash: str) -> None:
+    async def record_address(self, user_id: str, address_hash: str) -> None:
         await self._client.call("note_address", user_id=user_id, address_hash=address_hash)

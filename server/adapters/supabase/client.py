@@ -27,8 +27,8 @@ CALL_SECONDS = 5.0
 KEEPALIVE_SECONDS = 4.0
 """Below the 5 s after which Node (Supabase Lite) closes an idle connection."""
 
-CALLS_AT_ONCE = 40
-READS_AT_ONCE = 20
+CONCURRENT_CALLS = 40
+CONCURRENT_READS = 20
 """Users' reads have places of their own: a thousand clients that reload their history hold up no turn and no lease."""
 
 CONNECTIONS = 200
@@ -37,7 +37,7 @@ CONNECTIONS = 200
 SERVICE_KEY: Final[Setting] = "SUPABASE_SERVICE_KEY"
 ANON_KEY: Final[Setting] = "SUPABASE_ANON_KEY"
 
-TURNED_AWAY = frozenset({429, 502, 503, 504})
+RETRY_LATER = frozenset({429, 502, 503, 504})
 """HTTP statuses of a service, or of a gateway in between, that may say when to come back."""
 
 FORWARDED_FOR = "Sb-Forwarded-For"
@@ -63,10 +63,10 @@ class SupabaseClient:
     def __init__(self, url: str, anon_key: SecretStr, service_key: SecretStr, guard: Guard | None = None) -> None:
         self.url = url.rstrip("/")
         self.guard = guard or Guard(
-            Breaker("supabase", ErrorCode.SUPABASE_UNAVAILABLE), attempts=2, places=CALLS_AT_ONCE
+            Breaker("supabase", ErrorCode.SUPABASE_UNAVAILABLE), attempts=2, slots=CONCURRENT_CALLS
         )
         self._reading = Guard(
-            self.guard.breaker, attempts=self.guard.attempts, backoff=self.guard.backoff, places=READS_AT_ONCE
+            self.guard.breaker, attempts=self.guard.attempts, backoff=self.guard.backoff, slots=CONCURRENT_READS
         )
         self.http = httpx.AsyncClient(
             timeout=httpx.Timeout(CALL_SECONDS, connect=3.0),
@@ -92,7 +92,7 @@ class SupabaseClient:
             return
         with suppress(ValueError):
             self._ahead = parsedate_to_datetime(response.headers.get("Date", "")).timestamp() - time.time()
-        if response.status_code in TURNED_AWAY:
+        if response.status_code in RETRY_LATER:
             retry_after = retry_after_in(response.headers)
             raise ServiceError(f"Supabase cannot answer now ({response.status_code})", retry_after=retry_after)
 
@@ -184,7 +184,7 @@ class SupabaseClient:
                 )
             if (refused := self.faults.refuses_our_key(response.status_code, response.text, ANON_KEY)) is not None:
                 raise refused
-            if response.status_code >= 500 or response.status_code in TURNED_AWAY:
+            if response.status_code >= 500 or response.status_code in RETRY_LATER:
                 retry_after = retry_after_in(response.headers)
                 raise ServiceError(f"Supabase answered {response.status_code}", retry_after=retry_after)
             return response

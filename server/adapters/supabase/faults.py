@@ -84,7 +84,7 @@ class Faults:
             return None
         return self._key_refused(str(status), body, key)
 
-    def tell(self, event: str, about: str, **fields: object) -> None:
+    def report(self, event: str, about: str, **fields: object) -> None:
         """Log an event for the operator, at most once a minute for each kind."""
         kind = f"{event} {about}"
         if kind not in self._logged:
@@ -108,7 +108,7 @@ class Faults:
         """What PostgREST says of a user's token. Only an expired one is worth a refresh: the new one is newer still."""
         said = message.lower()
         if any(words in said for words in _TO_COME):
-            self.tell("supabase.token_of_the_future", code, says=message)
+            self.report("supabase.token_of_the_future", code, says=message)
             return ServiceError(f"the token is not valid yet ({code})", retry_after=TO_COME_SECONDS, answered=True)
         if code == UNVERIFIABLE:
             return ServiceError(f"PostgREST cannot verify any token ({code})")
@@ -117,15 +117,15 @@ class Faults:
     def _cannot_serve(self, code: str, message: str) -> ServiceError:
         """It answers, and does not do what it should for anybody: the breaker is left alone, since other calls work."""
         if code == READ_ONLY:
-            self.tell("supabase.read_only", code, says=message)
+            self.report("supabase.read_only", code, says=message)
         elif code.startswith(SCHEMA_CACHE):
-            self.tell("supabase.schema_unknown", code, says=message, hint="chat migrate, if it lasts over a minute")
+            self.report("supabase.schema_unknown", code, says=message, hint="chat migrate, if it lasts over a minute")
         else:
-            self.tell("supabase.refused", code, says=message)
+            self.report("supabase.refused", code, says=message)
         return ServiceError(f"Supabase refuses what it should do ({code})", answered=True)
 
     def _key_refused(self, code: str, message: str, key: Setting) -> ServiceError:
-        self.tell("supabase.key_refused", key, code=code, says=message[:200])
+        self.report("supabase.key_refused", key, code=code, says=message[:200])
         return ServiceError(f"Supabase refuses {key} ({code})")
 
 

@@ -190,5 +190,5 @@ def _refusal(code: str, status: int, sentence: str, faults: Faults) -> Exception
     if status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
         return PlatformError(ErrorCode.INVALID_REQUEST, sentence)
     if status != httpx.codes.CONFLICT:  # which Auth answers where the same session is being refreshed twice
-        faults.tell("supabase.auth_refused", f"{status} {code}".rstrip(), says=sentence[:200])
+        faults.report("supabase.auth_refused", f"{status} {code}".rstrip(), says=sentence[:200])
     return ServiceError(f"Supabase Auth does not do what it should ({status} {code})", answered=True)

@@ -66,7 +66,7 @@ class Issuers:
             self._known.add(named)
             log.info("issuer.discovered", issuer=named)
         if issuer not in self._known:
-            self._client.faults.tell(
+            self._client.faults.report(
                 "issuer.unknown",
                 issuer[:200],
                 known=sorted(self._known),

@@ -190,7 +190,7 @@ class SupabaseTokenVerifier:
         """
         early = seconds_early(claims, self._client.time())
         if early > 0:
-            self._client.faults.tell("supabase.token_of_the_future", "iat or nbf", seconds=round(early))
+            self._client.faults.report("supabase.token_of_the_future", "iat or nbf", seconds=round(early))
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE, NOT_YET, retry_after=min(early + 1, LONGEST_PAUSE))
 
     async def _asked(self, token: str) -> Principal:

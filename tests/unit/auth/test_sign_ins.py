@@ -31,7 +31,7 @@ class Book:
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
         return list(self.hashes) if email == ANN else []
 
-    async def note_address(self, user_id: str, address_hash: str) -> None:
+    async def record_address(self, user_id: str, address_hash: str) -> None:
         if self.away:
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
         self.hashes.append(address_hash)
@@ -232,7 +232,7 @@ def test_sign_ups_of_one_address_are_limited_beside_its_sign_ins() -> None:
 def test_returned_tokens_do_not_exceed_the_capacity_of_the_bucket() -> None:
     buckets = Buckets(1, clock=lambda: 0.0)
     for _ in range(3):
-        buckets.give_back("a")
+        buckets.put_back("a")
     buckets.take("a")
     with pytest.raises(PlatformError):
         buckets.take("a")

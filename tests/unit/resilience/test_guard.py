@@ -118,7 +118,7 @@ async def test_a_vital_call_is_made_past_an_open_breaker_and_closes_it() -> None
 
 async def test_calls_beyond_the_places_wait_in_order_and_their_wait_opens_no_breaker() -> None:
     door, begun = asyncio.Event(), list[int]()
-    few = guard(places=2)
+    few = guard(slots=2)
 
     async def ask(number: int) -> int:
         async def call() -> int:
@@ -140,7 +140,7 @@ async def test_calls_beyond_the_places_wait_in_order_and_their_wait_opens_no_bre
 
 async def test_a_vital_call_waits_for_no_place() -> None:
     door = asyncio.Event()
-    one = guard(places=1)
+    one = guard(slots=1)
     busy = asyncio.create_task(one.once(door.wait, deadline=5))
     await asyncio.sleep(0)
 

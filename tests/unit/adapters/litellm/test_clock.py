@@ -39,7 +39,7 @@ def answers(clock: GatewayClock, wall: Wall, times: int, *, ahead: float, oldest
         wall.seconds += luck.uniform(0.002, 0.05)
         date = formatdate(wall.seconds + ahead - luck.uniform(0, oldest), usegmt=True)
         wall.seconds += luck.uniform(0.002, 0.05)
-        clock.heard(date, asked_at)
+        clock.observe(date, asked_at)
 
 
 def test_before_any_answer_nothing_is_known(clock: GatewayClock) -> None:
@@ -59,7 +59,7 @@ def test_the_truth_is_within_the_error_which_gets_narrow(
 
 def test_a_slow_answer_says_less(clock: GatewayClock, wall: Wall) -> None:
     asked_at, wall.seconds = wall.seconds, wall.seconds + 20
-    clock.heard(formatdate(wall.seconds - 20, usegmt=True), asked_at)
+    clock.observe(formatdate(wall.seconds - 20, usegmt=True), asked_at)
     assert abs(clock.ahead) <= clock.error
     assert clock.error > 10
 
@@ -92,15 +92,15 @@ def test_one_date_that_is_far_too_old_misleads_nobody(clock: GatewayClock, wall:
     "date", [None, "", "yesterday", "Thu, 99 Nov 2026 07:25:20 GMT", "Thu, 26 Nov 99999999999 07:25:20 GMT"]
 )
 def test_a_date_that_is_none_teaches_nothing(clock: GatewayClock, wall: Wall, date: str | None) -> None:
-    clock.heard(date, wall.seconds)
+    clock.observe(date, wall.seconds)
     assert clock.error == UNKNOWN_SECONDS
 
 
 def test_a_date_without_a_zone_is_utc(clock: GatewayClock, wall: Wall) -> None:
-    clock.heard(formatdate(wall.seconds, usegmt=True).replace("GMT", "-0000"), wall.seconds)
+    clock.observe(formatdate(wall.seconds, usegmt=True).replace("GMT", "-0000"), wall.seconds)
     assert abs(clock.ahead) <= clock.error < 1.5
 
 
 def test_an_answer_during_which_our_own_clock_was_set_back_teaches_nothing(clock: GatewayClock, wall: Wall) -> None:
-    clock.heard(formatdate(wall.seconds, usegmt=True), wall.seconds + 5)
+    clock.observe(formatdate(wall.seconds, usegmt=True), wall.seconds + 5)
     assert clock.error == UNKNOWN_SECONDS
