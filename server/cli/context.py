@@ -1,4 +1,4 @@
-"""What the commands about users work with: the services, wired like the server's own, and how a command ends."""
+"""The context of commands about users: services, wired as in the server, and the handling of errors."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class OperatorContext:
-    """The account store, the model gateway, the ledger, and a provisioner of this process's own."""
+    """The account store, the model gateway, the ledger, and a provisioner of this process."""
 
     accounts: SupabaseAccountStore
     billing: LiteLLMBilling
@@ -38,7 +38,7 @@ class OperatorContext:
 
 @asynccontextmanager
 async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorContext]:
-    """For as long as the command runs."""
+    """Open the services while the command runs."""
     async with open_supabase(settings) as supabase, open_letta(settings) as letta, open_litellm(settings) as litellm:
         accounts, agents = SupabaseAccountStore(supabase), provisioning_context(settings, letta, litellm)
         async with aclosing(Provisioner(accounts, agents)) as provisioner:
@@ -53,14 +53,14 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
 
 
 def quiet_settings(env_file: Path | None) -> Settings:
-    """The settings of a command, whose log is the server's but for errors. Raises click.ClickException."""
+    """The settings of a command, and logging of errors only. Raises click.ClickException."""
     settings = require_settings(env_file)
     configure_logging(settings.environment, "ERROR")
     return settings
 
 
 def run(work: Coroutine[None, None, T]) -> T:
-    """Run it; what a service refuses is one sentence, no traceback."""
+    """Run a coroutine; an error of a service becomes one sentence without a traceback."""
     try:
         return asyncio.run(work)
     except PlatformError as error:

@@ -1,4 +1,4 @@
-"""`chat doctor`: asks every service at once and prints what was found, as a table or as JSON."""
+"""`chat doctor`: checks all services concurrently and prints the findings as a table or as JSON."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ COLOURS: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 @click.option("--json", "as_json", is_flag=True, help="Print a list of {service, name, level, says, mend}.")
 @env_file_option
 def doctor(as_json: bool, env_file: Path | None) -> None:
-    """Check settings and services: what is wrong, and how to mend it. Exit code 1 when something fails."""
+    """Check settings and services: what is wrong, and how to fix it. Exit code 1 if a check fails."""
     configure_logging("development", "CRITICAL")
     try:
         settings = read_settings(env_file)
@@ -47,7 +47,7 @@ def doctor(as_json: bool, env_file: Path | None) -> None:
 
 
 async def diagnose(settings: Settings, misspelt_names: Sequence[tuple[str, str]] = ()) -> list[Diagnosis]:
-    """Run all checks, the services side by side."""
+    """Run all checks, those of different services concurrently."""
     async with (
         httpx.AsyncClient() as http,
         open_letta(settings, attempts=1) as letta,
@@ -66,12 +66,12 @@ async def diagnose(settings: Settings, misspelt_names: Sequence[tuple[str, str]]
 
 
 def _located(checks: list[Check], place: Place, url: HttpUrl, http: httpx.AsyncClient) -> list[Check]:
-    """The first check asks whether the service is there at all."""
+    """Let the first check, whether the service responds, look for its right address."""
     return [located(checks[0], place, str(url), http), *checks[1:]]
 
 
 def table(diagnoses: Iterable[Diagnosis]) -> str:
-    """One line per check, and below it what to do where something is wrong."""
+    """One line per check, and below a problem how to fix it."""
     lines = []
     for diagnosis in diagnoses:
         finding = diagnosis.finding

@@ -14,23 +14,23 @@ COMMANDS = {
     "logs": ("server.cli.stack:logs", "Show what a service of the local stack wrote."),
     "mails": ("server.cli.stack:mails", "Show what the local stack's Supabase would have mailed."),
     "serve": ("server.cli.serve:serve", "Run the API server alone, against the services in the environment."),
-    "users": ("server.cli.users:users", "See how users' agents stand, and repair them."),
-    "billing": ("server.cli.billing:billing", "Prove and settle what users are charged."),
-    "doctor": ("server.cli.doctor:doctor", "Say what is wrong with the configuration, and how to mend it."),
+    "users": ("server.cli.users:users", "Show the state of users' agents, and repair them."),
+    "billing": ("server.cli.billing:billing", "Verify and reconcile users' charges."),
+    "doctor": ("server.cli.doctor:doctor", "Check settings and services, and say how to fix problems."),
     "migrate": ("server.cli.migrate:migrate", "Bring the database's schema up to date."),
 }
-"""Name → where the click command lives, and its line in `chat --help`."""
+"""Name → module and name of the click command, and its line in `chat --help`."""
 
 
 class LazyGroup(click.Group):
     """Finds its subcommands in COMMANDS; a help page imports none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, in the table's order."""
+        """The names of the commands, in the order of COMMANDS."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the one that is asked for."""
+        """Import the command."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -39,7 +39,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what it refuses is printed without characters that act on a terminal."""
+        """Run the command; its error is printed with control characters escaped."""
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
             raise click.ClickException(shown) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table itself."""
+        """Write the list of commands."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 

@@ -1,4 +1,4 @@
-"""`chat migrate`: bring a Supabase project's schema up to date, or print the SQL that would."""
+"""`chat migrate`: migrate a Supabase project's schema, or print the SQL for it."""
 
 import click
 
@@ -17,7 +17,7 @@ from server.terminal import echo
 )
 @click.option("--print", "printed", is_flag=True, help="Print the SQL for a new project's SQL editor instead.")
 def migrate(db_url: str | None, printed: bool) -> None:
-    """Apply the migrations that are not applied yet, and the functions that have changed."""
+    """Apply pending migrations and changed functions."""
     try:
         if printed:
             echo(script(read_migrations(project_migrations())), nl=False)

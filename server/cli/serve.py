@@ -1,4 +1,4 @@
-"""`chat serve`: one server process from first bind to last goodbye."""
+"""`chat serve`: one server process, from its start to the end of its drain."""
 
 import asyncio
 import gc
@@ -38,9 +38,9 @@ def serve() -> None:
 
 
 async def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain: not ready, nothing new, running turns finish, clients reconnect.
+    """Serve until SIGTERM or SIGINT, then drain: unready, no new turns, running turns finish, clients reconnect.
 
-    From the first signal on the process has `drain_seconds` and GRACE_SECONDS to end, whatever hangs.
+    The process exits at the latest `drain_seconds` plus GRACE_SECONDS after the first signal.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -65,9 +65,9 @@ async def run(settings: Settings) -> None:
 
 
 def tune_garbage_collector() -> None:
-    """Look for cycles among all objects rarely: with 200 sessions streaming, each such look stopped them all for 5 ms.
+    """Make full garbage collections rare: with 200 streaming sessions, each one paused all of them for 5 ms.
 
-    What is loaded by now stays for good and is left out of it; short-lived cycles are still found at once.
+    Objects that exist now are permanent and are excluded; collections of young objects are as frequent as before.
     """
     gc.collect()
     gc.freeze()
@@ -75,7 +75,7 @@ def tune_garbage_collector() -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket: of `host`, or of every IPv6 and IPv4 address where none is named and the machine has both."""
+    """A listening socket on `host`, or if it is empty, on all IPv6 and IPv4 addresses of the machine."""
     try:
         if host:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]

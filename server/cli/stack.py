@@ -1,4 +1,4 @@
-"""The commands of the local stack: options in, sentences out."""
+"""The commands of the local stack: options and output."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ data_dir_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.opti
     show_default=True,
     envvar="CHAT_DATA_DIR",
     show_envvar=True,
-    help="Where the local stack keeps its software and data.",
+    help="The directory of the local stack's software and data.",
 )
 
 
@@ -34,7 +34,7 @@ data_dir_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.opti
 def up(data_dir: Path, port: int, no_server: bool) -> None:
     """Install what is missing and run everything on this machine, in the foreground, until Ctrl-C.
 
-    OPENAI_API_KEY (and OPENAI_BASE_URL) in the environment serve the model; without them a small demo model does."""
+    OPENAI_API_KEY (and OPENAI_BASE_URL) in the environment select the model; without them a small demo model runs."""
     with _sentences():
         run_stack(Options(data_dir, port, with_server=not no_server))
 
@@ -58,10 +58,10 @@ def status(data_dir: Path, as_json: bool) -> None:
 @click.command()
 @data_dir_option
 @click.argument("service")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
-@click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="Lines to begin with.")
+@click.option("-f", "--follow", is_flag=True, help="Continue with new lines.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="Number of last lines.")
 def logs(data_dir: Path, service: str, follow: bool, lines: int) -> None:
-    """Show what SERVICE wrote; the service `stack` is `chat up` itself."""
+    """Show the log of SERVICE; the service `stack` is `chat up` itself."""
     with _sentences():
         if follow:
             for text in control.follow_log(data_dir, service, lines):
@@ -77,7 +77,7 @@ def logs(data_dir: Path, service: str, follow: bool, lines: int) -> None:
 @click.option("-n", "--number", type=click.IntRange(1), default=10, show_default=True, help="How many, at most.")
 @click.option("--json", "as_json", is_flag=True, help="A list of {at, to, subject, kind, link, code, text}.")
 def mails(data_dir: Path, to: str | None, number: int, as_json: bool) -> None:
-    """Show the newest mails of the local Supabase, which sends none: confirmations, recovery and magic links."""
+    """Show the newest mails of the local Supabase, which are not sent: confirmations, recovery and magic links."""
     with _sentences():
         found = control.mails(data_dir, to)[-number:]
     if as_json:
@@ -107,7 +107,7 @@ def down(data_dir: Path, wipe: bool, yes: bool) -> None:
 
 @contextmanager
 def _sentences() -> Iterator[None]:
-    """What the stack cannot do becomes one sentence on standard error and exit code 1."""
+    """Print an error of the stack as one sentence on standard error, with exit code 1."""
     try:
         yield
     except StackError as error:

@@ -1,4 +1,4 @@
-"""`chat users`: see how accounts stand and finish or mend what provisioning left behind."""
+"""`chat users`: list accounts with their status, and repair their provisioning."""
 
 from pathlib import Path
 from uuid import UUID
@@ -17,14 +17,14 @@ ALL_AT_MOST = 10_000
 
 @click.group()
 def users() -> None:
-    """Look after the platform's users."""
+    """Manage the platform's users."""
 
 
 @users.command("list")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="How many, newest first.")
 @env_file_option
 def list_users(limit: int, env_file: Path | None) -> None:
-    """Show the newest accounts and how their agents stand."""
+    """Show the newest accounts and the status of their agents."""
     settings = quiet_settings(env_file)
 
     async def show() -> None:
@@ -42,16 +42,15 @@ def list_users(limit: int, env_file: Path | None) -> None:
 @click.option("--all", "everyone", is_flag=True, help="Every account that is unfinished, failed or out of date.")
 @env_file_option
 def repair(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
-    """Finish the provisioning of USER_ID, taking every step again, or with --all of everyone whose is not complete.
+    """Repair the account of USER_ID by repeating every step of its provisioning; with --all, all incomplete accounts.
 
-    A key that LiteLLM has blocked, or no longer knows, is good again; one that SECRET_KEY can no longer decrypt is
-    replaced. A deleted agent is made anew (without its memory); where Letta no longer knows the user at all, so is
-    everything there."""
+    A key that LiteLLM has blocked or lost is restored; one that SECRET_KEY cannot decrypt is replaced. A deleted agent
+    is replaced, without its memory; if Letta does not know the user's organization, so is everything in it."""
     if (user_id is None) != everyone:
         raise click.UsageError("Give either a USER_ID or --all.")
     settings = quiet_settings(env_file)
 
-    async def mend() -> int:
+    async def repair_accounts() -> int:
         async with open_operator_context(settings) as context:
             if user_id is None:
                 found = await context.accounts.incomplete(context.config_hash, ALL_AT_MOST)
@@ -61,7 +60,7 @@ def repair(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
             echo(f"{sum(outcomes)} of {len(outcomes)} complete")
             return len(outcomes) - sum(outcomes)
 
-    if run(mend()):
+    if run(repair_accounts()):
         raise SystemExit(1)
 
 

@@ -1,4 +1,4 @@
-"""`chat users set-budget`: change what one user may use, at once, and see where the user stands."""
+"""`chat users set-budget`: change one user's plan at once, and print the plan and the budget."""
 
 import re
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ from server.protocol.errors import PlatformError
 from server.terminal import echo, printable
 
 NONE: Final = "none"
-"""How a limit is removed. Click takes a parameter's None for one that was not given, so this stays until the end."""
+"""The value that removes a limit. Not None, which click uses for an option that is not given."""
 
 
 def _money(_context: click.Context, _option: click.Parameter, value: str | None) -> Decimal | None:
-    """US dollars, exactly as they are written. Raises click.BadParameter."""
+    """Parse an exact amount of US dollars. Raises click.BadParameter."""
     if value is None:
         return None
     try:
@@ -38,14 +38,14 @@ def _money(_context: click.Context, _option: click.Parameter, value: str | None)
 
 
 def _period(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """How often the budget starts anew, or NONE. Raises click.BadParameter."""
+    """Check the period of the budget, or NONE. Raises click.BadParameter."""
     if value is not None and value != NONE and not re.fullmatch(BUDGET_PERIOD, value):
         raise click.BadParameter(f"{value} is no period: 1mo, or a number and s, m, h or d (30d), or {NONE}.")
     return value
 
 
 def _limit(_context: click.Context, _option: click.Parameter, value: str | None) -> int | str | None:
-    """So many a minute, or NONE. Raises click.BadParameter."""
+    """Parse a limit per minute, or NONE. Raises click.BadParameter."""
     if value is None or value == NONE:
         return value
     number = int(value) if value.isascii() and value.isdigit() else 0
@@ -58,19 +58,17 @@ def _limit(_context: click.Context, _option: click.Parameter, value: str | None)
 @click.argument("user_id", type=click.UUID)
 @click.option("--budget", callback=_money, metavar="USD", help="US dollars per period.")
 @click.option("--unlimited", is_flag=True, help="No budget.")
-@click.option(
-    "--period", callback=_period, metavar="PERIOD", help="How often the budget starts anew (30d, 1mo), or none."
-)
+@click.option("--period", callback=_period, metavar="PERIOD", help="The period of the budget (30d, 1mo), or none.")
 @click.option("--tokens-per-minute", callback=_limit, metavar="N", help="A number, or none.")
 @click.option("--requests-per-minute", callback=_limit, metavar="N", help="Model calls (a message is some), or none.")
-@click.option("--models", help="Names by commas, or all.")
+@click.option("--models", help="Names separated by commas, or all.")
 @env_file_option
 def set_budget(
     user_id: UUID, budget: Decimal | None, unlimited: bool, models: str | None, env_file: Path | None, **limits: Any
 ) -> None:
-    """Change what USER_ID may use: only what is given, from the next model call on.
+    """Change the plan of USER_ID: only the given options, from the next model call on.
 
-    What was spent in the period stays counted, also when the period is another one."""
+    The spending of the current period is kept, also when the period changes."""
     if budget is not None and unlimited:
         raise click.UsageError("Give either --budget or --unlimited.")
     given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
@@ -92,7 +90,7 @@ def set_budget(
 
 
 async def _change_plan(context: OperatorContext, user_id: str, change: Mapping[str, Any]) -> tuple[Plan, Budget]:
-    """The whole plan and where the user stands, once the change is made. Raises PlatformError."""
+    """Apply the change. Returns the resulting plan and budget. Raises PlatformError."""
     account = await context.accounts.get(user_id)
     if account is None:
         raise PlatformError(ErrorCode.NOT_FOUND, "This account does not exist.")
@@ -100,12 +98,12 @@ async def _change_plan(context: OperatorContext, user_id: str, change: Mapping[s
         raise PlatformError(ErrorCode.NOT_FOUND, "This account has no plan yet: see chat users repair USER_ID.")
     plan = replace(await context.billing.plan(user_id), **change)
     budget = await context.billing.set_plan(user_id, plan)
-    await context.ledger.store_budget(user_id, budget)  # so that it holds for the next message, not a minute later
+    await context.ledger.store_budget(user_id, budget)  # so that it applies to the next message
     return plan, budget
 
 
 def _models(listed: str, agent_model: str) -> tuple[str, ...]:
-    """The names; none of them is all. Raises click.BadParameter."""
+    """The names of the allowed models; empty for all. Raises click.BadParameter."""
     if listed == "all":
         return ()
     names = model_names(listed)
@@ -129,5 +127,5 @@ def _lines(plan: Plan, budget: Budget) -> list[str]:
 
 
 def _dollars(amount: Decimal) -> str:
-    """Every digit, and no zeros after them."""
+    """The exact amount without trailing zeros."""
     return f"{amount.normalize():f} USD"

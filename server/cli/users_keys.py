@@ -1,4 +1,4 @@
-"""`chat users rotate-key` and `chat users reencrypt`: the keys that users' model calls are made and stored with."""
+"""`chat users rotate-key` and `chat users reencrypt`: users' LiteLLM keys and their encryption."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -18,13 +18,13 @@ PAGE = 200
 
 @click.command("rotate-key")
 @click.argument("user_id", type=click.UUID)
-@click.option("--now", "at_once", is_flag=True, help="Block the old key at once: for one that leaked.")
+@click.option("--now", "at_once", is_flag=True, help="Block the old key at once: for a leaked key.")
 @env_file_option
 def rotate_key(user_id: UUID, at_once: bool, env_file: Path | None) -> None:
     """Give USER_ID a new key at LiteLLM and Letta.
 
-    The old one goes on for ten minutes, so that no reply is cut off. With --now it is blocked as soon as the new one is
-    in use, and a reply that calls its model in that moment may fail; should the command itself fail, run it again."""
+    The old key stays valid for ten minutes, so that no running reply fails. With --now it is blocked as soon as the new
+    one is in use, and a reply that calls its model at that moment may fail. If the command fails, run it again."""
     settings = quiet_settings(env_file)
 
     async def rotate() -> None:
@@ -40,7 +40,7 @@ def rotate_key(user_id: UUID, at_once: bool, env_file: Path | None) -> None:
 @click.option("--all", "everyone", is_flag=True, help="Every account.")
 @env_file_option
 def reencrypt_keys(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
-    """Encrypt stored keys with SECRET_KEY that SECRET_KEY_PREVIOUS encrypted. Afterwards the previous one can go."""
+    """Encrypt stored keys with SECRET_KEY instead of SECRET_KEY_PREVIOUS, which can be removed afterwards."""
     if (user_id is None) != everyone:
         raise click.UsageError("Give either a USER_ID or --all.")
     settings = quiet_settings(env_file)

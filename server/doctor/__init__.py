@@ -1,3 +1,3 @@
-"""`chat doctor`: what is wrong with the services and settings, and how to mend it. Changes nothing anywhere.
+"""`chat doctor`: checks of services and settings, with instructions to fix problems. Changes nothing.
 
-One module per service, each a list of small checks; knows the adapters, as only the wiring does besides."""
+One module per service, each a list of small checks. Besides the wiring, only this package imports the adapters."""

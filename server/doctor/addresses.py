@@ -1,4 +1,4 @@
-"""Finds the address that a service really answers at, where the configured one redirects or has a path too much."""
+"""Finds the right address of a service if the configured one redirects or has a superfluous path."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _MOVED: Final = (301, 302, 303, 307, 308)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How a service is known: what it answers at `path` under its address, asked without any key of ours."""
+    """How a service is recognized: `is_answer` accepts its response at `path`, requested without a key."""
 
     setting: str
     path: str
@@ -45,7 +45,8 @@ SUPABASE: Final = Place(
 
 
 def located(check: Check, place: Place, url: str, http: httpx.AsyncClient) -> Check:
-    """The check that a service answers at `url`. Where it fails and another address answers, it names that one."""
+    """Extend the check that a service responds at `url`: if it fails, name another address at which the service
+    does."""
 
     async def run() -> Finding:
         why: str | None = None
@@ -66,7 +67,7 @@ def located(check: Check, place: Place, url: str, http: httpx.AsyncClient) -> Ch
 
 
 async def right_address(place: Place, url: str, http: httpx.AsyncClient) -> str | None:
-    """Another address at which the service answers: where `url` redirects to, or the same with less of a path."""
+    """Another address at which the service responds: the target of redirects, or `url` with a shorter path."""
     for candidate in _with_less_path(url):
         found = await _follow(place, candidate, http)
         if found is not None:
@@ -83,7 +84,7 @@ def _with_less_path(url: str) -> Iterator[str]:
 
 
 async def _follow(place: Place, base: str, http: httpx.AsyncClient) -> str | None:
-    """The address under which the service's path is in the end, after redirects."""
+    """The service's address after redirects; None if its path does not respond as expected."""
     asked = base + place.path
     for _ in range(MOST_REDIRECTS):
         try:
@@ -97,7 +98,7 @@ async def _follow(place: Place, base: str, http: httpx.AsyncClient) -> str | Non
 
 
 def _base_of(asked: str, path: str) -> str | None:
-    """`asked` without the service's own path, whatever slash a redirect has added or taken."""
+    """`asked` without the service's path; a redirect may have added or removed a slash."""
     parts = urlsplit(asked)
     if parts.query or parts.username or not parts.path.rstrip("/").endswith(path.rstrip("/")):
         return None

@@ -1,4 +1,4 @@
-"""Checks of the settings themselves, which need no service."""
+"""Checks of the settings, without services."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ NEW_SECRET = "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"  # 
 
 
 def checks(settings: Settings, misspelt: Sequence[tuple[str, str]] = ()) -> list[Check]:
-    """`misspelt`: names of variables that are not read, each with the setting that may be meant."""
+    """`misspelt`: pairs of an unknown variable and the setting that may be meant."""
 
     async def names() -> Finding:
         return judge_names(misspelt)
@@ -41,7 +41,7 @@ def judge_names(misspelt: Sequence[tuple[str, str]]) -> Finding:
 
 
 def judge_secret(secret: str, *, strict: bool) -> Finding:
-    """Long and varied enough to be random. `strict` where users depend on it."""
+    """Judge whether the secret is long and varied enough. `strict`: a weak one fails."""
     if len(secret) >= MIN_SECRET_LENGTH and len(set(secret)) >= 10:
         return ok("SECRET_KEY is strong")
     judge = fail if strict else warn

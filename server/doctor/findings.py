@@ -1,4 +1,4 @@
-"""What a check is and what it finds; and how a list of checks is run so that one broken check spoils no other."""
+"""Checks, their findings, and running a list of checks so that an error in one does not affect the others."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +15,7 @@ CHECK_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`says` is what is so, or what is wrong; `mend` what to do about it, empty for ok."""
+    """`says` describes the state or the problem; `mend` how to fix it, empty for ok."""
 
     level: Level
     says: str
@@ -24,7 +24,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One question about one service. When an `essential` one fails, the later ones of its service are not asked."""
+    """One check of one service. If an `essential` one fails, the later checks of its service are skipped."""
 
     service: str
     name: str
@@ -34,7 +34,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """A finding with the check it comes from."""
+    """A finding with the service and name of its check."""
 
     service: str
     name: str
@@ -54,7 +54,7 @@ def fail(says: str, mend: str) -> Finding:
 
 
 async def examine(checks: Sequence[Check]) -> list[Diagnosis]:
-    """Run the checks of one service in order. Raises nothing that a check raises."""
+    """Run the checks of one service in order. An error of a check becomes a finding."""
     diagnoses = []
     for check in checks:
         finding = await _find(check)
@@ -74,5 +74,5 @@ async def _find(check: Check) -> Finding:
     except (ServiceError, PlatformError) as error:
         return fail(str(error) if isinstance(error, ServiceError) else error.message, mend)
     except Exception as error:
-        # Not its words: they may quote a setting's value.
+        # Without its message, which may quote a setting's value.
         return fail(f"this could not be checked ({type(error).__name__})", mend)

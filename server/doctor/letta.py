@@ -1,4 +1,4 @@
-"""Checks of Letta: the right release, ours alone, and able to hold conversations."""
+"""Checks of Letta: its release, its access protection, its conversations and its connection to LiteLLM."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ SERVICE = "letta"
 
 
 class LettaChecks:
-    """`all` in the order in which they build on each other."""
+    """`all` returns the checks in the order of their dependencies."""
 
     def __init__(self, settings: Settings, client: LettaClient) -> None:
         self._settings = settings
@@ -80,7 +80,7 @@ class LettaChecks:
 
 
 def judge_stop(patches: Mapping[str, str | None]) -> Finding:
-    """Whether Stop stops the model, by Letta's patches: None where applied, else why not."""
+    """Judge whether a stop ends the model's call. `patches`: None for an applied patch, else why it is not applied."""
     if "stop" not in patches:
         return warn(
             "Letta is as it was released: a reply that is stopped is written, and charged, to its end",

@@ -1,4 +1,4 @@
-"""Checks of LiteLLM: it has its database, takes our key, and lists the agents' model with a price."""
+"""Checks of LiteLLM: its database, the master key, and the agents' model with a price."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,7 @@ _CLOCKS_MAY_DIFFER = 5.0
 
 
 class LiteLLMChecks:
-    """`all` in the order in which they build on each other."""
+    """`all` returns the checks in the order of their dependencies."""
 
     def __init__(self, settings: Settings, client: LiteLLMClient) -> None:
         self._settings = settings
@@ -66,7 +66,7 @@ class LiteLLMChecks:
         return judge_price(self._model, await self._billing.price(self._model))
 
     async def spend_log(self) -> Finding:
-        """By a key that nobody has: whether the log can be read at all, and by what clock it is kept."""
+        """Read the log with an unused key: checks the access and the clock."""
         now = datetime.now(UTC)
         return judge_log(await self._billing.spend((_NOBODYS_KEY,), now - timedelta(minutes=1), now))
 

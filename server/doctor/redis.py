@@ -1,4 +1,4 @@
-"""Checks of the Redis between several instances: that it answers, is recent enough, and takes what is written."""
+"""Checks of the Redis between several instances: that it responds, is recent enough, and accepts writes."""
 
 from contextlib import aclosing
 from typing import Final
@@ -14,7 +14,7 @@ OLDEST: Final = (6, 2)
 
 
 def checks(settings: Settings) -> list[Check]:
-    """Nothing to ask where one instance runs without it."""
+    """The checks; none if REDIS_URL is not set."""
     url = settings.redis_url
     if url is None:
         return []
@@ -38,7 +38,7 @@ def checks(settings: Settings) -> list[Check]:
 
 
 def judge_version(version: str) -> Finding:
-    """Scripts and streams need 6.2."""
+    """Judge the version: scripts and streams need 6.2."""
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers >= OLDEST:
         return ok(f"answers, version {version}")

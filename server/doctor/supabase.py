@@ -1,4 +1,4 @@
-"""Checks of Supabase: the right keys in the right places, the schema, and how tokens and addresses are handled."""
+"""Checks of Supabase: the keys, the schema, the signing of tokens, and the confirmation of e-mail addresses."""
 
 from server.adapters.supabase.database import DatabaseError
 from server.adapters.supabase.inspection import SupabaseInspection, pending_migrations
@@ -14,7 +14,7 @@ KEYS_PAGE = "Project Settings, API Keys"
 
 
 class SupabaseChecks:
-    """`all` in the order in which they build on each other."""
+    """`all` returns the checks in the order of their dependencies."""
 
     def __init__(self, settings: Settings, supabase: SupabaseInspection) -> None:
         self._settings = settings
@@ -107,7 +107,7 @@ def judge_tokens(algorithms: frozenset[str], *, has_secret: bool) -> Finding:
 
 
 def judge_issuer(discovered: str | None, *, own: str, configured: str | None) -> Finding:
-    """Whether the tokens that the project issues are taken for its own."""
+    """Judge whether the issuer of the project's tokens is accepted."""
     if discovered is None and configured is None:
         return ok(f"the project does not say who issues its tokens; {own} is expected (else set SUPABASE_JWT_ISSUER)")
     if discovered is None:

@@ -99,7 +99,7 @@ def test_a_commands_error_is_escaped(kind: type[click.ClickException], monkeypat
 
 def test_a_command_without_arguments_shows_its_help() -> None:
     result = CliRunner().invoke(cli.main, ["users"])
-    assert "Look after the platform's users." in result.output
+    assert "Manage the platform's users." in result.output
 
 
 def test_a_services_log_is_printed_escaped_and_without_colours(capsys: pytest.CaptureFixture[str]) -> None:

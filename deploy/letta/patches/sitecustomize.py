@@ -1,5 +1,5 @@
-"""Python imports this at its start where its folder is on PYTHONPATH. Nothing happens until Letta's REST server is
-loaded, so that Letta's migrations and tools notice nothing."""
+"""Python imports this at startup if its folder is on PYTHONPATH. It has no effect until Letta's REST server is
+imported, so Letta's migrations and tools run unchanged."""
 
 from letta_patches import install
 

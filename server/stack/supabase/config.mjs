@@ -1,4 +1,4 @@
-// What Supabase Lite is told: the database, the keys and the rules of signing in. Reads environment variables only.
+// The configuration of Supabase Lite: database, keys and sign-in. Reads environment variables only.
 import { createPostgresConnection } from "@supabase/lite/postgres";
 
 const required = (name) => {
@@ -7,16 +7,16 @@ const required = (name) => {
   return value;
 };
 
-// Hosted Supabase answers times as RFC 3339 ("2026-01-01T00:00:00+00:00") and numerics as numbers; the PostgreSQL driver
-// passes the database's own text through ("2026-01-01 00:00:00+00"), which Supabase's clients refuse to parse.
+// Hosted Supabase returns times as RFC 3339 ("2026-01-01T00:00:00+00:00") and numerics as numbers; the PostgreSQL driver
+// returns the database's text ("2026-01-01 00:00:00+00"), which Supabase's clients cannot parse.
 const rfc3339 = (text) => text.replace(" ", "T").replace(/([+-]\d\d)$/, "$1:00");
 const number = (text) => (Number.isFinite(Number(text)) ? Number(text) : text);
 const serialize = (value) => (value instanceof Date ? value.toISOString() : String(value));
 const type = (oid, parse) => ({ to: oid, from: [oid], serialize, parse });
 
-// Where links of e-mails may lead beside this machine's IP addresses and the site itself: an app under development, on any
-// port of localhost, and what the caller names. In Lite's patterns `**` is anything; a port is spelled out digit by digit, so
-// that no password or other host can stand in its place.
+// Allowed targets of links in e-mails, besides this machine's IP addresses and the site: localhost on any port, for an app
+// under development, and LITE_REDIRECT_URLS. In Lite's patterns `**` matches anything; ports are matched digit by digit, so
+// that no password or other host matches.
 const ports = [1, 2, 3, 4, 5].map((digits) => `:${"[0-9]".repeat(digits)}`);
 const localhost = ["http", "https"].flatMap((scheme) => ["", ...ports].map((port) => `${scheme}://localhost${port}`));
 const named = (process.env.LITE_REDIRECT_URLS ?? "").split(",").map((url) => url.trim());
@@ -28,7 +28,7 @@ export default {
     url: required("LITE_DATABASE_URL"),
     postgresOptions: {
       max: 10,
-      onnotice: () => {}, // each NOTICE would be printed
+      onnotice: () => {}, // otherwise each NOTICE is printed
       connection: { application_name: "supabase-lite" },
       types: {
         timestamptz: type(1184, rfc3339),

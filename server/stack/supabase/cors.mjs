@@ -1,5 +1,5 @@
-// What lets pages of other origins use the project from a browser, as hosted Supabase does for every origin: Lite answers
-// Auth's preflights without the headers that were asked for, and Auth's answers without any. There are no cookies.
+// CORS for all origins, as in hosted Supabase. Lite answers Auth's preflights without the requested headers, and sends no
+// CORS headers with Auth's responses. There are no cookies.
 
 const ALLOWED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 const EXPOSED_HEADERS = "X-Total-Count, Link, X-Supabase-Api-Version, Content-Range, Content-Location, Preference-Applied";
@@ -19,14 +19,14 @@ function preflight(request) {
   return new Response(null, { status: 204, headers });
 }
 
-/** The request whose handler broke: an answer that a page can read, too. */
+/** The response of a handler that failed; a page can read it, too. */
 function broken(error) {
   console.error("request failed:", error);
   const body = { code: 500, error_code: "unexpected_failure", msg: "Unexpected failure, please check server logs" };
   return new Response(JSON.stringify(body), { status: 500, headers: { "content-type": "application/json" } });
 }
 
-/** Wraps a request handler so that every answer, an error too, may be read by pages of any origin. */
+/** Wraps a request handler so that pages of any origin can read every response, also an error. */
 export function withCors(handle) {
   return async (request, peer) => {
     if (isPreflight(request)) return preflight(request);

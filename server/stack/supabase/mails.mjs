@@ -1,5 +1,5 @@
-// The mails of Supabase Auth, kept in a file in place of being sent: one JSON object a line, the newest last. Their links
-// lead to this project, and on to where the request that caused the mail asked for.
+// Writes the mails of Supabase Auth to a file instead of sending them: one JSON object per line, the newest last. Their
+// links lead to this project, which redirects to the target of the request that caused the mail.
 import { AsyncLocalStorage } from "node:async_hooks";
 import { appendFile, readFile, rename, writeFile } from "node:fs/promises";
 
@@ -9,19 +9,19 @@ const CODE = /\bcode\b[^\n\d]*(\d{4,10})\b/;
 
 const wanted = new AsyncLocalStorage();
 
-/** Where a request asks for a link to lead: as Auth has it, by query, by header, else the page it was made from. */
+/** The redirect target of a request's link, as in Auth: from the query, the header, or the referring page. */
 function destination(request) {
   const { searchParams } = new URL(request.url);
   return searchParams.get("redirect_to") || request.headers.get("redirect_to") || request.headers.get("referer");
 }
 
-/** Wraps a request handler so that mails know where the request that causes them wants to lead. */
+/** Wraps a request handler so that mails get the redirect target of the request that causes them. */
 export function withDestinations(handle) {
   return (request, peer) => wanted.run(destination(request), () => handle(request, peer));
 }
 
-/** Wraps a request handler so that a mail's code may be given as of type `email`, whatever mail it came with. Lite knows
- * only the types of links; `magiclink` is the one by which it finds the codes of confirmations, too. */
+/** Wraps a request handler so that the code of any mail can be verified with type `email`. Lite supports only the types of
+ * links; with `magiclink` it also finds the codes of confirmations. */
 export function withMailCodes(handle) {
   return async (request, peer) => {
     if (request.method !== "POST" || new URL(request.url).pathname !== "/auth/v1/verify") return handle(request, peer);
@@ -31,7 +31,7 @@ export function withMailCodes(handle) {
   };
 }
 
-/** Lite's e-mail driver: appends each mail to `file`, which keeps the last 200. */
+/** Lite's e-mail driver: appends each mail to `file`, of which at least the last 200 are stored. */
 export class MailFile {
   #written = Promise.resolve();
   #count = null;
@@ -41,8 +41,8 @@ export class MailFile {
     this.projectUrl = projectUrl;
   }
 
-  /** Lite builds its links on the site's address, and leads them there whatever was asked for. Whether a link may lead
-   * where it says is judged when it is followed. */
+  /** Lite builds its links with the site's address, and ignores the requested target. Whether the target is allowed is
+   * checked when the link is opened. */
   #link(text) {
     const link = new URL(text.replaceAll("&amp;", "&"));
     const target = wanted.getStore();

@@ -1,6 +1,6 @@
 -- The roles of a Supabase project, and a login for Supabase Lite that owns `auth` and `supabase_migrations` only. Lite runs
--- GRANT ALL ON ALL TABLES TO anon, authenticated, service_role on its first request; as owner of nothing in `public`
--- it cannot undo what the migrations revoke. Run as superuser on every start, before the migrations.
+-- GRANT ALL ON ALL TABLES TO anon, authenticated, service_role on its first request; since it owns nothing in `public`, that
+-- does not undo the migrations' revokes. Run as superuser on every start, before the migrations.
 do $$
 begin
   if not exists (select from pg_roles where rolname = 'anon') then

@@ -1,5 +1,5 @@
-// Supabase Lite as one process of the local stack. `serve.mjs --prepare` creates its `auth` schema and leaves;
-// without arguments it serves until it is told to stop.
+// Supabase Lite as one process of the local stack. `serve.mjs --prepare` creates its `auth` schema and exits;
+// without arguments it serves until SIGTERM or SIGINT.
 import { serve } from "@hono/node-server";
 import { App } from "@supabase/lite";
 import config from "./config.mjs";
@@ -11,7 +11,7 @@ const { port } = config.api;
 const projectUrl = `http://127.0.0.1:${port}`;
 const email = new MailFile({ file: process.env.LITE_MAIL_FILE, projectUrl });
 
-// Admin mode would make requests without a key from this machine act as service_role.
+// In admin mode, requests without a key from this machine would have the role service_role.
 const app = new App({ ...config, options: { server: { admin: false }, drivers: { email } } });
 await app.init();
 await app.ensureSystemSchema();
@@ -21,7 +21,7 @@ if (process.argv.includes("--prepare")) {
   process.exit(0);
 }
 
-// Lite grants its roles what they need at its first request. Of two first requests at once, one would fail (23505).
+// Lite grants rights to its roles at its first request. Of two concurrent first requests, one would fail (23505).
 await app.connection.ensureRlsContext();
 
 const lite = (request, peerAddress) => app.fetch(request, { peerAddress });
@@ -34,7 +34,7 @@ const handle = withCors(
   }),
 );
 
-/** Lite states the length of some answers and the HTTP server states it again, which strict clients refuse. */
+/** Lite and the HTTP server both set Content-Length, which strict clients refuse. */
 async function answer(request, peer) {
   const response = await handle(request, peer);
   response.headers.delete("content-length");

@@ -1,5 +1,5 @@
-// Access tokens as hosted Supabase signs them: ES256, published as JWKS, with `iss` and the usual claims. Lite itself knows
-// only HS256 with a shared secret, so tokens are translated on their way out and back on their way in.
+// Access tokens as hosted Supabase signs them: ES256, published as JWKS, with `iss` and the usual claims. Lite supports only
+// HS256 with a shared secret, so tokens are translated in responses and back in requests.
 import { SignJWT, exportJWK, generateKeyPair, importJWK, jwtVerify } from "jose";
 import { readFile, writeFile } from "node:fs/promises";
 
@@ -9,7 +9,7 @@ const AUTH = "/auth/v1/";
 const BEARER = /^Bearer (ey\S+)$/;
 const SKEW_SECONDS = 30;
 
-/** The signing key in `file`, made on first use. */
+/** The signing key in `file`, generated on first use. */
 async function signingKey(file) {
   try {
     return JSON.parse(await readFile(file, "utf8"));
@@ -22,7 +22,7 @@ async function signingKey(file) {
   return key;
 }
 
-/** An answer that clients and proxies may keep for ten minutes. */
+/** A response that clients and proxies may cache for ten minutes. */
 const published = (content) =>
   new Response(JSON.stringify(content), {
     headers: { "content-type": "application/json", "cache-control": "public, max-age=600" },
@@ -30,8 +30,8 @@ const published = (content) =>
 
 const isJson = (response) => /^application\/json\b/.test(response.headers.get("content-type") ?? "");
 
-/** Wraps Lite's request handler so that clients see ES256 tokens issued by `issuer`: in answers, and in the fragments that
- * links of e-mails and other providers redirect to. `apiKey` is the publishable one. */
+/** Wraps Lite's request handler so that clients get ES256 tokens of `issuer`: in responses, and in the fragments of redirects
+ * from links in e-mails and from other providers. `apiKey` is the publishable one. */
 export async function withHostedTokens(handle, { issuer, secret, keyFile, apiKey }) {
   const { d, ...publicKey } = await signingKey(keyFile);
   const [signer, verifier] = [await importJWK({ ...publicKey, d }, "ES256"), await importJWK(publicKey, "ES256")];
@@ -39,7 +39,7 @@ export async function withHostedTokens(handle, { issuer, secret, keyFile, apiKey
   const jwks = { keys: [{ ...publicKey, key_ops: ["verify"], ext: true }] };
   const discovery = { issuer, jwks_uri: `${issuer}/.well-known/jwks.json` };
 
-  /** The claims of one of our tokens; an expired one keeps its claims, so that Lite itself says that it expired. */
+  /** The claims of a token of this issuer, also of an expired one, so that Lite itself reports the expiry. */
   async function claimsOf(token) {
     try {
       return (await jwtVerify(token, verifier, { algorithms: ["ES256"] })).payload;
@@ -48,7 +48,7 @@ export async function withHostedTokens(handle, { issuer, secret, keyFile, apiKey
     }
   }
 
-  /** The same claims where `iat` lies no further ahead than PostgREST allows: Lite would refuse one second. */
+  /** The claims with a tolerance for an `iat` in the future as in PostgREST: Lite would refuse one second. */
   function withSkew(claims) {
     const now = Math.floor(Date.now() / 1000);
     return claims.iat > now && claims.iat <= now + SKEW_SECONDS ? { ...claims, iat: now } : claims;
@@ -66,7 +66,7 @@ export async function withHostedTokens(handle, { issuer, secret, keyFile, apiKey
     return new Request(request, { headers });
   }
 
-  /** One of Lite's access tokens as hosted Supabase would sign it for `user`. */
+  /** An access token of Lite as hosted Supabase would sign it for `user`. */
   async function hosted(token, user, method) {
     const { payload } = await jwtVerify(token, shared, { algorithms: ["HS256"] });
     const claims = {
@@ -82,7 +82,7 @@ export async function withHostedTokens(handle, { issuer, secret, keyFile, apiKey
     return await new SignJWT(claims).setProtectedHeader({ alg: "ES256", kid: publicKey.kid, typ: "JWT" }).sign(signer);
   }
 
-  /** Whose token of Lite's it is. */
+  /** The user of a token of Lite. */
   async function userOf(token, url) {
     const headers = { apikey: apiKey, authorization: `Bearer ${token}` };
     const response = await handle(new Request(new URL(`${AUTH}user`, url), { headers }), null);

@@ -181,7 +181,7 @@ async def _spent(tickets: Tickets, whose: Principal = ANN) -> tuple[str, str]:
     return text, (await tickets.redeem(text, "chat")).ticket_id
 
 
-def _checked_at(tickets: Tickets, ticket_id: str, epoch: str = "e1", *, shown: str | None = None) -> EventCursor:
+def _cursor(tickets: Tickets, ticket_id: str, epoch: str = "e1", *, shown: str | None = None) -> EventCursor:
     """A cursor with the proof of the epoch `shown`, which may be another."""
     return EventCursor.parse(f"{epoch}:7:{tickets.proof(ticket_id, shown or epoch)}")
 
@@ -192,11 +192,11 @@ async def test_a_spent_ticket_is_accepted_with_a_cursor_of_its_stream_until_the_
     text, ticket_id = await _spent(tickets)
     for minutes in (0, 30, 29):
         clock.now += timedelta(minutes=minutes)
-        holder = await tickets.resume(text, "chat", _checked_at(tickets, ticket_id))
+        holder = await tickets.resume(text, "chat", _cursor(tickets, ticket_id))
         assert (holder.user_id, holder.token_expires_at, holder.ticket_id) == ("ann", ANN.expires_at, ticket_id)
     clock.now += timedelta(minutes=1)
     with pytest.raises(PlatformError, match="unauthorized"):
-        await tickets.resume(text, "chat", _checked_at(tickets, ticket_id))
+        await tickets.resume(text, "chat", _cursor(tickets, ticket_id))
 
 
 async def test_a_cursor_of_another_ticket_epoch_or_server_is_refused() -> None:
@@ -205,10 +205,10 @@ async def test_a_cursor_of_another_ticket_epoch_or_server_is_refused() -> None:
     _, anothers = await _spent(tickets, Principal("ben", "", SecretStr("t"), ANN.expires_at, "sign-in"))
     _, own_other = await _spent(tickets)
     wrong = [
-        _checked_at(tickets, anothers),
-        _checked_at(tickets, own_other),
-        _checked_at(tickets, ticket_id, "e1", shown="e2"),
-        _checked_at(_tickets(OTHER), ticket_id),
+        _cursor(tickets, anothers),
+        _cursor(tickets, own_other),
+        _cursor(tickets, ticket_id, "e1", shown="e2"),
+        _cursor(_tickets(OTHER), ticket_id),
         EventCursor("e1", 7),
         EventCursor("e1", 7, ""),
         EventCursor("e1", 7, "AAAA"),
@@ -227,19 +227,19 @@ async def test_a_spent_ticket_is_refused_after_a_sign_out_or_without_a_sign_in()
     text, ticket_id = await _spent(tickets)
     ledger.signed_in.clear()
     with pytest.raises(PlatformError, match="unauthorized"):
-        await tickets.resume(text, "chat", _checked_at(tickets, ticket_id))
+        await tickets.resume(text, "chat", _cursor(tickets, ticket_id))
     nameless, ticket_id = await _spent(tickets, Principal("ann", "", SecretStr("t"), ANN.expires_at))
     with pytest.raises(PlatformError, match="unauthorized"):
-        await tickets.resume(nameless, "chat", _checked_at(tickets, ticket_id))
+        await tickets.resume(nameless, "chat", _cursor(tickets, ticket_id))
 
 
 async def test_a_proof_stays_valid_after_a_rotation_of_the_key() -> None:
     before = _tickets()
     text, ticket_id = await _spent(before)
-    assert await _tickets(OTHER, previous=SECRET).resume(text, "chat", _checked_at(before, ticket_id))
+    assert await _tickets(OTHER, previous=SECRET).resume(text, "chat", _cursor(before, ticket_id))
 
 
 async def test_a_forged_ticket_is_refused_with_any_cursor() -> None:
     tickets = _tickets()
     with pytest.raises(PlatformError, match="unauthorized"):
-        await tickets.resume(_forged(), "chat", _checked_at(tickets, "x"))
+        await tickets.resume(_forged(), "chat", _cursor(tickets, "x"))

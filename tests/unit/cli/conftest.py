@@ -1,4 +1,4 @@
-"""The commands of the local stack work on a data directory, as its own tests do."""
+"""Fixtures of the local stack's tests, for its commands."""
 
 from tests.unit.stack.conftest import layout
 

@@ -1,4 +1,4 @@
-"""`chat doctor` from the outside: missing settings are named, secrets are not shown, the exit code tells."""
+"""`chat doctor` as a process: missing settings are named, secrets are not shown, the exit code is set."""
 
 import json
 import os
@@ -14,14 +14,14 @@ from server.config.settings import Settings
 
 
 def doctor(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run it as a process of its own, without any setting in its environment."""
+    """Run it as a separate process, without any setting in its environment."""
     settings = {name.upper() for name in Settings.model_fields}
     env = {name: value for name, value in os.environ.items() if name not in settings}
     command = [sys.executable, "-m", "server", "doctor", *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-def test_missing_settings_are_named_one_by_one() -> None:
+def test_every_missing_setting_is_named() -> None:
     done = doctor("--json")
     assert done.returncode == 1
     rows = json.loads(done.stdout)
@@ -32,7 +32,7 @@ def test_missing_settings_are_named_one_by_one() -> None:
     }  # fmt: skip
 
 
-def test_services_that_are_down_are_each_reported_once_and_no_secret_is_shown(tmp_path: Path) -> None:
+def test_unavailable_services_are_reported_once_each_without_secrets(tmp_path: Path) -> None:
     nowhere = "http://127.0.0.1:9"
     env = tmp_path / "env"
     env.write_text(
@@ -48,7 +48,7 @@ def test_services_that_are_down_are_each_reported_once_and_no_secret_is_shown(tm
 
 
 @pytest.mark.parametrize("arguments", [[], ["8d5b6a0e-7a3e-4bb5-9a52-111111111111", "--all"]])
-def test_users_repair_wants_one_user_or_all(arguments: list[str]) -> None:
+def test_users_repair_needs_one_user_or_all(arguments: list[str]) -> None:
     done = CliRunner().invoke(main, ["users", "repair", *arguments])
     assert done.exit_code == 2
     assert "Give either a USER_ID or --all." in done.output

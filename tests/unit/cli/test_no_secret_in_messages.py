@@ -1,4 +1,4 @@
-"""No command ever prints the value of a secret setting, whatever is wrong with it or with the others."""
+"""No command prints the value of a secret setting, also if it or another setting is invalid."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ FORMED = {
     "supabase_db_url": "postgresql://u:hush7me@127.0.0.1:9/postgres",
     "redis_url": "redis://u:hush7me@127.0.0.1:9/0",
 }
-"""Well-formed values; of other settings the bare mark is one. Nothing answers at port 9."""
+"""Well-formed values; for other settings the mark alone is well-formed. Nothing listens on port 9."""
 MALFORMED = (
     "hush7me\n",
     "hush7me\nhush7me",
@@ -81,7 +81,7 @@ def invoke(arguments: tuple[str, ...], env: Mapping[str, str]) -> Result:
 
 
 def shown(result: Result) -> str:
-    """All that a terminal would show, a traceback's words included."""
+    """The complete output, including a traceback."""
     error = result.exception
     words = [result.output]
     while error is not None:
@@ -90,7 +90,7 @@ def shown(result: Result) -> str:
     return "\n".join(words)
 
 
-def test_every_command_and_every_secret_is_tried() -> None:
+def test_every_command_and_every_secret_is_covered() -> None:
     assert set(INVOCATIONS) == set(COMMANDS)
     assert len(SECRETS) == 9
     assert all(isinstance(getattr(Settings.model_validate(environment_fields()), name), SecretStr) for name in SECRETS)
@@ -102,8 +102,8 @@ def environment_fields() -> dict[str, str]:
 
 @pytest.mark.parametrize("malformed", MALFORMED)
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_malformed_secret_is_shown_by_no_command(name: str, malformed: str) -> None:
-    """All commands that stop at what is malformed; `serve` and others that would go on are tried below."""
+def test_no_command_shows_a_malformed_secret(name: str, malformed: str) -> None:
+    """The commands that refuse malformed settings; `serve` and those that would continue are tested below."""
     env = environment(**{name: malformed.format(scheme=URLS.get(name, "https"))})
     for arguments in (("migrate",), ("doctor", "--json")) if name in URLS else (("users", "list"),):
         result = invoke(arguments, env)
@@ -121,8 +121,8 @@ def test_no_command_shows_any_secret(arguments: tuple[str, ...], missing: str) -
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_server_that_is_refused_at_start_shows_no_secret(name: str, tmp_path: Path) -> None:
-    """As a process of its own, since it would take signals and the log over."""
+def test_a_server_that_does_not_start_shows_no_secret(name: str, tmp_path: Path) -> None:
+    """A separate process, since it changes signal handlers and logging."""
     done = subprocess.run(
         [sys.executable, "-m", "server", "serve"],
         cwd=Path(__file__).parents[3],
@@ -138,7 +138,7 @@ def test_a_server_that_is_refused_at_start_shows_no_secret(name: str, tmp_path: 
     assert MARK not in done.stdout + done.stderr
 
 
-def test_a_file_of_settings_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
+def test_a_binary_file_of_settings_is_refused_in_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_bytes(b"SECRET_KEY=hush7me\xff\xfe\n")
     result = invoke(("users", "list", "--env-file", str(file)), {})

@@ -1,4 +1,4 @@
-"""The commands of the local stack as they are typed."""
+"""The commands of the local stack."""
 
 import json
 from dataclasses import asdict
@@ -18,19 +18,19 @@ from server.stack.up import local_services
 
 
 def chat(*arguments: str, typed: str = "") -> tuple[int, str]:
-    """Exit code, and everything said, of `chat …`."""
+    """Exit code and output of `chat …`."""
     done = CliRunner().invoke(main, list(arguments), input=typed)
     return done.exit_code, done.output
 
 
-def test_help_names_every_command() -> None:
+def test_help_lists_every_command() -> None:
     code, text = chat("--help")
     assert code == 0
     assert all(name in text for name in COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_of_the_table_exists(name: str) -> None:
+def test_every_listed_command_exists(name: str) -> None:
     command = main.get_command(click.Context(main), name)
     assert command is not None
     assert command.name == name
@@ -55,7 +55,7 @@ def test_status_shows_a_table_and_json(layout: Layout) -> None:
     assert '"name": "letta"' in text
 
 
-def test_wiping_asks_first(layout: Layout) -> None:
+def test_wipe_asks_for_confirmation(layout: Layout) -> None:
     code, _ = chat("down", "--wipe", "--data-dir", str(layout.root), typed="n\n")
     assert code == 1
     assert layout.root.exists()
@@ -65,7 +65,7 @@ def test_wiping_asks_first(layout: Layout) -> None:
     assert not layout.root.exists()
 
 
-def test_wiping_can_go_without_asking(layout: Layout) -> None:
+def test_wipe_with_yes_does_not_ask(layout: Layout) -> None:
     assert chat("down", "--wipe", "--yes", "--data-dir", str(layout.root))[0] == 0
     assert not layout.root.exists()
 
@@ -80,19 +80,19 @@ def test_logs_show_the_last_lines(layout: Layout) -> None:
     [({}, True), ({"OPENAI_API_KEY": "sk-one"}, False), ({"OPENAI_API_KEY": ""}, True)],
     ids=["no key", "a key", "an empty key"],
 )
-def test_the_demo_model_runs_when_no_key_names_a_real_one(layout: Layout, environ: dict[str, str], runs: bool) -> None:
+def test_the_demo_model_runs_without_an_api_key(layout: Layout, environ: dict[str, str], runs: bool) -> None:
     services = local_services(Layout(layout.root, 8080, environ), with_server=True)
     assert ("model" in {service.name for service in services}) is runs
     assert services[-1].name == "server"
 
 
-def test_every_service_needs_only_services_there_are(layout: Layout) -> None:
+def test_every_service_depends_only_on_existing_services(layout: Layout) -> None:
     services = local_services(layout, with_server=True)
     names = {service.name for service in services}
     assert all(set(service.depends_on) <= names for service in services)
 
 
-def test_the_servers_redis_stays_out_of_its_environment(layout: Layout) -> None:
+def test_the_servers_environment_has_no_redis(layout: Layout) -> None:
     write_stack_env(layout)
     file = layout.root / "stack.env"
     assert file.stat().st_mode & 0o777 == 0o600
@@ -100,18 +100,18 @@ def test_the_servers_redis_stays_out_of_its_environment(layout: Layout) -> None:
     assert "# REDIS_URL=redis://127.0.0.1:" in file.read_text()
 
 
-def test_mails_of_a_stack_that_sent_none(layout: Layout) -> None:
+def test_mails_of_a_stack_without_mails(layout: Layout) -> None:
     assert chat("mails", "--data-dir", str(layout.root)) == (0, "No mails.\n")
     assert chat("mails", "--json", "--data-dir", str(layout.root)) == (0, "[]\n")
 
 
-def test_mails_of_a_folder_that_is_no_stack(tmp_path: Path) -> None:
+def test_mails_of_a_folder_without_a_stack(tmp_path: Path) -> None:
     code, text = chat("mails", "--data-dir", str(tmp_path / "nothing"))
     assert code == 1
     assert text.startswith("chat: ")
 
 
-def test_a_mails_address_cannot_steer_the_terminal(layout: Layout) -> None:
+def test_a_mails_address_is_escaped(layout: Layout) -> None:
     mail = Mail("2026-11-28T12:00:00Z", "\x1b[2Ja\u202e@b.co", "Hi\n", None, None, None, "Hi")
     layout.folder("supabase").joinpath("mails.jsonl").write_text(json.dumps(asdict(mail)) + "\n")
 
@@ -120,6 +120,6 @@ def test_a_mails_address_cannot_steer_the_terminal(layout: Layout) -> None:
     assert text == "2026-11-28T12:00:00Z  \\x1b[2Ja\\u202e@b.co  Hi\\n\n"
 
 
-def test_a_mail_that_is_being_written_is_not_shown_yet(layout: Layout) -> None:
+def test_an_incomplete_mail_is_not_shown(layout: Layout) -> None:
     layout.folder("supabase").joinpath("mails.jsonl").write_text('{"at": "2026-11-2')
     assert chat("mails", "--data-dir", str(layout.root)) == (0, "No mails.\n")

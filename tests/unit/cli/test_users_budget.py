@@ -1,4 +1,4 @@
-"""`chat users set-budget`: what may be given, before any service is asked."""
+"""`chat users set-budget`: validation of its options, before any service is called."""
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,7 +12,7 @@ USER = "00000000-0000-4000-8000-000000000000"
 
 
 def set_budget(*arguments: str) -> Result:
-    """Nothing listens where these settings lead."""
+    """Settings with addresses at which nothing listens."""
     environment = {name.upper(): value for name, value in NEEDED.items()}
     return CliRunner().invoke(users, ["set-budget", *arguments], env=environment)
 
@@ -36,16 +36,16 @@ def set_budget(*arguments: str) -> Result:
         (("--models", ","), "gpt-4, which every agent uses, must be one of them"),
     ],
 )
-def test_what_cannot_be_set_is_said_plainly(arguments: tuple[str, ...], complaint: str) -> None:
+def test_an_invalid_option_is_refused_with_its_reason(arguments: tuple[str, ...], complaint: str) -> None:
     result = set_budget(USER, *arguments)
     assert result.exit_code == 2
     assert complaint in " ".join(result.output.split())
 
 
-def test_a_user_is_named_by_id() -> None:
+def test_a_user_must_be_given_by_id() -> None:
     assert set_budget("ann@example.com", "--unlimited").exit_code == 2
 
 
-def test_with_the_platform_away_it_is_one_sentence() -> None:
+def test_an_unavailable_service_is_one_sentence() -> None:
     result = set_budget(USER, "--budget", "0")
     assert (result.exit_code, result.output) == (1, "Error: The database is not reachable right now.\n")

@@ -1,4 +1,4 @@
-"""A service behind a redirect, or under an address with a path too much: the address to set is named."""
+"""A service behind a redirect, or an address with a superfluous path: the address to set is named."""
 
 from collections.abc import AsyncIterator
 
@@ -20,7 +20,7 @@ PLACES = pytest.mark.parametrize("place", list(ANSWERS), ids=lambda place: place
 
 
 async def service(request: web.Request) -> web.StreamResponse:
-    """All three services at /, and under /behind; /old, /moved and /loop redirect as proxies do."""
+    """A server with all three services at / and under /behind; /old, /moved and /loop redirect like proxies."""
     path = request.path.removeprefix("/behind")
     if path.startswith(("/old/", "/moved/")):
         _, kind, rest = path.split("/", 2)
@@ -54,12 +54,12 @@ async def test_the_right_address_is_found(place: Place, base: str, configured: s
 
 @PLACES
 @pytest.mark.parametrize("configured", ["", "/", "/behind"])
-async def test_where_the_service_answers_no_other_address_is_named(place: Place, base: str, configured: str) -> None:
+async def test_no_other_address_is_named_if_the_service_responds(place: Place, base: str, configured: str) -> None:
     async with httpx.AsyncClient() as http:
         assert await right_address(place, base + configured, http) is None
 
 
-async def test_another_program_and_an_endless_redirect_name_nothing(base: str) -> None:
+async def test_another_program_or_an_endless_redirect_is_not_named(base: str) -> None:
     other = Place("X_URL", "/nothing/of/ours", lambda response: response.is_success)
     async with httpx.AsyncClient() as http:
         assert await right_address(other, f"{base}/loop", http) is None
@@ -67,7 +67,7 @@ async def test_another_program_and_an_endless_redirect_name_nothing(base: str) -
 
 
 @pytest.mark.parametrize("broken", [True, False])
-async def test_a_check_that_fails_names_the_address_to_set(base: str, broken: bool) -> None:
+async def test_a_failed_check_names_the_address_to_set(base: str, broken: bool) -> None:
     async def run() -> object:
         if broken:
             raise ServiceError("what answers there (301) is not LiteLLM")
@@ -79,7 +79,7 @@ async def test_a_check_that_fails_names_the_address_to_set(base: str, broken: bo
     assert (found.finding.level, found.finding.mend) == ("fail", f"Set LITELLM_BASE_URL to {base}.")
 
 
-async def test_a_check_that_fails_at_the_right_address_keeps_its_own_words(base: str) -> None:
+async def test_a_failed_check_at_the_right_address_has_its_own_message(base: str) -> None:
     async def down() -> object:
         raise ServiceError("LiteLLM did not answer: ClientConnectorError")
 

@@ -1,4 +1,4 @@
-"""A broken check spoils no other, and a service that is down is reported once."""
+"""An error in a check does not affect the others, and an unavailable service is reported once."""
 
 import click
 import pytest
@@ -19,7 +19,7 @@ def check(name: str, result: Finding | Exception, *, essential: bool = False) ->
     return Check("letta", name, run, essential)
 
 
-async def test_checks_are_asked_in_order() -> None:
+async def test_checks_run_in_order() -> None:
     found = await examine([check("a", ok("good")), check("b", warn("hm", "do this"))])
     assert [(one.service, one.name, one.finding.level) for one in found] == [
         ("letta", "a", "ok"),
@@ -27,12 +27,12 @@ async def test_checks_are_asked_in_order() -> None:
     ]
 
 
-async def test_after_an_essential_failure_the_rest_is_not_asked() -> None:
+async def test_after_an_essential_failure_later_checks_are_skipped() -> None:
     found = await examine([check("a", fail("down", "start it"), essential=True), check("b", ok("good"))])
     assert [one.name for one in found] == ["a"]
 
 
-async def test_after_any_other_failure_the_rest_is_asked() -> None:
+async def test_after_another_failure_later_checks_run() -> None:
     found = await examine([check("a", fail("odd", "mend it")), check("b", ok("good"))])
     assert [one.name for one in found] == ["a", "b"]
 
@@ -52,7 +52,7 @@ async def test_an_error_is_a_finding(error: Exception, says: str) -> None:
     assert found.finding.mend
 
 
-def test_the_table_says_what_to_do_below_what_is_wrong() -> None:
+def test_the_table_has_the_remedy_below_the_problem() -> None:
     shown = table([Diagnosis("letta", "version", ok("fine")), Diagnosis("litellm", "alive", fail("down", "Start it."))])
     assert click.unstyle(shown).splitlines() == [
         "ok    letta version             fine",

@@ -1,4 +1,4 @@
-"""What the doctor makes of what it reads: each wrong setting has its sentence and its remedy."""
+"""The doctor's judgements: each problem has a message and a remedy."""
 
 from decimal import Decimal
 
@@ -35,7 +35,7 @@ def legacy(role: str) -> str:
         ("nonsense", "unknown"),
     ],
 )
-def test_the_kind_of_a_key_shows_in_its_looks(key: str, kind: str) -> None:
+def test_the_kind_of_a_key_is_recognized_by_its_form(key: str, kind: str) -> None:
     assert key_kind(key) == kind
 
 
@@ -78,12 +78,12 @@ def test_the_kind_of_a_key_shows_in_its_looks(key: str, kind: str) -> None:
         (judge_confirmation(confirms=False, production=False, has_redirect=False), "ok"),
     ],
 )
-def test_each_judgement_has_its_level_and_a_remedy_unless_all_is_well(finding: Finding, level: Level) -> None:
+def test_each_judgement_has_its_level_and_a_remedy_unless_ok(finding: Finding, level: Level) -> None:
     assert finding.level == level
     assert bool(finding.mend) == (level != "ok")
 
 
-def test_a_weak_secret_is_not_repeated_to_the_terminal() -> None:
+def test_a_weak_secret_is_not_printed() -> None:
     assert "hunter2" not in str(judge_secret("hunter2", strict=True))
 
 

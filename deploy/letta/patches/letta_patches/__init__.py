@@ -1,9 +1,8 @@
-"""What this platform changes of a Letta server in its own process, and how Letta says so.
+"""Patches that this platform applies to a Letta server in Letta's process.
 
-Runs under Letta's interpreter, with nothing but Letta's packages. `PATCHES` are applied once, when Letta's app has been
-made and before it serves; each has a switch, `LETTA_PATCH_<NAME>=off`. A patch that meets code other than that which it
-was written for changes nothing. What became of each is in Letta's log and at `GET /v1/patches`, which asks for Letta's
-password as every route does.
+Runs in Letta's interpreter, with Letta's packages only. `PATCHES` are applied once, after Letta's app is created and
+before it serves; `LETTA_PATCH_<NAME>=off` disables one. A patch is applied only to the code that it was written for.
+The outcome of each is in Letta's log and at `GET /v1/patches`, which needs Letta's password like all routes.
 """
 
 import importlib.metadata
@@ -28,7 +27,7 @@ _APP: Final = "letta.server.rest_api.app"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a patch; `detail` is why it was not applied, else what it does."""
+    """The outcome of a patch; `detail` is what it does, or why it was not applied."""
 
     name: str
     applied: bool
@@ -36,12 +35,12 @@ class Outcome:
 
 
 def install() -> None:
-    """Have the patches applied as soon as Letta's app is imported."""
+    """Apply the patches as soon as Letta's app is imported."""
     sys.meta_path.insert(0, _WhenLoaded())
 
 
 def apply_to(app: Any) -> list[Outcome]:
-    """Apply the patches, log what became of them, and give `app` (a FastAPI) the route that says it."""
+    """Apply the patches, log their outcomes, and add a route with the outcomes to `app` (a FastAPI)."""
     from letta.log import get_logger
 
     log = get_logger("letta_patches")
@@ -72,13 +71,13 @@ def _apply(patch: ModuleType, version: str) -> Outcome:
         patch.apply()
     except UnknownCodeError as error:
         return Outcome(name, applied=False, detail=str(error))
-    except Exception as error:  # Letta must start whatever happens here
+    except Exception as error:  # an error here must not prevent Letta's start
         return Outcome(name, applied=False, detail=f"{type(error).__name__}: {error}")
     return Outcome(name, applied=True, detail=(patch.__doc__ or "").partition("\n")[0])
 
 
 class _WhenLoaded(MetaPathFinder):
-    """Finds Letta's app in the usual way, and has the patches applied behind its import."""
+    """Finds Letta's app as usual, and applies the patches after its import."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

@@ -1,4 +1,4 @@
-"""The Letta that the patches were written for, and a look at whether this is it."""
+"""The Letta release that the patches were written for, and a check of its code."""
 
 import hashlib
 import inspect
@@ -9,16 +9,16 @@ VERSION: Final = "0.16.8"
 
 
 class UnknownCodeError(Exception):
-    """What a patch would change is not what it knows; the message names it."""
+    """The code to patch differs from the known one; the message names it."""
 
 
 def digest(function: Callable[..., Any]) -> str:
-    """Of a function's source, decorators included."""
+    """Digest of a function's source, including decorators."""
     return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
 
 
 def require(known: Mapping[Callable[..., Any], str]) -> None:
-    """Raises UnknownCodeError unless each function's source has its digest."""
+    """Raise UnknownCodeError unless each function's source has the given digest."""
     for function, expected in known.items():
         try:
             found = digest(function)

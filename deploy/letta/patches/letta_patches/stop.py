@@ -1,11 +1,11 @@
-"""A cancelled run closes its model's stream at once, so that nobody pays for words that nobody reads.
+"""A cancelled run closes its model's stream at once, so that tokens after the cancellation are not charged.
 
-Letta throws the cancellation into the outermost of a chain of generators. The innermost, which holds the connection to
-the model, stays suspended until Python's garbage collector finds it, mostly after the model's last word. Here the
-innermost is read by a task of its own, which is cancelled with the run: whatever that task waits for (a connection, the
-first word, the next one) ends then and closes what it had opened, whichever provider's it is.
+Letta raises the cancellation in the outermost of a chain of generators. The innermost, which holds the connection to
+the model, stays suspended until Python's garbage collector finds it, mostly after the model's last token. Here a
+separate task reads the innermost generator and is cancelled with the run: that ends any wait (for a connection, the
+first chunk, the next one) and closes the connection, for every provider.
 
-Letta notices that a run is cancelled when the model says something. While it says nothing, the database is asked here.
+Letta checks for a cancellation only when the model sends a chunk. Between chunks, this module polls the database.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from uuid import uuid4
 from letta_patches.known import require
 
 SILENCE_SECONDS: Final = 1.0
-"""After so long without a word of the model, it is asked whether the run is cancelled; and again after as long."""
+"""Without a chunk for so long, the database is polled for a cancellation of the run, at this interval."""
 _WAKE_SECONDS: Final = 0.6
-"""Letta looks at a run when a chunk comes, but no more than twice a second."""
+"""Longer than the half second between two checks of a run by Letta, which happen when a chunk arrives."""
 _WAKE_TIMES: Final = 5
 _KNOWN: Final = {
     "LettaLLMStreamAdapter.invoke_llm": "40be2d053afdfcc6",
@@ -36,7 +36,7 @@ IsCancelled = Callable[[], Awaitable[bool]]
 
 
 def apply() -> None:
-    """Wrap both adapters that stream. Raises UnknownCodeError."""
+    """Wrap both streaming adapters. Raises UnknownCodeError."""
     from letta.adapters.letta_llm_stream_adapter import LettaLLMStreamAdapter
     from letta.adapters.simple_llm_stream_adapter import SimpleLLMStreamAdapter
     from letta.server.rest_api.streaming_response import (
@@ -70,13 +70,13 @@ def _stoppable(invoke_llm: Callable[..., Chunks]) -> Callable[..., Chunks]:
             run = await RunManager().get_run_by_id(run_id=run_id, actor=actor)
             return bool(run.status == RunStatus.cancelled)
 
-        async with contextlib.aclosing(StoppableCall(chunks, cancelled, is_cancelled).chunks()) as said:
-            async for chunk in said:
+        async with contextlib.aclosing(StoppableCall(chunks, cancelled, is_cancelled).chunks()) as passed:
+            async for chunk in passed:
                 yield chunk
         if not cancelled.is_set():
             return
-        await adapter.aclose()  # a WebSocket to the model, where there is one
-        for _ in range(_WAKE_TIMES):  # Letta ends the client's stream at one of these, and does not come back
+        await adapter.aclose()  # closes a WebSocket to the model, if there is one
+        for _ in range(_WAKE_TIMES):  # at one of these Letta ends the client's stream and stops this generator
             ping = f"ping-{uuid4()}"
             yield LettaPing(id=ping, otid=ping, date=datetime.now(UTC), run_id=run_id)
             await asyncio.sleep(_WAKE_SECONDS)
@@ -86,26 +86,26 @@ def _stoppable(invoke_llm: Callable[..., Chunks]) -> Callable[..., Chunks]:
 
 
 class StoppableCall:
-    """One call of the model, read by a task of its own until it ends or the run is cancelled.
+    """One call of the model, read by a separate task until it ends or the run is cancelled.
 
-    A chunk is read when the one before was taken: not a word further than Letta itself would read."""
+    A chunk is read only after the previous one was consumed, as Letta itself does."""
 
     def __init__(self, source: Chunks, cancelled: asyncio.Event, is_cancelled: IsCancelled) -> None:
         self._source = source
         self._cancelled = cancelled
         self._is_cancelled = is_cancelled
-        self._said: asyncio.Queue[Any] = asyncio.Queue()
-        self._taken = asyncio.Event()
-        self._heard = 0
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+        self._consumed = asyncio.Event()
+        self._chunk_count = 0
 
     async def chunks(self) -> Chunks:
-        """What the model says. Ends without an error once the run is cancelled, else as `source` does."""
+        """The model's chunks. Ends without an error when the run is cancelled, else as `source` does."""
         reader = asyncio.create_task(self._read())
         watcher = asyncio.create_task(self._watch(reader))
         try:
-            while (chunk := await self._said.get()) is not self:
+            while (chunk := await self._queue.get()) is not self:
                 yield chunk
-                self._taken.set()
+                self._consumed.set()
             await asyncio.wait({reader})
             if not self._cancelled.is_set():
                 reader.result()
@@ -121,29 +121,29 @@ class StoppableCall:
             async with contextlib.aclosing(self._source) as source:
                 async for chunk in source:
                     if self._cancelled.is_set():
-                        break  # a provider's interface took the cancellation for its own and went on
-                    self._heard += 1
-                    self._said.put_nowait(chunk)
-                    await self._taken.wait()
-                    self._taken.clear()
+                        break  # a provider's client suppressed the cancellation and continued
+                    self._chunk_count += 1
+                    self._queue.put_nowait(chunk)
+                    await self._consumed.wait()
+                    self._consumed.clear()
         finally:
-            self._said.put_nowait(self)  # the end
+            self._queue.put_nowait(self)  # the end
 
     async def _watch(self, reader: "asyncio.Task[None]") -> None:
-        """Cancel the reader with the run, though nobody may wait for a chunk any more."""
-        heard = 0
+        """Cancel the reader with the run, also while no consumer waits for a chunk."""
+        counted = 0
         while not self._cancelled.is_set():
             try:
                 async with asyncio.timeout(SILENCE_SECONDS):
                     await self._cancelled.wait()
             except TimeoutError:
-                if heard == self._heard and await self._was_cancelled():
+                if counted == self._chunk_count and await self._was_cancelled():
                     self._cancelled.set()
-                heard = self._heard
+                counted = self._chunk_count
         reader.cancel()
 
     async def _was_cancelled(self) -> bool:
         try:
             return await self._is_cancelled()
-        except Exception:  # the database is away, say: it is asked again
+        except Exception:  # such as an unavailable database: polled again
             return False
