@@ -1,1 +1,1 @@
-"""Redis 6.2 or newer: each session's log as a stream that every instance reads, and notices between instances."""
+"""Redis 6.2 or newer: each session's log as a stream that every instance reads, and control messages."""

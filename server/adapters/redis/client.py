@@ -1,6 +1,6 @@
-"""The way to Redis: bounded calls of our scripts, and every failure as ReplicasUnavailableError.
+"""The client of Redis: calls of our scripts with deadlines; every failure becomes ReplicasUnavailableError.
 
-A script may run twice, when the connection broke before its answer came; each is written so that this changes nothing.
+A script may run twice, if the connection broke before its answer arrived. All scripts are idempotent.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 2.0
-"""Redis answers within a millisecond: one that takes so long is taken for one that is gone."""
+"""Redis answers within a millisecond, so after this time it counts as unavailable."""
 CONCURRENT_CALLS: Final = 16
 QUEUE_SECONDS: Final = 5.0
-"""How long a call waits for others to be answered: a crowd of sessions that are opened at once is no outage."""
+"""How long a call queues for a slot. Longer than a call, since many sessions opened at once are not an outage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One of the scripts in scripts/, by its SHA-1 as Redis knows it."""
+    """One of the scripts in scripts/, with the SHA-1 by which Redis identifies it."""
 
     text: str
     digest: str
@@ -63,7 +63,7 @@ class RedisClient:
             socket_connect_timeout=call_seconds,
             retry=Retry(NoBackoff(), 0),
         )
-        self._line = asyncio.Semaphore(CONCURRENT_CALLS)
+        self._slots = asyncio.Semaphore(CONCURRENT_CALLS)
 
     async def aclose(self) -> None:
         await self.redis.aclose()
@@ -73,16 +73,16 @@ class RedisClient:
         return (await self.run_all([call]))[0]
 
     async def run_all(self, calls: Sequence[Call]) -> list[Any]:
-        """The scripts' answers, in order, for one round trip. Raises ReplicasUnavailableError if any could not run."""
+        """The scripts' answers, in order, in one round trip. Raises ReplicasUnavailableError if any could not run."""
         answers = await self.bounded(lambda: self._pipelined(calls))
         if any(isinstance(answer, NoScriptError) for answer in answers):
-            # Redis has restarted. What did run in the meantime may run again.
+            # Redis has restarted. Calls that did run may run again.
             for script in {call.script for call in calls}:
                 await self.bounded(partial(self.redis.script_load, script.text))
             answers = await self.bounded(lambda: self._pipelined(calls))
         for answer in answers:
             if isinstance(answer, RedisError):
-                log.warning("redis.refused", reason=type(answer).__name__, says=str(answer)[:100])
+                log.warning("redis.refused", reason=type(answer).__name__, message=str(answer)[:100])
                 raise ReplicasUnavailableError(str(answer)) from answer
         return answers
 
@@ -94,14 +94,14 @@ class RedisClient:
         return answers
 
     async def bounded(self, call: Callable[[], Awaitable[T]]) -> T:
-        """One call, made again at once where its connection turns out to be broken. Raises ReplicasUnavailableError."""
+        """One call, retried once if its connection was broken. Raises ReplicasUnavailableError."""
         try:
             async with asyncio.timeout(QUEUE_SECONDS):
-                await self._line.acquire()
+                await self._slots.acquire()
             try:
                 return await self._called(call)
             finally:
-                self._line.release()
+                self._slots.release()
         except (RedisError, OSError, TimeoutError) as error:
             raise ReplicasUnavailableError(f"Redis did not answer: {type(error).__name__}") from error
 
@@ -109,6 +109,6 @@ class RedisClient:
         try:
             return await call()
         except RedisConnectionError:
-            # The others that lie idle broke with it.
+            # The other idle connections broke with it.
             await self.redis.connection_pool.disconnect(inuse_connections=False)
             return await call()

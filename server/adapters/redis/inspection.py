@@ -1,4 +1,4 @@
-"""What an operator should know of a Redis, for `chat doctor`. Leaves one key, which expires in a minute."""
+"""Inspects a Redis for `chat doctor`. Leaves one key, which expires after a minute."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ from server.adapters.redis.client import RedisClient
 
 
 class RedisInspection:
-    """Every method raises ReplicasUnavailableError where Redis does not answer, or refuses."""
+    """Every method raises ReplicasUnavailableError if Redis does not answer, or refuses."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""What Redis tells this instance, over one connection that is watched, and made and subscribed anew when it breaks."""
+"""Receives published messages over one monitored connection, which is reopened and resubscribed when it breaks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,29 +16,29 @@ from server.ports import ReplicasUnavailableError
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS: Final = 1.0
+READ_SECONDS: Final = 1.0
 PING_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 2.0
-PATIENCE_SECONDS: Final = 2.0
-"""How long a broken connection is tried again before Redis counts as unavailable."""
+UNAVAILABLE_AFTER_SECONDS: Final = 2.0
+"""How long reconnecting may take before Redis counts as unavailable."""
 RETRY_SECONDS: Final = 0.25
 BROKEN: Final = (RedisError, OSError, TimeoutError, ReplicasUnavailableError)
 
 
 class Watcher(Protocol):
-    """Who is told. Never waits."""
+    """Callbacks of the listener. They do not block."""
 
-    def heard(self, channel: bytes, data: bytes) -> None: ...
+    def received(self, channel: bytes, data: bytes) -> None: ...
 
     def connected(self, again: bool) -> None:
-        """Everything published from now on is heard. `again`: something may have been missed."""
+        """Everything published from now on is received. `again`: messages may have been missed since a disconnect."""
 
     def disconnected(self) -> None:
-        """It cannot be connected to, for some time already."""
+        """Reconnecting has failed for `UNAVAILABLE_AFTER_SECONDS` or more. Called after each further attempt."""
 
 
 class Listener:
-    """Run `run` for as long as something is to be heard. `base` are the channels that are always heard."""
+    """`run` it for as long as messages should be received. `base` is the channel that is always subscribed to."""
 
     def __init__(self, client: RedisClient, watcher: Watcher, base: bytes) -> None:
         self._client = client
@@ -50,18 +50,18 @@ class Listener:
         self._suspected = asyncio.Event()
 
     async def subscribe(self, channel: bytes) -> None:
-        """Return when what is published there is heard. Raises ReplicasUnavailableError."""
+        """Return when the subscription is confirmed. Raises ReplicasUnavailableError."""
         self._wanted.add(channel)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                while not await self._is_heard(channel):
+                while not await self._is_confirmed(channel):
                     await self._connected.wait()
         except BROKEN as error:
             self.suspect()
             raise ReplicasUnavailableError("Redis does not confirm a subscription") from error
 
-    async def _is_heard(self, channel: bytes) -> bool:
-        """False: the connection broke meanwhile; the next one hears it."""
+    async def _is_confirmed(self, channel: bytes) -> bool:
+        """Wait for the confirmation. Returns False if the connection broke; the next one subscribes."""
         if self._pubsub is None:
             return False
         confirmed = self._confirmed.get(channel)
@@ -72,15 +72,15 @@ class Listener:
         return not confirmed.cancelled()
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Hear no more of it: at once here, and soon in Redis."""
+        """Receive no more of its messages. Redis is unsubscribed from with the next read."""
         self._wanted.discard(channel)
 
     def suspect(self) -> None:
-        """Somebody could not reach Redis: connect anew."""
+        """Reconnect, because a call could not reach Redis."""
         self._suspected.set()
 
     async def run(self, probe: Callable[[], Awaitable[None]]) -> None:
-        """`probe` raises ReplicasUnavailableError while Redis can be connected to and yet does not serve."""
+        """Run until cancelled. `probe` raises ReplicasUnavailableError while Redis accepts no writes."""
         clock = asyncio.get_running_loop().time
         served_before, broken_at = False, clock()
         while True:
@@ -91,19 +91,19 @@ class Listener:
                     await probe()
                     self._watcher.connected(again=served_before)
                     served_before, broken_at = True, inf
-                    await self._hear(pubsub)
+                    await self._receive(pubsub)
             except BROKEN as error:
                 if broken_at == inf:
                     log.warning("redis.connection_broken", reason=type(error).__name__)
             finally:
                 self._disconnect()
             broken_at = min(broken_at, clock())
-            if clock() - broken_at >= PATIENCE_SECONDS:
+            if clock() - broken_at >= UNAVAILABLE_AFTER_SECONDS:
                 self._watcher.disconnected()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _connect(self, pubsub: PubSub) -> None:
-        """Subscribe to all that is wanted by now; what is wanted later is subscribed to by whoever wants it."""
+        """Subscribe to all channels wanted so far; `subscribe` adds later ones."""
         channels = frozenset(self._wanted)
         async with asyncio.timeout(ANSWER_SECONDS):
             await pubsub.subscribe(*channels)
@@ -125,8 +125,8 @@ class Listener:
             confirmed.cancel()
         self._confirmed.clear()
 
-    async def _hear(self, pubsub: PubSub) -> None:
-        """Returns when somebody suspects the connection. Raises whatever ends it otherwise."""
+    async def _receive(self, pubsub: PubSub) -> None:
+        """Receive until `suspect` is called. Raises the error that breaks the connection."""
         suspected = asyncio.ensure_future(self._suspected.wait())
         reading = asyncio.ensure_future(self._read(pubsub))
         try:
@@ -144,22 +144,22 @@ class Listener:
                 self._confirmed.pop(channel).cancel()
             if unwanted:
                 await pubsub.unsubscribe(*unwanted)
-            message = await pubsub.get_message(timeout=LOOK_SECONDS)
+            message = await pubsub.get_message(timeout=READ_SECONDS)
             if message is not None:
                 silent = 0.0
-                self._take(message)
+                self._handle(message)
                 continue
-            silent += LOOK_SECONDS
+            silent += READ_SECONDS
             if silent >= PING_SECONDS + ANSWER_SECONDS:
                 raise RedisConnectionError("no answer to a PING")
             if silent >= PING_SECONDS:
                 await pubsub.ping()
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         channel = message["channel"]
         if message["type"] == "subscribe":
             confirmed = self._confirmed.get(channel)
             if confirmed is not None and not confirmed.done():
                 confirmed.set_result(None)
         elif message["type"] == "message" and channel in self._wanted:
-            self._watcher.heard(channel, message["data"])
+            self._watcher.received(channel, message["data"])

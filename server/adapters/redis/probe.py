@@ -1,4 +1,4 @@
-"""Redis as `/ready` sees it: whether it answers."""
+"""The probe of Redis for `/ready`: whether it answers."""
 
 import asyncio
 

@@ -1,7 +1,7 @@
-"""ReplicaBackend on Redis: per user a stream of events, a hash that says where it stands, and the running reply's text.
+"""ReplicaBackend on Redis: per user a stream of events, a hash with its state, and the running reply's text.
 
-What is appended is published in the same script, so that followers read it from one connection without asking; the
-stream is read only by those who join late or missed something. One Redis, with replicas or without, no Cluster.
+The script that appends events also publishes them, so followers receive them over one connection. The stream is read
+only by followers that join later or missed events. One Redis, with or without replicas, no Cluster.
 """
 
 import asyncio
@@ -30,20 +30,20 @@ from server.ports import (
     Rewrite,
 )
 
-KEPT_SECONDS: Final = 600
-"""How long a replica outlives its last event and its last connection: as long as a client may still resume from it."""
+TTL_SECONDS: Final = 600
+"""TTL of a replica after its last event and its last connection: clients can resume from it for this long."""
 CALL_SESSIONS: Final = 64
 CALL_BYTES: Final = 256 * 1024
-"""In one call of the script that appends: Redis serves nobody else meanwhile."""
+"""The limits of one call of the append script, during which Redis serves no other client."""
 
 _APPEND, _REWRITE, _STATE, _READ = map(Script.named, ("append", "rewrite", "state", "read"))
 _NOTHING, _VIEW, _STATE_FOLLOWS = b"nothing", b"view", b"state"
-"""What follows the header of a published message."""
+"""The contents of a published message after its header."""
 _REFUSALS: Final = {-1: Refusal.FENCED, -2: Refusal.ABSENT}
 
 
 class RedisReplicas:
-    """Implements `server.ports.ReplicaBackend`. `deployment` keeps those apart that share a Redis."""
+    """Implements `server.ports.ReplicaBackend`. `deployment` separates deployments that share a Redis."""
 
     def __init__(self, client: RedisClient, deployment: str) -> None:
         self._client = client
@@ -65,10 +65,10 @@ class RedisReplicas:
         finally:
             await cancel_and_wait(listening)
 
-    # -- the connection -----------------------------------------------------------------------------------------------
+    # The connection
 
     async def _probe(self) -> None:
-        """Whether Redis takes anything: a full one, or a replica, can be connected to all the same."""
+        """Raise unless Redis accepts writes: a full one, or a replica, accepts connections only."""
         await self._client.bounded(partial(self._client.redis.set, self._prefix + b":probe", self._instance, ex=60))
 
     def connected(self, again: bool) -> None:
@@ -91,7 +91,7 @@ class RedisReplicas:
             self._listener.suspect()
         self._connected.set()
 
-    def heard(self, channel: bytes, data: bytes) -> None:
+    def received(self, channel: bytes, data: bytes) -> None:
         if self._events is None:
             return
         if channel == self._control:
@@ -105,7 +105,7 @@ class RedisReplicas:
             event = fields["event"] and Announcement(**fields["event"])
             listener.received(ControlMessage(fields["kind"], fields["user_id"], fields["ended"], event))
 
-    # -- ReplicaBackend ----------------------------------------------------------------------------------------------
+    # ReplicaBackend
 
     async def follow(self, user_id: str) -> None:
         await self._listener.subscribe(self._channel(user_id))
@@ -132,14 +132,14 @@ class RedisReplicas:
 
     def _append_calls(self, appends: Sequence[Append]) -> list[Call]:
         calls: list[list[bytes | str | int]] = []
-        sessions = room = 0
+        sessions = bytes_left = 0
         for append in appends:
             size = sum(map(len, append.events)) + len(append.text)
-            if sessions in {0, CALL_SESSIONS} or size > room:
-                calls.append([self._prefix, KEPT_SECONDS])
-                sessions, room = 0, CALL_BYTES
+            if sessions in {0, CALL_SESSIONS} or size > bytes_left:
+                calls.append([self._prefix, TTL_SECONDS])
+                sessions, bytes_left = 0, CALL_BYTES
             calls[-1] += _arguments(append)
-            sessions, room = sessions + 1, room - size
+            sessions, bytes_left = sessions + 1, bytes_left - size
         return [Call(_APPEND, (), arguments) for arguments in calls]
 
     async def rewrite(self, rewrites: Sequence[Rewrite]) -> list[int | Refusal]:
@@ -149,7 +149,7 @@ class RedisReplicas:
         user_id, state = rewrite.lease.user_id, rewrite.state
         arguments: list[bytes | str | int] = [
             rewrite.lease.fence,
-            KEPT_SECONDS,
+            TTL_SECONDS,
             self._channel(user_id),
             _message_of(rewrite),
             state.epoch,
@@ -181,13 +181,13 @@ class RedisReplicas:
             pipeline = self._client.redis.pipeline(transaction=False)
             for user_id in user_ids:
                 for key in self._keys(user_id):
-                    pipeline.expire(key, KEPT_SECONDS)
+                    pipeline.expire(key, TTL_SECONDS)
             await pipeline.execute()
 
         await self._client.bounded(refresh)
 
     def _keys(self, user_id: str) -> tuple[bytes, bytes, bytes]:
-        """The keys of its state, its events and its text."""
+        """The keys of the replica's state, events and text."""
         own = self._prefix + b":{" + user_id.encode() + b"}:"
         return own + b"state", own + b"events", own + b"text"
 
@@ -196,7 +196,7 @@ class RedisReplicas:
 
 
 def _arguments(append: Append) -> list[bytes | str | int]:
-    """As the script takes them: few, since each costs as much as an event."""
+    """The script's arguments for one append: few, since each costs as much as an event."""
     contents = "nothing" if append.view is None else "view"
     header = (
         f"{append.lease.user_id} {append.lease.fence} {append.epoch} {append.after} {append.trim}"
@@ -206,7 +206,7 @@ def _arguments(append: Append) -> list[bytes | str | int]:
 
 
 def _message_of(rewrite: Rewrite) -> bytes:
-    """What the followers of a rewritten replica receive."""
+    """The message to followers of a rewritten replica."""
     state = rewrite.state
     after = state.head - len(rewrite.events)
     header = f"{rewrite.lease.fence} {state.epoch} {after} ".encode() + _STATE_FOLLOWS
@@ -214,7 +214,7 @@ def _message_of(rewrite: Rewrite) -> bytes:
 
 
 def _published(message: bytes) -> Published:
-    """A line each: `fence epoch after contents`, the view, and the events; JSON has no line breaks."""
+    """Parse a message, in lines: `fence epoch after contents`, the view, and the events (JSON without line breaks)."""
     header, view, *events = message.split(b"\n")
     fence, epoch, after, contents = header.split(b" ")
     state = None

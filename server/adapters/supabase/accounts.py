@@ -63,7 +63,7 @@ class SupabaseAccountStore:
         return users
 
     async def page(self, after: str | None, limit: int) -> list[Account]:
-        """All accounts in the order of their ids, for operators; beyond the port. `after` is the last id seen."""
+        """All accounts in the order of their ids, for operators; not in the port. `after` is the last id seen."""
         rows = await self._client.inspect(
             lambda service: (
                 service.table("user_profiles").select("*").gt("id", after or NOBODY).order("id").limit(limit)
@@ -72,7 +72,7 @@ class SupabaseAccountStore:
         return [account_of(row) for row in rows]
 
     async def newest(self, limit: int) -> list[Account]:
-        """The latest accounts, for operators; beyond the port."""
+        """The newest accounts, for operators; not in the port."""
         rows = await self._client.inspect(
             lambda service: service.table("user_profiles").select("*").order("created_at", desc=True).limit(limit)
         )

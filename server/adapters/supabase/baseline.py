@@ -1,4 +1,4 @@
-"""A database that an older release has migrated, taken over by the files that replaced that release's eighteen."""
+"""Adopts a database that an older release has migrated, whose eighteen files the current ones replace."""
 
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -12,18 +12,18 @@ REPLACED: Final = (
     "20261101000600", "20261126000000", "20261127000000", "20261127000100", "20261127000200", "20261127000300",
     "20261128000000", "20261128000001", "20261128000002", "20261128000100", "20261128000200", "20261128000400",
 )  # fmt: skip
-"""The versions of the older releases, of which no file is left."""
+"""The versions of the older releases, whose files no longer exist."""
 
 BASELINE: Final = ("20261129000000", "20261129000100", "20261129000200")
-"""The numbered files whose tables are those that the replaced ones had made."""
+"""The numbered files that create the same tables as the replaced ones."""
 
 
 def adopt_baseline(
     connection: psycopg.Connection, migrations: Sequence[Migration], recorded: Collection[str]
 ) -> list[Migration]:
-    """Delete the records of the replaced files, if there are any, and return what is to be recorded instead.
+    """Delete the records of the replaced files, if there are any, and return the migrations to record instead.
 
-    Raises MigrationError where not all of them were applied.
+    Raises MigrationError if only some of them were applied.
     """
     found = [version for version in REPLACED if version in recorded]
     if not found:

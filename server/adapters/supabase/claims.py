@@ -1,7 +1,7 @@
-"""The claims of an access token: whether they are a user's, and whether they hold now. Pure: asks nobody.
+"""Validates the claims of an access token: whether it is a user's, and whether it is valid now. Pure.
 
-A token is text from anywhere, and hooks of a project may put odd values into the ones it signs: no claim is trusted to
-be of the right type or size, and what is not makes the token invalid.
+Anybody can send a token, and a project's hooks may put unusual values into signed ones. So each claim's type and size
+are checked, and a wrong one makes the token invalid.
 """
 
 import math
@@ -18,7 +18,7 @@ from server.ports import Principal
 AUDIENCE: Final = "authenticated"
 LEEWAY_SECONDS: Final = 5
 EARLY_SECONDS: Final = 30
-"""How far `iat` and `nbf` may lie ahead: as far as PostgREST lets them, which judges the same token at each read."""
+"""How far `iat` and `nbf` may be in the future: the tolerance of PostgREST, which checks the token at each read."""
 LAST_MOMENT: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 REQUIRED: Final[Options] = {
     "require": ["exp", "sub", "aud", "iss"],
@@ -27,11 +27,11 @@ REQUIRED: Final[Options] = {
     "verify_iat": False,
     "verify_nbf": False,
 }
-"""`iat` and `nbf` are judged by Supabase's clock, not by ours: with ours slow nobody could use a fresh token."""
+"""`iat` and `nbf` are compared with Supabase's clock, not with ours: a slow one of ours would refuse fresh tokens."""
 
 
 def key_id_of(token: str) -> str:
-    """The key that the token says it is signed with. Raises jwt.PyJWTError."""
+    """The key id in the token's header. Raises jwt.PyJWTError."""
     try:
         return str(jwt.get_unverified_header(token).get("kid", ""))
     except jwt.PyJWTError:
@@ -41,7 +41,7 @@ def key_id_of(token: str) -> str:
 
 
 def claims_of(token: str, key: Any = None, algorithm: str | None = None) -> dict[str, Any]:
-    """The claims that `key` has signed; without a key, as the token says. Raises jwt.PyJWTError."""
+    """The claims that `key` has signed; without an algorithm, the unverified ones. Raises jwt.PyJWTError."""
     try:
         if algorithm is None:
             options: Options = {"verify_signature": False, **REQUIRED}
@@ -56,7 +56,7 @@ def claims_of(token: str, key: Any = None, algorithm: str | None = None) -> dict
 
 
 def principal_of(token: str, claims: dict[str, Any]) -> Principal:
-    """Whose token it is. Service keys and anonymous keys are tokens of the project too, but nobody's.
+    """The token's user. Service keys and anonymous keys are also signed by the project, but have no user.
 
     Raises jwt.InvalidTokenError.
     """
@@ -73,23 +73,23 @@ def principal_of(token: str, claims: dict[str, Any]) -> Principal:
 
 
 def seconds_early(claims: dict[str, Any], now: float) -> float:
-    """How long it is until PostgREST takes the token too; 0 if it does. Raises jwt.InvalidTokenError."""
+    """Seconds until PostgREST accepts the token; 0 if it does already. Raises jwt.InvalidTokenError."""
     begins = max(_moment(claims, "iat") or 0.0, _moment(claims, "nbf") or 0.0)
     return max(0.0, begins - EARLY_SECONDS - now)
 
 
 def _moment(claims: dict[str, Any], name: str) -> float | None:
-    """A claim in seconds since 1970. PostgREST takes numbers alone."""
+    """A claim in seconds since 1970. PostgREST accepts numbers only."""
     value = claims.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value <= LAST_MOMENT):
-        raise jwt.InvalidTokenError(f"{name} is no moment")
+        raise jwt.InvalidTokenError(f"{name} is not a time")
     return math.floor(value)
 
 
 def _user_id(sub: Any) -> str:
-    """In the one form in which PostgreSQL writes it: elsewhere the user is known by this text."""
+    """The user's id in the form that PostgreSQL writes, since ids are compared as text."""
     try:
         user_id = str(UUID(sub))
     except (ValueError, TypeError, AttributeError) as cause:
@@ -100,7 +100,7 @@ def _user_id(sub: Any) -> str:
 
 
 def _address(email: Any) -> str:
-    """A user may have none. One that cannot be stored is none."""
+    """The user's e-mail address; "" if there is none, or one that cannot be stored."""
     if not isinstance(email, str) or "\0" in email:
         return ""
     try:
@@ -111,7 +111,7 @@ def _address(email: Any) -> str:
 
 
 def _session_id(value: Any) -> str | None:
-    """The sign-in; None for tokens that name none, as those of other issuers."""
+    """The id of the sign-in; None if the token has none, such as those of other issuers."""
     try:
         return str(UUID(value))
     except (ValueError, TypeError, AttributeError):

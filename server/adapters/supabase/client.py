@@ -1,7 +1,7 @@
-"""One connection pool to a Supabase project, and the three ways through it: service calls, a user's reads, sign-in.
+"""One connection pool to a Supabase project, and its three uses: service calls, a user's reads, sign-in.
 
-The SDK's clients carry identity in mutable state, so the service client never signs anybody in, and whatever carries a
-user is made for one call and thrown away. Closing one of them would close the pool: only `aclose` here does.
+The SDK's clients keep the identity in mutable state. So the service client never signs a user in, and a client for a
+user is created for one call. Closing such a client would close the pool: only `aclose` here does.
 """
 
 import time
@@ -22,23 +22,23 @@ from server.protocol.codes import ErrorCode
 from server.resilience import Breaker, Guard, ServiceError, retry_after_in
 
 CALL_SECONDS = 5.0
-"""The deadline of one attempt. Our functions take milliseconds: a longer wait means that something is down."""
+"""The deadline of one attempt. Our functions take milliseconds, so after this time Supabase counts as unavailable."""
 
 KEEPALIVE_SECONDS = 4.0
-"""Below the 5 s after which Node (Supabase Lite) closes an idle connection."""
+"""Shorter than the 5 s after which Node (Supabase Lite) closes an idle connection."""
 
 CONCURRENT_CALLS = 40
 CONCURRENT_READS = 20
-"""Users' reads have places of their own: a thousand clients that reload their history hold up no turn and no lease."""
+"""Users' reads have separate slots, so that a thousand clients that reload their history delay no turn and no lease."""
 
 CONNECTIONS = 200
-"""More than can be under way at once, those included that nobody waits for any more."""
+"""More than the maximum of concurrent requests, including those whose callers were cancelled."""
 
 SERVICE_KEY: Final[Setting] = "SUPABASE_SERVICE_KEY"
 ANON_KEY: Final[Setting] = "SUPABASE_ANON_KEY"
 
 RETRY_LATER = frozenset({429, 502, 503, 504})
-"""HTTP statuses of a service, or of a gateway in between, that may say when to come back."""
+"""HTTP statuses of a service, or of a gateway in between, that may have a `Retry-After`."""
 
 FORWARDED_FOR = "Sb-Forwarded-For"
 
@@ -52,7 +52,7 @@ class Query(Protocol):
 
 
 async def _drop_key_as_bearer(request: httpx.Request) -> None:
-    """`sb_…` keys are no JWTs and belong in `apikey` alone; the SDK repeats them as a bearer token."""
+    """Remove `sb_…` keys, which are not JWTs and belong only in `apikey`, from the SDK's bearer token."""
     if request.headers.get("authorization", "").startswith("Bearer sb_"):
         del request.headers["authorization"]
 
@@ -73,31 +73,31 @@ class SupabaseClient:
             limits=httpx.Limits(
                 max_connections=CONNECTIONS, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_SECONDS
             ),
-            event_hooks={"request": [_drop_key_as_bearer], "response": [self._heed_headers]},
+            event_hooks={"request": [_drop_key_as_bearer], "response": [self._read_headers]},
         )
         self.faults = Faults()
         self._ahead = 0.0
-        self._requests = TaskSet("Supabase request", ignored=(Exception,))  # nobody needs the answer any more
+        self._requests = TaskSet("Supabase request", ignored=(Exception,))  # their callers were cancelled
         self._anon_key = anon_key.get_secret_value()
         self._service_key = service_key.get_secret_value()
         self._service = AsyncClient(self.url, service_key.get_secret_value(), self._options())
 
     def time(self) -> float:
-        """Now by PostgREST's clock as it last answered, in seconds since 1970; by ours before it ever did."""
+        """The current time in seconds since 1970, by PostgREST's clock; by ours before its first answer."""
         return time.time() + self._ahead
 
-    async def _heed_headers(self, response: httpx.Response) -> None:
-        """The SDK's errors of PostgREST carry no headers: take them from the response. Raises ServiceError."""
+    async def _read_headers(self, response: httpx.Response) -> None:
+        """Read `Date` and `Retry-After` of PostgREST, which the SDK's errors do not have. Raises ServiceError."""
         if "/rest/v1/" not in response.request.url.path:
             return
         with suppress(ValueError):
             self._ahead = parsedate_to_datetime(response.headers.get("Date", "")).timestamp() - time.time()
         if response.status_code in RETRY_LATER:
             retry_after = retry_after_in(response.headers)
-            raise ServiceError(f"Supabase cannot answer now ({response.status_code})", retry_after=retry_after)
+            raise ServiceError(f"Supabase is unavailable ({response.status_code})", retry_after=retry_after)
 
     def _options(self) -> AsyncClientOptions:
-        """A fresh object for each client: the SDK keeps the session and the headers in it."""
+        """A new object for each client, since the SDK stores the session and the headers in it."""
         return AsyncClientOptions(
             auto_refresh_token=False, persist_session=False, httpx_client=self.http, postgrest_client_retry=False
         )
@@ -105,8 +105,8 @@ class SupabaseClient:
     async def call(self, function: str, /, *, repeat: bool = True, vital: bool = False, **parameters: object) -> Any:
         """Call one of our SQL functions as the service role; parameters are named without their `p_`.
 
-        Raises PlatformError(supabase_unavailable | invalid_request). `repeat` is for functions that may be called again
-        when an answer was lost; `vital` for those that are asked also while Supabase is taken to be away.
+        `repeat`: the function may be retried when an answer was lost. `vital`: it is called also while the breaker is
+        open. Raises PlatformError(supabase_unavailable | invalid_request).
         """
         named = {f"p_{name}": value for name, value in parameters.items()}
 
@@ -118,7 +118,7 @@ class SupabaseClient:
         return await self.guard.repeatable(ask, deadline=CALL_SECONDS, vital=vital)
 
     async def read(self, token: SecretStr, query: Callable[[AsyncPostgrestClient], Query]) -> list[dict[str, Any]]:
-        """Read rows with a user's access token, so that row level security judges.
+        """Read rows with a user's access token, under row level security.
 
         Raises PlatformError(supabase_unavailable | unauthorized | token_expired).
         """
@@ -130,7 +130,7 @@ class SupabaseClient:
         return rows
 
     async def inspect(self, query: Callable[[AsyncClient], Query]) -> list[dict[str, Any]]:
-        """Read rows as the service role, past row level security: for operators.
+        """Read rows as the service role, without row level security: for operators.
 
         Raises PlatformError(supabase_unavailable).
         """
@@ -141,27 +141,25 @@ class SupabaseClient:
 
     async def _execute(self, query: Query, key: Setting, *, of_user: bool = False) -> Any:
         with self.faults.translated(key, of_user=of_user):
-            data = (await self._carry(query.execute())).data
-        if isinstance(data, str):  # none of our functions returns text: the SDK hands on what is no JSON
-            raise ServiceError("Supabase answered with something that cannot be read")
+            data = (await self._complete(query.execute())).data
+        if isinstance(data, str):  # none of our functions returns text: the SDK returns the body if it is not JSON
+            raise ServiceError("Supabase answered with something unreadable")
         return data
 
-    async def _carry(self, request: Coroutine[Any, Any, T]) -> T:
-        """Carry a request that was begun to its end, whoever has stopped waiting for it.
+    async def _complete(self, request: Coroutine[Any, Any, T]) -> T:
+        """Complete a request even if its caller is cancelled; the client's timeouts bound it.
 
-        httpcore's pool loses a connection for good when a request is cancelled after it was given one and before it has
-        begun to connect. With its last one it lost the whole project, until the process was started again. What bounds
-        an abandoned request is the client's own timeouts.
+        httpcore's pool loses a connection permanently when a request is cancelled after it was assigned one and before
+        it has begun to connect. Without a connection left, the project was unavailable until the process restarted.
         """
         return await self._requests.result(self._requests.create(request))
 
     def visitor(self, address: str | None = None) -> AsyncGoTrueClient:
-        """A client of Auth for one sign-up, sign-in or refresh, to be thrown away afterwards, never closed.
+        """A client of Auth for one sign-up, sign-in or refresh. It is not reused, and never closed.
 
-        Auth limits these by IP address, and all of ours come from one. With a secret key (`sb_secret_…`, no legacy
-        one) it takes the client's `address` from Sb-Forwarded-For, where the project has "IP address forwarding" on
-        (supabase.com/docs/guides/auth/rate-limits). Not the SDK's whole client: that starts a task of its own when
-        somebody signs in.
+        Auth has rate limits per IP address, and all our requests come from one. With a secret key (`sb_secret_…`, not a
+        legacy one) it uses the client's `address` in Sb-Forwarded-For, if the project has "IP address forwarding"
+        enabled (supabase.com/docs/guides/auth/rate-limits). The SDK's full client would start a task at each sign-in.
         """
         key, forwarded = self._anon_key, {}
         if address is not None and self._service_key.startswith("sb_secret_"):
@@ -179,7 +177,7 @@ class SupabaseClient:
 
         async def get() -> httpx.Response:
             with self.faults.translated(ANON_KEY):
-                response = await self._carry(
+                response = await self._complete(
                     self.http.get(f"{self.url}{path}", headers={"apikey": self._anon_key} | (headers or {}))
                 )
             if (refused := self.faults.refuses_our_key(response.status_code, response.text, ANON_KEY)) is not None:

@@ -1,4 +1,4 @@
-"""The way to a project's database itself (SUPABASE_DB_URL), and its errors as sentences in which no password stands."""
+"""Connects to a project's database (SUPABASE_DB_URL), and converts its errors to sentences without passwords."""
 
 import re
 from typing import Final
@@ -32,25 +32,25 @@ def connect(dsn: str) -> psycopg.Connection:
             dsn, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS, client_encoding="utf8"
         )
     except psycopg.OperationalError as cause:
-        raise DatabaseError(_why(cause, dsn)) from None
-    except (psycopg.Error, UnicodeError):  # what the driver cannot read it quotes, the password with it
+        raise DatabaseError(_reason(cause, dsn)) from None
+    except (psycopg.Error, UnicodeError):  # the driver quotes an address that it cannot parse, with the password
         raise DatabaseError(f"SUPABASE_DB_URL cannot be read; it must look like {DATABASE_EXAMPLE}.") from None
 
 
-def _why(error: psycopg.OperationalError, dsn: str) -> str:
-    said = " ".join(str(error).split())
-    if error.sqlstate in ("28P01", "28000") or _PASSWORD_REFUSED.search(said):
+def _reason(error: psycopg.OperationalError, dsn: str) -> str:
+    text = " ".join(str(error).split())
+    if error.sqlstate in ("28P01", "28000") or _PASSWORD_REFUSED.search(text):
         return "The database refuses the user name or password in SUPABASE_DB_URL."
-    if _USER_UNKNOWN.search(said):
+    if _USER_UNKNOWN.search(text):
         return "The database does not know the user in SUPABASE_DB_URL: at the session pooler it is postgres.<ref>."
-    return f"The database did not answer: {_without_secrets(said, dsn) or type(error).__name__}"
+    return f"The database did not answer: {_without_secrets(text, dsn) or type(error).__name__}"
 
 
-def _without_secrets(said: str, dsn: str) -> str:
-    """libpq names host, port and user. What else stands in the address is left out, whichever way it is written."""
-    account, _, place = dsn.partition("://")[2].rpartition("@")
-    options = [option.partition("=")[2] for option in place.partition("?")[2].split("&")]
+def _without_secrets(text: str, dsn: str) -> str:
+    """The text without the password and options of the address, quoted or not; it may name host, port and user."""
+    account, _, location = dsn.partition("://")[2].rpartition("@")
+    options = [option.partition("=")[2] for option in location.partition("?")[2].split("&")]
     for secret in (account.partition(":")[2], *options):
         for form in {secret, unquote(secret)} - {""}:
-            said = said.replace(form, "…")
-    return said
+            text = text.replace(form, "…")
+    return text

@@ -1,6 +1,6 @@
-"""Whose fault an error of Supabase is: the user's, this request's, or the service's own, our keys and schema included.
+"""Classifies errors of Supabase: the user's, this request's, or the service's, including our keys and schema.
 
-What no user can mend is `supabase_unavailable` to them and an event for the operator. Knows no connection.
+An error that only an operator can fix is `supabase_unavailable` for users, and is logged. Performs no requests.
 """
 
 import re
@@ -23,51 +23,51 @@ log = structlog.get_logger(__name__)
 Setting = Literal["SUPABASE_SERVICE_KEY", "SUPABASE_ANON_KEY"]
 
 UNAVAILABLE_CODES: Final = frozenset({"", "PGRST000", "PGRST001", "PGRST002", "PGRST003"})
-"""PostgREST without its database, and a gateway in between, which knows none of its codes."""
+"""PostgREST without its database, and a gateway in between, which has none of its codes."""
 
 UNAVAILABLE_CLASSES: Final = ("08", "40", "53", "55", "57", "58", "XX")
-"""SQLSTATE classes of a database that cannot right now: connection, rollback, resources, locks, operator, system."""
+"""SQLSTATE classes of an unavailable database: connection, rollback, resources, locks, operator, system."""
 
 UNSTORABLE_TEXT: Final = frozenset({"22021", "22P05"})
-"""What PostgreSQL says of a NUL character."""
+"""PostgreSQL's codes for a NUL character."""
 
 OF_THE_REQUEST: Final = ("21", "22", "23", "44", "54", "P0", "PT", "PGRST1")
-"""SQLSTATE and PostgREST classes about one request's values: a bug of ours, and no outage."""
+"""SQLSTATE and PostgREST classes about one request's values: a defect of ours, not an outage."""
 
 READ_ONLY: Final = "25006"
 """A database whose disk is nearly full, or a replica: supabase.com/docs/guides/platform/database-size."""
 
 SCHEMA_CACHE: Final = "PGRST2"
-"""A function, table or column that PostgREST does not know: for seconds after a migration, or before it was applied."""
+"""A function, table or column that PostgREST does not know: for seconds after a migration, or until it is applied."""
 
 UNVERIFIABLE: Final = "PGRST300"
 OF_TOKENS: Final = "PGRST3"
-"""What PostgREST says of a JWT. One whose `iat` or `nbf` is to come it refuses beyond 30 s."""
+"""PostgREST's codes about a JWT. It refuses an `iat` or `nbf` more than 30 s in the future."""
 
 _TO_COME: Final = ("issued at future", "not yet valid")
 _OF_OUR_KEY: Final = re.compile(r"\bapi keys?\b|\binvalid authentication credentials\b", re.IGNORECASE)
-"""Gateways of Supabase in front of PostgREST and Auth: of `apikey`, which carries our key and never a user's."""
+"""Texts of Supabase's gateways about `apikey`, which has our key and never a user's token."""
 TO_COME_SECONDS: Final = 2.0
-"""When to come back with a token of the future. What was measured at hosted projects lasts about as long."""
+"""The `retry_after` for a token that is not valid yet: about the duration measured at hosted projects."""
 LOGGED_AGAIN_SECONDS: Final = 60.0
 KINDS: Final = 1_000
 
 
 class SupabaseError(Exception):
-    """Supabase refused a request of ours that it should have taken. Carries no row values: those may be messages."""
+    """Supabase refused a request that it should have accepted. Contains no row values, since those may be messages."""
 
 
 class Faults:
-    """The translation of errors for one project. One kind is logged at most once a minute."""
+    """Classifies errors of one project. Each kind is logged at most once a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._logged: TTLCache[str, None] = TTLCache(KINDS, LOGGED_AGAIN_SECONDS, timer=clock)
 
     @contextmanager
     def translated(self, key: Setting, *, of_user: bool = False) -> Iterator[None]:
-        """Turn what the connection and PostgREST report into ServiceError, PlatformError or SupabaseError.
+        """Convert errors of the connection and of PostgREST to ServiceError, PlatformError or SupabaseError.
 
-        `key` is the setting whose key the request carries; `of_user`: and beside it a user's token.
+        `key` is the setting of the request's key; `of_user`: the request also has a user's token.
         """
         try:
             yield
@@ -76,10 +76,10 @@ class Faults:
         except UnicodeEncodeError as cause:
             raise PlatformError(ErrorCode.INVALID_REQUEST, "The text is not valid Unicode.") from cause
         except APIError as cause:
-            raise self._meaning(cause.code or "", cause.message or "", key, of_user=of_user) from None
+            raise self._classify(cause.code or "", cause.message or "", key, of_user=of_user) from None
 
     def refuses_our_key(self, status: int, body: str, key: Setting) -> ServiceError | None:
-        """The error of an answer that concerns our key, whoever the request was for."""
+        """The error if the answer refuses our key, else None."""
         if status not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN) or not _OF_OUR_KEY.search(body):
             return None
         return self._key_refused(str(status), body, key)
@@ -91,7 +91,7 @@ class Faults:
             self._logged[kind] = None
             log.error(event, about=about, **fields)
 
-    def _meaning(self, code: str, message: str, key: Setting, *, of_user: bool) -> Exception:
+    def _classify(self, code: str, message: str, key: Setting, *, of_user: bool) -> Exception:
         if _OF_OUR_KEY.search(message):
             return self._key_refused(code, message, key)
         if code in UNSTORABLE_TEXT:
@@ -99,30 +99,30 @@ class Faults:
         if code.startswith(OF_TOKENS):
             return self._of_token(code, message) if of_user else self._key_refused(code, message, key)
         if _is_unavailable(code, message):
-            return ServiceError(f"Supabase cannot answer now ({code})")
+            return ServiceError(f"Supabase is unavailable ({code})")
         if code.startswith(OF_THE_REQUEST) or code == "SUP":
             return SupabaseError(f"Supabase refused the request ({code}): {message}")
         return self._cannot_serve(code, message)
 
     def _of_token(self, code: str, message: str) -> Exception:
-        """What PostgREST says of a user's token. Only an expired one is worth a refresh: the new one is newer still."""
-        said = message.lower()
-        if any(words in said for words in _TO_COME):
+        """The error of a user's token. One that is not valid yet is temporary: a refreshed one would be newer still."""
+        lower = message.lower()
+        if any(words in lower for words in _TO_COME):
             self.report("supabase.token_of_the_future", code, says=message)
             return ServiceError(f"the token is not valid yet ({code})", retry_after=TO_COME_SECONDS, answered=True)
         if code == UNVERIFIABLE:
             return ServiceError(f"PostgREST cannot verify any token ({code})")
-        return PlatformError(ErrorCode.TOKEN_EXPIRED if "expired" in said else ErrorCode.UNAUTHORIZED)
+        return PlatformError(ErrorCode.TOKEN_EXPIRED if "expired" in lower else ErrorCode.UNAUTHORIZED)
 
     def _cannot_serve(self, code: str, message: str) -> ServiceError:
-        """It answers, and does not do what it should for anybody: the breaker is left alone, since other calls work."""
+        """The error of a call that fails for all users. Not counted by the breaker, since other calls work."""
         if code == READ_ONLY:
             self.report("supabase.read_only", code, says=message)
         elif code.startswith(SCHEMA_CACHE):
             self.report("supabase.schema_unknown", code, says=message, hint="chat migrate, if it lasts over a minute")
         else:
             self.report("supabase.refused", code, says=message)
-        return ServiceError(f"Supabase refuses what it should do ({code})", answered=True)
+        return ServiceError(f"Supabase refuses a valid request ({code})", answered=True)
 
     def _key_refused(self, code: str, message: str, key: Setting) -> ServiceError:
         self.report("supabase.key_refused", key, code=code, says=message[:200])
@@ -130,8 +130,8 @@ class Faults:
 
 
 def _is_unavailable(code: str, message: str) -> bool:
-    """Whether the service is at fault. `SUP` is Supabase Lite's code for whatever it knows no other for."""
+    """Whether the service is at fault. `SUP` is Supabase Lite's code for errors without a code of their own."""
     if code == "SUP":
         return " violates " not in message
-    gateway_error = len(code) == 3 and code.isdigit()  # the HTTP status, where the body is not PostgREST's
+    gateway_error = len(code) == 3 and code.isdigit()  # the HTTP status, if the body is not PostgREST's
     return gateway_error or code in UNAVAILABLE_CODES or code.startswith(UNAVAILABLE_CLASSES)

@@ -1,4 +1,4 @@
-"""IdentityProvider on Supabase Auth. Each call gets a client of its own, since signing in changes whom a client is."""
+"""IdentityProvider on Supabase Auth. Each call has its own client, since signing in changes a client's identity."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -20,11 +20,11 @@ SECONDS: Final = 10.0
 """The deadline of one call. Auth hashes passwords with bcrypt and may send an e-mail before it answers."""
 
 RATE_LIMIT_SECONDS: Final = 60.0
-"""When to come back after 429, where Auth does not say."""
+"""The `retry_after` of a 429 without one."""
 
 EXISTS: Final = frozenset({"user_already_exists", "email_exists"})
 SESSION_GONE: Final = frozenset({401, 403, 404})
-"""What /logout answers for a session that has ended already."""
+"""The statuses of /logout for a session that has ended already."""
 
 ADDRESS: Final = (FieldError("/email", "is not an address that can be registered here"),)
 
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class SupabaseIdentity:
-    """Implements `server.ports.IdentityProvider`. `redirect_url` is where the link of a confirmation e-mail leads."""
+    """Implements `server.ports.IdentityProvider`. `redirect_url` is the target of the link in confirmation e-mails."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class SupabaseIdentity:
         return None
 
     async def _sign_up(self, credentials: Any, address: str | None) -> AuthResponse:
-        """Of two sign-ups of one address at once, Auth answers the loser 500, and the truth when it is asked again."""
+        """Sign up, with one retry: of two concurrent sign-ups of one address, Auth answers one with 500 at first."""
         try:
             return await self._client.visitor(address).sign_up(credentials)
         except AuthApiError as failure:
@@ -107,7 +107,7 @@ class SupabaseIdentity:
         return self._granted(answer.session)
 
     async def sign_out(self, principal: Principal, scope: Literal["local", "others", "global"]) -> None:
-        """End sessions; one that has ended already is no error. The access token stays valid until it expires."""
+        """End sessions; not an error if they have ended already. The access token stays valid until it expires."""
         admin = self._client.visitor().admin
 
         async def log_out() -> None:
@@ -121,7 +121,7 @@ class SupabaseIdentity:
         await self._once(log_out)
 
     async def _once(self, call: Callable[[], Awaitable[T]]) -> T:
-        """One call, never repeated: a sign-up mails, a refresh token is spent."""
+        """One call without retries, since a sign-up sends an e-mail, and a refresh token can be used only once."""
 
         async def translated() -> T:
             try:
@@ -130,7 +130,7 @@ class SupabaseIdentity:
             except AuthError as cause:
                 raise _translated(cause, self._client.faults) from None
             except (ValueError, TypeError, LookupError, AttributeError) as cause:  # the SDK could not read the answer
-                raise ServiceError("Supabase Auth answered with something that cannot be read") from cause
+                raise ServiceError("Supabase Auth answered with something unreadable") from cause
 
         return await self._client.guard.once(translated, deadline=SECONDS)
 
@@ -155,17 +155,17 @@ class SupabaseIdentity:
 
 
 def _refuse_nul(*texts: str) -> None:
-    """PostgreSQL stores no NUL, and Auth answers one with 500: an input must not look like an outage."""
+    """Refuse a NUL character, which PostgreSQL cannot store: Auth answers 500, which would look like an outage."""
     if any("\0" in text for text in texts):
         raise PlatformError(ErrorCode.INVALID_REQUEST, "The text contains a NUL character.")
 
 
 class _AddressExistsError(Exception):
-    """The project, which does not confirm addresses, says that this one is registered."""
+    """The address is registered already (answered by a project that does not confirm addresses)."""
 
 
 def _translated(error: AuthError, faults: Faults) -> Exception:
-    """What an error of the SDK means: the user's fault, or the service's, our key included."""
+    """The error that corresponds to an SDK error: the user's fault, or the service's, including our key."""
     status = error.status if isinstance(error, AuthApiError | CustomAuthError) else 0
     code = str(error.code or "")
     if code in EXISTS:
@@ -174,7 +174,7 @@ def _translated(error: AuthError, faults: Faults) -> Exception:
     retry_after = None if answer is None else retry_after_in(answer.headers)
     if status == 0 or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         return ServiceError(
-            f"Supabase Auth cannot answer now ({code or status})", retry_after=retry_after, answered=status == 500
+            f"Supabase Auth is unavailable ({code or status})", retry_after=retry_after, answered=status == 500
         )
     if status == httpx.codes.TOO_MANY_REQUESTS:
         return PlatformError(ErrorCode.RATE_LIMITED, retry_after=retry_after or RATE_LIMIT_SECONDS)
@@ -189,6 +189,6 @@ def _refusal(code: str, status: int, sentence: str, faults: Faults) -> Exception
         return PlatformError(meaning, ours, errors=ADDRESS if code.startswith("email_address") else ())
     if status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
         return PlatformError(ErrorCode.INVALID_REQUEST, sentence)
-    if status != httpx.codes.CONFLICT:  # which Auth answers where the same session is being refreshed twice
+    if status != httpx.codes.CONFLICT:  # Auth's answer to concurrent refreshes of one session
         faults.report("supabase.auth_refused", f"{status} {code}".rstrip(), says=sentence[:200])
-    return ServiceError(f"Supabase Auth does not do what it should ({status} {code})", answered=True)
+    return ServiceError(f"Supabase Auth refuses a valid request ({status} {code})", answered=True)

@@ -1,4 +1,4 @@
-"""What an operator should know of a Supabase project, for `chat doctor`. Reads only; without retries or breaker."""
+"""Inspects a Supabase project for `chat doctor`. Reads only; without retries or breaker."""
 
 import asyncio
 from importlib.resources.abc import Traversable
@@ -20,7 +20,7 @@ _NO_FUNCTION: Final = "PGRST202"
 
 
 class SupabaseInspection:
-    """Every method raises ServiceError where Supabase does not answer."""
+    """Every method raises ServiceError if Supabase does not answer."""
 
     def __init__(self, url: str, anon_key: SecretStr, service_key: SecretStr, http: httpx.AsyncClient) -> None:
         self._url = url.rstrip("/")
@@ -29,12 +29,12 @@ class SupabaseInspection:
         self._http = http
 
     async def auth_settings(self) -> dict[str, Any] | None:
-        """The project's public settings of Auth. None: the anon key is refused."""
+        """The project's public settings of Auth. None if the anon key is refused."""
         response = await self._ask("GET", "/auth/v1/settings", self._anon_key)
         return None if response.status_code in (401, 403) else dict(_json(response))
 
     async def service_access(self) -> Literal["granted", "refused", "no_schema"]:
-        """Whether the service key may call our functions, and whether they are there."""
+        """Whether the service key may call our functions, and whether they exist."""
         path, body = "/rest/v1/rpc/get_profile", {"p_user_id": NOBODY}
         response = await self._ask("POST", path, self._service_key, body)
         if response.is_success:
@@ -48,7 +48,7 @@ class SupabaseInspection:
         return frozenset(key["alg"] for key in keys if key.get("alg"))
 
     async def issuer(self) -> str | None:
-        """Who issues the project's tokens, by its discovery document; None where it has none."""
+        """The issuer of the project's tokens in its discovery document; None if it has none."""
         return discovered_issuer(await self._ask("GET", DISCOVERY, self._anon_key))
 
     async def _ask(self, method: str, path: str, key: SecretStr, body: dict[str, str] | None = None) -> httpx.Response:

@@ -1,7 +1,7 @@
-"""Who may have issued a token of the project: its own Auth, under whatever name it goes by.
+"""The issuers of the project's tokens: its own Auth, under any of its names.
 
-A custom hostname makes the tokens' issuer another one than SUPABASE_URL (supabase/auth#2486). Asked only about tokens
-that a key of the project has signed, so nobody else can make us ask.
+With a custom hostname, the tokens' issuer differs from SUPABASE_URL (supabase/auth#2486). Discovered only for tokens
+that a key of the project has signed, so that forged tokens cause no requests.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ def own_issuer(url: str) -> str:
 
 
 def discovered_issuer(response: httpx.Response) -> str | None:
-    """The issuer that the project's discovery document names; None where there is no such document."""
+    """The issuer in the project's discovery document; None if there is no such document."""
     if not response.is_success:
         return None
     try:

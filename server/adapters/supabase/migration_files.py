@@ -1,4 +1,4 @@
-"""The files of `supabase/migrations`, and the same as one SQL text. How to change the schema: supabase/README.md."""
+"""Reads the files of `supabase/migrations`, and joins them to one SQL text. See supabase/README.md."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from server.adapters.supabase.database import DatabaseError
 FILE_NAME: Final = re.compile(r"^(?P<version>\d+)_(?P<name>.+)\.sql$")
 
 REPEATABLE: Final = "9"
-"""What the version of a repeatable file begins with: these follow all numbered files, here as in Supabase's CLI."""
+"""The first digit of a repeatable file's version: these follow all numbered files, here as in Supabase's CLI."""
 
 RECORDS: Final = (
     "create schema if not exists supabase_migrations",
@@ -21,7 +21,7 @@ RECORDS: Final = (
     "alter table supabase_migrations.schema_migrations add column if not exists statements text[]",
     "alter table supabase_migrations.schema_migrations add column if not exists name text",
 )
-"""What creates the table in which Supabase's CLI records migrations."""
+"""Statements that create the table in which Supabase's CLI records migrations."""
 
 TOKEN = re.compile(
     r"""
@@ -37,12 +37,12 @@ TOKEN = re.compile(
 
 
 class MigrationError(DatabaseError):
-    """Why the schema could not be brought up to date, as sentences for an operator."""
+    """Why the schema could not be migrated, as sentences for an operator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file. `version` is the digits its name begins with; `statements` its SQL, split at top-level semicolons."""
+    """One file. `version`: the digits that begin its name; `statements`: its SQL, split at top-level semicolons."""
 
     version: str
     name: str
@@ -62,7 +62,7 @@ class Migration:
 def split_statements(sql: str) -> Iterator[str]:
     """Split at semicolons outside of strings, quoted names, comments and dollar-quoted bodies.
 
-    Knows no nested comments and no `begin atomic` bodies: our migrations use neither.
+    Supports neither nested comments nor `begin atomic` bodies; our migrations use neither.
     """
     current: list[str] = []
     substance = False
@@ -79,7 +79,7 @@ def split_statements(sql: str) -> Iterator[str]:
 
 
 def project_migrations() -> Traversable:
-    """The project's own: a wheel holds them beside the code, a checkout where Supabase's CLI looks for them."""
+    """The folder of the migrations: in a wheel beside the code, in a checkout where Supabase's CLI expects it."""
     packed = files("server") / "migrations"
     return packed if packed.is_dir() else Path(__file__).parents[3] / "supabase" / "migrations"
 

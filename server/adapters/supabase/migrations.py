@@ -23,55 +23,55 @@ log = structlog.get_logger(__name__)
 LOCK: Final = "select pg_advisory_xact_lock(hashtext('supabase_migrations.schema_migrations'))"
 
 LOCK_TIMEOUT: Final = "set local lock_timeout = '3s'"
-"""For each lock on a table: while a migration waits for one, the serving instances' calls wait behind it."""
+"""For each lock on a table: while a migration waits for it, the calls of serving instances queue behind it."""
 
-TRIES: Final = 5
-"""How often a migration is tried that a lock timeout, or a deadlock with a serving instance, has undone."""
+ATTEMPTS: Final = 5
+"""Of a migration that a lock timeout, or a deadlock with a serving instance, has rolled back."""
 
 RECORD: Final = """
 insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)
 on conflict (version) do update set statements = excluded.statements, name = excluded.name
 """
 
-FORGET: Final = """
+DELETE_OBSOLETE: Final = """
 delete from supabase_migrations.schema_migrations where starts_with(version, %s) and version <> all(%s)
 """
-"""Repeatable files that are no more: Supabase's CLI stops at a record without a file."""
+"""Deletes the records of removed repeatable files, since Supabase's CLI stops at a record without a file."""
 
 Recorded = Mapping[str, list[str] | None]
 """The statements of each migration that a database has, by version; None if only the version is recorded."""
 
 
 def apply_migrations(dsn: str, folder: Traversable) -> list[str]:
-    """Apply what is pending. Returns the names of the files applied.
+    """Apply the pending migrations. Returns the names of the applied files.
 
-    All in one transaction: an instance that serves meanwhile sees the schema before or the one after. Two deploys at
-    once wait for each other. Raises DatabaseError, and then nothing has changed.
+    All in one transaction: a serving instance sees the schema before or after it. Concurrent deploys wait for each
+    other. Raises DatabaseError, and then nothing has changed.
     """
     migrations = read_migrations(folder)
-    tries = Retrying(
-        stop=stop_after_attempt(TRIES),
+    retrying = Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
         retry=retry_if_exception_type((DeadlockDetected, LockNotAvailable)),
         reraise=True,
     )
     try:
         with connect(dsn) as connection:
-            applied = tries(_apply_pending, connection, migrations)
+            applied = retrying(_apply_pending, connection, migrations)
     except (DeadlockDetected, LockNotAvailable) as cause:
         raise MigrationError(f"The tables are in use, so nothing was changed; try again: {_sentence(cause)}") from cause
     except psycopg.OperationalError as cause:
         raise MigrationError(f"The database stopped answering: {_sentence(cause)}") from cause
     except psycopg.Error as cause:
-        raise MigrationError(f"The record of migrations could not be kept: {_sentence(cause)}") from cause
+        raise MigrationError(f"The record of migrations could not be written: {_sentence(cause)}") from cause
     for migration in applied:
         log.info("migration.applied", version=migration.version, name=migration.name)
     return [migration.label for migration in applied]
 
 
 def pending_of(migrations: Sequence[Migration], recorded: Recorded) -> list[Migration]:
-    """What is to be applied, in order: numbered files without a record, then repeatable ones whose content differs.
+    """The pending files, in order: numbered ones without a record, then repeatable ones whose content differs.
 
-    After a numbered file every repeatable one is applied: it may have dropped a view to change a column.
+    After a numbered file every repeatable one is pending, since it may have dropped a view to change a column.
     """
     numbered = [m for m in migrations if not m.is_repeatable and m.version not in recorded]
     return numbered + [
@@ -80,7 +80,7 @@ def pending_of(migrations: Sequence[Migration], recorded: Recorded) -> list[Migr
 
 
 def recorded_in(connection: psycopg.Connection) -> Recorded:
-    """What the database has recorded as applied."""
+    """The migrations that the database has recorded as applied."""
     found = connection.execute("select to_regclass('supabase_migrations.schema_migrations')").fetchone()
     if found == (None,):
         return {}
@@ -92,7 +92,7 @@ def recorded_in(connection: psycopg.Connection) -> Recorded:
 
 
 def _apply_pending(connection: psycopg.Connection, migrations: Sequence[Migration]) -> list[Migration]:
-    """The lock is the transaction's, so that a transaction pooler would do as well."""
+    """Apply in one transaction, which holds the lock, so that a transaction pooler works too."""
     with connection.transaction():
         connection.execute(LOCK)
         connection.execute(LOCK_TIMEOUT)
@@ -102,7 +102,7 @@ def _apply_pending(connection: psycopg.Connection, migrations: Sequence[Migratio
         pending = pending_of(migrations, recorded_in(connection))
         for migration in pending:
             _apply(connection, migration)
-        connection.execute(FORGET, [REPEATABLE, [migration.version for migration in migrations]])
+        connection.execute(DELETE_OBSOLETE, [REPEATABLE, [migration.version for migration in migrations]])
     return pending
 
 
@@ -135,5 +135,5 @@ def _record(connection: psycopg.Connection, migration: Migration) -> None:
 
 
 def _sentence(error: psycopg.Error) -> str:
-    """The database's own words, on one line."""
+    """The database's message, on one line."""
     return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__

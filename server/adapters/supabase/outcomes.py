@@ -1,4 +1,4 @@
-"""The `outcome` our SQL functions answer with, and what each refusal means to the core."""
+"""Maps the `outcome` of our SQL functions to the core's errors."""
 
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ REFUSALS: Final = {
 
 
 def granted(answer: dict[str, Any], user_id: str) -> dict[str, Any]:
-    """The answer, unless it refuses. Raises PlatformError, or FencedError for somebody else's fence."""
+    """The answer, unless it refuses. Raises PlatformError, or FencedError if the fence is not the caller's."""
     outcome = answer["outcome"]
     if outcome == "fenced":
         raise FencedError(user_id)

@@ -1,4 +1,4 @@
-"""Whether Supabase serves, for `/ready`: its Auth, and through PostgREST the database with our functions in it."""
+"""The probe of Supabase for `/ready`: its Auth, and through PostgREST the database with our functions."""
 
 from typing import Final
 from uuid import UUID
@@ -20,9 +20,9 @@ class SupabaseProbe:
         return "supabase"
 
     async def ping(self) -> None:
-        """Raises PlatformError(supabase_unavailable), or SupabaseError where Auth is not well.
+        """Raises PlatformError(supabase_unavailable), or SupabaseError if Auth reports that it is unhealthy.
 
-        The leases of nobody are renewed: a write that changes no row, and is refused where nothing can be written.
+        Renews the leases of an unknown owner: this changes no row, and fails if the database is read-only.
         """
         await self._client.call("renew_sessions", owner=NOBODY)
         response = await self._client.fetch("/auth/v1/health")

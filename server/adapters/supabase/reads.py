@@ -1,7 +1,7 @@
-"""UserReads through PostgREST with the user's own token: row level security decides what there is to see.
+"""UserReads through PostgREST with the user's own token: row level security restricts the rows.
 
-Columns are named one by one, since users are not granted all of them, and money is cast to text, since JSON numbers
-lose digits.
+Columns are listed, since users are not granted all of them, and amounts are cast to text, since JSON numbers lose
+digits.
 """
 
 from datetime import date
@@ -30,7 +30,7 @@ MODEL_DAY = (
 STANDING = "limit,spent,period,started_at,resets_at"
 
 PAGE_ROWS = 500
-"""Less than PostgREST's largest page (1,000 at Supabase), so that a short page is the last one."""
+"""Less than PostgREST's maximum (1,000 at Supabase), so that a page with fewer rows is the last one."""
 MOST_ROWS = 20_000
 """Fifty models on each day of a year."""
 
@@ -48,7 +48,7 @@ class SupabaseReads:
         return _profile_of(rows[0]) if rows else None
 
     async def history(self, principal: Principal, limit: int, *, before: int | None, after: int | None) -> MessagePage:
-        """A page by position; with `after`, the `limit` messages next after it. Always newest first."""
+        """A page by position; with `after`, the next `limit` messages after it. Always newest first."""
 
         def page_of(rest: AsyncPostgrestClient) -> Query:
             query = rest.from_("messages").select(MESSAGE).eq("user_id", principal.user_id)
@@ -69,10 +69,10 @@ class SupabaseReads:
         if not rows:
             return None
         row = rows[0]
-        said = {message["role"]: message for message in row.pop("messages")}
+        messages = {message["role"]: message for message in row.pop("messages")}
         position = await self._queue_position(principal, row) if row["status"] == TurnStatus.QUEUED else None
         return turn_of(
-            row | {"user_message": said["user"], "message": said.get("assistant"), "queue_position": position}
+            row | {"user_message": messages["user"], "message": messages.get("assistant"), "queue_position": position}
         )
 
     async def _queue_position(self, principal: Principal, row: Row) -> int:
@@ -90,7 +90,7 @@ class SupabaseReads:
         return len(ahead) + 1
 
     async def usage_days(self, principal: Principal, first: date, last: date) -> list[UsageDay]:
-        """Both days included, oldest first, at most 1,000 (PostgREST's largest page)."""
+        """Both days included, oldest first, at most 1,000 (PostgREST's maximum)."""
         rows = await self._client.read(
             principal.token,
             lambda rest: (
@@ -108,14 +108,14 @@ class SupabaseReads:
         ]
 
     async def usage_models(self, principal: Principal, first: date, last: date) -> list[ModelUsage]:
-        """Read in pages, since a year of several models is more than one holds."""
+        """See the port. Reads pages, since a year of several models has more rows than one page."""
         found: list[ModelUsage] = []
         while len(found) < MOST_ROWS:
             page = await self._usage_models(principal, first, last, len(found))
             found += [_model_usage_of(row) for row in page]
             if len(page) < PAGE_ROWS:
                 return found
-        raise PlatformError(ErrorCode.INVALID_REQUEST, "The range holds more than can be told: ask for fewer days.")
+        raise PlatformError(ErrorCode.INVALID_REQUEST, "The range has too many rows: ask for fewer days.")
 
     async def _usage_models(self, principal: Principal, first: date, last: date, offset: int) -> list[Row]:
         return await self._client.read(

@@ -1,4 +1,4 @@
-"""How rows, as our SQL functions and PostgREST write them in JSON, become the core's types."""
+"""Converts JSON rows of our SQL functions and of PostgREST to the core's types."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 def is_uuid(text: str) -> bool:
-    """Whether PostgreSQL would take `text` as a uuid: an id that is none belongs to nothing."""
+    """Whether PostgreSQL accepts `text` as a uuid. Any other id does not exist."""
     try:
         UUID(text)
     except ValueError:

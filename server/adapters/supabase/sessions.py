@@ -30,7 +30,7 @@ def _mark(answer: dict[str, Any]) -> LogMark | None:
 
 
 class SupabaseSessionStore:
-    """Implements `server.ports.SessionStore`. The rules are in `supabase/migrations`, nothing is decided here."""
+    """Implements `server.ports.SessionStore`. All rules are in `supabase/migrations`."""
 
     def __init__(self, client: SupabaseClient) -> None:
         self._client = client
@@ -49,7 +49,7 @@ class SupabaseSessionStore:
         )
 
     async def renew(self, owner: str) -> dict[str, int]:
-        """See the port. Vital: some users' calls that fail must not cost all others their sessions."""
+        """See the port. Vital: failed calls of some users must not make the leases of all others expire."""
         held: dict[str, int] = await self._client.call("renew_sessions", vital=True, owner=owner)
         return held
 
@@ -116,8 +116,8 @@ class SupabaseSessionStore:
         granted(answer, lease.user_id)
 
     async def finish(self, lease: Lease, end: TurnEnd) -> Turn:
-        told = asdict(end) | {"error": end.error and end.error.wire()}
-        stored = json.dumps(told, ensure_ascii=False, default=exact_money)
+        fields = asdict(end) | {"error": end.error and end.error.wire()}
+        stored = json.dumps(fields, ensure_ascii=False, default=exact_money)
         answer = await self._client.call("finish_turn", **_lease(lease), end=stored)
         return turn_of(granted(answer, lease.user_id)["turn"])
 
@@ -152,5 +152,5 @@ class SupabaseSessionStore:
     async def is_signed_in(self, user_id: str, session_id: str) -> bool:
         if not is_uuid(session_id):
             return False
-        stands: bool = await self._client.call("is_signed_in", user_id=user_id, session_id=session_id)
-        return stands
+        is_valid: bool = await self._client.call("is_signed_in", user_id=user_id, session_id=session_id)
+        return is_valid

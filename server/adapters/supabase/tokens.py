@@ -1,6 +1,6 @@
-"""TokenVerifier: access tokens of the Supabase project, checked here where its keys are known, else asked about there.
+"""TokenVerifier: verifies access tokens of the Supabase project locally if its keys are known, else by asking Auth.
 
-Which algorithm a token is checked with follows from the key that is configured or published, never from the token.
+The configured or published key determines the algorithm, never the token.
 """
 
 import asyncio
@@ -28,22 +28,22 @@ LARGEST_TOKEN: Final = 16 * 1024
 """In bytes. OAuth claims can make a token a few KiB long."""
 PUBLISHED_ALGORITHMS: Final = frozenset({"ES256", "RS256"})
 KEYS_SECONDS: Final = 600.0
-"""How long published keys are trusted (Supabase documents ten minutes for its own edge cache)."""
+"""TTL of published keys (Supabase documents ten minutes for its own edge cache)."""
 REFETCH_SECONDS: Final = 30.0
-"""The least time between two fetches, so that forged key ids cannot make us hammer the project."""
+"""The minimum time between two fetches, so that forged key ids cannot cause many requests to the project."""
 ANSWER_SECONDS: Final = 30.0
-"""How long Supabase's answer about a token is cached, where it has to be asked."""
+"""TTL of Auth's answer about a token."""
 CACHED_ANSWERS: Final = 2_000
 FETCH_SECONDS: Final = 3.0
 REFUSALS: Final = frozenset({400, 401, 403, 404})
-"""What Supabase Auth says of a token: malformed, expired or forged, its session or user gone. Else it says nothing."""
+"""Statuses of Auth for an invalid token: malformed, expired or forged, or its session or user deleted."""
 NOT_YET: Final = "The access token is not valid yet: the clocks of two services differ. Try again shortly."
 LONGEST_PAUSE: Final = 60.0
-"""In seconds: when to come back with a token that begins later still."""
+"""Seconds: the maximum `retry_after` for a token that is not valid yet."""
 
 
 class PublishedKeys:
-    """The project's JWKS, fetched without blocking and kept through an outage of the endpoint."""
+    """The project's JWKS, fetched without blocking, and cached during an outage of the endpoint."""
 
     def __init__(self, client: SupabaseClient, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
@@ -56,7 +56,7 @@ class PublishedKeys:
         self._failure: PlatformError | None = None
 
     async def all(self) -> dict[str, jwt.PyJWK]:
-        """Key id → key, at most ten minutes old unless the endpoint is away. Empty for projects with a shared secret.
+        """Key id → key, at most ten minutes old unless the endpoint is unavailable. Empty for projects with a secret.
 
         Raises PlatformError(supabase_unavailable) if they could never be fetched.
         """
@@ -67,7 +67,7 @@ class PublishedKeys:
         return self._keys
 
     async def find(self, key_id: str) -> jwt.PyJWK | None:
-        """The key of that id; an unknown one may be new, so it is worth one throttled fetch."""
+        """The key of that id. An unknown id may be new, so it causes a (throttled) fetch."""
         keys = await self.all()
         if key_id not in keys:
             await self._fetch()
@@ -78,7 +78,7 @@ class PublishedKeys:
         outages = self._outages
         async with self._lock:
             if self._keys is None and self._failure is not None and self._outages > outages:
-                # Of the fetch that was waited for: one outage is waited for once.
+                # The fetch that this call waited for has failed: do not wait for another.
                 raise PlatformError(self._failure.code, retry_after=self._failure.retry_after) from self._failure
             if self._keys is not None and self._clock() - self._tried_at < REFETCH_SECONDS:
                 return
@@ -95,7 +95,7 @@ class PublishedKeys:
             log.debug("jwks.fetched", keys=len(self._keys))
 
     async def _published(self) -> dict[str, jwt.PyJWK]:
-        """What the endpoint says now. Where there never was a key, there need be no endpoint."""
+        """The keys of the endpoint. A 404 is an empty list, unless keys were published before."""
         response = await self._client.fetch("/auth/v1/.well-known/jwks.json", deadline=FETCH_SECONDS)
         if response.status_code == httpx.codes.NOT_FOUND and not self._keys:
             return {}
@@ -103,9 +103,9 @@ class PublishedKeys:
 
 
 def _parse(response: httpx.Response) -> dict[str, jwt.PyJWK]:
-    """The keys that can verify: symmetric, unknown, broken and nameless ones are left out.
+    """The usable keys: without symmetric, unknown and broken ones, and those without an id.
 
-    Raises PlatformError(supabase_unavailable) for what is no list of keys."""
+    Raises PlatformError(supabase_unavailable) if the response is not a list of keys."""
     try:
         published = response.raise_for_status().json()["keys"]
         entries = [dict(entry) for entry in published]
@@ -155,15 +155,15 @@ class SupabaseTokenVerifier:
             return await self._verify_with_secret(token, key_id, self._secret)
         key = await self._keys.find(key_id)
         if key is not None:
-            return await self._judged(token, claims_of(token, key.key, key.algorithm_name))
+            return await self._validated(token, claims_of(token, key.key, key.algorithm_name))
         if await self._keys.all():
             raise jwt.InvalidKeyError("no published key has this id")
-        return await self._asked(token)
+        return await self._verified_by_auth(token)
 
     async def _verify_with_secret(self, token: str, key_id: str, secret: str) -> Principal:
-        """A project that has a secret may be on its way to published keys: either may have signed.
+        """Verify by the secret or a published key: a project may be migrating from one to the other.
 
-        The secret is tried first, so that an unreachable JWKS endpoint cannot lock its users out.
+        The secret is tried first, so that an unavailable JWKS endpoint cannot lock users out.
         """
         try:
             claims = claims_of(token, secret, "HS256")
@@ -172,10 +172,10 @@ class SupabaseTokenVerifier:
             if key is None:
                 raise
             claims = claims_of(token, key.key, key.algorithm_name)
-        return await self._judged(token, claims)
+        return await self._validated(token, claims)
 
-    async def _judged(self, token: str, claims: dict[str, Any]) -> Principal:
-        """Whose token it is that the project has signed."""
+    async def _validated(self, token: str, claims: dict[str, Any]) -> Principal:
+        """The user of a token whose signature was verified."""
         principal = principal_of(token, claims)
         issuer = claims["iss"]
         if not isinstance(issuer, str) or not await self._issuers.includes(issuer):
@@ -184,17 +184,15 @@ class SupabaseTokenVerifier:
         return principal
 
     def _refuse_early(self, claims: dict[str, Any]) -> None:
-        """Judge a token that is not valid yet as reads with it are judged: by Supabase's clock, and as temporary.
-
-        A refreshed one would be newer still.
-        """
+        """Refuse a token that is not valid yet by Supabase's clock, as reads with it would be: as temporary, since a
+        refreshed token would be valid even later."""
         early = seconds_early(claims, self._client.time())
         if early > 0:
             self._client.faults.report("supabase.token_of_the_future", "iat or nbf", seconds=round(early))
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE, NOT_YET, retry_after=min(early + 1, LONGEST_PAUSE))
 
-    async def _asked(self, token: str) -> Principal:
-        """Ask Supabase Auth, the only one who can tell if the signature fits. Cached for half a minute."""
+    async def _verified_by_auth(self, token: str) -> Principal:
+        """Ask Supabase Auth, if no key is known to verify the signature. Cached for half a minute."""
         claims = claims_of(token)
         principal = principal_of(token, claims)
         digest = hashlib.sha256(token.encode()).digest()
@@ -212,9 +210,9 @@ def _invalid() -> PlatformError:
 
 
 def _user_of(response: httpx.Response) -> str | None:
-    """Whose token it is: nobody's if Supabase Auth refuses it.
+    """The user id of the token; None if Supabase Auth refuses it.
 
-    Raises PlatformError(supabase_unavailable) for every other answer: being limited (429), say, signs nobody out."""
+    Raises PlatformError(supabase_unavailable) for every other answer: a rate limit (429) must not sign a user out."""
     if response.status_code in REFUSALS:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Each test talks to a scripted LiteLLM of its own."""
+"""Gives each test a scripted LiteLLM of its own."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""A LiteLLM that gives scripted answers, with the wording of the real one, and remembers what it was asked."""
+"""A LiteLLM with scripted answers, worded like the real one, that records its requests."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -54,7 +54,7 @@ class ScriptedLiteLLM:
 
 @asynccontextmanager
 async def connected(service: ScriptedLiteLLM, guard: Guard | None = None) -> AsyncIterator[LiteLLMClient]:
-    """A client of this LiteLLM that tries twice without waiting."""
+    """A client of this LiteLLM that retries once, without a pause."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", service.handle)
     guard = guard or Guard(Breaker("litellm", ErrorCode.LITELLM_UNAVAILABLE), attempts=2, backoff=Backoff(0, 0))

@@ -1,4 +1,4 @@
-"""Rows of LiteLLM's spend log, shaped as release 1.106 answers them, and a log that gives them page by page."""
+"""Rows of LiteLLM's spend log in the shape of release 1.106, and a log that returns them page by page."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

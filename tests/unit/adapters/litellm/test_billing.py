@@ -1,4 +1,4 @@
-"""Customers, plans, budgets and prices, by what LiteLLM 1.106 answers; each answer here is worded as the real one."""
+"""Customers, plans, budgets and prices, with answers that are worded like those of LiteLLM 1.106."""
 
 from collections.abc import MutableMapping
 from dataclasses import replace
@@ -43,14 +43,14 @@ async def test_without_a_plan_no_limit_is_sent(service: ScriptedLiteLLM, billing
     assert service.asked[0].body == {"user_id": "ann", "auto_create_key": False, "user_email": "ann@example.com"}
 
 
-async def test_a_customer_who_exists_is_left_as_is(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+async def test_an_existing_customer_does_not_change(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.says("/user/new", ID_EXISTS)
     service.says("/user/info", (200, ANN))
     await billing.ensure_customer("ann", "ann@example.com", UNLIMITED)
     assert [asked.path for asked in service.asked] == ["/user/new", "/user/info"]
 
 
-async def test_an_address_held_by_a_former_customer_does_not_keep_the_new_one_out(
+async def test_a_customer_whose_address_is_taken_is_created_without_it(
     service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
     service.says("/user/new", EMAIL_EXISTS, (200, {"user_id": "ann"}))
@@ -59,7 +59,7 @@ async def test_an_address_held_by_a_former_customer_does_not_keep_the_new_one_ou
     assert service.asked[-1].body == {"user_id": "ann", "auto_create_key": False}
 
 
-async def test_a_refused_plan_is_an_error_that_does_not_pass(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+async def test_a_refused_plan_is_a_permanent_error(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.says("/user/new", (400, error("budget_duration is invalid")))
     with pytest.raises(PlatformError) as raised:
         await billing.ensure_customer("ann", "ann@example.com", Plan(Decimal(1), "1y"))
@@ -83,7 +83,7 @@ async def test_a_customer_is_created_with_every_limit_of_the_plan(
     }  # fmt: skip
 
 
-async def test_only_what_changes_of_a_plan_is_sent(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+async def test_only_changed_fields_of_a_plan_are_sent(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.says("/user/info", (200, {"user_info": ROW}), (200, {"user_info": ROW | {"max_budget": 7.25}}))
     service.says("/user/update", (200, {}))
     budget = await billing.set_plan("ann", replace(FULL, budget=Decimal("7.25")))
@@ -91,7 +91,7 @@ async def test_only_what_changes_of_a_plan_is_sent(service: ScriptedLiteLLM, bil
     assert budget == Budget(Decimal("7.25"), Decimal("0.5"), "30d", datetime(2026, 12, 1, tzinfo=UTC))
 
 
-async def test_a_plan_that_stands_already_is_not_sent(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+async def test_an_unchanged_plan_is_not_sent(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.says("/user/info", (200, {"user_info": ROW}))
     assert (await billing.set_plan("ann", FULL)).limit == Decimal("2.5")
     assert [asked.path for asked in service.asked] == ["/user/info"]
@@ -110,7 +110,7 @@ async def test_limits_are_removed_by_null_and_models_by_the_name_of_all(
 
 
 @pytest.mark.parametrize("models", [[], None, ["all-proxy-models"]])
-async def test_a_plan_is_read_as_it_is_written(
+async def test_a_plan_is_read_back_unchanged(
     service: ScriptedLiteLLM, billing: LiteLLMBilling, models: list[str] | None
 ) -> None:
     service.says("/user/info", (200, {"user_info": ROW}), (200, {"user_info": ROW | {"models": models}}))
@@ -118,7 +118,7 @@ async def test_a_plan_is_read_as_it_is_written(
     assert await billing.plan("ann") == replace(FULL, models=())
 
 
-async def test_no_customer_is_made_by_changing_the_plan_of_an_unknown_one(
+async def test_changing_the_plan_of_an_unknown_customer_creates_none(
     service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
     service.says("/user/info", NO_SUCH_USER)
@@ -129,9 +129,7 @@ async def test_no_customer_is_made_by_changing_the_plan_of_an_unknown_one(
     assert {asked.path for asked in service.asked} == {"/user/info"}
 
 
-async def test_a_refused_change_of_plan_is_an_error_that_does_not_pass(
-    service: ScriptedLiteLLM, billing: LiteLLMBilling
-) -> None:
+async def test_a_refused_change_of_plan_is_a_permanent_error(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.says("/user/info", (200, {"user_info": ROW}))
     service.says("/user/update", (400, error("budget_duration is invalid")))
     with pytest.raises(PlatformError) as raised:

@@ -1,4 +1,4 @@
-"""LiteLLM's own faults are repeated, then told as such; what it says of a request is handed on."""
+"""Faults of LiteLLM are retried and then raised as unavailable; refusals of a request are returned."""
 
 import aiohttp
 import pytest
@@ -16,7 +16,7 @@ FAULTS = [(500, {}), (503, "no database"), (429, {}), (200, "<html>not JSON</htm
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_that_passes_is_not_noticed(
+async def test_a_temporary_fault_is_hidden_by_a_retry(
     service: ScriptedLiteLLM, client: LiteLLMClient, fault: tuple[int, object]
 ) -> None:
     service.says("/model/info", fault, (200, {"data": []}))
@@ -24,7 +24,7 @@ async def test_a_fault_that_passes_is_not_noticed(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_that_stays_is_litellms(
+async def test_a_lasting_fault_is_litellm_unavailable(
     service: ScriptedLiteLLM, client: LiteLLMClient, fault: tuple[int, object]
 ) -> None:
     service.says("/model/info", fault)
@@ -34,7 +34,7 @@ async def test_a_fault_that_stays_is_litellms(
     assert len(service.asked) == 2
 
 
-async def test_nobody_listening_is_litellms_fault_too() -> None:
+async def test_a_refused_connection_is_litellm_unavailable() -> None:
     guard = Guard(Breaker("litellm", UNAVAILABLE), attempts=2, backoff=Backoff(0, 0))
     async with aiohttp.ClientSession() as session:
         client = LiteLLMClient("http://127.0.0.1:9", SecretStr("sk-x"), session, guard)
@@ -43,7 +43,7 @@ async def test_nobody_listening_is_litellms_fault_too() -> None:
     assert raised.value.code is UNAVAILABLE
 
 
-async def test_a_dead_litellm_is_refused_at_once_after_a_few_failures(service: ScriptedLiteLLM) -> None:
+async def test_an_unavailable_litellm_opens_the_breaker(service: ScriptedLiteLLM) -> None:
     service.says("/model/info", (503, {}))
     guard = Guard(Breaker("litellm", UNAVAILABLE, threshold=2), attempts=2, backoff=Backoff(0, 0))
     async with connected(service, guard) as client:
@@ -54,9 +54,7 @@ async def test_a_dead_litellm_is_refused_at_once_after_a_few_failures(service: S
     assert len(service.asked) == 2
 
 
-async def test_a_refused_master_key_is_the_operators_to_mend_and_not_repeated(
-    service: ScriptedLiteLLM, client: LiteLLMClient
-) -> None:
+async def test_a_refused_master_key_is_logged_and_not_retried(service: ScriptedLiteLLM, client: LiteLLMClient) -> None:
     service.says("/user/new", (401, error("Invalid proxy server token passed")))
     with pytest.raises(PlatformError) as raised:
         await client.post("/user/new", {})
@@ -64,7 +62,7 @@ async def test_a_refused_master_key_is_the_operators_to_mend_and_not_repeated(
     assert len(service.asked) == 1
 
 
-async def test_a_refusal_is_handed_on_with_its_reason(service: ScriptedLiteLLM, client: LiteLLMClient) -> None:
+async def test_a_refusal_is_returned_with_its_reason(service: ScriptedLiteLLM, client: LiteLLMClient) -> None:
     service.says("/user/new", (409, error("exists", "user_id")))
     answer = await client.post("/user/new", {})
     assert (answer.ok, answer.status, answer.error["param"]) == (False, 409, "user_id")
@@ -76,9 +74,7 @@ async def test_a_refusal_without_a_reason_has_none(service: ScriptedLiteLLM, cli
     assert (await client.post("/user/new", {})).error == {}
 
 
-async def test_the_probe_is_content_with_a_litellm_that_has_its_database(
-    service: ScriptedLiteLLM, client: LiteLLMClient
-) -> None:
+async def test_the_probe_accepts_a_litellm_with_its_database(service: ScriptedLiteLLM, client: LiteLLMClient) -> None:
     service.says("/health/liveliness", (200, '"I\'m alive!"'))
     service.says("/health/readiness", (200, {"status": "healthy", "db": "connected"}))
     await LiteLLMProbe(client).ping()
@@ -88,7 +84,7 @@ async def test_the_probe_is_content_with_a_litellm_that_has_its_database(
 @pytest.mark.parametrize(
     "readiness", [(200, {"status": "healthy", "db": "Not connected"}), (503, {"status": "unhealthy"}), (404, {})]
 )
-async def test_the_probe_notices_a_missing_database(
+async def test_the_probe_reports_a_missing_database(
     service: ScriptedLiteLLM, client: LiteLLMClient, readiness: tuple[int, object]
 ) -> None:
     service.says("/health/liveliness", (200, '"I\'m alive!"'))
@@ -105,7 +101,7 @@ async def test_the_probe_notices_a_missing_database(
         ((404, {"detail": "Not Found"}), None),
     ],
 )
-async def test_litellm_says_its_release_to_who_has_the_key(
+async def test_litellm_reports_its_release_to_the_master_key(
     service: ScriptedLiteLLM, client: LiteLLMClient, answer: tuple[int, object], release: str | None
 ) -> None:
     service.says("/health/readiness/details", answer)

@@ -1,4 +1,4 @@
-"""What is known of another clock is narrow, honest about its error, and given up where answers contradict it."""
+"""The estimated offset of another clock: narrow, with a correct error, and replaced if answers contradict it."""
 
 import random
 from email.utils import formatdate
@@ -11,7 +11,7 @@ NOON = 1_800_000_000.0
 
 
 class Wall:
-    """Our clock, which the test moves."""
+    """Our clock, which the test advances."""
 
     def __init__(self) -> None:
         self.seconds = NOON
@@ -42,13 +42,13 @@ def answers(clock: GatewayClock, wall: Wall, times: int, *, ahead: float, oldest
         clock.observe(date, asked_at)
 
 
-def test_before_any_answer_nothing_is_known(clock: GatewayClock) -> None:
+def test_before_the_first_answer_the_error_is_large(clock: GatewayClock) -> None:
     assert (clock.ahead, clock.error) == (0.0, UNKNOWN_SECONDS)
 
 
 @pytest.mark.parametrize("ahead", [0.0, 0.4, -7.25, 3600.0, -86400.5])
 @pytest.mark.parametrize("seed", range(5))
-def test_the_truth_is_within_the_error_which_gets_narrow(
+def test_the_offset_is_within_the_error_which_becomes_small(
     clock: GatewayClock, wall: Wall, ahead: float, seed: int
 ) -> None:
     answers(clock, wall, 1, ahead=ahead, seed=seed)
@@ -57,14 +57,14 @@ def test_the_truth_is_within_the_error_which_gets_narrow(
     assert abs(clock.ahead - ahead) <= clock.error < 0.5
 
 
-def test_a_slow_answer_says_less(clock: GatewayClock, wall: Wall) -> None:
+def test_a_slow_answer_has_a_larger_error(clock: GatewayClock, wall: Wall) -> None:
     asked_at, wall.seconds = wall.seconds, wall.seconds + 20
     clock.observe(formatdate(wall.seconds - 20, usegmt=True), asked_at)
     assert abs(clock.ahead) <= clock.error
     assert clock.error > 10
 
 
-def test_what_is_known_grows_old(clock: GatewayClock, wall: Wall) -> None:
+def test_the_error_grows_with_time(clock: GatewayClock, wall: Wall) -> None:
     answers(clock, wall, 100, ahead=0)
     narrow = clock.error
     wall.seconds += 600
@@ -72,7 +72,7 @@ def test_what_is_known_grows_old(clock: GatewayClock, wall: Wall) -> None:
 
 
 @pytest.mark.parametrize("step", [30.0, -30.0, 90000.0])
-def test_a_clock_that_was_set_is_believed_after_a_few_answers(clock: GatewayClock, wall: Wall, step: float) -> None:
+def test_a_clock_that_was_set_is_followed_after_a_few_answers(clock: GatewayClock, wall: Wall, step: float) -> None:
     answers(clock, wall, 50, ahead=0)
     for _ in range(2):
         answers(clock, wall, 1, ahead=step)
@@ -80,7 +80,7 @@ def test_a_clock_that_was_set_is_believed_after_a_few_answers(clock: GatewayCloc
     assert clock.error < 1.5
 
 
-def test_one_date_that_is_far_too_old_misleads_nobody(clock: GatewayClock, wall: Wall) -> None:
+def test_one_date_that_is_far_too_old_is_corrected(clock: GatewayClock, wall: Wall) -> None:
     answers(clock, wall, 50, ahead=2)
     answers(clock, wall, 1, ahead=2 - 8)
     assert abs(clock.ahead - 2) <= clock.error
@@ -91,7 +91,7 @@ def test_one_date_that_is_far_too_old_misleads_nobody(clock: GatewayClock, wall:
 @pytest.mark.parametrize(
     "date", [None, "", "yesterday", "Thu, 99 Nov 2026 07:25:20 GMT", "Thu, 26 Nov 99999999999 07:25:20 GMT"]
 )
-def test_a_date_that_is_none_teaches_nothing(clock: GatewayClock, wall: Wall, date: str | None) -> None:
+def test_an_invalid_date_is_ignored(clock: GatewayClock, wall: Wall, date: str | None) -> None:
     clock.observe(date, wall.seconds)
     assert clock.error == UNKNOWN_SECONDS
 
@@ -101,6 +101,6 @@ def test_a_date_without_a_zone_is_utc(clock: GatewayClock, wall: Wall) -> None:
     assert abs(clock.ahead) <= clock.error < 1.5
 
 
-def test_an_answer_during_which_our_own_clock_was_set_back_teaches_nothing(clock: GatewayClock, wall: Wall) -> None:
+def test_an_answer_during_which_our_clock_was_set_back_is_ignored(clock: GatewayClock, wall: Wall) -> None:
     clock.observe(formatdate(wall.seconds, usegmt=True), wall.seconds + 5)
     assert clock.error == UNKNOWN_SECONDS

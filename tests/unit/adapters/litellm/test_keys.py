@@ -1,4 +1,4 @@
-"""Users' keys, by what LiteLLM 1.106 answers: made, retired, unblocked, and those of others left alone."""
+"""Users' keys with answers of LiteLLM 1.106: registered, expiring, unblocked; other keys do not change."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ def user(*keys: dict[str, Any]) -> tuple[int, object]:
 
 
 def asked(service: ScriptedLiteLLM) -> list[tuple[str, Any]]:
-    """What LiteLLM was told, in order."""
+    """The writes to LiteLLM, in order."""
     return [(one.path, one.body) for one in service.asked if one.method == "POST"]
 
 
@@ -57,7 +57,7 @@ async def test_a_key_of_an_earlier_version_is_ours_too(service: ScriptedLiteLLM,
     assert asked(service) == []
 
 
-async def test_a_key_that_was_registered_meanwhile_is_no_refusal(
+async def test_a_key_that_was_registered_meanwhile_is_not_an_error(
     service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
     service.says("/user/info", user(), user(row(NAME, ALIAS)))
@@ -66,7 +66,7 @@ async def test_a_key_that_was_registered_meanwhile_is_no_refusal(
     assert len(asked(service)) == 1
 
 
-async def test_an_older_key_goes_on_for_ten_minutes(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+async def test_an_older_key_expires_after_ten_minutes(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.says("/user/info", user(row("old", "user ann"), row("older", "user ann 0123456789ab")))
     service.says("/key/generate", (200, {}))
     service.says("/key/update", (200, {}))
@@ -77,15 +77,13 @@ async def test_an_older_key_goes_on_for_ten_minutes(service: ScriptedLiteLLM, bi
     ]
 
 
-async def test_a_key_that_retires_already_is_given_no_more_time(
-    service: ScriptedLiteLLM, billing: LiteLLMBilling
-) -> None:
+async def test_the_expiry_of_an_older_key_is_not_extended(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.says("/user/info", user(row(NAME, ALIAS), row("old", "user ann", expires=LATER)))
     await billing.ensure_key("ann", KEY)
     assert asked(service) == []
 
 
-async def test_keys_made_by_hand_and_those_of_others_are_left_alone(
+async def test_keys_made_by_hand_and_those_of_others_do_not_change(
     service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
     others = (row("by-hand", "ann's laptop"), row("nameless", None), row("annie", "user annie 0123456789ab"))
@@ -102,14 +100,14 @@ async def test_a_blocked_key_is_unblocked(service: ScriptedLiteLLM, billing: Lit
     assert asked(service) == [("/key/unblock", {"key": NAME})]
 
 
-async def test_the_key_in_use_is_kept_from_expiring(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+async def test_the_expiry_of_the_key_in_use_is_removed(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.says("/user/info", user(row(NAME, ALIAS, expires=LATER)))
     service.says("/key/update", (200, {}))
     await billing.ensure_key("ann", KEY)
     assert asked(service) == [("/key/update", {"key": NAME, "duration": None})]
 
 
-async def test_an_older_key_that_was_deleted_meanwhile_needs_no_retirement(
+async def test_an_older_key_that_was_deleted_meanwhile_is_not_an_error(
     service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
     service.says("/user/info", user(row(NAME, ALIAS), row("old", "user ann")))
@@ -117,7 +115,7 @@ async def test_an_older_key_that_was_deleted_meanwhile_needs_no_retirement(
     await billing.ensure_key("ann", KEY)
 
 
-async def test_a_leaked_key_is_blocked_whether_or_not_it_retires(
+async def test_a_leaked_key_is_blocked_with_or_without_an_expiry(
     service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
     olds = (row("old", "user ann", expires=LATER), row("older", "user ann 0123456789ab", blocked=True))
@@ -137,7 +135,7 @@ async def test_a_leaked_key_is_blocked_whether_or_not_it_retires(
         (NO_SUCH_KEY, "missing"),
     ],
 )
-async def test_how_a_key_stands_is_told_by_its_hash(
+async def test_the_state_of_a_key_is_read_by_its_hash(
     service: ScriptedLiteLLM, billing: LiteLLMBilling, answer: tuple[int, object], state: str
 ) -> None:
     service.says("/key/info", answer)
@@ -146,7 +144,7 @@ async def test_how_a_key_stands_is_told_by_its_hash(
 
 
 @pytest.mark.parametrize("info", [{"blocked": False}, {"status": "odd"}, {"status": None}])
-async def test_a_key_of_which_nothing_can_be_said_is_not_taken_for_active(
+async def test_an_unreadable_key_state_is_litellm_unavailable(
     service: ScriptedLiteLLM, billing: LiteLLMBilling, info: dict[str, object]
 ) -> None:
     service.says("/key/info", (200, {"info": info}))
@@ -156,9 +154,7 @@ async def test_a_key_of_which_nothing_can_be_said_is_not_taken_for_active(
 
 
 @pytest.mark.parametrize("path", ["/user/info", "/key/generate", "/key/update"])
-async def test_a_refusal_is_an_error_that_does_not_pass(
-    service: ScriptedLiteLLM, billing: LiteLLMBilling, path: str
-) -> None:
+async def test_a_refusal_is_a_permanent_error(service: ScriptedLiteLLM, billing: LiteLLMBilling, path: str) -> None:
     service.says("/user/info", user(row("old", "user ann")))
     service.says("/key/generate", (200, {}))
     service.says("/key/update", (200, {}))
@@ -168,15 +164,13 @@ async def test_a_refusal_is_an_error_that_does_not_pass(
     assert (raised.value.code, raised.value.retryable) == (ErrorCode.INTERNAL_ERROR, False)
 
 
-async def test_a_key_whose_state_is_refused_is_not_called_missing(
-    service: ScriptedLiteLLM, billing: LiteLLMBilling
-) -> None:
+async def test_a_refused_key_state_is_not_missing(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.says("/key/info", (400, error("bad")))
     with pytest.raises(PlatformError):
         await billing.key_state(NAME)
 
 
-async def test_an_expiry_that_nobody_asked_for_is_told_and_removed(
+async def test_an_expiry_by_litellms_configuration_is_logged_and_removed(
     service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
     service.says("/user/info", user())
@@ -190,7 +184,7 @@ async def test_an_expiry_that_nobody_asked_for_is_told_and_removed(
     assert KEY.get_secret_value() not in str(event)
 
 
-async def test_an_expiry_is_also_removed_where_the_answer_to_the_making_was_lost(
+async def test_an_expiry_is_removed_also_if_the_answer_of_the_registration_was_lost(
     service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
     service.says("/user/info", user(), user(row(NAME, ALIAS, expires=LATER)))
@@ -200,7 +194,7 @@ async def test_an_expiry_is_also_removed_where_the_answer_to_the_making_was_lost
     assert asked(service)[1:] == [("/key/update", {"key": NAME, "duration": None})]
 
 
-async def test_keys_that_will_expire_are_counted_but_for_replaced_ones(
+async def test_keys_that_will_expire_are_counted_except_replaced_ones(
     service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
     now = datetime.now(UTC)

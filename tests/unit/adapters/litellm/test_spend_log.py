@@ -1,4 +1,4 @@
-"""Every call of the keys asked for is found exactly once, on any page, or the reading fails."""
+"""Reading the spend log: every call of the keys is found exactly once, on any page, or the read fails."""
 
 from collections.abc import MutableMapping
 from datetime import timedelta, timezone
@@ -28,12 +28,12 @@ def ids(found: SpendLog) -> list[str]:
     return [call.request_id for call in found.calls]
 
 
-async def test_calls_come_oldest_first(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+async def test_calls_are_returned_oldest_first(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.computed[V2] = Pages([row("second", 5), row("first", -5), row("third", 5.5)])
     assert ids(await read(billing)) == ["first", "second", "third"]
 
 
-async def test_whole_seconds_around_the_time_are_asked_for_and_the_exact_time_answered(
+async def test_whole_seconds_are_requested_and_the_exact_period_is_returned(
     service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
     rows = [row("too early", -0.5), row("begins", -0.25), row("ends", 0.25), row("too late", 0.5)]
@@ -44,14 +44,14 @@ async def test_whole_seconds_around_the_time_are_asked_for_and_the_exact_time_an
     assert (asked.query["start_date"], asked.query["end_date"]) == ("2026-11-26 11:59:59", "2026-11-26 12:00:01")
 
 
-async def test_other_time_zones_are_the_same_time(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+async def test_times_of_other_zones_are_converted(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.computed[V2] = Pages([row("one")])
     east = timezone(timedelta(hours=9))
     found = await billing.spend([KEY], (NOON - HOUR).astimezone(east), (NOON + HOUR).astimezone(east))
     assert ids(found) == ["one"]
 
 
-async def test_each_key_is_asked_for_once_and_another_keys_rows_are_dropped(
+async def test_each_key_is_requested_once_and_rows_of_other_keys_are_dropped(
     service: ScriptedLiteLLM, billing: LiteLLMBilling
 ) -> None:
     stranger = row("not ours", 3, api_key="ef" * 32, spend="unreadable")
@@ -61,14 +61,14 @@ async def test_each_key_is_asked_for_once_and_another_keys_rows_are_dropped(
     assert len(service.asked) == 2
 
 
-async def test_nothing_is_asked_where_nothing_can_be_found(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+async def test_an_empty_period_or_no_key_causes_no_request(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     assert (await billing.spend([], NOON - HOUR, NOON)).calls == ()
     assert (await read(billing, before=-HOUR, after=timedelta())).calls == ()
     assert not service.asked
 
 
 @pytest.mark.parametrize("key", ["sk-a-value-of-our-own", "ab" * 31, "AB" * 32, "ab" * 32 + "\n", ""])
-async def test_a_key_by_its_value_is_refused_before_it_reaches_a_url(
+async def test_the_value_of_a_key_is_refused_before_it_reaches_a_url(
     service: ScriptedLiteLLM, billing: LiteLLMBilling, key: str
 ) -> None:
     with pytest.raises(ValueError, match="SHA-256"):
@@ -101,7 +101,7 @@ async def test_a_row_written_between_two_pages_hides_no_other(
     assert len(found) == len(set(found))
 
 
-async def test_a_log_without_an_end_is_given_up(
+async def test_a_log_without_an_end_is_an_error(
     service: ScriptedLiteLLM, billing: LiteLLMBilling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spend_log, "MAX_PAGES", 5)
@@ -112,10 +112,8 @@ async def test_a_log_without_an_end_is_given_up(
     assert len(service.asked) < 10
 
 
-async def test_a_refusal_is_no_empty_log_and_is_asked_for_again(
-    service: ScriptedLiteLLM, billing: LiteLLMBilling
-) -> None:
-    """A gateway in between may know no path for a moment."""
+async def test_a_refusal_is_an_error_and_not_an_empty_log(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+    """A gateway in between may answer 404 for a short time."""
     service.says(V2, UNKNOWN_PATH)
     with pytest.raises(PlatformError) as raised:
         await read(billing)
@@ -138,7 +136,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("answer", HOSTILE)
-async def test_what_cannot_be_read_is_litellms_fault_and_never_an_empty_log(
+async def test_an_unreadable_log_is_litellm_unavailable_and_not_an_empty_log(
     service: ScriptedLiteLLM, billing: LiteLLMBilling, answer: tuple[int, object]
 ) -> None:
     service.says(V2, answer)
@@ -147,9 +145,7 @@ async def test_what_cannot_be_read_is_litellms_fault_and_never_an_empty_log(
     assert (raised.value.code, raised.value.retryable) == (ErrorCode.LITELLM_UNAVAILABLE, True)
 
 
-async def test_the_log_tells_nothing_of_an_unreadable_row_but_the_field(
-    service: ScriptedLiteLLM, billing: LiteLLMBilling
-) -> None:
+async def test_only_the_field_of_an_unreadable_row_is_logged(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.says(V2, (200, {"data": [row("one", spend="a secret")]}))
     events: list[MutableMapping[str, Any]]
     with capture_logs() as events, pytest.raises(PlatformError):
@@ -158,7 +154,7 @@ async def test_the_log_tells_nothing_of_an_unreadable_row_but_the_field(
     assert "a secret" not in str(events)
 
 
-async def test_the_clock_is_told_with_the_calls(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
+async def test_the_clock_is_returned_with_the_calls(service: ScriptedLiteLLM, billing: LiteLLMBilling) -> None:
     service.computed[V2] = Pages([])
     found = await read(billing)
     assert abs(found.clock) <= found.clock_error < 5

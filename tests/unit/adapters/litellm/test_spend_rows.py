@@ -1,4 +1,4 @@
-"""A row of the spend log becomes a call with every digit, whatever may be missing; what is unreadable is an error."""
+"""Parsing rows of the spend log: every digit is kept, optional fields may be missing, unreadable rows are errors."""
 
 import json
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ def test_the_cost_keeps_the_text_it_was_written_in(spend: str, cost: str) -> Non
 @pytest.mark.parametrize(
     "time", ["2026-11-26T13:00:00.094+01:00", "2026-11-26T12:00:00.094000Z", "2026-11-26T12:00:00.094"]
 )
-def test_times_are_utc_in_every_way_they_are_written(time: str) -> None:
+def test_times_in_every_notation_become_utc(time: str) -> None:
     assert read(startTime=time).started_at == datetime(2026, 11, 26, 12, 0, 0, 94_000, tzinfo=UTC)
     assert read(startTime=time).started_at.tzinfo is UTC
 
@@ -54,7 +54,7 @@ def test_times_are_utc_in_every_way_they_are_written(time: str) -> None:
     ("model_group", "model", "name"),
     [("gpt-4", "openai/gpt-4", "gpt-4"), ("", "openai/gpt-4", "openai/gpt-4"), (None, "m", "m"), ("", "", "unknown")],
 )
-def test_the_model_is_named_as_it_was_asked_for(model_group: str | None, model: str, name: str) -> None:
+def test_the_model_has_the_requested_name(model_group: str | None, model: str, name: str) -> None:
     assert read(model_group=model_group, model=model).model == name
 
 
@@ -91,21 +91,21 @@ def test_no_status_is_success(status: str | None, within: str | None, outcome: s
         "{}",
     ],
 )
-def test_what_a_release_does_not_tell_is_none_or_nothing(metadata: object) -> None:
+def test_fields_that_a_release_does_not_have_are_none_or_zero(metadata: object) -> None:
     call = read(metadata=metadata)
     assert (call.cached_tokens, call.reasoning_tokens, call.price) == (0, 0, None)
     assert (call.prompt_tokens, call.cost) == (1000, Decimal("0.0303"))
 
 
-def test_cached_tokens_may_be_told_in_another_place() -> None:
+def test_cached_tokens_may_be_in_another_field() -> None:
     assert read(metadata={"additional_usage_values": {"cache_read_input_tokens": 64}}).cached_tokens == 64
 
 
-def test_metadata_as_text_is_read_likewise() -> None:
+def test_metadata_may_be_json_text() -> None:
     assert read(metadata=json.dumps(row("one")["metadata"])) == read()
 
 
-def test_cached_tokens_without_a_price_cost_what_others_cost() -> None:
+def test_cached_tokens_without_a_price_cost_as_much_as_others() -> None:
     listed = {"input_cost_per_token": 1.5e-07, "output_cost_per_token": 6e-07, "cache_read_input_token_cost": None}
     price = read(metadata={"model_map_information": {"model_map_value": listed}}).price
     assert price == ModelPrice(Decimal("1.5E-7"), Decimal("6E-7"), Decimal("1.5E-7"))
@@ -127,13 +127,13 @@ UNREADABLE: dict[str, tuple[object, ...]] = {
 @pytest.mark.parametrize(
     ("field", "found"), [(field, found) for field, values in UNREADABLE.items() for found in values]
 )
-def test_a_row_that_cannot_be_read_is_an_error_that_names_the_field_alone(field: str, found: object) -> None:
+def test_an_unreadable_row_is_an_error_that_names_only_the_field(field: str, found: object) -> None:
     with pytest.raises(UnreadableRowError) as raised:
         read(**{field: found})
     assert raised.value.field == field
 
 
-def test_a_price_or_a_count_within_that_is_none_is_an_error_too() -> None:
+def test_an_invalid_price_or_number_in_the_metadata_is_an_error_too() -> None:
     listed = {"input_cost_per_token": "cheap", "output_cost_per_token": 1}
     for metadata in (
         {"model_map_information": {"model_map_value": listed}},

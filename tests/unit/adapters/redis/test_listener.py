@@ -1,4 +1,4 @@
-"""The connection that hears what instances publish: it can be left at any moment."""
+"""The listener for published messages: it can be cancelled at any time."""
 
 import asyncio
 from types import TracebackType
@@ -13,7 +13,7 @@ BASE = b"base"
 
 
 class _DeafPubSub:
-    """A subscribed connection on which nothing is published. Takes one cancellation for its own timeout."""
+    """A subscribed connection without messages. It swallows one cancellation, as if it were its own timeout."""
 
     def __init__(self) -> None:
         self.waiting = asyncio.Event()
@@ -57,7 +57,7 @@ class _Redis:
 
 
 class _Watcher:
-    def heard(self, channel: bytes, data: bytes) -> None: ...
+    def received(self, channel: bytes, data: bytes) -> None: ...
 
     def connected(self, again: bool) -> None: ...
 
@@ -69,7 +69,7 @@ async def _serves() -> None:
 
 
 @virtual_time
-async def test_a_listener_ends_though_its_library_swallows_the_request_to() -> None:
+async def test_a_listener_ends_although_its_library_swallows_a_cancellation() -> None:
     pubsub = _DeafPubSub()
     listener = Listener(cast("RedisClient", _Redis(pubsub)), _Watcher(), BASE)
     listening = asyncio.create_task(listener.run(_serves))

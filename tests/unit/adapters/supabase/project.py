@@ -1,4 +1,4 @@
-"""A scripted Supabase project on the loopback interface: it answers what a test tells it to, and remembers requests."""
+"""A scripted Supabase project on the loopback interface, which records its requests."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The client's calls: which key goes where, what is repeated, and whose fault an error is."""
+"""The client's calls: which key is sent where, what is retried, and how errors are classified."""
 
 import asyncio
 from collections.abc import Awaitable, MutableMapping
@@ -17,7 +17,7 @@ from tests.unit.adapters.supabase.project import ANON, SERVICE, Project
 CALL, MESSAGES, HEALTH = "/rest/v1/rpc/work", "/rest/v1/messages", "/auth/v1/health"
 
 
-async def test_secret_keys_travel_in_the_apikey_header_only(project: Project, client: SupabaseClient) -> None:
+async def test_secret_keys_are_sent_in_the_apikey_header_only(project: Project, client: SupabaseClient) -> None:
     project.answers[CALL] = (200, {"outcome": "ok"})
 
     assert await client.call("work", user_id="u", limit=3) == {"outcome": "ok"}
@@ -28,7 +28,7 @@ async def test_secret_keys_travel_in_the_apikey_header_only(project: Project, cl
     assert await request.json() == {"p_user_id": "u", "p_limit": 3}
 
 
-async def test_legacy_keys_travel_as_bearer_tokens_too(project: Project) -> None:
+async def test_legacy_keys_are_sent_as_bearer_tokens_too(project: Project) -> None:
     client = SupabaseClient(project.url, SecretStr("eyJ.anon.key"), SecretStr("eyJ.service.key"))
     project.answers[CALL] = (200, None)
 
@@ -38,7 +38,7 @@ async def test_legacy_keys_travel_as_bearer_tokens_too(project: Project) -> None
     assert project.seen[0].headers["Authorization"] == "Bearer eyJ.service.key"
 
 
-async def test_reads_go_with_the_users_token_and_the_publishable_key(project: Project, client: SupabaseClient) -> None:
+async def test_reads_send_the_users_token_and_the_publishable_key(project: Project, client: SupabaseClient) -> None:
     project.answers["/rest/v1/messages"] = (200, [{"id": 1}])
 
     rows = await client.read(SecretStr("a.b.c"), lambda rest: rest.from_("messages").select("id"))
@@ -70,7 +70,7 @@ async def test_reads_go_with_the_users_token_and_the_publishable_key(project: Pr
         (500, {"code": "28P01", "message": "password authentication failed"}),
     ],
 )
-async def test_a_service_that_cannot_answer_is_asked_again_then_unavailable(
+async def test_a_fault_is_retried_and_then_supabase_unavailable(
     project: Project, client: SupabaseClient, status: int, body: object
 ) -> None:
     project.answers[CALL] = (status, body)
@@ -83,14 +83,14 @@ async def test_a_service_that_cannot_answer_is_asked_again_then_unavailable(
     assert project.requests(CALL) == 2
 
 
-async def test_what_must_not_be_repeated_is_asked_once(project: Project, client: SupabaseClient) -> None:
+async def test_a_call_that_must_not_be_repeated_is_not_retried(project: Project, client: SupabaseClient) -> None:
     project.answers[CALL] = (503, "away")
     with pytest.raises(PlatformError):
         await client.call("work", repeat=False)
     assert project.requests(CALL) == 1
 
 
-async def test_an_answer_after_a_failure_is_taken(project: Project, client: SupabaseClient) -> None:
+async def test_the_answer_to_a_retry_is_returned(project: Project, client: SupabaseClient) -> None:
     def recovering(_: object) -> dict[str, str]:
         project.answers[CALL] = (200, {"outcome": "ok"})
         return {"code": "SUP", "message": "Error: away"}
@@ -100,7 +100,7 @@ async def test_an_answer_after_a_failure_is_taken(project: Project, client: Supa
     assert await client.call("work") == {"outcome": "ok"}
 
 
-async def test_a_project_that_is_not_there_is_unavailable(project: Project, client: SupabaseClient) -> None:
+async def test_an_unreachable_project_is_unavailable(project: Project, client: SupabaseClient) -> None:
     await project.close()
     with pytest.raises(PlatformError) as failure:
         await client.call("work")
@@ -115,7 +115,7 @@ async def test_a_project_that_is_not_there_is_unavailable(project: Project, clie
         ("22021", "invalid byte sequence", ErrorCode.INVALID_REQUEST),
     ],
 )
-async def test_refusals_that_concern_the_request_are_not_repeated(
+async def test_refusals_of_a_request_are_not_retried(
     project: Project, client: SupabaseClient, code: str, message: str, meaning: ErrorCode
 ) -> None:
     project.answers[CALL] = (400, {"code": code, "message": message})
@@ -134,7 +134,7 @@ async def test_refusals_that_concern_the_request_are_not_repeated(
         ("PGRST102", "Empty or invalid json"),
     ],
 )
-async def test_a_refusal_we_should_not_get_names_no_row_values(
+async def test_an_unexpected_refusal_contains_no_row_values(
     project: Project, client: SupabaseClient, code: str, message: str
 ) -> None:
     details = "Failing row contains (a private message)."
@@ -148,7 +148,7 @@ async def test_a_refusal_we_should_not_get_names_no_row_values(
     assert project.requests(CALL) == 1
 
 
-async def test_text_that_is_no_unicode_is_an_invalid_request(project: Project, client: SupabaseClient) -> None:
+async def test_text_that_is_not_unicode_is_an_invalid_request(project: Project, client: SupabaseClient) -> None:
     with pytest.raises(PlatformError) as refusal:
         await client.call("work", text="\ud800")
     assert refusal.value.code is ErrorCode.INVALID_REQUEST
@@ -163,10 +163,10 @@ async def test_bad_input_never_opens_the_breaker(project: Project, client: Supab
     assert not client.guard.breaker.is_open
 
 
-async def test_a_crowd_that_gives_up_at_any_moment_leaves_the_project_reachable(
+async def test_many_cancelled_calls_do_not_exhaust_the_connection_pool(
     project: Project, client: SupabaseClient
 ) -> None:
-    """As when a thousand clients reload their history and leave, or are refused, before it comes."""
+    """As when a thousand clients reload their history and leave, or are refused, before the answer arrives."""
     project.answers[CALL] = (200, [])
     for moment in range(8):
         asking = [asyncio.create_task(client.call("work")) for _ in range(100)]
@@ -188,7 +188,7 @@ TOKEN_REFUSALS = [
     ("PGRST302", "Anonymous access is disabled"),
     ("PGRST300", "Server lacks JWT secret"),
 ]
-"""What PostgREST says of a JWT."""
+"""PostgREST's messages about a JWT."""
 
 KEY_REFUSALS = [
     {"message": "Invalid API key", "hint": "Double check your Supabase `anon` or `service_role` API key."},
@@ -197,7 +197,7 @@ KEY_REFUSALS = [
     {"message": "Legacy API keys are disabled"},
     {"message": "Invalid authentication credentials"},
 ]
-"""What gateways in front of it say of ours."""
+"""Gateways' messages about our key."""
 
 
 def _read(client: SupabaseClient) -> Awaitable[list[dict[str, Any]]]:
@@ -209,7 +209,7 @@ def _operators_events(logged: list[MutableMapping[str, Any]]) -> list[tuple[str,
 
 
 @pytest.mark.parametrize(("code", "message"), TOKEN_REFUSALS)
-async def test_what_is_said_of_our_key_is_the_services_fault_and_told_to_the_operator(
+async def test_an_error_about_our_key_is_supabase_unavailable_and_logged(
     project: Project, client: SupabaseClient, code: str, message: str
 ) -> None:
     project.answers[CALL] = (401, {"code": code, "message": message, "details": None, "hint": None})
@@ -221,7 +221,7 @@ async def test_what_is_said_of_our_key_is_the_services_fault_and_told_to_the_ope
 
 
 @pytest.mark.parametrize("body", KEY_REFUSALS, ids=lambda body: str(body["message"]))
-async def test_a_key_that_a_gateway_refuses_is_named_to_the_operator_alone(
+async def test_a_key_that_a_gateway_refuses_is_named_only_in_the_log(
     project: Project, client: SupabaseClient, body: dict[str, str]
 ) -> None:
     project.answers |= {CALL: (401, body), MESSAGES: (401, body), HEALTH: (401, body)}
@@ -238,7 +238,7 @@ async def test_a_key_that_a_gateway_refuses_is_named_to_the_operator_alone(
         assert _operators_events(logged) == [("supabase.key_refused", setting)]
 
 
-async def test_a_key_that_was_refused_once_costs_nobody_anything(project: Project, client: SupabaseClient) -> None:
+async def test_a_key_that_was_refused_once_does_not_open_the_breaker(project: Project, client: SupabaseClient) -> None:
     def recovering(_: object) -> dict[str, str]:
         project.answers[CALL] = (200, {"outcome": "ok"})
         return {"code": "PGRST303", "message": "JWT issued at future"}
@@ -260,7 +260,7 @@ async def test_a_key_that_was_refused_once_costs_nobody_anything(project: Projec
         ("PGRST302", "Anonymous access is disabled", ErrorCode.UNAUTHORIZED),
     ],
 )
-async def test_a_users_token_is_expired_only_where_postgrest_says_so(
+async def test_a_users_token_is_expired_only_if_postgrest_answers_so(
     project: Project, client: SupabaseClient, code: str, message: str, meaning: ErrorCode
 ) -> None:
     project.answers[MESSAGES] = (401, {"code": code, "message": message})
@@ -285,7 +285,7 @@ async def test_a_users_token_is_expired_only_where_postgrest_says_so(
         ("0A000", "supabase.refused"),
     ],
 )
-async def test_what_an_operator_must_mend_is_told_once_a_minute_and_keeps_no_other_call_away(
+async def test_an_operators_error_is_logged_once_a_minute_and_does_not_open_the_breaker(
     project: Project, client: SupabaseClient, code: str, event: str
 ) -> None:
     now = [0.0]

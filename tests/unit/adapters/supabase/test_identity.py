@@ -1,4 +1,4 @@
-"""What Auth's refusals and failures mean, as hosted Supabase words them."""
+"""Classifying Auth's refusals and failures, in the wording of hosted Supabase."""
 
 import time
 from datetime import UTC, datetime
@@ -47,7 +47,7 @@ def refusal(code: str, message: str = "Auth's own words") -> dict[str, Any]:
     return {"code": code, "error_code": code, "msg": message, "message": message}
 
 
-async def test_a_sign_up_carries_the_name_and_where_the_confirmation_leads(
+async def test_a_sign_up_sends_the_name_and_the_target_of_the_confirmation_link(
     project: Project, identity: SupabaseIdentity
 ) -> None:
     project.answers[SIGN_UP] = (200, SESSION)
@@ -65,20 +65,24 @@ async def test_a_sign_up_carries_the_name_and_where_the_confirmation_leads(
     assert "r-1" not in repr(pair)
 
 
-async def test_a_user_without_a_session_has_to_confirm(project: Project, identity: SupabaseIdentity) -> None:
+async def test_a_sign_up_without_a_session_requires_a_confirmation(
+    project: Project, identity: SupabaseIdentity
+) -> None:
     project.answers[SIGN_UP] = (200, USER | {"identities": []})
     assert await identity.sign_up("ann@example.com", PASSWORD, None) is None
 
 
 @pytest.mark.parametrize("code", ["user_already_exists", "email_exists"])
-async def test_a_known_address_looks_like_one_to_confirm(
+async def test_a_registered_address_is_answered_like_one_to_confirm(
     project: Project, identity: SupabaseIdentity, code: str
 ) -> None:
     project.answers[SIGN_UP] = (422, refusal(code))
     assert await identity.sign_up("ann@example.com", PASSWORD, None) is None
 
 
-async def test_the_loser_of_two_sign_ups_asks_again(project: Project, identity: SupabaseIdentity) -> None:
+async def test_a_sign_up_that_conflicts_with_another_is_retried_once(
+    project: Project, identity: SupabaseIdentity
+) -> None:
     def losing(_: web.BaseRequest) -> dict[str, Any]:
         project.answers[SIGN_UP] = (422, refusal("user_already_exists"))
         return refusal("unexpected_failure", "Database error saving new user")
@@ -101,7 +105,7 @@ async def test_the_loser_of_two_sign_ups_asks_again(project: Project, identity: 
         (504, "request_timeout", ErrorCode.SUPABASE_UNAVAILABLE),
     ],
 )
-async def test_each_refusal_has_its_meaning_and_is_not_repeated(
+async def test_each_refusal_has_its_error_and_is_not_retried(
     project: Project, identity: SupabaseIdentity, status: int, code: str, meaning: ErrorCode
 ) -> None:
     project.answers[TOKEN] = (status, refusal(code))
@@ -113,7 +117,7 @@ async def test_each_refusal_has_its_meaning_and_is_not_repeated(
     assert project.requests(TOKEN) == 1
 
 
-async def test_a_weak_password_comes_with_auths_reason(project: Project, identity: SupabaseIdentity) -> None:
+async def test_a_weak_password_has_auths_reason(project: Project, identity: SupabaseIdentity) -> None:
     weak = refusal("weak_password", "Password should be at least 8 characters.")
     project.answers[SIGN_UP] = (422, weak | {"weak_password": {"reasons": ["length"]}})
     with pytest.raises(PlatformError, match="at least 8 characters") as refused:
@@ -131,7 +135,7 @@ async def test_a_weak_password_comes_with_auths_reason(project: Project, identit
         (400, "validation_failed"),
     ],
 )
-async def test_a_refresh_token_that_is_not_good_is_unauthorized(
+async def test_an_invalid_refresh_token_is_unauthorized(
     project: Project, identity: SupabaseIdentity, status: int, code: str
 ) -> None:
     project.answers[TOKEN] = (status, refusal(code))
@@ -141,7 +145,7 @@ async def test_a_refresh_token_that_is_not_good_is_unauthorized(
 
 
 @pytest.mark.parametrize("message", ["Invalid API key", "Unregistered API key", "Invalid authentication credentials"])
-async def test_a_wrong_key_of_ours_is_not_the_users_fault_at_any_door(
+async def test_a_wrong_key_of_ours_is_supabase_unavailable_for_every_call(
     project: Project, identity: SupabaseIdentity, client: SupabaseClient, message: str
 ) -> None:
     body = {"message": message, "hint": "Double check your Supabase API key."}
@@ -161,7 +165,7 @@ async def test_a_wrong_key_of_ours_is_not_the_users_fault_at_any_door(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-async def test_a_session_that_has_ended_can_be_signed_out_of(
+async def test_signing_out_of_an_ended_session_is_not_an_error(
     project: Project, identity: SupabaseIdentity, status: int
 ) -> None:
     project.answers[LOGOUT] = (status, refusal("session_not_found"))
@@ -179,7 +183,7 @@ async def test_a_session_that_has_ended_can_be_signed_out_of(
         (415, "bad_content_type", ["supabase.auth_refused"]),
     ],
 )
-async def test_what_auth_should_not_answer_is_its_fault_and_passes(
+async def test_an_unexpected_refusal_of_auth_is_supabase_unavailable(
     project: Project, identity: SupabaseIdentity, client: SupabaseClient, status: int, code: str, events: list[str]
 ) -> None:
     project.answers[TOKEN] = (status, refusal(code))
@@ -199,7 +203,7 @@ async def test_auth_behind_a_broken_gateway_is_unavailable(project: Project, ide
 
 
 @pytest.mark.parametrize("body", ["<html>All is well</html>", {}, [], {"access_token": "a.b.c"}])
-async def test_what_is_no_answer_of_auths_signs_nobody_up(
+async def test_an_unreadable_answer_to_a_sign_up_is_supabase_unavailable(
     project: Project, identity: SupabaseIdentity, body: object
 ) -> None:
     project.answers[SIGN_UP] = (200, body)
@@ -209,7 +213,9 @@ async def test_what_is_no_answer_of_auths_signs_nobody_up(
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
-async def test_auth_is_told_for_whom_it_is_asked(project: Project, identity: SupabaseIdentity, address: str) -> None:
+async def test_the_clients_address_is_forwarded_to_auth(
+    project: Project, identity: SupabaseIdentity, address: str
+) -> None:
     project.answers |= {SIGN_UP: (200, SESSION), TOKEN: (200, SESSION)}
 
     await identity.sign_up("ann@example.com", PASSWORD, "Ann", address=address)
@@ -223,7 +229,7 @@ async def test_auth_is_told_for_whom_it_is_asked(project: Project, identity: Sup
     assert told == [(SERVICE, None, address)] * 3
 
 
-async def test_without_an_address_or_a_secret_key_auth_is_asked_as_anybody_asks(project: Project) -> None:
+async def test_without_an_address_or_a_secret_key_no_address_is_forwarded(project: Project) -> None:
     project.answers[TOKEN] = (200, SESSION)
     legacy = SupabaseClient(project.url, SecretStr(ANON), SecretStr("eyJ.legacy.key"))
     modern = project.client()

@@ -1,4 +1,4 @@
-"""Reading migrations: where a statement ends, and what is wrong with a folder."""
+"""Reading migrations: the end of each statement, and errors of a folder."""
 
 import re
 from collections import Counter
@@ -41,7 +41,7 @@ def test_statements_end_at_semicolons_that_are_not_quoted(sql: str, statements: 
     assert list(split_statements(sql)) == statements
 
 
-def test_every_statement_of_ours_is_whole() -> None:
+def test_every_statement_of_our_migrations_is_complete() -> None:
     for migration in read_migrations(project_migrations()):
         assert migration.statements
         for statement in migration.statements:
@@ -71,7 +71,7 @@ def test_each_function_is_defined_once() -> None:
 
 @pytest.mark.parametrize("migration", REPEATABLE_ONES, ids=lambda migration: str(migration.name))
 def test_a_repeatable_file_may_be_applied_again(migration: Migration) -> None:
-    """It says nothing that fails, or undoes something, the second time; and its functions name their search_path."""
+    """No statement fails or has another effect the second time, and all functions set their search_path."""
     for statement in map(code, migration.statements):
         assert statement.startswith(
             (
@@ -89,8 +89,8 @@ def test_a_repeatable_file_may_be_applied_again(migration: Migration) -> None:
 
 
 @pytest.mark.parametrize("migration", NUMBERED, ids=lambda migration: str(migration.name))
-def test_what_a_repeatable_file_holds_stands_in_no_numbered_one(migration: Migration) -> None:
-    """And nothing in there calls a function of ours: which state of it would depend on when the file is applied."""
+def test_numbered_files_contain_no_statements_of_repeatable_ones(migration: Migration) -> None:
+    """They call no function of ours either, since its definition would depend on when the file is applied."""
     for statement in map(code, migration.statements):
         assert not re.match(r"create (or replace )?(function|view|trigger)\b", statement), statement
         assert statement.startswith("drop function if exists ") or not re.search(r"\bprivate\.\w+\(", statement)
@@ -107,13 +107,13 @@ ALL_APPLIED = {migration.version: list(migration.statements) for migration in (O
         (ALL_APPLIED, []),
         ({}, [ONE, TWO, SESSIONS, TURNS]),
         (ALL_APPLIED | {SESSIONS.version: ["d"]}, [SESSIONS]),
-        (ALL_APPLIED | {TURNS.version: None}, [TURNS]),  # recorded by somebody who does not keep statements
+        (ALL_APPLIED | {TURNS.version: None}, [TURNS]),  # recorded by a tool that does not store statements
         (ALL_APPLIED | {ONE.version: ["other"]}, []),
         ({ONE.version: None} | {m.version: list(m.statements) for m in (SESSIONS, TURNS)}, [TWO, SESSIONS, TURNS]),
         (ALL_APPLIED | {"20200101000000": ["not ours"]}, []),
     ],
 )
-def test_pending_are_new_numbers_and_changed_functions(recorded: Recorded, pending: list[Migration]) -> None:
+def test_new_numbered_and_changed_repeatable_files_are_pending(recorded: Recorded, pending: list[Migration]) -> None:
     assert pending_of([ONE, TWO, SESSIONS, TURNS], recorded) == pending
 
 

@@ -1,4 +1,4 @@
-"""Access tokens: what is accepted, what is refused and why, and how keys are fetched, rotated and kept."""
+"""Access tokens: which are accepted or refused and why, and how keys are fetched, rotated and cached."""
 
 import asyncio
 import base64
@@ -62,7 +62,7 @@ class Key:
         return pem
 
     def raw(self, claims: dict[str, Any] | str) -> str:
-        """Sign claims that a library would not."""
+        """Sign claims that a library would refuse."""
         text = claims if isinstance(claims, str) else json.dumps(claims)
         return jwt.PyJWS().encode(text.encode(), self.private, self.algorithm, headers={"kid": self.id})
 
@@ -75,7 +75,7 @@ FIRST, SECOND, RSA = Key("first"), Key("second"), Key("rsa", "RS256")
 
 @dataclass
 class Bench:
-    """A verifier, the project it asks, and a clock that tests turn."""
+    """A verifier, its project, and a clock that tests advance."""
 
     project: Project
     client: SupabaseClient
@@ -93,7 +93,7 @@ class Bench:
         return SupabaseTokenVerifier(self.client, key, clock=lambda: self.seconds)
 
     def claims(self, **changes: Any) -> dict[str, Any]:
-        """A user's claims as hosted Supabase makes them; a change to None leaves one out."""
+        """A user's claims as hosted Supabase creates them; a change to None removes one."""
         claims = {
             "iss": f"{self.client.url}/auth/v1",
             "aud": "authenticated",
@@ -133,14 +133,12 @@ async def test_a_published_key_verifies_its_tokens(bench: Bench, key: Key) -> No
     ("claimed", "known"),
     [(ANN, ANN), (None, None), ("", None), ("s" * 5000, None), (7, None), ([ANN], None), ({}, None), (True, None)],
 )
-async def test_a_token_belongs_to_a_sign_in_where_it_names_one(
-    bench: Bench, claimed: object, known: str | None
-) -> None:
+async def test_a_token_belongs_to_the_sign_in_that_it_names(bench: Bench, claimed: object, known: str | None) -> None:
     principal = await bench.verifier.verify(FIRST.sign(bench.claims(session_id=claimed)))
     assert (principal.user_id, principal.session_id) == (ANN, known)
 
 
-async def test_a_user_without_an_address_is_a_user(bench: Bench) -> None:
+async def test_a_user_without_an_address_is_accepted(bench: Bench) -> None:
     assert (await bench.verifier.verify(FIRST.sign(bench.claims(email=None)))).email == ""
 
 
@@ -192,8 +190,8 @@ async def test_a_user_without_an_address_is_a_user(bench: Bench) -> None:
     ],
     ids=lambda changes: str(changes)[:60],
 )
-async def test_wrong_missing_and_odd_claims_are_refused(bench: Bench, changes: dict[str, Any]) -> None:
-    """Also where Supabase is asked, and says that it knows the token."""
+async def test_wrong_missing_and_unusual_claims_are_refused(bench: Bench, changes: dict[str, Any]) -> None:
+    """Also if Supabase is asked, and answers that the token is valid."""
     assert await bench.refusal(FIRST.raw(bench.claims(**changes))) is ErrorCode.UNAUTHORIZED
     if "iss" not in changes:
         bench.publish()
@@ -204,11 +202,11 @@ async def test_wrong_missing_and_odd_claims_are_refused(bench: Bench, changes: d
 
 
 @pytest.mark.parametrize("email", [5, ["a@example.com"], {}, "a\0@example.com", "\ud800@example.com", ""])
-async def test_an_address_that_cannot_be_one_is_none(bench: Bench, email: object) -> None:
+async def test_an_invalid_address_is_empty(bench: Bench, email: object) -> None:
     assert (await bench.verifier.verify(FIRST.raw(bench.claims(email=email)))).email == ""
 
 
-async def test_a_user_is_known_by_one_form_of_the_id(bench: Bench) -> None:
+async def test_a_users_id_has_one_form(bench: Bench) -> None:
     assert (await bench.verifier.verify(FIRST.sign(bench.claims(sub=ANN.upper())))).user_id == ANN
 
 
@@ -230,8 +228,8 @@ async def test_a_user_is_known_by_one_form_of_the_id(bench: Bench) -> None:
     ],
     ids=lambda text: text[:20],
 )
-async def test_no_header_and_no_claims_are_too_odd_to_be_refused(bench: Bench, text: str) -> None:
-    """Signed or not: nobody can make the server fail with a token."""
+async def test_every_unusual_header_or_claim_is_refused_without_an_error(bench: Bench, text: str) -> None:
+    """Signed or not: no token makes the server fail."""
     odd = base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
     head, claims, signature = FIRST.sign(bench.claims()).split(".")
     tokens = [f"{odd}.{claims}.{signature}", f"{head}.{odd}.{signature}", f"{head}.{claims}.{odd}", FIRST.raw(text)]
@@ -240,14 +238,14 @@ async def test_no_header_and_no_claims_are_too_odd_to_be_refused(bench: Bench, t
             assert await bench.refusal(token, verifier) is ErrorCode.UNAUTHORIZED
 
 
-async def test_an_expired_token_says_so_after_five_seconds_of_leeway(bench: Bench) -> None:
+async def test_an_expired_token_is_token_expired_after_five_seconds_of_leeway(bench: Bench) -> None:
     now = int(datetime.now(UTC).timestamp())
     assert await bench.verifier.verify(FIRST.sign(bench.claims(exp=now - 1)))
     assert await bench.refusal(FIRST.sign(bench.claims(exp=now - 30))) is ErrorCode.TOKEN_EXPIRED
 
 
-async def test_a_fresh_token_is_good_on_a_server_whose_clock_is_slow(bench: Bench) -> None:
-    """Where PostgREST's own clock, which judges every read, says that it is good."""
+async def test_a_fresh_token_is_accepted_on_a_server_whose_clock_is_slow(bench: Bench) -> None:
+    """If it is valid by PostgREST's clock, which checks every read."""
     bench.project.ahead, bench.project.answers["/rest/v1/messages"] = timedelta(minutes=10), (200, [])
     await bench.client.read(SecretStr("a.b.c"), lambda rest: rest.from_("messages").select("id"))
     issued = int((NOW + bench.project.ahead).timestamp())
@@ -255,7 +253,7 @@ async def test_a_fresh_token_is_good_on_a_server_whose_clock_is_slow(bench: Benc
 
 
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
-async def test_a_token_of_the_future_is_judged_as_by_reads_and_never_expired(bench: Bench, claim: str) -> None:
+async def test_a_token_that_is_not_valid_yet_is_refused_as_temporary(bench: Bench, claim: str) -> None:
     def begins(seconds: int) -> str:
         return FIRST.sign(bench.claims(**{claim: int(time.time()) + seconds}))
 
@@ -280,7 +278,7 @@ async def test_an_expired_forgery_is_a_forgery(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "....", "é.b.c", "a" * 20_000, "eyJhbGciOiJub25lIn0.e30."])
-async def test_garbage_is_refused_without_asking_anybody(bench: Bench, token: str) -> None:
+async def test_garbage_is_refused_without_a_request(bench: Bench, token: str) -> None:
     await bench.verifier.verify(FIRST.sign(bench.claims()))
     asked = len(bench.project.seen)
     assert await bench.refusal(token) is ErrorCode.UNAUTHORIZED
@@ -288,13 +286,13 @@ async def test_garbage_is_refused_without_asking_anybody(bench: Bench, token: st
 
 
 def ticket() -> str:
-    """What Ann could buy with her token, on a server whose SECRET_KEY is the project's secret."""
+    """A ticket that Ann could get with her token, on a server whose SECRET_KEY is the project's secret."""
     ann = Principal(ANN, "ann@example.com", SecretStr("t"), NOW + timedelta(hours=1), ANN)
     return Tickets(FakeSessionStore(MemoryDatabase()), SecretStr(SECRET)).issue(ann, "chat").text
 
 
 @pytest.mark.parametrize("secret", [None, SECRET])
-async def test_a_ticket_is_no_access_token_even_where_one_secret_signs_both(bench: Bench, secret: str | None) -> None:
+async def test_a_ticket_is_not_an_access_token_even_if_one_secret_signs_both(bench: Bench, secret: str | None) -> None:
     assert await bench.refusal(ticket(), bench.with_secret(secret)) is ErrorCode.UNAUTHORIZED
 
 
@@ -304,7 +302,7 @@ async def test_unsigned_tokens_are_refused_even_under_a_known_key_id(bench: Benc
         assert await bench.refusal(token, verifier) is ErrorCode.UNAUTHORIZED
 
 
-async def test_a_public_key_is_no_shared_secret(bench: Bench) -> None:
+async def test_a_public_key_is_not_accepted_as_a_shared_secret(bench: Bench) -> None:
     """The classic confusion: HS256 with the published key as its secret."""
     head = {"kid": "first", "alg": "HS256", "typ": "JWT"}
     signer = jwt.PyJWS()
@@ -339,7 +337,7 @@ def _from_elsewhere(bench: Bench, issuer: str = CUSTOM) -> str:
     return FIRST.sign(bench.claims(iss=issuer))
 
 
-async def test_tokens_of_a_custom_hostname_are_the_projects_where_its_discovery_says_so(bench: Bench) -> None:
+async def test_tokens_of_the_issuer_in_the_discovery_document_are_accepted(bench: Bench) -> None:
     bench.project.answers[DISCOVERY] = (200, {"issuer": CUSTOM, "jwks_uri": f"{CUSTOM}/.well-known/jwks.json"})
     await asyncio.gather(*(bench.verifier.verify(_from_elsewhere(bench)) for _ in range(5)))
     assert await bench.verifier.verify(FIRST.sign(bench.claims())), "and those from before it was set up"
@@ -347,7 +345,7 @@ async def test_tokens_of_a_custom_hostname_are_the_projects_where_its_discovery_
     assert bench.project.requests(DISCOVERY) == 1
 
 
-async def test_the_setting_names_an_issuer_without_asking(bench: Bench) -> None:
+async def test_the_configured_issuer_is_accepted_without_a_request(bench: Bench) -> None:
     verifier = SupabaseTokenVerifier(bench.client, None, CUSTOM)
     assert await verifier.verify(_from_elsewhere(bench))
     assert await verifier.verify(FIRST.sign(bench.claims()))
@@ -366,9 +364,7 @@ async def test_the_setting_names_an_issuer_without_asking(bench: Bench) -> None:
     ],
     ids=str,
 )
-async def test_an_issuer_that_nobody_names_is_refused_and_told_to_the_operator(
-    bench: Bench, answer: tuple[int, Any]
-) -> None:
+async def test_an_unknown_issuer_is_refused_and_logged(bench: Bench, answer: tuple[int, Any]) -> None:
     bench.project.answers[DISCOVERY] = answer
     with structlog.testing.capture_logs() as logged:
         for _ in range(20):
@@ -382,12 +378,12 @@ async def test_an_issuer_that_nobody_names_is_refused_and_told_to_the_operator(
     assert await bench.verifier.verify(_from_elsewhere(bench))
 
 
-async def test_a_forger_cannot_make_us_ask_who_the_issuer_is(bench: Bench) -> None:
+async def test_a_forged_token_causes_no_discovery_request(bench: Bench) -> None:
     assert await bench.refusal(Key("first").sign(bench.claims(iss=CUSTOM))) is ErrorCode.UNAUTHORIZED
     assert bench.project.requests(DISCOVERY) == 0
 
 
-async def test_an_issuer_that_cannot_be_asked_about_now_signs_nobody_out(bench: Bench) -> None:
+async def test_an_issuer_that_cannot_be_discovered_now_is_supabase_unavailable(bench: Bench) -> None:
     bench.project.answers[DISCOVERY] = (503, "away")
     assert await bench.refusal(_from_elsewhere(bench)) is ErrorCode.SUPABASE_UNAVAILABLE
     bench.project.answers[DISCOVERY] = (200, {"issuer": CUSTOM})
@@ -397,17 +393,17 @@ async def test_an_issuer_that_cannot_be_asked_about_now_signs_nobody_out(bench: 
 # --- Fetching keys ---------------------------------------------------------------------------------------------------
 
 
-async def test_many_at_once_wait_for_one_outage_once(bench: Bench) -> None:
+async def test_concurrent_callers_wait_for_one_failed_fetch(bench: Bench) -> None:
     bench.project.answers[JWKS] = (503, "away")
     token = FIRST.sign(bench.claims())
     codes = await asyncio.gather(*(bench.refusal(token) for _ in range(6)))
     assert codes == [ErrorCode.SUPABASE_UNAVAILABLE] * 6
-    assert bench.project.requests(JWKS) == 2  # one fetch and its repetition
+    assert bench.project.requests(JWKS) == 2  # one fetch and its retry
     bench.publish(FIRST)
     assert await bench.verifier.verify(token)
 
 
-async def test_keys_are_fetched_once_for_many_at_once(bench: Bench) -> None:
+async def test_concurrent_callers_share_one_fetch(bench: Bench) -> None:
     token = FIRST.sign(bench.claims())
     await asyncio.gather(*(bench.verifier.verify(token) for _ in range(20)))
     assert bench.project.requests(JWKS) == 1
@@ -422,7 +418,7 @@ async def test_keys_are_fetched_again_after_ten_minutes(bench: Bench) -> None:
     assert bench.project.requests(JWKS) == 2
 
 
-async def test_a_new_key_is_found_without_waiting_for_the_old_ones_to_age(bench: Bench) -> None:
+async def test_an_unknown_key_id_fetches_new_keys_at_once(bench: Bench) -> None:
     await bench.verifier.verify(FIRST.sign(bench.claims()))
     bench.publish(FIRST, SECOND)
     bench.seconds += 31
@@ -442,7 +438,7 @@ async def test_a_new_key_is_found_without_waiting_for_the_old_ones_to_age(bench:
         (200, ["garbage"]),
     ],
 )
-async def test_an_answer_that_is_no_list_of_keys_takes_none_away(bench: Bench, status: int, body: Any) -> None:
+async def test_an_answer_that_is_not_a_list_of_keys_removes_none(bench: Bench, status: int, body: Any) -> None:
     await bench.verifier.verify(FIRST.sign(bench.claims()))
     bench.project.answers[JWKS] = (status, body)
     bench.seconds += 601
@@ -453,7 +449,7 @@ async def test_an_answer_that_is_no_list_of_keys_takes_none_away(bench: Bench, s
     assert await bench.verifier.verify(SECOND.sign(bench.claims()))
 
 
-async def test_a_broken_key_spoils_no_other(bench: Bench) -> None:
+async def test_a_broken_key_does_not_affect_others(bench: Bench) -> None:
     broken = [{"kty": "EC", "crv": "P-256", "kid": "broken", "x": x, "y": "AA"} for x in (5, "AA", None)]
     bench.project.answers[JWKS] = (200, {"keys": [*broken, FIRST.published]})
     assert await bench.verifier.verify(FIRST.sign(bench.claims()))
@@ -468,7 +464,7 @@ async def test_forged_key_ids_cause_one_fetch_in_thirty_seconds(bench: Bench) ->
     assert bench.project.requests(JWKS) == 2
 
 
-async def test_known_keys_outlive_an_outage_of_their_endpoint(bench: Bench) -> None:
+async def test_cached_keys_are_used_during_an_outage_of_their_endpoint(bench: Bench) -> None:
     await bench.verifier.verify(FIRST.sign(bench.claims()))
     bench.project.answers[JWKS] = (503, "away")
     bench.seconds += 3600
@@ -479,7 +475,7 @@ async def test_known_keys_outlive_an_outage_of_their_endpoint(bench: Bench) -> N
 
 
 @pytest.mark.parametrize("answer", [(503, "away"), (200, "<html>"), (200, []), (403, {"message": "no"})], ids=str)
-async def test_without_any_keys_an_outage_is_an_outage_and_ends_with_it(
+async def test_without_cached_keys_an_outage_is_supabase_unavailable_until_it_ends(
     bench: Bench, answer: tuple[int, object]
 ) -> None:
     bench.project.answers[JWKS] = answer
@@ -491,7 +487,7 @@ async def test_without_any_keys_an_outage_is_an_outage_and_ends_with_it(
 # --- Shared secret ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_shared_secret_verifies_without_asking_anybody(bench: Bench) -> None:
+async def test_a_shared_secret_verifies_without_a_request(bench: Bench) -> None:
     token = jwt.encode(bench.claims(), SECRET, "HS256")
     assert (await bench.with_secret(SECRET).verify(token)).user_id == ANN
     assert bench.project.seen == []
@@ -502,18 +498,18 @@ async def test_another_secret_is_refused(bench: Bench) -> None:
     assert await bench.refusal(token, bench.with_secret(SECRET)) is ErrorCode.UNAUTHORIZED
 
 
-async def test_a_project_on_its_way_to_published_keys_takes_both(bench: Bench) -> None:
+async def test_a_project_that_migrates_to_published_keys_accepts_both(bench: Bench) -> None:
     verifier = bench.with_secret(SECRET)
     assert await verifier.verify(jwt.encode(bench.claims(), SECRET, "HS256", headers={"kid": "legacy"}))
     assert await verifier.verify(FIRST.sign(bench.claims()))
 
 
-async def test_the_secret_works_while_published_keys_are_out_of_reach(bench: Bench) -> None:
+async def test_the_secret_works_while_published_keys_are_unavailable(bench: Bench) -> None:
     bench.project.answers[JWKS] = (503, "away")
     assert await bench.with_secret(SECRET).verify(jwt.encode(bench.claims(), SECRET, "HS256"))
 
 
-async def test_legacy_service_and_anon_keys_are_nobodys_tokens(bench: Bench) -> None:
+async def test_legacy_service_and_anon_keys_are_not_users_tokens(bench: Bench) -> None:
     for role in ("service_role", "anon"):
         key = jwt.encode({"iss": "supabase", "ref": "x", "role": role, "exp": bench.claims()["exp"]}, SECRET, "HS256")
         assert await bench.refusal(key, bench.with_secret(SECRET)) is ErrorCode.UNAUTHORIZED
@@ -534,7 +530,7 @@ def unknown(bench: Bench, **changes: Any) -> str:
     return jwt.encode(bench.claims(**changes), SECRET, "HS256")
 
 
-async def test_without_any_key_supabase_is_asked_and_its_word_kept_for_half_a_minute(asking: Bench) -> None:
+async def test_without_any_key_supabase_is_asked_and_its_answer_cached_for_half_a_minute(asking: Bench) -> None:
     token = unknown(asking)
     for _ in range(3):
         assert (await asking.verifier.verify(token)).user_id == ANN
@@ -550,7 +546,7 @@ async def test_supabase_is_not_asked_about_a_ticket(asking: Bench) -> None:
     assert asking.project.requests(USER) == 0
 
 
-async def test_what_supabase_refuses_is_refused(asking: Bench) -> None:
+async def test_a_token_that_supabase_refuses_is_refused(asking: Bench) -> None:
     asking.project.answers[USER] = (403, {"error_code": "bad_jwt", "msg": "invalid JWT"})
     assert await asking.refusal(unknown(asking)) is ErrorCode.UNAUTHORIZED
     assert await asking.refusal(unknown(asking, exp=1)) is ErrorCode.TOKEN_EXPIRED
@@ -559,7 +555,9 @@ async def test_what_supabase_refuses_is_refused(asking: Bench) -> None:
 @pytest.mark.parametrize(
     "changes", [{"aud": "other"}, {"aud": None}, {"role": "service_role"}, {"sub": None}, {"exp": None}], ids=str
 )
-async def test_supabases_word_does_not_cover_what_is_not_a_users_token(asking: Bench, changes: dict[str, Any]) -> None:
+async def test_a_token_without_a_user_is_refused_although_supabase_accepts_it(
+    asking: Bench, changes: dict[str, Any]
+) -> None:
     assert await asking.refusal(unknown(asking, **changes)) is ErrorCode.UNAUTHORIZED
 
 
@@ -568,7 +566,7 @@ async def test_the_answer_must_be_about_the_tokens_user(asking: Bench) -> None:
     assert await asking.refusal(unknown(asking)) is ErrorCode.UNAUTHORIZED
 
 
-async def test_supabase_away_while_it_has_to_be_asked_is_unavailable(asking: Bench) -> None:
+async def test_an_outage_while_supabase_must_be_asked_is_supabase_unavailable(asking: Bench) -> None:
     await asking.verifier.verify(unknown(asking))
     asking.project.answers[USER] = (503, "away")
     assert await asking.refusal(unknown(asking, email="other@example.com")) is ErrorCode.SUPABASE_UNAVAILABLE
@@ -578,13 +576,13 @@ async def test_supabase_away_while_it_has_to_be_asked_is_unavailable(asking: Ben
     ("status", "body"),
     [(429, {"error_code": "over_request_rate_limit"}), (500, {}), (502, "bad gateway"), (200, "<html>"), (200, {})],
 )
-async def test_an_answer_that_says_nothing_of_the_token_signs_nobody_out(
+async def test_an_answer_that_is_not_about_the_token_is_supabase_unavailable(
     asking: Bench, status: int, body: object
 ) -> None:
     asking.project.answers[USER] = (status, body)
     assert await asking.refusal(unknown(asking)) is ErrorCode.SUPABASE_UNAVAILABLE
 
 
-async def test_a_key_of_ours_that_is_refused_signs_nobody_out(asking: Bench) -> None:
+async def test_a_refused_key_of_ours_is_supabase_unavailable(asking: Bench) -> None:
     asking.project.answers[USER] = (401, {"message": "Invalid API key"})
     assert await asking.refusal(unknown(asking)) is ErrorCode.SUPABASE_UNAVAILABLE

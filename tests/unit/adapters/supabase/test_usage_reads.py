@@ -1,4 +1,4 @@
-"""What was used is read with every digit, page by page where one does not hold it."""
+"""Reading usage: with every digit, and page by page."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -37,7 +37,7 @@ def row(day: int, model: str = "gpt-4") -> dict[str, Any]:
 
 
 def paged(rows: list[dict[str, Any]], largest: int = 1000) -> Any:
-    """PostgREST over these rows, which answers no more than its largest page."""
+    """PostgREST over these rows, with its maximum of rows per answer."""
 
     def answer(request: web.BaseRequest) -> list[dict[str, Any]]:
         offset, limit = int(request.query.get("offset", 0)), int(request.query.get("limit", largest))
@@ -72,7 +72,7 @@ async def test_a_year_of_several_models_is_read_in_pages(project: Project, clien
     assert project.requests(BY_MODEL) == len(rows) // 500 + 1
 
 
-async def test_more_than_can_be_told_is_refused_and_never_cut_off(
+async def test_too_many_rows_are_refused_and_not_truncated(
     project: Project, client: SupabaseClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reads, "MOST_ROWS", 1000)
@@ -83,7 +83,7 @@ async def test_more_than_can_be_told_is_refused_and_never_cut_off(
     assert project.requests(BY_MODEL) == 2
 
 
-async def test_where_one_stands_is_read_with_every_digit(project: Project, client: SupabaseClient) -> None:
+async def test_the_budget_is_read_with_every_digit(project: Project, client: SupabaseClient) -> None:
     project.answers[STANDINGS] = (
         200,
         [
@@ -104,7 +104,7 @@ async def test_where_one_stands_is_read_with_every_digit(project: Project, clien
     assert (request.headers["Authorization"], request.query["user_id"]) == ("Bearer a.b.c", "eq.ann")
 
 
-async def test_what_is_not_known_of_a_standing_is_none(project: Project, client: SupabaseClient) -> None:
+async def test_missing_fields_of_a_budget_are_none(project: Project, client: SupabaseClient) -> None:
     unknown = dict.fromkeys(("limit", "spent", "period", "started_at", "resets_at"))
     project.answers[STANDINGS] = (200, [unknown])
     assert await SupabaseReads(client).standing(ANN) == Standing(None, Decimal(0), None, None, None)
