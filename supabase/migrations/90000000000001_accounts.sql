@@ -1,8 +1,8 @@
--- Accounts: profiles, and who may be served.
--- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
+-- Accounts: profiles, and whether an account may be served.
+-- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
--- The user's name by what supabase-js (`options.data`) or another provider left with Auth: on one line, at most 100
--- characters; null where there is none. Users write it themselves, so it may hold anything.
+-- The user's name from the metadata that supabase-js (`options.data`) or another provider stored in Auth: on one
+-- line, at most 100 characters; null if there is none. Users write it themselves, so it may contain anything.
 create or replace function private.name_at_auth(p_user_id uuid) returns text
 language plpgsql stable set search_path = '' as $$
 declare
@@ -29,8 +29,7 @@ exception when invalid_text_representation then
 end
 $$;
 
--- Lock the user's profile. A user without one gets it here, with the name that the sign-up left with Auth. Null id:
--- Auth does not know the user.
+-- Lock the user's profile. Creates a missing one, with the name from the sign-up. Null id: Auth does not know the user.
 create or replace function private.lock_profile(p_user_id uuid, p_email text default null, p_name text default null)
 returns public.user_profiles
 language plpgsql set search_path = '' as $$
@@ -106,7 +105,7 @@ begin
 end
 $$;
 
--- Which of these users may no longer be served: blocked, being deleted, or without a profile.
+-- The users among these that may not be served: blocked, being deleted, or without a profile.
 create or replace function public.closed_accounts(p_user_ids text[]) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(asked.id), '[]')
@@ -115,7 +114,7 @@ language sql stable security definer set search_path = '' as $$
   where p.id is null or p.agent_status in ('blocked', 'deleting')
 $$;
 
--- One's own profile, without the columns that users may not read. The reader's own policies apply.
+-- The user's own profile, without the columns that users may not read. The reader's policies apply.
 create or replace view public.profiles with (security_invoker = true) as
   select id, email, name, agent_status, status_reason, letta_agent_id as agent_id, created_at, updated_at
   from public.user_profiles;

@@ -1,7 +1,7 @@
 -- Provisioning: the fenced claim under which an account is provisioned, and what each step stores.
--- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
+-- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
--- Claim the account unless somebody else's claim is valid. Each success brings a new fence, also to the same owner.
+-- Claim the account unless another owner's claim is valid. Each success returns a new fence, also to the same owner.
 create or replace function public.claim_provisioning(p_user_id uuid, p_owner text, p_seconds double precision) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -67,7 +67,7 @@ language sql security definer set search_path = '' as $$
   select jsonb_build_object('outcome', 'ok')
 $$;
 
--- Users whose provisioning is unfinished, failed, or was done with another configuration, and whom nobody has claimed.
+-- Users whose provisioning is unfinished, failed, or was done with another configuration, and who are not claimed.
 create or replace function public.incomplete_profiles(p_config_hash text, p_limit integer) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(id order by updated_at), '[]')

@@ -1,9 +1,9 @@
--- Sign-ins: tickets that are valid once, whether a sign-in still stands, and the addresses an account was signed in to
--- from.
--- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
+-- Sign-ins: tickets that are valid once, whether a sign-in is still valid, and the addresses that signed in to an
+-- account.
+-- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
--- True the first time a ticket is shown. Rows are deleted five minutes after the ticket's expiry, so a ticket that old
--- is refused whether it has a row or not.
+-- Redeem a ticket. Returns true the first time. Rows are deleted five minutes after the ticket's expiry; a ticket
+-- that old is refused without a row, too.
 create or replace function public.redeem_ticket(p_ticket_id text, p_expires_at timestamptz) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -20,8 +20,8 @@ begin
 end
 $$;
 
--- Whether a sign-in still stands, for what outlives the access token that was shown for it. A sign-out deletes Auth's
--- session. A column that this version of Auth does not have does not count.
+-- Whether a sign-in is still valid, after its access token may have expired. A sign-out deletes Auth's session.
+-- Columns that this version of Auth does not have are ignored.
 create or replace function public.is_signed_in(p_user_id uuid, p_session_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select to_jsonb(exists (
@@ -32,8 +32,8 @@ language sql stable security definer set search_path = '' as $$
   ))
 $$;
 
--- Hashes of the addresses this account was signed in to from, the newest first: each has limits of its own where the
--- account's passwords are tried.
+-- Hashes of the addresses that signed in to this account, the newest first: each has its own limit of password
+-- attempts.
 create or replace function public.known_addresses(p_email text) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(a.address_hash order by a.seen_at desc), '[]')
@@ -41,7 +41,7 @@ language sql stable security definer set search_path = '' as $$
   where u.email = p_email
 $$;
 
--- Store an address's hash. Keeps the newest 20.
+-- Store an address's hash, and delete all but the newest 20.
 create or replace function public.note_address(p_user_id uuid, p_address_hash text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 begin

@@ -1,13 +1,13 @@
 -- Sessions: claiming, renewing and releasing the lease under which one owner runs a user's turns.
--- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
+-- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
--- How long a session is held without a heartbeat.
+-- The duration of a lease without a heartbeat.
 create or replace function private.lease() returns interval
 language sql immutable set search_path = '' as $$
   select interval '12 seconds'
 $$;
 
--- Lock the profile and return whether the caller still holds the user's session.
+-- Lock the profile and return whether the caller still holds the session's lease.
 create or replace function private.holds(p_user_id uuid, p_owner text, p_fence bigint) returns boolean
 language plpgsql set search_path = '' as $$
 begin
@@ -18,8 +18,8 @@ begin
 end
 $$;
 
--- Claim a session without a valid lease (a new fence), or renew one's own (the same fence). Null: another owner holds
--- it.
+-- Claim a session without a valid lease (new fence), or renew the caller's lease (same fence). Null: another owner
+-- holds it.
 create or replace function private.take_session(p_user_id uuid, p_owner text) returns bigint
 language sql set search_path = '' as $$
   insert into public.sessions as s (user_id, owner, fence, heartbeat_at)
@@ -35,7 +35,7 @@ language sql set search_path = '' as $$
   returning s.fence
 $$;
 
--- Where the event log stopped when the owner before this fence released the session; null if that is not known.
+-- The end of the event log when the owner before this fence released the session; null if it is not known.
 create or replace function private.log_mark(p_user_id uuid, p_fence bigint) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_object('epoch', s.log_epoch, 'head', s.log_head)
@@ -43,8 +43,8 @@ language sql stable set search_path = '' as $$
   where s.user_id = p_user_id and s.log_fence = p_fence - 1 and s.log_epoch is not null
 $$;
 
--- Claim the lease and return the user's open turns. `running_for` is for how many seconds the running turn has been
--- running by the database's clock: those of instances may be wrong.
+-- Claim the lease and return the user's open turns. `running_for` is the age of the running turn in seconds, by the
+-- database's clock, since the instances' clocks may be wrong.
 create or replace function public.claim_session(p_user_id uuid, p_owner text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -74,7 +74,7 @@ begin
 end
 $$;
 
--- One heartbeat for all sessions of an owner: user id → fence of those it still holds.
+-- Renew the leases of all sessions of an owner. Returns user id → fence of those it still holds.
 create or replace function public.renew_sessions(p_owner text) returns jsonb
 language sql security definer set search_path = '' as $$
   with mine as (
@@ -87,9 +87,9 @@ language sql security definer set search_path = '' as $$
   select coalesce(jsonb_object_agg(user_id, fence), '{}') from renewed
 $$;
 
--- Release the lease. `p_unless_open`: keep it (outcome `open`) while turns wait or run, which another instance may have
--- added at this moment, relying on the owner to run them. The epoch and head say where the event log stops, for the next
--- owner; null where that is not known.
+-- Release the lease. `p_unless_open`: keep it (outcome `open`) while turns wait or run, which another instance may
+-- have added at this moment, relying on the owner to run them. The epoch and head say where the event log stops, for
+-- the next owner; null where that is not known.
 create or replace function public.release_session(
   p_user_id uuid, p_owner text, p_fence bigint, p_unless_open boolean, p_log_epoch text, p_log_head bigint
 ) returns jsonb
@@ -110,7 +110,7 @@ begin
 end
 $$;
 
--- As the instances of the release before call it.
+-- The signature that instances of the previous release call.
 create or replace function public.release_session(
   p_user_id uuid, p_owner text, p_fence bigint, p_unless_open boolean default false
 ) returns jsonb
@@ -118,7 +118,7 @@ language sql security definer set search_path = '' as $$
   select public.release_session(p_user_id, p_owner, p_fence, p_unless_open, null, null)
 $$;
 
--- Users whose turns wait or run while nobody holds their session, the longest waiting first.
+-- Users with waiting or running turns and without a valid lease, the longest waiting first.
 create or replace function public.unowned_work(p_limit integer) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(user_id order by since), '[]')
@@ -135,7 +135,7 @@ language sql stable security definer set search_path = '' as $$
   ) unowned
 $$;
 
--- Sessions of this owner with turns that wait, or a running turn that was asked to stop: what other instances changed.
+-- Sessions of this owner with waiting turns, or with a cancelled running turn, which other instances may have changed.
 create or replace function public.owned_work(p_owner text) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(jsonb_build_object(

@@ -1,20 +1,20 @@
--- The ledger's sums: turns, messages and daily metrics carry sums of its rows, which a trigger derives at each change.
--- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
+-- The ledger's sums: turns, messages and daily metrics have sums of its rows, which a trigger updates at each change.
+-- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
--- An amount as decimal(10, 6) holds it. The specified columns saturate, the exact ones do not: a larger amount must not
--- raise an error at every change of its day.
+-- An amount limited to the range of decimal(10, 6). The specified columns saturate, the exact ones do not: a larger
+-- amount must not raise an error at every change of its day.
 create or replace function private.specified_cost(p_cost numeric) returns numeric
 language sql immutable strict set search_path = '' as $$
   select least(round(p_cost, 6), 9999.999999)
 $$;
 
--- A number of tokens as an integer holds it.
+-- A number of tokens limited to the range of an integer.
 create or replace function private.specified_tokens(p_tokens numeric) returns integer
 language sql immutable strict set search_path = '' as $$
   select least(p_tokens, 2147483647)::integer
 $$;
 
--- A turn's usage, cost and cost status, from its rows and attempts. Its reply carries the same, rounded once.
+-- A turn's usage, cost and cost status, from its rows and attempts. Its reply has the same, rounded once.
 create or replace function private.derive_turn(p_turn_id uuid) returns void
 language plpgsql set search_path = '' as $$
 declare
@@ -115,7 +115,7 @@ create or replace view public.usage_totals with (security_invoker = true) as
   from public.usage_metrics
   group by user_id;
 
--- What was used on each UTC day, model by model. Money as text, so that no digit is lost on the way through JSON.
+-- Usage by UTC day and model. Money as text, so that no digit is lost in JSON.
 create or replace view public.usage_by_model with (security_invoker = true) as
   select
     user_id,

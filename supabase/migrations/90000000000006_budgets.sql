@@ -1,8 +1,8 @@
 -- Budgets: LiteLLM is the authority for limits and periods; what was spent is summed from the ledger, which is exact
 -- and has the newest turn.
--- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
+-- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
--- Where the user stands: the current period, and what was spent in it. LiteLLM begins a new period at its reset time.
+-- The user's budget: the current period, and what was spent in it. LiteLLM begins a new period at its reset time.
 create or replace view public.budget_standings with (security_invoker = true) as
   select
     b.user_id,
@@ -24,7 +24,7 @@ create or replace view public.budget_standings with (security_invoker = true) as
 revoke all on public.budget_standings from public, anon, authenticated;
 grant select on public.budget_standings to authenticated, service_role;
 
--- What the error of a turn that the budget refused says of the budget.
+-- The budget's members in the error of a turn that the budget refused.
 create or replace function private.budget_facts(p_user_id uuid) returns jsonb
 language sql stable set search_path = '' as $$
   select coalesce(
@@ -36,7 +36,7 @@ language sql stable set search_path = '' as $$
   )
 $$;
 
--- The error of a turn that may not be sent because the budget is used up; null while it is not.
+-- The error of a turn that is not sent because the budget is used up; null if it is not.
 create or replace function private.over_budget(p_user_id uuid) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_object(
@@ -46,15 +46,15 @@ language sql stable set search_path = '' as $$
   from public.budget_standings s where s.user_id = p_user_id and s.spent::numeric >= s."limit"::numeric
 $$;
 
--- Store that a message may not be sent.
+-- Store a turn as unsent.
 create or replace function private.leave_unsent(p_turn_id uuid, p_error jsonb) returns void
 language sql set search_path = '' as $$
   update public.turns set status = 'unsent', error = p_error, finished_at = clock_timestamp() where id = p_turn_id;
   update public.messages set status = 'unsent' where turn_id = p_turn_id and role = 'user'
 $$;
 
--- Why no further message is stored for a user whose budget is used up: the error of the budget, if so many turns of
--- this period are unsent. `p_but` is a turn that is one of them already, or may become so again.
+-- The error of a message that is not stored because the budget is used up and too many turns of this period are unsent;
+-- else null. `p_but` is not counted: a turn that is unsent already, or may become so again.
 create or replace function private.refuse_unsent(p_user_id uuid, p_max_unsent integer, p_but uuid default null) returns jsonb
 language sql stable set search_path = '' as $$
   select b.error from (select private.over_budget(p_user_id) as error) b
@@ -67,8 +67,8 @@ language sql stable set search_path = '' as $$
   )
 $$;
 
--- The highest step of the budget that was reached and not warned of in this period: {spent, limit, level}, level in per
--- cent. Null: none. It counts as warned of.
+-- The highest warning level of the budget that is reached and was not reported in this period: {spent, limit,
+-- level}, level in per cent; null if there is none. Marks it as reported.
 create or replace function private.budget_warning(p_user_id uuid) returns jsonb
 language plpgsql set search_path = '' as $$
 declare
@@ -108,8 +108,8 @@ language sql immutable set search_path = '' as $$
   end
 $$;
 
--- Store what LiteLLM says of the user's budget. A reset time that has passed and been replaced began a new period;
--- where none was known, the period is as long as its name says, and not older than the user.
+-- Store the user's budget as LiteLLM reports it. If a passed reset time was replaced, it began a new period; if none
+-- was known, the period has the length of its name, and does not begin before the user's registration.
 create or replace function public.remember_budget(
   p_user_id uuid, p_limit numeric, p_period text, p_resets_at timestamptz
 ) returns jsonb

@@ -1,5 +1,5 @@
 -- Turns as they are read.
--- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
+-- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
 create or replace function private.message_json(p_message public.messages) returns jsonb
 language sql stable set search_path = '' as $$
@@ -16,7 +16,7 @@ language sql stable set search_path = '' as $$
   )
 $$;
 
--- A turn as the adapter reads it: with its messages, and its place in the queue (1 is next).
+-- A turn as the adapter reads it: with its messages, and its position in the queue (1 is next).
 create or replace function private.turn_json(p_turn public.turns) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_object(
@@ -62,8 +62,8 @@ language sql stable set search_path = '' as $$
   from public.turns t where t.user_id = p_user_id and t.status = 'queued'
 $$;
 
--- What the agent is told again before the given turn is sent: turns that were sent, failed or were cancelled, and that
--- no later turn has carried since. The newest ten, in order.
+-- The turns that the agent is reminded of before the given turn is sent: those that were sent, failed or were
+-- cancelled, and that no later turn has carried since. The newest ten, in order.
 create or replace function private.forgotten_json(p_user_id uuid, p_turn_id uuid) returns jsonb
 language sql stable set search_path = '' as $$
   select coalesce(jsonb_agg(
@@ -93,7 +93,7 @@ language sql stable security definer set search_path = '' as $$
   select private.turn_json(t) from public.turns t where t.user_id = p_user_id and t.id = p_turn_id
 $$;
 
--- The turn one of whose attempts was the given run of the agent.
+-- The turn with an attempt that was the given run of the agent.
 create or replace function public.turn_by_run(p_user_id uuid, p_run_id text) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select private.turn_json(t) from public.turns t where t.user_id = p_user_id and t.run_id = p_run_id

@@ -1,8 +1,8 @@
 -- Accepting turns, retrying and cancelling them. Expected refusals are an `outcome`, and then nothing was stored.
--- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
+-- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
--- Seconds until the user may send at this rate (messages per minute, 0 for any); null: now. Each message is worth 60 s
--- / rate, and a user may be a minute ahead. One clock for all instances.
+-- Seconds until the user may send at this rate (messages per minute, 0 for no limit); null: now. A token bucket:
+-- each message costs 60 s / rate, with a burst of a minute. The database's clock is used for all instances.
 create or replace function private.pause_before(p_user_id uuid, p_per_minute integer) returns numeric
 language plpgsql set search_path = '' as $$
 declare
@@ -18,7 +18,7 @@ begin
 end
 $$;
 
--- Count a message that was accepted. The session's row exists: `admit` has made it.
+-- Count an accepted message. The session's row exists: `admit` has created it.
 create or replace function private.count_message(p_user_id uuid, p_per_minute integer) returns void
 language sql set search_path = '' as $$
   update public.sessions
@@ -26,7 +26,7 @@ language sql set search_path = '' as $$
     where user_id = p_user_id and p_per_minute > 0
 $$;
 
--- Cancel turns that wait; mark the running one.
+-- Cancel waiting turns; mark the running one.
 create or replace function private.cancel_turns(p_user_id uuid, p_turn_ids uuid[]) returns void
 language sql set search_path = '' as $$
   update public.turns set
@@ -223,7 +223,7 @@ begin
 end
 $$;
 
--- Needs no lease: anybody who may speak for the user may cancel. Without an id, the running turn, else the next.
+-- Cancel a turn; without an id, the running turn, else the next. Needs no lease.
 create or replace function public.request_cancel(p_user_id uuid, p_turn_id uuid) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare

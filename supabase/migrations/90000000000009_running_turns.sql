@@ -1,8 +1,8 @@
--- Running turns: each function that takes a fence refuses anybody but the holder of the newest one, and may be called
--- again after a lost answer.
--- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
+-- Running turns: each function with a fence refuses callers without the newest one, and can be repeated after a lost
+-- response.
+-- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
--- Make a waiting turn the running one. The run of an earlier attempt is put aside, not lost.
+-- Start a waiting turn. The run of an earlier attempt is appended to `past_run_ids`.
 create or replace function private.run_turn(p_turn_id uuid) returns void
 language sql set search_path = '' as $$
   update public.turns set
@@ -18,8 +18,8 @@ language sql set search_path = '' as $$
   on conflict (turn_id, attempt) do nothing
 $$;
 
--- Make the first waiting turn the running one. A turn that runs already is the answer to a call whose answer was lost.
--- Where the budget is used up, the first waiting turn becomes unsent and is returned as such.
+-- Start the first waiting turn. If a turn is running already, it is returned: the response of an earlier call was
+-- lost. If the budget is used up, the first waiting turn becomes unsent and is returned as such.
 create or replace function public.start_turn(p_user_id uuid, p_owner text, p_fence bigint) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -66,7 +66,7 @@ begin
 end
 $$;
 
--- Store the reply of an ended attempt. An attempt without text keeps the partial reply of an earlier one.
+-- Store the reply of an ended attempt. If it has no text, the partial reply of an earlier attempt is kept.
 create or replace function private.store_reply(p_turn public.turns, p_text text) returns void
 language plpgsql set search_path = '' as $$
 declare
@@ -106,7 +106,7 @@ begin
     outcome = case when (p_end ->> 'run_completed')::boolean then 'completed' else p_end ->> 'status' end,
     run_id = p_turn.run_id,
     usage = v_usage,
-    -- Nothing can have been charged for what was never sent.
+    -- An attempt that was not sent has no charges.
     settled_at = case when p_end ->> 'sent_after' is null then clock_timestamp() end
   where turn_id = p_turn.id and attempt = p_turn.attempt
   returning * into v_attempt;

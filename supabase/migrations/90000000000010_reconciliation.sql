@@ -1,7 +1,8 @@
--- Reconciliation of the ledger with LiteLLM's spend log: whose calls to read and when, and what was found.
--- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
+-- Reconciliation of the ledger with LiteLLM's spend log: the users whose calls are due to be read, and entering the
+-- calls.
+-- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
--- Record a user's key by the hash that LiteLLM logs. A key that was replaced is valid for a while longer.
+-- Store the hash of a user's key, which LiteLLM logs. A replaced key stays valid for some time.
 create or replace function private.key_changed() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
@@ -24,8 +25,8 @@ language sql set search_path = '' as $$
   on conflict (user_id) do update set look_at = least(coalesce(b.look_at, excluded.look_at), excluded.look_at)
 $$;
 
--- Whether calls of an attempt may still appear at any moment: it is not settled; or it was broken off, and a call that
--- went on is logged only when it has ended.
+-- Whether calls of an attempt may still appear in the log: it is not settled, or it was interrupted, and a call that
+-- continued is logged only at its end.
 create or replace function private.is_awaited(p_attempt public.attempts) returns boolean
 language sql stable set search_path = '' as $$
   select p_attempt.ended_at is not null and (
@@ -35,9 +36,9 @@ language sql stable set search_path = '' as $$
   )
 $$;
 
--- When to read again if nothing new is found now: soon after the last attempt's end, at growing intervals while its
--- calls do not appear, once when whatever the agent did at its end is logged, hourly as long as late ones may appear,
--- and then no more.
+-- The time of the next read if this one finds nothing new: soon after the last attempt's end, with backoff while its
+-- calls do not appear, once after the agent's calls at its end are logged, hourly while late calls may appear; then
+-- null.
 create or replace function private.next_look(p_user_id uuid) returns timestamptz
 language sql volatile set search_path = '' as $$
   select case
@@ -51,7 +52,8 @@ language sql volatile set search_path = '' as $$
     and (a.settled_at is null or a.started_at > now() - interval '2 days')
 $$;
 
--- What to search for: the user's attempts since then, with the one before, and which calls are in the ledger already.
+-- The input of a search: the user's attempts since then, with the one before, and the calls that are in the ledger
+-- already.
 create or replace function private.search_json(p_user_id uuid, p_since timestamptz) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_object(
@@ -93,8 +95,8 @@ language sql stable set search_path = '' as $$
   )
 $$;
 
--- Claim users whose calls are due to be read. Each is put off at once, so that no other instance reads them as well,
--- and so that a read that fails is repeated. Once an hour the last 24 hours are read again.
+-- Claim users whose calls are due to be read. Each claim postpones the next read, so that other instances do not
+-- read the same user, and a failed read is repeated. Once an hour the last 24 hours are read again.
 create or replace function public.claim_settlements(p_limit integer) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -113,7 +115,7 @@ begin
     select min(a.started_at) into v_since
       from public.attempts a where a.user_id = v_user_id and (
         (private.is_awaited(a) and (a.settled_at is null or a.started_at > clock_timestamp() - interval '2 days'))
-        -- Settled by its own calls; a summary that the agent made at its end may have been logged after them.
+        -- Settled by its own calls; the agent's summary at its end may have been logged later.
         or a.ended_at between clock_timestamp() - interval '1 minute' and clock_timestamp() - interval '15 seconds'
       );
     if v_reread then
@@ -131,7 +133,7 @@ begin
 end
 $$;
 
--- What to search for of one user since then, whether it is due or not: for operators.
+-- The input of a search for one user, whether it is due or not: for operators.
 create or replace function public.search_settlement(p_user_id uuid, p_since timestamptz) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object('now', clock_timestamp(), 'work', private.search_json(p_user_id, p_since))

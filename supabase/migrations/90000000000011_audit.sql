@@ -1,5 +1,5 @@
--- Audits: reading the ledger, and whether all that is derived from it is right.
--- Changed here and applied again by every `chat migrate` that finds it changed: see ../README.md.
+-- Audits: reading the ledger, and verifying all figures that are derived from it.
+-- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
 create or replace function public.ledger_rows(p_user_id uuid, p_first date, p_last date, p_skip integer, p_limit integer)
 returns jsonb
@@ -30,7 +30,7 @@ language sql stable security definer set search_path = '' as $$
   ) u
 $$;
 
--- Every figure of a user that should be a sum of the ledger's rows and is not, by what the specified columns hold.
+-- The figures of a user that differ from the sum of the ledger's rows, within the range of the specified columns.
 create or replace function public.ledger_deviations(p_user_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   with by_turn as (
