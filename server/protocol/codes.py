@@ -94,7 +94,7 @@ ERRORS: Final[dict[ErrorCode, ErrorRule]] = {
         503, False, "Key refused", "The model gateway does not accept your account's key. Please contact support."
     ),
     ErrorCode.EVENTS_UNAVAILABLE: ErrorRule(
-        503, True, "Events unavailable", "This conversation is open on another server that cannot be heard right now."
+        503, True, "Events unavailable", "This conversation is open on another server that cannot be reached right now."
     ),
     ErrorCode.OVERLOADED: ErrorRule(503, True, "Overloaded", "Too many turns are waiting. Try again shortly."),
     ErrorCode.DRAINING: ErrorRule(503, True, "Draining", "This server is shutting down. Reconnect."),

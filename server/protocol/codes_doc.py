@@ -1,4 +1,4 @@
-"""Writes docs/errors.md from the tables in `codes`: `python -m server.protocol.codes_doc > docs/errors.md`."""
+"""Generates docs/errors.md from the tables in `codes`: `python -m server.protocol.codes_doc > docs/errors.md`."""
 
 import sys
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
-"""Cursors: where a client is in its event stream (`epoch:seq`), and where it is in its history (opaque).
+"""Cursors: a client's position in its event stream (`epoch:seq`), and in its history (opaque).
 
-On an event stream that was opened with a ticket a proof follows (`epoch:seq:proof`), which reconnects are let in by.
+On an event stream that was opened with a ticket the cursor has a proof (`epoch:seq:proof`) for reconnects.
 """
 
 import base64
@@ -19,7 +19,7 @@ _HISTORY_CURSOR = re.compile(r"p([1-9][0-9]{0,17})", re.ASCII)
 class EventCursor:
     """The last event a client has seen: `seq` within `epoch`, 0 before the first.
 
-    `proof`, where it has one, says that a ticket's stream showed this epoch: see `Tickets.proof`.
+    `proof`: evidence that a ticket's stream had this epoch, see `Tickets.proof`.
     """
 
     epoch: str
@@ -39,12 +39,12 @@ class EventCursor:
 
 
 def encode_history_cursor(position: int) -> str:
-    """A history position as the opaque text that clients hand back."""
+    """A history position as opaque text, which clients send back."""
     return base64.urlsafe_b64encode(f"p{position}".encode()).rstrip(b"=").decode()
 
 
 def decode_history_cursor(text: str) -> int:
-    """The position inside a history cursor. Raises PlatformError(invalid_cursor) for anything we did not make."""
+    """The position in a history cursor. Raises PlatformError(invalid_cursor) for any other text."""
     try:
         plain = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError) as cause:

@@ -1,4 +1,4 @@
-"""The one exception that carries a protocol error from wherever it is noticed to whichever transport reports it."""
+"""The exception for all protocol errors, raised anywhere and reported by the transports."""
 
 import math
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from server.protocol.codes import ERRORS, ErrorCode, ErrorRule
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One wrong field of a request: a JSON pointer to it and what is wrong with it."""
+    """One invalid field of a request: a JSON pointer to it, and the reason."""
 
     pointer: str
     detail: str
 
 
 class PlatformError(Exception):
-    """A refusal or failure in the protocol's terms.
+    """A refusal or failure with a code of the protocol.
 
-    `message` is a sentence for people. `retry_after` is in seconds. `retryable` is the code's own rule unless given.
-    `members` are further facts, as the wire shows them. The cause, where there is one, is chained with `raise … from`.
+    `message` is a sentence for users. `retry_after` is in seconds. `retryable` is the code's default unless given.
+    `members` are further fields on the wire. A cause is chained with `raise … from`.
     """
 
     def __init__(
@@ -45,5 +45,5 @@ class PlatformError(Exception):
 
     @property
     def retry_after_seconds(self) -> int | None:
-        """`retry_after` as whole seconds, rounded up, at least 1: what the wire and the Retry-After header carry."""
+        """`retry_after` in whole seconds, rounded up, at least 1: for the wire and the Retry-After header."""
         return None if self.retry_after is None else max(1, math.ceil(self.retry_after))

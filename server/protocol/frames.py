@@ -1,4 +1,4 @@
-"""Frames of a connection: what clients may send, strictly validated, and the unnumbered frames the server answers."""
+"""Frames of a connection: strict validation of clients' frames, and the server's frames without a sequence number."""
 
 import json
 from collections.abc import Iterable, Set
@@ -19,7 +19,7 @@ from server.protocol.shapes import Json, OnBusy, Turn
 from server.protocol.text import is_readable
 
 MAX_FIELD_ERRORS = 20
-"""So that a request of nothing but wrong fields is not answered with a longer list of them."""
+"""Limits the size of the answer to a request with many invalid fields."""
 
 
 def _storable_text(value: str) -> str:
@@ -77,7 +77,7 @@ _FIELDS: Final = frozenset().union(
 
 
 def parse_client_frame(text: str, most_bytes: int) -> AnyClientFrame:
-    """Read one frame. Raises PlatformError(invalid_request | too_large), with the frame's id where it can be read."""
+    """Parse one frame. Raises PlatformError(invalid_request | too_large), with the frame's id if it can be parsed."""
     if len(text) > most_bytes or len(text.encode()) > most_bytes:
         raise PlatformError(ErrorCode.TOO_LARGE, f"A frame has at most {most_bytes // 1024} KiB.")
     value = _document(text)
@@ -91,9 +91,9 @@ def parse_client_frame(text: str, most_bytes: int) -> AnyClientFrame:
 
 
 def unknown_names(given: Iterable[str], known: Set[str]) -> tuple[FieldError, ...]:
-    """The first names that are not `known`, if there are more of them than an answer lists; else nothing.
+    """The first names that are not `known`, if there are more than `MAX_FIELD_ERRORS`; else nothing.
 
-    Validation costs about 1 µs a field and makes an error of each unknown one, so it sees only what passes here.
+    Validation costs about 1 µs a field and creates an error for each unknown one, so such requests are refused before.
     """
     unknown = tuple(islice((name for name in given if name not in known), MAX_FIELD_ERRORS + 1))
     if len(unknown) <= MAX_FIELD_ERRORS:
@@ -102,8 +102,8 @@ def unknown_names(given: Iterable[str], known: Set[str]) -> tuple[FieldError, ..
 
 
 def _document(text: str) -> Json:
-    """The JSON object of a frame. Raises PlatformError(invalid_request), with its id also where orjson does not read
-    it: Python's own parser takes half a surrogate pair, and numbers of any size."""
+    """The JSON object of a frame. Raises PlatformError(invalid_request), with its id also if only Python's parser can
+    read it, which accepts half a surrogate pair and numbers of any size."""
     try:
         value: Any = orjson.loads(text)
     except orjson.JSONDecodeError as cause:
@@ -119,13 +119,13 @@ def _document(text: str) -> Json:
 
 
 def _own_id(value: Any) -> str | None:
-    """The id that an answer to the frame repeats, where it has one that can be repeated."""
+    """The frame's id for the answer, if it has a valid one."""
     own_id = value.get("id", value.get("client_message_id")) if isinstance(value, dict) else None
     return own_id if isinstance(own_id, str) and len(own_id) <= 128 and own_id.isprintable() else None
 
 
 def field_errors(cause: PydanticValidationError, skip: tuple[str, ...] = ()) -> tuple[FieldError, ...]:
-    """What pydantic found wrong, as JSON pointers; the values themselves are never repeated."""
+    """Pydantic's errors as JSON pointers and reasons, without the values."""
     return tuple(
         FieldError(_pointer(error["loc"], skip), error["msg"].removeprefix("Value error, "))
         for error in cause.errors(include_url=False, include_context=False, include_input=False)[:MAX_FIELD_ERRORS]
@@ -196,7 +196,7 @@ def ready_frame(
     turn: Json | None,
     queued: list[Json],
 ) -> bytes:
-    """Where the session stands. A resumed connection needs no turn: the events it missed follow."""
+    """The state of the session. A resumed connection gets no turn, since the events it missed follow."""
     return orjson.dumps(
         {
             "type": "ready",
@@ -211,5 +211,5 @@ def ready_frame(
 
 
 def terminal_frame(turn: Turn) -> bytes:
-    """The end of a turn that ended before this connection asked: the terminal event, without a sequence number."""
+    """The end of a turn that had ended before the request: its terminal event, without a sequence number."""
     return orjson.dumps({"type": turn.terminal_event, "turn_id": turn.id, "attempt": turn.attempt, "turn": turn.wire()})

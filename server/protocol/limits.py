@@ -1,23 +1,23 @@
-"""Every limit of the protocol with its default, in one place; settings override them and tests turn them down."""
+"""All limits of the protocol with their defaults; settings override them, and tests lower them."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 _REMINDED_SHARE: Final = 4
-"""What the agent is reminded of takes at most this part of the model's context window."""
+"""A reminder uses at most this part (one in four) of the model's context window."""
 _BYTES_PER_TOKEN: Final = 3
-"""Somewhat fewer than most texts have; no tokenizer is asked."""
+"""An estimate without a tokenizer; most texts have more bytes per token."""
 
 
 def reminder_bytes(context_window: int) -> int:
-    """How many bytes of UTF-8 the agent is reminded of at most, for a context window in tokens."""
+    """The maximum bytes of UTF-8 in a reminder, for a context window in tokens."""
     return context_window // _REMINDED_SHARE * _BYTES_PER_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """How much one user may store: turns that wait behind the running one, turns that the budget of this period did not
-    allow, and messages and retries per minute, 0 for any number."""
+    """How much one user may store: queued turns, unsent turns of this budget period, and messages and retries per
+    minute (0: unlimited)."""
 
     waiting: int = 8
     unsent: int = 20
@@ -28,7 +28,7 @@ class Allowance:
 class Limits:
     """Sizes in bytes unless named otherwise, times in seconds.
 
-    What requests are validated by is the same everywhere: a class variable, not a setting.
+    Limits by which requests are validated are class variables, since they are not settings.
     """
 
     content_characters: ClassVar[int] = 32_000
@@ -67,12 +67,12 @@ class Limits:
     provisioning_seconds: float = 30.0
 
     def allowance(self, *, is_paced: bool = True) -> Allowance:
-        """What a user may store; where it is not the user who asks, at any rate."""
+        """The user's allowance. `is_paced=False`: without the rate limit, for retries that the user did not request."""
         per_minute = self.messages_per_minute if is_paced else 0
         return Allowance(self.waiting_turns_per_user, self.unsent_turns_per_period, per_minute)
 
     def wire(self) -> dict[str, int | float]:
-        """The limits a client can act on, as the `ready` frame carries them."""
+        """The limits that concern clients, as in the `ready` frame."""
         shown = (
             *("frame_bytes", "content_characters", "waiting_turns_per_user", "messages_per_minute"),
             *("ping_seconds", "turn_seconds"),

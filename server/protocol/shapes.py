@@ -1,4 +1,4 @@
-"""The shapes of the protocol (Message, Turn, User …) as the core holds them, and how each is written on the wire."""
+"""The types of the protocol (Message, Turn, User …) in the core, and their JSON on the wire."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass
@@ -12,7 +12,7 @@ from server.protocol.codes import ERRORS, ErrorCode
 Json = dict[str, Any]
 
 MONEY: Final = Context(prec=400, rounding=ROUND_HALF_UP)
-"""Room for every digit of any amount, and of sums: the default context has 28 digits."""
+"""Enough precision for every digit of any amount and sum: the default context has 28 digits."""
 _SHOWN: Final = Decimal("1e-12")
 
 OnBusy = Literal["enqueue", "reject", "interrupt"]
@@ -21,7 +21,7 @@ MessageStatus = Literal["complete", "partial", "unsent"]
 
 
 class TurnStatus(StrEnum):
-    """Where a turn stands. `completed`, `failed`, `cancelled` and `unsent` end an attempt."""
+    """The state of a turn. `completed`, `failed`, `cancelled` and `unsent` end an attempt."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -36,7 +36,7 @@ class TurnStatus(StrEnum):
 
 
 class AgentStatus(StrEnum):
-    """Where a user's account and agent stand."""
+    """The state of a user's account and agent."""
 
     PROVISIONING = "provisioning"
     ACTIVE = "active"
@@ -56,9 +56,9 @@ def wire_time(value: datetime | None) -> str | None:
 
 
 def wire_money(value: Decimal | None) -> str | None:
-    """US dollars as answers show them: rounded to twelve decimals, without trailing zeros or scientific notation.
+    """US dollars for responses: rounded to twelve decimals, without trailing zeros or scientific notation.
 
-    LiteLLM calculates in floats, so its amounts end in noise. One that would read as 0 is shown with every digit.
+    LiteLLM calculates in floats, so its amounts have rounding errors. An amount that would round to 0 is not rounded.
     """
     if value is None:
         return None
@@ -68,7 +68,7 @@ def wire_money(value: Decimal | None) -> str | None:
 
 
 def exact_money(value: Decimal | None) -> str | None:
-    """US dollars with every digit, as plain decimal text: for what is stored, and for columns that are rounded."""
+    """US dollars with every digit, as plain decimal text: for storage, and for columns that are rounded already."""
     return None if value is None else format(value, "f")
 
 
@@ -82,7 +82,7 @@ def total_of(amounts: Iterable[Decimal]) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One line of a conversation as the user sees it. `cost` in US dollars, to six digits as its column has them."""
+    """One message of a conversation. `cost` in US dollars, with the six decimals of its column."""
 
     id: str
     turn_id: str
@@ -129,7 +129,7 @@ class Usage:
 class TurnError:
     """Why a turn ended without its whole reply. `retry_after` in seconds.
 
-    Where the budget is used up: what was `spent` of which `limit`, in US dollars, and when it `resets_at`.
+    Only if the budget is used up: `spent` and `limit` in US dollars, and the time at which it `resets_at`.
     """
 
     code: ErrorCode
@@ -142,20 +142,20 @@ class TurnError:
 
     @classmethod
     def by_rule(cls, code: ErrorCode) -> "TurnError":
-        """The error with its code's own sentence."""
+        """The error with its code's default sentence."""
         return cls(code, ERRORS[code].sentence, ERRORS[code].retryable)
 
     def wire(self) -> Json:
-        why = {
+        error = {
             "code": self.code,
             "message": self.message,
             "retryable": self.retryable,
             "retry_after": self.retry_after,
         }
-        return why | self.budget()
+        return error | self.budget()
 
     def budget(self) -> Json:
-        """What there is to know of a budget that is used up; nothing for other errors."""
+        """The fields of a used-up budget; empty for other errors."""
         if self.code is not ErrorCode.BUDGET_EXCEEDED:
             return {}
         return {
@@ -167,9 +167,9 @@ class TurnError:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One user message and what became of it. `reason` says why a completed turn has no text.
+    """One user message with its reply. `reason` says why a completed turn has no text.
 
-    Fields after `finished_at` stay inside the platform, `reason` excepted.
+    Fields after `finished_at`, except `reason`, are not on the wire.
     """
 
     id: str
@@ -194,7 +194,7 @@ class Turn:
 
     @property
     def terminal_event(self) -> str:
-        """The type of the event that tells of this end: `turn.failed` for an unsent turn too, which can be retried."""
+        """The type of the turn's last event: `turn.failed` also for an unsent turn, which can be retried."""
         return "turn.failed" if self.status is TurnStatus.UNSENT else f"turn.{self.status}"
 
     def wire(self) -> Json:
@@ -219,7 +219,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user as the user sees it."""
+    """A user's own profile on the wire."""
 
     id: str
     email: str

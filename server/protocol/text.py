@@ -1,4 +1,4 @@
-"""Whether a person could read anything in a text. Pure."""
+"""Checks whether a text has visible characters. Pure."""
 
 import unicodedata
 from typing import Final
@@ -13,15 +13,15 @@ _UNSEEN: Final = frozenset(
         *map(chr, range(0xE0000, 0xE1000)),
     ]
 )
-"""Letters, marks and symbols that show nothing: fillers, joiners, the empty Braille pattern, variation selectors."""
+"""Invisible letters, marks and symbols: fillers, joiners, the empty Braille pattern, variation selectors."""
 
 
 def is_readable(text: str) -> bool:
-    """Whether the text shows anything: a letter, a digit, a sign, an emoji. Space and invisible characters do not."""
-    return any(_shows(character) for character in text)
+    """Whether the text has a visible character: a letter, a digit, a sign, an emoji."""
+    return any(_is_visible(character) for character in text)
 
 
-def _shows(character: str) -> bool:
+def _is_visible(character: str) -> bool:
     if character.isalnum() and character < "\u0250":
         return True
     return character not in _UNSEEN and unicodedata.category(character) not in _UNSEEN_CATEGORIES

@@ -1,4 +1,4 @@
-"""Owned tasks, shared runs, periodic work, and ending them: also those that survive their first cancellation."""
+"""Owned tasks, shared runs, periodic work, and cancelling them, also tasks that swallow a cancellation."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ from tests.virtual_time import virtual_time
 
 
 async def _deaf(times: int, ended: list[int]) -> None:
-    """Goes on after `times` requests to end, as a library does that takes one for its own timeout."""
+    """Swallows `times` cancellations, like a library that mistakes one for its own timeout."""
     for _ in range(times):
         try:
             await asyncio.Event().wait()
@@ -55,7 +55,7 @@ async def test_a_clean_up_that_awaits_is_not_interrupted() -> None:
 
 
 @virtual_time
-async def test_a_task_that_was_not_begun_has_failed_or_is_not_there_is_no_trouble() -> None:
+async def test_a_task_that_has_not_started_has_failed_or_is_none_is_accepted() -> None:
     async def fail() -> None:
         raise ValueError
 
@@ -83,7 +83,7 @@ async def test_a_task_that_fails_while_it_is_stopped_has_ended() -> None:
 
 
 @virtual_time
-async def test_one_who_waits_may_be_cancelled_too() -> None:
+async def test_the_waiter_can_be_cancelled_too() -> None:
     ended: list[int] = []
     task = asyncio.create_task(_deaf(1000, ended))
     await asyncio.sleep(0)
@@ -126,7 +126,7 @@ async def test_closing_a_task_set_cancels_its_tasks_and_waits_for_them() -> None
 
 
 @virtual_time
-async def test_a_closed_task_set_begins_nothing() -> None:
+async def test_a_closed_task_set_starts_no_task() -> None:
     tasks = TaskSet("test")
     await tasks.aclose()
     await tasks.aclose()
@@ -135,7 +135,7 @@ async def test_a_closed_task_set_begins_nothing() -> None:
 
 
 @virtual_time
-async def test_a_failure_nobody_waits_for_is_logged_and_ends_no_other_task() -> None:
+async def test_a_failure_without_a_waiter_is_logged_and_ends_no_other_task() -> None:
     opened = asyncio.Event()
     async with TaskSet("test", ignored=(ValueError,)) as tasks:
         with capture_logs() as logs:
@@ -159,7 +159,7 @@ async def test_an_ignored_failure_is_not_logged() -> None:
 
 
 @virtual_time
-async def test_a_failure_somebody_waits_for_is_raised_there_and_not_logged() -> None:
+async def test_a_failure_with_a_waiter_is_raised_there_and_not_logged() -> None:
     async with TaskSet("test") as tasks:
         with capture_logs() as logs, pytest.raises(_WorkError):
             await tasks.result(tasks.create(_fail()))
@@ -167,7 +167,7 @@ async def test_a_failure_somebody_waits_for_is_raised_there_and_not_logged() -> 
 
 
 @virtual_time
-async def test_a_task_goes_on_when_its_waiter_is_cancelled_and_its_failure_is_logged() -> None:
+async def test_a_task_continues_when_its_waiter_is_cancelled_and_its_failure_is_logged() -> None:
     opened = asyncio.Event()
     async with TaskSet("test") as tasks:
         task = tasks.create(_fail(opened))
@@ -182,7 +182,7 @@ async def test_a_task_goes_on_when_its_waiter_is_cancelled_and_its_failure_is_lo
 
 
 @virtual_time
-async def test_who_waits_for_a_task_that_is_cancelled_is_not_taken_for_cancelled() -> None:
+async def test_the_waiter_of_a_cancelled_task_gets_stopped_error() -> None:
     async with TaskSet("test") as tasks:
         waiting = asyncio.create_task(tasks.result(tasks.create(asyncio.sleep(3600))))
         await asyncio.sleep(0)
@@ -191,7 +191,7 @@ async def test_who_waits_for_a_task_that_is_cancelled_is_not_taken_for_cancelled
 
 
 @virtual_time
-async def test_a_task_does_not_inherit_the_context_of_who_began_it() -> None:
+async def test_a_task_does_not_inherit_the_context_of_its_creator() -> None:
     variable: ContextVar[str] = ContextVar("request", default="none")
 
     async def read() -> str:
@@ -206,7 +206,7 @@ async def test_a_task_does_not_inherit_the_context_of_who_began_it() -> None:
 
 
 @virtual_time
-async def test_all_who_ask_for_one_key_share_its_run() -> None:
+async def test_all_callers_for_one_key_share_its_run() -> None:
     flight: SingleFlight[str, str] = SingleFlight("test")
     opened, begun = asyncio.Event(), list[str]()
 
@@ -227,7 +227,7 @@ async def test_all_who_ask_for_one_key_share_its_run() -> None:
 
 
 @virtual_time
-async def test_a_run_goes_on_when_one_or_all_who_wait_are_cancelled() -> None:
+async def test_a_run_continues_when_one_or_all_callers_are_cancelled() -> None:
     flight: SingleFlight[str, str] = SingleFlight("test")
     opened, ended = asyncio.Event(), list[str]()
 
@@ -249,7 +249,7 @@ async def test_a_run_goes_on_when_one_or_all_who_wait_are_cancelled() -> None:
 
 
 @virtual_time
-async def test_all_who_wait_are_given_the_failure_and_the_next_one_tries_again() -> None:
+async def test_all_callers_get_the_failure_and_the_next_call_starts_a_new_run() -> None:
     flight: SingleFlight[str, None] = SingleFlight("test")
     opened = asyncio.Event()
     with capture_logs() as logs:
@@ -265,7 +265,7 @@ async def test_all_who_wait_are_given_the_failure_and_the_next_one_tries_again()
 
 
 @virtual_time
-async def test_closing_a_single_flight_stops_its_runs_and_tells_who_waits() -> None:
+async def test_closing_a_single_flight_stops_its_runs_and_their_callers() -> None:
     flight: SingleFlight[str, str] = SingleFlight("test")
     waiting = asyncio.create_task(flight.run("a", partial(_echo, "never", asyncio.Event())))
     await asyncio.sleep(0)
@@ -314,7 +314,7 @@ async def test_periodic_work_is_done_at_once_and_after_each_pause() -> None:
     assert len(rounds) == 2
 
 
-async def test_a_round_that_fails_is_logged_and_the_next_one_comes() -> None:
+async def test_a_round_that_fails_is_logged_and_the_next_one_follows() -> None:
     outcomes: list[Exception | None] = [_WorkError("first"), ValueError("second"), None]
 
     async def work() -> None:
@@ -330,7 +330,7 @@ async def test_a_round_that_fails_is_logged_and_the_next_one_comes() -> None:
     assert outcomes == []
 
 
-async def test_rounds_that_fail_come_ever_later_until_one_succeeds() -> None:
+async def test_the_pause_doubles_after_each_failed_round_until_one_succeeds() -> None:
     outcomes: list[Exception | bool | None] = [False, _WorkError(), False, False, None, False, True]
 
     async def work() -> bool | None:
@@ -352,7 +352,7 @@ async def test_pauses_vary_by_the_jitter() -> None:
 
 
 @virtual_time
-async def test_periodic_work_ends_by_cancellation_also_within_a_round() -> None:
+async def test_periodic_work_ends_by_cancellation_also_during_a_round() -> None:
     tasks = TaskSet("test")
     ended: list[int] = []
     periodic = tasks.create(every(1, partial(_deaf, 0, ended), name="test"))

@@ -1,4 +1,4 @@
-"""Addresses as proxies and sockets write them, and what counts as one client."""
+"""Parsing addresses as proxies and sockets write them, and the networks that count as one client."""
 
 import pytest
 
@@ -31,10 +31,10 @@ from server.ip_addresses import network_of, parse_address
         ("", None),
     ],
 )
-def test_an_address_is_read_with_its_port_brackets_and_zone_or_not_at_all(text: str, expected: str | None) -> None:
+def test_an_address_is_parsed_with_port_brackets_and_zone_or_refused(text: str, expected: str | None) -> None:
     assert parse_address(text) == expected
 
 
-def test_what_counts_as_one_client_is_an_ipv4_address_or_a_network_of_ipv6() -> None:
+def test_an_ipv4_address_or_an_ipv6_network_counts_as_one_client() -> None:
     assert network_of("::ffff:192.0.2.1") == network_of("192.0.2.1")
     assert network_of("2001:db8::1") == network_of("2001:db8::ffff:1") != network_of("2001:db8:0:1::1")

@@ -1,4 +1,4 @@
-"""A stored key is readable by its owner's ring only: current or previous SECRET_KEY, right owner, undamaged text."""
+"""A stored key can be decrypted only with the current or previous SECRET_KEY, for its owner, from undamaged text."""
 
 import pytest
 from pydantic import SecretStr
@@ -9,7 +9,7 @@ OLD, NEW = SecretStr("the secret key of last year, long enough"), SecretStr("the
 KEY = SecretStr("sk-a-users-key")
 
 
-def test_a_sealed_key_opens_again_and_shows_nothing_of_itself() -> None:
+def test_a_sealed_key_can_be_opened_and_its_text_does_not_contain_it() -> None:
     ring = KeyRing(NEW)
     text = ring.seal("ann", KEY)
     assert text.startswith("v1:")
@@ -22,18 +22,18 @@ def test_sealing_twice_gives_different_texts() -> None:
     assert ring.seal("ann", KEY) != ring.seal("ann", KEY)
 
 
-def test_a_ciphertext_copied_to_another_user_does_not_open() -> None:
+def test_a_ciphertext_copied_to_another_user_cannot_be_opened() -> None:
     ring = KeyRing(NEW)
     with pytest.raises(UnreadableSecretError):
         ring.open("bob", ring.seal("ann", KEY))
 
 
-def test_what_the_previous_secret_key_sealed_is_still_readable() -> None:
+def test_a_key_sealed_with_the_previous_secret_key_can_be_opened() -> None:
     text = KeyRing(OLD).seal("ann", KEY)
     assert KeyRing(NEW, previous=OLD).open("ann", text) == KEY
 
 
-def test_resealing_moves_a_key_to_the_current_secret_key_once() -> None:
+def test_resealing_encrypts_with_the_current_secret_key_once() -> None:
     ring = KeyRing(NEW, previous=OLD)
     moved = ring.reseal("ann", KeyRing(OLD).seal("ann", KEY))
     assert moved is not None
@@ -41,7 +41,7 @@ def test_resealing_moves_a_key_to_the_current_secret_key_once() -> None:
     assert ring.reseal("ann", moved) is None
 
 
-def test_a_lost_secret_key_is_told_plainly() -> None:
+def test_a_lost_secret_key_raises_unreadable_secret() -> None:
     text = KeyRing(OLD).seal("ann", KEY)
     with pytest.raises(UnreadableSecretError, match="SECRET_KEY"):
         KeyRing(NEW).open("ann", text)
@@ -55,7 +55,7 @@ def test_damaged_or_foreign_text_is_refused(text: str) -> None:
         KeyRing(NEW).open("ann", text)
 
 
-def test_a_changed_byte_is_noticed() -> None:
+def test_a_changed_byte_is_detected() -> None:
     ring = KeyRing(NEW)
     text = ring.seal("ann", KEY)
     changed = text[:-6] + ("A" if text[-6] != "A" else "B") + text[-5:]

@@ -1,1 +1,1 @@
-"""The wire, without any I/O."""
+"""The wire format, without I/O."""

@@ -1,4 +1,4 @@
-"""docs/errors.md is what the tables of codes say."""
+"""docs/errors.md equals the tables of codes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What clients may say, strictly read, and what the server answers on a connection."""
+"""Strict validation of clients' frames, and the server's frames on a connection."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -43,29 +43,29 @@ def _turn(status: TurnStatus, error: TurnError | None = None) -> Turn:
     )
 
 
-def test_a_message_defaults_to_waiting_its_turn() -> None:
+def test_a_message_is_enqueued_by_default() -> None:
     frame = _parse(type="message", client_message_id="m1", content=" hello\n")
     assert frame == MessageFrame(type="message", client_message_id="m1", content=" hello\n", on_busy="enqueue")
 
 
 @pytest.mark.parametrize("content", ["\u200b", " \n\t", "\ufeff\u2060", "\u3164", "\u2800 \ufe0f"])
-def test_a_message_that_nobody_could_read_is_refused(content: str) -> None:
+def test_a_message_without_visible_characters_is_refused(content: str) -> None:
     with pytest.raises(PlatformError) as refused:
         _parse(type="message", client_message_id="m1", content=content)
     assert (refused.value.code, refused.value.id) == (ErrorCode.INVALID_REQUEST, "m1")
 
 
-def test_the_other_frames_need_little() -> None:
+def test_the_other_frames_have_few_required_fields() -> None:
     assert _parse(type="ping") == PingFrame(type="ping")
     assert _parse(type="cancel") == CancelFrame(type="cancel")
 
 
-def test_a_token_is_kept_out_of_what_is_printed() -> None:
+def test_a_token_is_not_in_the_repr_of_its_frame() -> None:
     assert "hunter2" not in repr(_parse(type="auth", token="hunter2"))
 
 
 @given(st.text())
-def test_any_text_is_read_or_refused_and_never_anything_else(text: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str) -> None:
     with pytest.raises(PlatformError) as refusal:
         parse_client_frame(text, MOST)
     assert refusal.value.code in (ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE)
@@ -83,7 +83,7 @@ def test_any_text_is_read_or_refused_and_never_anything_else(text: str) -> None:
         ),
     )
 )
-def test_any_object_is_read_or_refused_under_its_own_id(fields: dict[str, Any]) -> None:
+def test_any_object_is_parsed_or_refused_with_its_id(fields: dict[str, Any]) -> None:
     text = orjson.dumps(fields).decode()
     outcome = _outcome(text)
     if isinstance(outcome, PlatformError):
@@ -109,7 +109,7 @@ def test_sizes_are_counted_in_bytes() -> None:
     assert refusal.value.code is ErrorCode.TOO_LARGE
 
 
-def test_an_error_tells_its_code_and_when_to_come_back() -> None:
+def test_an_error_has_its_code_and_its_retry_after() -> None:
     frame = orjson.loads(error_frame(PlatformError(ErrorCode.OVERLOADED, retry_after=0.2), "m1"))
     assert frame == {
         "type": "error",
@@ -136,7 +136,7 @@ def test_acks_and_pongs_echo_the_id() -> None:
 
 
 @pytest.mark.parametrize(("resumed", "turn"), [(True, None), (False, {"turn_id": "t1"})])
-def test_a_resumed_client_is_given_no_running_turn(resumed: bool, turn: Any) -> None:
+def test_a_resumed_client_gets_no_running_turn(resumed: bool, turn: Any) -> None:
     frame = orjson.loads(
         ready_frame(
             cursor=EventCursor("e", 3),
@@ -159,7 +159,7 @@ def test_a_resumed_client_is_given_no_running_turn(resumed: bool, turn: Any) -> 
         (TurnStatus.UNSENT, "turn.failed"),
     ],
 )
-def test_an_end_told_late_is_the_terminal_event_without_a_number(status: TurnStatus, type_: str) -> None:
+def test_an_end_sent_late_is_the_terminal_event_without_a_sequence_number(status: TurnStatus, type_: str) -> None:
     frame = orjson.loads(terminal_frame(_turn(status)))
     assert (frame["type"], frame["turn_id"], frame["attempt"], frame["turn"]["status"]) == (type_, "t1", 1, status)
     assert not {"seq", "epoch"} & set(frame)
@@ -172,7 +172,7 @@ def test_money_is_never_in_scientific_notation_and_times_are_utc() -> None:
 
 
 @pytest.mark.parametrize(
-    ("amount", "told"),
+    ("amount", "text"),
     [
         ("0.06360000000000001", "0.0636"),
         ("0.0318", "0.0318"),
@@ -190,8 +190,8 @@ def test_money_is_never_in_scientific_notation_and_times_are_utc() -> None:
         ("1E+300", "1" + "0" * 300),
     ],
 )
-def test_money_has_twelve_decimals_at_most_and_none_that_say_nothing(amount: str, told: str) -> None:
-    assert wire_money(Decimal(amount)) == told
+def test_money_has_at_most_twelve_decimals_and_no_trailing_zeros(amount: str, text: str) -> None:
+    assert wire_money(Decimal(amount)) == text
 
 
 def test_a_messages_cost_keeps_its_six_digits() -> None:
@@ -199,14 +199,14 @@ def test_a_messages_cost_keeps_its_six_digits() -> None:
     assert said.wire()["cost"] == "0.127140"
 
 
-def test_what_is_stored_keeps_every_digit() -> None:
+def test_stored_amounts_keep_every_digit() -> None:
     assert exact_money(Decimal("0.06360000000000001")) == "0.06360000000000001"
     assert exact_money(Decimal("7.5E-20")) == "0.000000000000000000075"
     many = [Decimal("1000000.000000000000000000000001"), Decimal("1E-30"), Decimal("2E+40")]
     assert total_of(many) == Decimal("20000000000000000000000000000000001000000.000000000000000000000001000001")
 
 
-def test_the_length_that_clients_are_told_is_the_one_that_messages_are_held_to() -> None:
+def test_messages_are_validated_by_the_length_in_the_ready_frame() -> None:
     with pytest.raises(TypeError):
         Limits(content_characters=5)  # type: ignore[call-arg]
     longest = int(Limits().wire()["content_characters"])
@@ -221,7 +221,7 @@ def test_the_length_that_clients_are_told_is_the_one_that_messages_are_held_to()
     ['"\\ud800"', '"a\\udc00b"', '"\\ud83d\\ud83d\\ude00"', "NaN", "-Infinity", "1" * 400, "1e999"],
 )
 @pytest.mark.parametrize("named", ['"id":"i7"', '"client_message_id":"i7"', '"client_message_id":"m1","id":"i7"'])
-def test_what_only_a_lenient_parser_reads_is_refused_under_its_id(content: str, named: str) -> None:
+def test_json_that_only_a_lenient_parser_accepts_is_refused_with_its_id(content: str, named: str) -> None:
     for text in (f'{{"type":"message",{named},"content":{content}}}', f'{{"content":{content},{named},"type":"ping"}}'):
         with pytest.raises(PlatformError) as refusal:
             parse_client_frame(text, MOST)
@@ -229,7 +229,7 @@ def test_what_only_a_lenient_parser_reads_is_refused_under_its_id(content: str, 
 
 
 @pytest.mark.parametrize("own_id", ["\\ud800", "a\\ud800b", "a\\u0000", "a\\nb", "\\u001b[31m", "x" * 129])
-def test_an_id_that_cannot_be_repeated_is_left_out(own_id: str) -> None:
+def test_an_invalid_id_is_not_in_the_answer(own_id: str) -> None:
     with pytest.raises(PlatformError) as refusal:
         parse_client_frame(f'{{"type":"ping","id":"{own_id}"}}', MOST)
     assert "id" not in orjson.loads(error_frame(refusal.value))

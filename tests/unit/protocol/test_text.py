@@ -1,4 +1,4 @@
-"""What a person could read, and what shows nothing."""
+"""Texts with and without visible characters."""
 
 import pytest
 from hypothesis import given
@@ -30,16 +30,16 @@ UNSEEN = [
 
 
 @pytest.mark.parametrize("text", UNSEEN)
-def test_what_shows_nothing_is_not_readable(text: str) -> None:
+def test_invisible_characters_are_not_readable(text: str) -> None:
     assert not is_readable(text)
 
 
 @pytest.mark.parametrize("text", [*"a0.?—你ж🙂`ع", "👩\u200d👧", "\u0301", "\ufffd", "\ue000", "\u200eع"])
-def test_anything_that_is_shown_is_readable(text: str) -> None:
+def test_visible_characters_are_readable(text: str) -> None:
     assert is_readable(text)
     assert is_readable(f"\u200b \n{text}\u200b")
 
 
 @given(st.lists(st.sampled_from(UNSEEN)).map("".join))
-def test_no_sum_of_what_shows_nothing_is_readable(text: str) -> None:
+def test_no_combination_of_invisible_characters_is_readable(text: str) -> None:
     assert not is_readable(text)

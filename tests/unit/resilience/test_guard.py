@@ -1,4 +1,4 @@
-"""What a call to a service is worth repeating, what opens the breaker, and when a caller is told to come back."""
+"""Guarded calls: what is retried, what opens the breaker, and the `retry_after` for callers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -44,25 +44,25 @@ def failing(error: Exception, asked: list[int]) -> Callable[[], Awaitable[None]]
         ({}, None),
     ],
 )
-def test_a_service_says_when_to_come_back(said: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_parsed_as_a_number(said: dict[str, str], seconds: float | None) -> None:
     assert retry_after_in(said) == seconds
 
 
-def test_a_service_may_say_it_as_a_date() -> None:
+def test_retry_after_is_parsed_as_a_date() -> None:
     in_a_minute = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     seconds = retry_after_in({"Retry-After": in_a_minute})
     assert seconds is not None
     assert 50 < seconds <= 60
 
 
-async def test_a_service_is_not_asked_again_before_the_time_it_said_and_callers_are_told() -> None:
+async def test_a_call_with_a_retry_after_is_not_retried_and_passes_it_to_the_caller() -> None:
     asked: list[int] = []
     with pytest.raises(PlatformError) as refused:
         await guard().repeatable(failing(ServiceError("limited", retry_after=17), asked), deadline=5)
     assert (refused.value.code, refused.value.retry_after, len(asked)) == (UNAVAILABLE, 17, 1)
 
 
-async def test_a_failure_without_a_time_is_repeated_and_told_with_the_breakers_cooldown() -> None:
+async def test_a_failure_without_a_retry_after_is_retried_and_has_the_breakers_cooldown() -> None:
     asked: list[int] = []
     with pytest.raises(PlatformError) as refused:
         await guard(attempts=3).repeatable(failing(ServiceError("away"), asked), deadline=5)
@@ -70,7 +70,7 @@ async def test_a_failure_without_a_time_is_repeated_and_told_with_the_breakers_c
 
 
 @pytest.mark.parametrize(("answered", "opens"), [(True, False), (False, True)])
-async def test_what_a_service_answers_that_it_failed_at_does_not_keep_others_away(answered: bool, opens: bool) -> None:
+async def test_only_an_unanswered_failure_opens_the_breaker(answered: bool, opens: bool) -> None:
     guarded = guard()
     for _ in range(guarded.breaker.threshold):
         with pytest.raises(PlatformError):
@@ -78,7 +78,7 @@ async def test_what_a_service_answers_that_it_failed_at_does_not_keep_others_awa
     assert guarded.breaker.is_open is opens
 
 
-async def test_a_probe_that_was_cancelled_leaves_the_next_one_a_try() -> None:
+async def test_after_a_cancelled_probe_the_next_call_is_admitted() -> None:
     breaker = Breaker("letta", UNAVAILABLE, threshold=1, cooldown=0)
     guarded = Guard(breaker)
     breaker.failed()
@@ -102,7 +102,7 @@ async def test_a_probe_that_was_cancelled_leaves_the_next_one_a_try() -> None:
     assert not breaker.is_open
 
 
-async def test_a_vital_call_is_made_past_an_open_breaker_and_closes_it() -> None:
+async def test_a_vital_call_bypasses_an_open_breaker_and_closes_it() -> None:
     guarded = guard()
     for _ in range(guarded.breaker.threshold):
         guarded.breaker.failed()
@@ -116,7 +116,7 @@ async def test_a_vital_call_is_made_past_an_open_breaker_and_closes_it() -> None
     assert not guarded.breaker.is_open
 
 
-async def test_calls_beyond_the_places_wait_in_order_and_their_wait_opens_no_breaker() -> None:
+async def test_calls_beyond_the_slots_queue_in_order_and_do_not_open_the_breaker() -> None:
     door, begun = asyncio.Event(), list[int]()
     few = guard(slots=2)
 
@@ -131,14 +131,14 @@ async def test_calls_beyond_the_places_wait_in_order_and_their_wait_opens_no_bre
     asking = [asyncio.create_task(ask(number)) for number in range(6)]
     await asyncio.sleep(0)
     assert begun == [0, 1]
-    asking[2].cancel()  # one that leaves the line takes no place with it
+    asking[2].cancel()  # a cancelled call in the queue occupies no slot
     door.set()
     answers = await asyncio.gather(*asking, return_exceptions=True)
     assert [answer for answer in answers if isinstance(answer, int)] == begun == [0, 1, 3, 4, 5]
     assert not few.breaker.is_open
 
 
-async def test_a_vital_call_waits_for_no_place() -> None:
+async def test_a_vital_call_needs_no_slot() -> None:
     door = asyncio.Event()
     one = guard(slots=1)
     busy = asyncio.create_task(one.once(door.wait, deadline=5))

@@ -1,4 +1,4 @@
-"""The retry policy: what is repeated, how long the pauses are, when it gives up, who is left alone after failures."""
+"""The retry policy: what is retried, the pauses, the end of retries, and the backoff of keys after failures."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ class _AwayError(Exception):
 
 
 class _Service:
-    """Fails with these errors in turn, then answers."""
+    """Raises these errors in order, then returns an answer."""
 
     def __init__(self, *errors: Exception) -> None:
         self._errors = list(errors)
@@ -49,14 +49,14 @@ def test_pauses_vary_by_the_jitter() -> None:
 
 
 @virtual_time
-async def test_a_call_is_repeated_until_it_succeeds() -> None:
+async def test_a_call_is_retried_until_it_succeeds() -> None:
     service = _Service(_AwayError(), _AwayError(), _AwayError())
     assert await retry(service.call, on=_AwayError, backoff=EXACT) == "answer"
     assert service.pauses == [1, 2, 4]
 
 
 @virtual_time
-async def test_what_is_not_worth_repeating_is_raised_at_once_as_it_is() -> None:
+async def test_other_errors_are_raised_at_once_unchanged() -> None:
     error = ValueError("no")
     service = _Service(_AwayError(), error)
     with pytest.raises(ValueError, match="no") as raised:
@@ -66,7 +66,7 @@ async def test_what_is_not_worth_repeating_is_raised_at_once_as_it_is() -> None:
 
 
 @virtual_time
-async def test_an_error_may_be_worth_repeating_by_what_it_says() -> None:
+async def test_the_condition_decides_by_the_error() -> None:
     last = _AwayError("for good")
     service = _Service(_AwayError(), last)
     with pytest.raises(_AwayError) as raised:
@@ -76,7 +76,7 @@ async def test_an_error_may_be_worth_repeating_by_what_it_says() -> None:
 
 
 @virtual_time
-async def test_the_last_of_so_many_attempts_raises_its_error() -> None:
+async def test_the_last_attempt_raises_its_error() -> None:
     errors = [_AwayError(str(number)) for number in range(5)]
     service = _Service(*errors)
     with pytest.raises(_AwayError) as raised:
@@ -86,7 +86,7 @@ async def test_the_last_of_so_many_attempts_raises_its_error() -> None:
 
 
 @virtual_time
-async def test_a_call_is_given_up_after_so_many_seconds() -> None:
+async def test_retries_end_after_the_given_seconds() -> None:
     service = _Service(*(_AwayError() for _ in range(100)))
     with pytest.raises(_AwayError):
         await retry(service.call, on=_AwayError, backoff=EXACT, seconds=20)
@@ -101,7 +101,7 @@ async def test_each_failure_is_reported_with_the_pause_that_follows() -> None:
     assert reports == [(error, 1), (error, 2)]
 
 
-async def test_the_pauses_are_the_callers_to_sleep() -> None:
+async def test_the_pauses_use_the_callers_sleep() -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -122,14 +122,14 @@ async def _always_away() -> None:
 
 @virtual_time
 @pytest.mark.parametrize("call", [_never, _always_away])
-async def test_a_cancellation_ends_it_in_a_call_and_in_a_pause(call: Callable[[], Awaitable[None]]) -> None:
+async def test_a_cancellation_ends_the_retries_in_a_call_and_in_a_pause(call: Callable[[], Awaitable[None]]) -> None:
     retrying = asyncio.create_task(retry(call, on=Exception, backoff=EXACT))
     await asyncio.sleep(0.5)
     await asyncio.wait_for(cancel_and_wait(retrying), 1)
     assert retrying.cancelled()
 
 
-def test_who_fails_again_is_left_alone_for_longer_until_one_success() -> None:
+def test_the_backoff_of_a_key_grows_until_a_success() -> None:
     now = 0.0
     failures: FailureBackoff[str] = FailureBackoff(EXACT, clock=lambda: now)
     assert not failures.is_pausing("ann")
@@ -145,7 +145,7 @@ def test_who_fails_again_is_left_alone_for_longer_until_one_success() -> None:
     assert failures.failed("ann") == 1
 
 
-def test_failures_of_those_who_are_gone_are_forgotten() -> None:
+def test_failures_of_removed_keys_are_evicted() -> None:
     failures: FailureBackoff[str] = FailureBackoff(EXACT, clock=lambda: 0.0)
     for name in ("ann", "bob", "bob"):
         failures.failed(name)
