@@ -50,5 +50,5 @@ def _warn_in_production(settings: Settings) -> None:
     if settings.default_budget_usd is None:
         log.warning(
             "production.no_default_budget",
-            hint="New users may spend without limit: set DEFAULT_BUDGET_USD, and BUDGET_PERIOD for it to start anew.",
+            hint="New users may spend without limit: set DEFAULT_BUDGET_USD, and BUDGET_PERIOD to renew it.",
         )

@@ -21,7 +21,7 @@ class LettaChecks:
         return [
             Check(SERVICE, "version", self.version, essential=True),
             Check(SERVICE, "password", self.password, essential=True),
-            Check(SERVICE, "closed", self.open_to_the_world),
+            Check(SERVICE, "closed", self.password_required),
             Check(SERVICE, "default_actor", self.default_actor),
             Check(SERVICE, "conversations", self.conversations),
             Check(SERVICE, "reaches_litellm", self.model),
@@ -39,12 +39,12 @@ class LettaChecks:
             return ok("LETTA_API_TOKEN is accepted")
         return fail("Letta refuses LETTA_API_TOKEN", "Set it to the LETTA_SERVER_PASSWORD of that server.")
 
-    async def open_to_the_world(self) -> Finding:
+    async def password_required(self) -> Finding:
         if not await self._letta.is_open():
-            return ok("Letta asks strangers for its password")
+            return ok("Letta refuses requests without its password")
         judge = fail if self._settings.is_production else warn
         return judge(
-            "Letta is open to the world: whoever reaches it owns every agent",
+            "Letta needs no password: anyone who can reach it controls every agent",
             "Set LETTA_SERVER_SECURE=true and a LETTA_SERVER_PASSWORD there, and LETTA_API_TOKEN here to match.",
         )
 
@@ -64,7 +64,7 @@ class LettaChecks:
             case "missing":
                 return fail("this Letta has no conversations", "Deploy Letta 0.16.8.")
             case None:
-                return warn("conversations cannot be checked before the first user", "Register a user and look again.")
+                return warn("conversations cannot be checked before the first user", "Register a user, then repeat.")
 
     async def model(self) -> Finding:
         model_url = self._settings.model_url_for_letta

@@ -97,7 +97,7 @@ def judge_expiry(expiring: int) -> Finding:
 def judge_log(log: SpendLog) -> Finding:
     off = abs(log.clock) - log.clock_error
     if off > _CLOCKS_MAY_DIFFER:
-        mend = "Let both machines set their clocks by NTP. Costs are settled all the same."
+        mend = "Synchronize both machines' clocks by NTP. Charges are reconciled nevertheless."
         return warn(f"LiteLLM's clock and this machine's are {abs(log.clock):.0f} s apart", mend)
     return ok("LiteLLM's spend log can be read, from which users are charged")
 

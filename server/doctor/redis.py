@@ -31,7 +31,7 @@ def checks(settings: Settings) -> list[Check]:
             async with aclosing(RedisClient(url)) as client:
                 await RedisInspection(client).write()
         except ReplicasUnavailableError:
-            return fail("Redis takes nothing: it is full, or a replica", "Give it memory, or name the primary.")
+            return fail("Redis accepts no writes: it is full, or a replica", "Give it memory, or name the primary.")
         return ok("takes what is written to it")
 
     return [Check(SERVICE, "version", version, essential=True), Check(SERVICE, "writes", writes)]

@@ -154,7 +154,7 @@ class _Values:
             except FileNotFoundError:
                 self._values = {}
             except ValueError as error:
-                raise StackError(f"{self._path} is damaged; restore it, or start anew: `chat down --wipe`") from error
+                raise StackError(f"{self._path} is damaged; restore it, or delete all: `chat down --wipe`") from error
         return self._values.get(name)
 
     def set(self, name: str, value: str) -> None:

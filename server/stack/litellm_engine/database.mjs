@@ -5,8 +5,8 @@ import { PrismaPg } from '@prisma/adapter-pg';
 import { bindAdapter } from '@prisma/driver-adapter-utils';
 import { connectionSettings } from './connection-url.mjs';
 
-// The adapter raises an error on built-in types it has no mapping for. Their text form is
-// all a caller can use, so columns of these types are presented to it as text or text[].
+// The adapter raises an error on built-in types without a mapping. A caller can use only their
+// text form, so columns of these types are passed to it as text or text[].
 const TEXT = 25;
 const TEXT_ARRAY = 1009;
 const PRESENTED_AS = new Map([

@@ -18,7 +18,7 @@ const REPORTED_VERSION = 'ac9d7041ed77bcc8a8dbd2ab6616b39013829574';
 const PARENT = process.ppid;
 const PARENT_CHECK_MS = 250;
 
-// Without its client nobody waits for an answer, and the database drops our connections by itself: leave at once.
+// Without its client no response is needed, and the database closes the connections by itself: exit at once.
 function leaveWithParent() {
   setInterval(() => {
     if (process.ppid === PARENT) return;

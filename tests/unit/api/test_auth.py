@@ -212,7 +212,7 @@ async def test_the_owner_signs_in_while_a_thousand_addresses_try_the_password() 
         good = {"email": REGISTER["email"], "password": PASSWORD}
         await world.visitor.post("/api/v1/auth/register", REGISTER, headers=home)
 
-        async def strangers(numbers: range) -> list[Answer]:
+        async def unknown_clients(numbers: range) -> list[Answer]:
             guess = {**good, "password": "guess"}
             tried = (
                 world.visitor.post("/api/v1/auth/login", guess, headers={"X-Real-IP": f"198.51.{n // 250}.{n % 250}"})
@@ -220,9 +220,9 @@ async def test_the_owner_signs_in_while_a_thousand_addresses_try_the_password() 
             )
             return list(await asyncio.gather(*tried))
 
-        first = await strangers(range(500))
+        first = await unknown_clients(range(500))
         owner = await world.visitor.post("/api/v1/auth/login", good, headers=home)
-        answers = first + await strangers(range(500, 1000))
+        answers = first + await unknown_clients(range(500, 1000))
         assert owner.status == (await world.visitor.post("/api/v1/auth/login", good, headers=home)).status == 200
 
     assert [answer.status for answer in answers].count(401) == 10
@@ -249,20 +249,20 @@ async def test_new_accounts_per_minute_are_limited_for_every_way_to_open_one() -
         assert (await world.visitor.post("/api/v1/auth/register", REGISTER)).status == 201
         for _ in range(2):
             assert (await (await world.user(ready=False)).get("/api/v1/auth/me")).status == 200
-        stranger = await world.user(ready=False)
+        new_user = await world.user(ready=False)
         refused = [
-            await stranger.get("/api/v1/auth/me"),
-            await stranger.say("hello"),
+            await new_user.get("/api/v1/auth/me"),
+            await new_user.say("hello"),
             await world.visitor.post("/api/v1/auth/register", {**REGISTER, "email": "ben@example.com"}),
         ]
         assert [(answer.status, answer.code) for answer in refused] == [(429, "rate_limited")] * 3
         assert all(1 <= int(answer.headers["Retry-After"]) <= 20 for answer in refused)
         assert "ben@example.com" not in world.database.users.values()
-        assert stranger.user_id not in world.database.profiles
+        assert new_user.user_id not in world.database.profiles
         login = await world.visitor.post("/api/v1/auth/login", {"email": REGISTER["email"], "password": PASSWORD})
         assert login.status == 200  # an existing account does not count
         world.seconds += 20
-        assert (await stranger.get("/api/v1/auth/me")).status == 200
+        assert (await new_user.get("/api/v1/auth/me")).status == 200
 
 
 async def test_an_account_that_could_not_be_opened_does_not_count() -> None:

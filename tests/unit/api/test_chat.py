@@ -145,11 +145,11 @@ async def test_an_accepted_message_is_never_answered_by_an_error(world: World) -
     world.gateway.pace = gate = Turnstile()
     user = await world.user()
 
-    async def away(operation: str) -> None:
+    async def unavailable(operation: str) -> None:
         if operation == "turn":
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
 
-    world.database.before = away
+    world.database.before = unavailable
     answer = await user.say("hello")
     assert (answer.status, answer.json["user_message"]["content"]) == (202, "hello")
     assert answer.headers["Location"] == f"/api/v1/chat/turns/{answer.json['id']}"

@@ -59,7 +59,7 @@ async def test_a_range_holds_both_its_days_and_only_days_with_usage(world: World
 
 async def test_costs_are_rounded_to_twelve_decimals_once(world: World) -> None:
     """0.0212 three times is 0.06360000000000001 by LiteLLM; half a unit of the twelfth decimal, twice, is one."""
-    for spent, told in {
+    for spent, expected in {
         "0.06360000000000001": "0.0636",
         "0.30000000000000004": "0.3",
         "0.000000075": "0.000000075",
@@ -70,8 +70,8 @@ async def test_costs_are_rounded_to_twelve_decimals_once(world: World) -> None:
         world.database.days[user.user_id, _today(world)] = DayRow(2, 1, Decimal(spent))
         world.database.standings[user.user_id] = Standing(Decimal(20000), Decimal(spent), None, None, None)
         usage = (await user.get(USAGE)).json
-        assert {usage[part]["cost"] for part in ("total", "today", "range")} == {told}
-        assert usage["budget"]["spent"] == told
+        assert {usage[part]["cost"] for part in ("total", "today", "range")} == {expected}
+        assert usage["budget"]["spent"] == expected
     halves = await world.user()
     for day in (2, 3):
         world.database.days[halves.user_id, date(2024, 2, day)] = DayRow(2, 1, Decimal("0.0000000000005"))
@@ -192,10 +192,10 @@ async def test_there_is_no_projection_of_a_period_that_is_over(world: World) -> 
 async def test_usage_is_available_while_litellm_is_unavailable(world: World) -> None:
     user = await world.user()
 
-    async def away(_operation: str) -> None:
+    async def unavailable(_operation: str) -> None:
         raise PlatformError(ErrorCode.LITELLM_UNAVAILABLE)
 
-    world.billing.before = away
+    world.billing.before = unavailable
     assert (await user.get(USAGE)).status == 200
 
 
@@ -203,10 +203,10 @@ async def test_usage_is_503_while_supabase_is_unavailable(world: World) -> None:
     user = await world.user()
     await user.get(PROFILE)
 
-    async def away(_operation: str) -> None:
+    async def unavailable(_operation: str) -> None:
         raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE, retry_after=5)
 
-    world.database.before = away
+    world.database.before = unavailable
     answer = await user.get(USAGE)
     assert (answer.status, answer.code) == (503, "supabase_unavailable")
 

@@ -77,17 +77,17 @@ async def test_an_unavailable_litellm_is_a_warning(settings: Settings, litellm: 
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "logged"),
     [
         ({"default_budget_usd": None}, ["production.no_default_budget"]),
         ({"trusted_proxies": 0}, ["client_address.from_connections"]),
         ({"trusted_proxies": 0, "client_address_header": "X-Real-IP"}, []),
     ],
 )
-async def test_probable_mistakes_are_logged(settings: Settings, changed: dict[str, object], told: list[str]) -> None:
+async def test_probable_mistakes_are_logged(settings: Settings, changed: dict[str, object], logged: list[str]) -> None:
     with capture_logs() as events:
         await check_at_start(settings.model_copy(update={"agent_model": "gpt-5"} | changed))
-    assert [event["event"] for event in events] == told
+    assert [event["event"] for event in events] == logged
 
 
 async def test_the_demo_model_is_accepted_outside_production(settings: Settings) -> None:

@@ -26,7 +26,7 @@ class Door:
     seconds: float = 0.0
     looks: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
-    away: bool = False
+    unavailable: bool = False
     cached: int = 100
     database: MemoryDatabase = field(default_factory=MemoryDatabase)
     identity: FakeIdentity = field(init=False)
@@ -49,7 +49,7 @@ class Door:
         self.looks += 1
         self.asked.set()
         await asyncio.sleep(0)  # yields, as a real database does
-        if self.away:
+        if self.unavailable:
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
         return await FakeAccountStore(self.database).ensure(user_id, email, name)
 
@@ -83,13 +83,13 @@ async def test_concurrent_requests_of_a_user_share_one_check() -> None:
 
 
 async def test_a_failed_check_fails_for_all_who_share_it_and_is_repeated() -> None:
-    door = Door(away=True)
+    door = Door(unavailable=True)
     token = door.token()
     asked = [door.authenticator.token(token) for _ in range(5)]
     errors = await asyncio.gather(*asked, return_exceptions=True)
     assert {error.code for error in errors if isinstance(error, PlatformError)} == {ErrorCode.SUPABASE_UNAVAILABLE}
     assert (len(errors), door.looks) == (5, 1)
-    door.away = False
+    door.unavailable = False
     await door.authenticator.token(token)
     assert door.looks == 2
 
@@ -146,7 +146,7 @@ async def test_while_supabase_is_unavailable_cached_users_are_admitted_and_new_o
     door = Door()
     known, new = door.token(), door.token()
     await door.authenticator.token(known)
-    door.away = True
+    door.unavailable = True
     door.seconds += 3600
     assert await door.authenticator.token(known)
     with pytest.raises(PlatformError, match="supabase_unavailable"):

@@ -22,17 +22,17 @@ class Book:
 
     hashes: list[str] = field(default_factory=list)
     asked: int = 0
-    away: bool = False
+    unavailable: bool = False
 
     async def known_addresses(self, email: str) -> list[str]:
         self.asked += 1
         await asyncio.sleep(0)
-        if self.away:
+        if self.unavailable:
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
         return list(self.hashes) if email == ANN else []
 
     async def record_address(self, user_id: str, address_hash: str) -> None:
-        if self.away:
+        if self.unavailable:
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
         self.hashes.append(address_hash)
 
@@ -172,9 +172,9 @@ async def test_hashes_contain_no_address_and_stay_valid_after_a_rotation_of_the_
     await Door(store=store, keys=(OLDER,)).tries(HOME, outcome=None)
     assert HOME not in store.hashes[0]
     assert len(store.hashes[0]) == 64
-    stranger, door = Door(store=store, keys=(SECRET,)), Door(store=store, keys=(SECRET, OLDER))
-    await stranger.exhaust()
-    assert await stranger.tries(HOME, outcome=None) is ErrorCode.RATE_LIMITED
+    other, door = Door(store=store, keys=(SECRET,)), Door(store=store, keys=(SECRET, OLDER))
+    await other.exhaust()
+    assert await other.tries(HOME, outcome=None) is ErrorCode.RATE_LIMITED
     await door.exhaust()
     assert await door.tries(HOME, outcome=None) is None
 
@@ -194,19 +194,19 @@ async def test_while_the_database_is_unavailable_attempts_are_refused_and_the_qu
     door = Door()
     await door.tries(HOME, outcome=None)
     door.seconds += KNOWN_SECONDS + 1
-    door.store.away = True
+    door.store.unavailable = True
     for n in range(5):
         await door.tries(f"198.51.100.{n}")
     assert await door.tries(HOME, outcome=None) is ErrorCode.SUPABASE_UNAVAILABLE
-    door.store.away = False
+    door.store.unavailable = False
     assert await door.tries(HOME, outcome=None) is None
 
 
 async def test_an_address_that_could_not_be_stored_is_stored_at_the_next_sign_in() -> None:
     door = Door()
-    door.store.away = True
+    door.store.unavailable = True
     assert await door.tries(HOME, outcome=None) is None
-    door.store.away = False
+    door.store.unavailable = False
     assert await door.tries(HOME, outcome=None) is None
     assert len(door.store.hashes) == 1
     await door.tries(HOME, outcome=None)

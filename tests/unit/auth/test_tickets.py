@@ -175,9 +175,9 @@ async def test_a_ticket_with_another_signature_is_refused(text: str) -> None:
         await _tickets().redeem(text, "chat")
 
 
-async def _spent(tickets: Tickets, whose: Principal = ANN) -> tuple[str, str]:
+async def _spent(tickets: Tickets, principal: Principal = ANN) -> tuple[str, str]:
     """A redeemed ticket and its id."""
-    text = tickets.issue(whose, "chat").text
+    text = tickets.issue(principal, "chat").text
     return text, (await tickets.redeem(text, "chat")).ticket_id
 
 

@@ -33,7 +33,7 @@ async def test_after_an_essential_failure_later_checks_are_skipped() -> None:
 
 
 async def test_after_another_failure_later_checks_run() -> None:
-    found = await examine([check("a", fail("odd", "mend it")), check("b", ok("good"))])
+    found = await examine([check("a", fail("odd", "fix it")), check("b", ok("good"))])
     assert [one.name for one in found] == ["a", "b"]
 
 

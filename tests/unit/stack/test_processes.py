@@ -62,12 +62,12 @@ async def test_a_full_disk_is_recognised_in_the_output(layout: Layout) -> None:
 
 
 async def test_a_known_reason_replaces_the_last_line(layout: Layout) -> None:
-    with pytest.raises(StackError, match=r"^stepping failed: nobody there \(more in "):
+    with pytest.raises(StackError, match=r"^stepping failed: connection refused \(more in "):
         await processes.run(
             shell("echo 'ECONNREFUSED'; echo see the manual; exit 1"),
             layout.log("step"),
             "stepping",
-            {"ECONNREFUSED": "nobody there"},
+            {"ECONNREFUSED": "connection refused"},
         )
 
 

@@ -210,11 +210,11 @@ async def test_an_unavailable_database_closes_the_socket_with_1013() -> None:
     async with StreamingServer() as server:
         headers = server.authorization(server.user())
 
-        async def away(operation: str) -> None:
+        async def unavailable(operation: str) -> None:
             if operation == "open_turns":
                 raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
 
-        server.world.database.before = away
+        server.world.database.before = unavailable
         async with server.anonymous(headers=headers) as socket:
             assert await socket.closed() == (1013, "unavailable")
             assert socket.seen[0]["code"] == "supabase_unavailable"
