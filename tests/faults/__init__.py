@@ -1,1 +1,1 @@
-"""The platform with things breaking: servers that are killed and frozen, networks that stall, cut and trickle."""
+"""The platform with faults: servers that are killed and frozen, networks that stall, break and throttle."""

@@ -1,11 +1,11 @@
-"""A TCP proxy on loopback that treats bytes as bad networks do. It knows bytes and connections, no protocol.
+"""A TCP proxy on loopback that simulates bad networks. It works on bytes and connections, without any protocol.
 
     async with ChaosProxy(server.port) as proxy:
         … a client connects to proxy.url …
         proxy.link_of(port).down.set(STALLED)   # one direction of one connection
         proxy.set(NORMAL)                   # every connection, also those to come
 
-What does not flow is not read either, so that the sender's buffers fill as they would.
+Bytes that are not forwarded are not read either, so that the sender's buffers fill up.
 """
 
 import asyncio
@@ -15,45 +15,46 @@ from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 LOOPBACK: Final = "127.0.0.1"
-_LINGER_RESET: Final = struct.pack("ii", 1, 0)  # close() then sends RST and forgets what was unsent
+_LINGER_RESET: Final = struct.pack("ii", 1, 0)  # close() then sends RST and discards unsent bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """How one direction treats its bytes. Times in seconds, sizes in bytes."""
+    """How one direction forwards its bytes. Times in seconds, sizes in bytes."""
 
     delay: float = 0.0
-    """How long each piece is held back."""
+    """The delay of each piece."""
     piece: int = 64 * 1024
-    """The most that is passed on at once."""
+    """The largest piece that is forwarded at once."""
     pause: float = 0.0
     """The wait after each piece."""
     stalled: bool = False
-    """Nothing passes, no end of the connection either. What was on its way follows when this is over."""
-    swallowed: bool = False
-    """Everything is taken and lost, the end of the connection too: the other side seems to be there, and silent."""
+    """Nothing is forwarded, not even the end of the connection. Bytes on their way follow after the stall."""
+    dropped: bool = False
+    """Everything is received and discarded, the end of the connection too: the other side seems connected and
+    silent."""
     reset_after: int | None = None
-    """So many more bytes pass; with the next both sides see the connection reset."""
+    """After this many more bytes the connection is reset on both sides."""
 
 
 NORMAL: Final = Conditions()
 STALLED: Final = Conditions(stalled=True)
-SWALLOWED: Final = Conditions(swallowed=True)
+DROPPED: Final = Conditions(dropped=True)
 BYTE_BY_BYTE: Final = Conditions(piece=1)
 
 
 def at_rate(bytes_a_second: int) -> Conditions:
-    """A thin line."""
+    """A throttled connection."""
     return Conditions(piece=max(1, bytes_a_second // 10), pause=0.1)
 
 
-class Lane:
+class Direction:
     """One direction of a link."""
 
     def __init__(self, link: "Link", source: socket.socket, sink: socket.socket, conditions: Conditions) -> None:
         self.conditions = conditions
-        self.passed = 0
-        self.swallowed = 0
+        self.forwarded = 0
+        self.dropped = 0
         self._link = link
         self._source = source
         self._sink = sink
@@ -61,34 +62,34 @@ class Lane:
         self._changed = asyncio.Event()
 
     def set(self, conditions: Conditions) -> None:
-        """From now on; a reset is counted from now too."""
+        """Apply these conditions from now on; bytes until a reset are counted from now, too."""
         self.conditions = conditions
         self._until_reset = conditions.reset_after
         self._changed.set()
 
-    async def carry(self) -> None:
-        """Pass bytes on until their source ends or breaks, and pass that on as well."""
+    async def forward(self) -> None:
+        """Forward bytes until the source ends or breaks, and forward that as well."""
         try:
             while data := await self._receive():
-                await self._pass(data)
-            await self._while_away()
+                await self._send(data)
+            await self._while_withheld()
             self._sink.shutdown(socket.SHUT_WR)
         except OSError:
-            await self._while_away()
+            await self._while_withheld()
             self._link.reset()
 
     async def _receive(self) -> bytes:
         await self._while_stalled()
         return await asyncio.get_running_loop().sock_recv(self._source, self.conditions.piece)
 
-    async def _pass(self, data: bytes) -> None:
+    async def _send(self, data: bytes) -> None:
         while data:
             if self.conditions.delay:
                 await asyncio.sleep(self.conditions.delay)
             await self._while_stalled()
             piece, data = data[: self._size()], data[self._size() :]
-            if self.conditions.swallowed:
-                self.swallowed += len(piece)
+            if self.conditions.dropped:
+                self.dropped += len(piece)
             else:
                 await asyncio.get_running_loop().sock_sendall(self._sink, piece)
                 await self._count(len(piece))
@@ -98,7 +99,7 @@ class Lane:
         return self.conditions.piece if self._until_reset is None else min(self.conditions.piece, self._until_reset)
 
     async def _count(self, size: int) -> None:
-        self.passed += size
+        self.forwarded += size
         if self._until_reset is not None:
             self._until_reset -= size
             if self._until_reset == 0:
@@ -109,8 +110,8 @@ class Lane:
         while self.conditions.stalled:
             await self._change()
 
-    async def _while_away(self) -> None:
-        while self.conditions.stalled or self.conditions.swallowed:
+    async def _while_withheld(self) -> None:
+        while self.conditions.stalled or self.conditions.dropped:
             await self._change()
 
     async def _change(self) -> None:
@@ -126,8 +127,8 @@ class Link:
         self._ending: Literal["cut", "reset"] = "cut"
         self._end = asyncio.Event()
         self.client_port = int(client.getpeername()[1])
-        self.up = Lane(self, client, target, up)
-        self.down = Lane(self, target, client, down)
+        self.up = Direction(self, client, target, up)
+        self.down = Direction(self, target, client, down)
 
     def set(self, conditions: Conditions) -> None:
         """The same in both directions."""
@@ -135,27 +136,27 @@ class Link:
         self.down.set(conditions)
 
     def reset(self) -> None:
-        """Break it off: both sides see RST, whatever was on its way is lost."""
+        """Reset it: both sides receive RST, bytes on their way are lost."""
         self._ending = "reset"
         self._end.set()
 
     def cut(self) -> None:
-        """End it: both sides see FIN, be it in the middle of something."""
+        """End it: both sides receive FIN, even in the middle of a frame."""
         self._end.set()
 
     async def run(self) -> None:
-        """Carry bytes until both directions have ended or somebody ends the link."""
-        carrying = asyncio.gather(self.up.carry(), self.down.carry())
-        carrying.add_done_callback(lambda _: self._end.set())
+        """Forward bytes until both directions have ended or the link is cut or reset."""
+        forwarding = asyncio.gather(self.up.forward(), self.down.forward())
+        forwarding.add_done_callback(lambda _: self._end.set())
         try:
             await self._end.wait()
         finally:
-            carrying.cancel()
-            await asyncio.gather(carrying, return_exceptions=True)
+            forwarding.cancel()
+            await asyncio.gather(forwarding, return_exceptions=True)
             self.close()
 
     def close(self) -> None:
-        """Close both sockets, as somebody has decided. Nothing may be using them any more."""
+        """Close both sockets, by FIN or RST. No task may use them any more."""
         for end in self._sockets:
             if self._ending == "reset":
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
@@ -165,12 +166,12 @@ class Link:
 class ChaosProxy:
     """Listens on `port` for the target's clients. At the end of its block every link is reset.
 
-    `receive_buffer`, in bytes, bounds what the kernel takes of the target's for a link whose client does not read.
+    `receive_buffer`, in bytes, limits what the kernel buffers from the target for a link whose client does not read.
     """
 
     def __init__(self, target_port: int, *, receive_buffer: int | None = None) -> None:
         self.links: list[Link] = []
-        """Those that are open, in the order in which they came."""
+        """The open links, in the order of their connections."""
         self.resets_newcomers = False
         """Whether a connection is reset as soon as it is accepted."""
         self._target = (LOOPBACK, target_port)
@@ -178,7 +179,7 @@ class ChaosProxy:
         self._up = self._down = NORMAL
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
-        # Bound but not listening, it keeps the port ours while connections are refused.
+        # Bound but not listening, it reserves the port while connections are refused.
         self._keeper = socket.socket()
         self._keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._keeper.bind((LOOPBACK, 0))
@@ -199,7 +200,7 @@ class ChaosProxy:
         self._keeper.close()
 
     def set(self, conditions: Conditions | None = None, *, up: Conditions = NORMAL, down: Conditions = NORMAL) -> None:
-        """Conditions of both directions, or of each, for every link there is and will be."""
+        """Set the conditions of both directions, or of each, for every open and later link."""
         self._up, self._down = (conditions, conditions) if conditions is not None else (up, down)
         for link in self.links:
             link.up.set(self._up)
@@ -210,7 +211,7 @@ class ChaosProxy:
         return next(link for link in self.links if link.client_port == client_port)
 
     def listen(self) -> None:
-        """Take connections, as from the start."""
+        """Accept connections again."""
         listener = socket.create_server((LOOPBACK, self.port), backlog=2048)
         listener.setblocking(False)
         self._accepting = asyncio.create_task(self._accept(listener))

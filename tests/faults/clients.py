@@ -1,7 +1,7 @@
-"""A reconnecting device as users should write one: it knows the wire protocol and nothing of the server.
+"""A reconnecting device as authors of clients should write one: it uses the wire protocol and no code of the server.
 
-It connects to any of several servers, resumes from its cursor, obeys every `ready`, sends again what was not
-acknowledged, backs off with jitter, and keeps a transcript that tells whether anything was lost or repeated.
+It connects to any of several servers, resumes from its cursor, acts on every `ready`, sends unacknowledged messages
+again, backs off with jitter, and has a transcript that reports lost and repeated events.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ READ_TIMEOUT: Final = aiohttp.ClientTimeout(sock_connect=5, sock_read=30)
 class Device:
     """Use as `async with Device(user, urls) as device:`. It stays connected to one of the urls, the first one first.
 
-    `heartbeat`: seconds after which it takes a silent server for gone (half of it for the pong). `first_pause`: about
+    `heartbeat`: seconds after which it disconnects from a silent server (half of it for the pong). `first_pause`: about
     how many seconds it waits after the end of a connection; it doubles with each further attempt that fails."""
 
     def __init__(
@@ -41,13 +41,13 @@ class Device:
         self.user = user
         self.transcript = Transcript()
         self.connections = 0
-        """How often a server said `ready` to a new connection."""
+        """The number of connections that got a first `ready`."""
         self.closes: Counter[int] = Counter()
-        """How connections ended, by close code."""
+        """The number of ended connections, by close code."""
         self.refusals: Counter[str] = Counter()
-        """Errors in answer to what was sent, by code."""
-        self.gave_up: str | None = None
-        """Why it does not reconnect any more."""
+        """The number of errors in answer to its frames, by code."""
+        self.stopped_because: str | None = None
+        """The reason why it no longer reconnects."""
         self._urls = list(urls)
         self._next_url = self._urls[0]
         self._heartbeat = heartbeat
@@ -57,11 +57,11 @@ class Device:
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._missing: set[str] = set()
         self._histories_due = 0
-        self._grown = asyncio.Event()
+        self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(work()) for work in (self._stay_connected, self._look_up)]
+        self._tasks = [asyncio.create_task(work()) for work in (self._stay_connected, self._read_missed)]
         for task in self._tasks:
             task.add_done_callback(lambda _: self._wake())
         return self
@@ -83,21 +83,21 @@ class Device:
         await self._send({"type": "cancel", "turn_id": turn_id}, f"cancel-{uuid.uuid4()}")
 
     async def retry(self, turn_id: str) -> None:
-        """Ask for another attempt, until there is an answer."""
+        """Request another attempt, until there is an answer."""
         await self._send({"type": "retry", "turn_id": turn_id}, f"retry-{uuid.uuid4()}")
 
-    async def until(self, condition: Callable[[], Any], patience: float = 60.0) -> Any:
-        """Return when the condition holds, with what it gives. It is looked at after every frame."""
+    async def until(self, condition: Callable[[], Any], timeout: float = 60.0) -> Any:
+        """Wait until the condition is true, and return its value. It is checked after every frame."""
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 while not (found := condition()):
                     for task in self._tasks:
                         if task.done():
                             task.result()
-                    assert self.gave_up is None, self.gave_up
-                    await self._grown.wait()
+                    assert self.stopped_because is None, self.stopped_because
+                    await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(f"not within {patience:.0f} s: {self}") from None
+            raise AssertionError(f"not within {timeout:.0f} s: {self}") from None
         return found
 
     def __str__(self) -> str:
@@ -109,28 +109,28 @@ class Device:
             f"missing: {self._missing}, turns: {turns}, faults: {seen.faults}"
         )
 
-    async def end_of(self, message_id: str, attempt: int = 1, patience: float = 60.0) -> Json:
+    async def end_of(self, message_id: str, attempt: int = 1, timeout: float = 60.0) -> Json:
         """The turn of one of its messages as this attempt, or a later one, ended."""
-        return dict(await self.until(lambda: self._end(message_id, attempt), patience))
+        return dict(await self.until(lambda: self._end(message_id, attempt), timeout))
 
     def _end(self, message_id: str, attempt: int) -> Json | None:
         reply = self.transcript.replies.get(self.transcript.turn_of.get(message_id, ""))
         return reply.turn if reply is not None and reply.attempt >= attempt else None
 
     def text(self, message_id: str) -> str:
-        """What it shows of the reply to one of its messages."""
+        """The text that it has of the reply to one of its messages."""
         reply = self.transcript.replies.get(self.transcript.turn_of.get(message_id, ""))
         return reply.text if reply is not None else ""
 
     @property
     def is_quiet(self) -> bool:
-        """Everything it sent was answered, every turn it knows has ended, and nothing is to be looked up."""
+        """All its frames were answered, all turns that it knows have ended, and no missed turn is to be read."""
         replies = self.transcript.replies.values()
         return not (self._unanswered or self._missing or self._histories_due) and all(reply.turn for reply in replies)
 
-    async def quiet(self, patience: float = 60.0) -> None:
+    async def quiet(self, timeout: float = 60.0) -> None:
         """Return when it is connected and quiet."""
-        await self.until(lambda: self.is_quiet and self.connected, patience)
+        await self.until(lambda: self.is_quiet and self.connected, timeout)
 
     @property
     def port(self) -> int:
@@ -146,8 +146,8 @@ class Device:
 
     async def _stay_connected(self) -> None:
         pause = self._first_pause
-        while self.gave_up is None:
-            greeted = self.connections
+        while self.stopped_because is None:
+            connected_before = self.connections
             try:
                 code = await self._connection()
             except aiohttp.WSServerHandshakeError as refusal:
@@ -158,10 +158,10 @@ class Device:
             if code == 4001:
                 await self._refresh()
             elif code >= 4500:
-                self.gave_up = f"closed with {code}"
+                self.stopped_because = f"closed with {code}"
             self._wake()
             self._next_url = self._chance.choice(self._urls)
-            if self.connections > greeted:
+            if self.connections > connected_before:
                 pause = self._first_pause
             await asyncio.sleep(pause * self._chance.uniform(0.5, 1.5))
             pause = min(max(pause * 2, SHORTEST_PAUSE), LONGEST_PAUSE)
@@ -181,19 +181,19 @@ class Device:
         try:
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.TEXT:
-                    await self._take(socket, message.json())
+                    await self._receive(socket, message.json())
                     self._wake()
         finally:
             self._socket = None
             await socket.close()
         return socket.close_code or NO_CODE
 
-    async def _take(self, socket: aiohttp.ClientWebSocketResponse, frame: Json) -> None:
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse, frame: Json) -> None:
         match frame["type"]:
             case "ready":
                 self.connections += self._socket is None
                 self._socket = socket
-                self._missing |= self.transcript.greeted(frame)
+                self._missing |= self.transcript.ready(frame)
                 self._histories_due += not frame["resumed"]
                 for unanswered in tuple(self._unanswered.values()):
                     await socket.send_json(unanswered)
@@ -204,7 +204,7 @@ class Device:
             case "error":
                 self._refused(frame)
             case _:
-                self.transcript.take(frame)
+                self.transcript.receive(frame)
                 self._unanswered.pop(frame.get("client_message_id", ""), None)
 
     async def _send(self, frame: Json, frame_id: str) -> None:
@@ -215,7 +215,7 @@ class Device:
                 await self._socket.send_json(frame)
 
     def _refused(self, error: Json) -> None:
-        """Send a message again that may be accepted later; ask no more for what makes no sense any more."""
+        """Send a message again that may be accepted later; drop a command that can no longer succeed."""
         frame = self._unanswered.get(error.get("id", ""))
         self.refusals[error["code"]] += 1
         if frame is not None and error["retryable"]:
@@ -224,7 +224,7 @@ class Device:
         elif frame is not None and frame["type"] != "message":
             del self._unanswered[frame["id"]]
         elif not error["retryable"]:
-            self.gave_up = f"refused: {error}"
+            self.stopped_because = f"refused: {error}"
 
         async def again() -> None:
             assert frame is not None
@@ -232,26 +232,26 @@ class Device:
                 await self._send(frame, frame["id"])
 
     def _wake(self) -> None:
-        grown, self._grown = self._grown, asyncio.Event()
-        grown.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
-    # -- what happened without it --------------------------------------------------------------------------------
+    # -- missed turns ---------------------------------------------------------------------------------------------
 
-    async def _look_up(self) -> None:
-        """Ask for what `ready` says it missed."""
+    async def _read_missed(self) -> None:
+        """Read the turns that it missed, according to `ready`."""
         while True:
-            await self._grown.wait()
+            await self._changed.wait()
             while self._histories_due or self._missing:
                 if due := self._histories_due:
                     self._missing |= await self._unknown_turns()
                     self._histories_due -= due
                 for turn_id in tuple(self._missing):
-                    self.transcript.looked_up(await self.get(f"/chat/turns/{turn_id}"))
+                    self.transcript.read(await self.get(f"/chat/turns/{turn_id}"))
                     self._missing.discard(turn_id)
                 self._wake()
 
     async def _unknown_turns(self) -> set[str]:
-        """Turns of the history that this device has not heard of."""
+        """Turns of the history that this device does not know."""
         unknown: set[str] = set()
         query = ""
         while True:
@@ -263,7 +263,7 @@ class Device:
             query = f"&before={page['next_cursor']}"
 
     async def get(self, path: str) -> Any:
-        """Read from whichever server answers, however long that takes."""
+        """Read from any server that answers, without a time limit."""
         pause = SHORTEST_PAUSE
         while True:
             url = self._chance.choice(self._urls)
@@ -292,12 +292,12 @@ class Device:
                     return
 
 
-async def all_quiet(devices: Sequence[Device], patience: float = 120.0) -> None:
+async def all_quiet(devices: Sequence[Device], timeout: float = 120.0) -> None:
     """Return when every device is connected and quiet, and all of them know the same turns."""
-    async with asyncio.timeout(patience):
+    async with asyncio.timeout(timeout):
         while True:
             for device in devices:
-                await device.quiet(patience)
+                await device.quiet(timeout)
             known = [(device.user.id, frozenset(device.transcript.replies)) for device in devices]
             if all(device.is_quiet for device in devices) and len(set(known)) == len({user for user, _ in known}):
                 return

@@ -1,4 +1,4 @@
-"""One server whose every service stands behind a proxy that breaks things, and what users and the services saw."""
+"""One server with all its services behind proxies that inject faults, and the resulting state at users and services."""
 
 import asyncio
 import json
@@ -23,12 +23,12 @@ from tests.stack.waiting import ended
 
 SECRETS: Final = ("SUPABASE_SERVICE_KEY", "LETTA_API_TOKEN", "LITELLM_MASTER_KEY", "SECRET_KEY")
 NEVER_SHOWN: Final = (VENDOR_WORDS, "sk-", "Traceback", "127.0.0.1", "<html", "internal_error", "httpx", "aiohttp")
-LOOK_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A user whose agent is ready, and the names by which the services know that agent."""
+    """A user whose agent is ready, and the agent's ids at the services."""
 
     user: ChatUser
     member_id: str
@@ -37,7 +37,8 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class FailingWorld:
-    """`model` is LiteLLM as Letta reaches it for model calls, `litellm` the same as the server reaches it."""
+    """`model` is the proxy between Letta and LiteLLM, for model calls; `litellm` the one between the server and
+    LiteLLM."""
 
     stack: RunningStack
     http: aiohttp.ClientSession
@@ -54,7 +55,8 @@ class FailingWorld:
         return await register(self.http, self.server.url)
 
     async def new_visitor(self) -> ChatUser:
-        """Signed up at Supabase, unknown to the server until the first request: its id is known before."""
+        """A user who signed up at Supabase and is unknown to the server until the first request; the id is known
+        before."""
         email, password = f"{uuid.uuid4().hex[:12]}@example.com", "Passw0rd-2026"
         async with self.http.post(
             f"{self.env['SUPABASE_URL']}/auth/v1/signup",
@@ -74,7 +76,7 @@ class FailingWorld:
         return Resident(user, row["letta_member_id"], row["letta_conversation_id"])
 
     async def resident(self) -> Resident:
-        """A user that tests share who leave no turn open."""
+        """A shared user, for tests that leave no turn open."""
         if not self.residents:
             self.residents.append(await self.new_resident())
         return self.residents[0]
@@ -82,7 +84,7 @@ class FailingWorld:
     async def agent_is_ready(self, user: ChatUser) -> None:
         async with asyncio.timeout(2 * PATIENCE):
             while (await self.profile(user.id) or {}).get("agent_status") != "active":
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
 
     async def profile(self, user_id: str) -> dict[str, Any]:
         """The user's profile as it is stored; empty where there is none."""
@@ -90,7 +92,7 @@ class FailingWorld:
         return rows[0] if rows else {}
 
     async def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
-        """What the database holds, past all services."""
+        """Rows of the database, read without any service in between."""
         async with await psycopg.AsyncConnection.connect(
             self.env["SUPABASE_DB_URL"], autocommit=True, row_factory=dict_row
         ) as connection:
@@ -106,11 +108,11 @@ class FailingWorld:
         )
 
     async def model_calls(self, text: str) -> int:
-        """How often the model was asked with this text."""
+        """The number of model calls with this text."""
         return len(await self.stack.model_log(self.http, text))
 
-    async def heals(self, user: ChatUser, turn: Json) -> Json:
-        """Retry a failed turn; it completes, as it would have at first. Returns it."""
+    async def retry_completes(self, user: ChatUser, turn: Json) -> Json:
+        """Retry a failed turn, which must complete. Returns it."""
         status, again = await user.call("POST", f"/chat/turns/{turn['id']}/retry")
         assert status == 200, (status, again)
         after = await ended(user, turn["id"])
@@ -125,7 +127,7 @@ class FailingWorld:
         assert await self.model_calls(text) == 1
 
     def presentable(self, answer: object) -> Any:
-        """What a user got, after making sure that nothing of it is a vendor's, or secret."""
+        """Return an answer to a user, after a check that it contains no text of a vendor and no secret."""
         shown = json.dumps(answer)
         secrets = [self.env[name] for name in SECRETS if self.env.get(name)]
         for word in (*NEVER_SHOWN, *secrets):
@@ -153,7 +155,7 @@ async def failing_world(
 async def server_behind_proxies(
     stack: RunningStack, env: Mapping[str, str], log: Path, **variables: str
 ) -> AsyncIterator[FailingWorld]:
-    """A server of one's own behind proxies. `variables` replace its settings.
+    """A new server behind proxies. `variables` replace its settings.
 
     Supabase is reached by `http_proxy`, since its tokens name its own address as their issuer. Redis is left out."""
     async with AsyncExitStack() as running:

@@ -1,4 +1,4 @@
-"""How an HTTP request can go wrong on its way to a service, or the answer on its way back."""
+"""The faults of an HTTP request on its way to a service, or of the answer on its way back."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -8,14 +8,14 @@ from aiohttp import web
 from tests.faults.http_faults import Exchange
 
 VENDOR_WORDS: Final = "upstream connect error sk-vendor-secret http://10.9.8.7:4000/internal"
-"""What every made-up answer says, so that a test can tell whether it came through to a user."""
+"""Part of every made-up answer, so that a test can detect whether it reached a user."""
 
 GATEWAY_PAGE: Final = f"<html><body><h1>{VENDOR_WORDS}</h1></body></html>".encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The connection is reset without an answer. `forwarded`: after the service has done what it was asked."""
+    """The connection is reset without an answer. `forwarded`: after the service has processed the request."""
 
     forwarded: bool = False
 
@@ -27,7 +27,7 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """No answer, for as long as the caller stays. `forwarded` as above."""
+    """No answer while the caller is connected. `forwarded` as above."""
 
     forwarded: bool = False
 
@@ -39,7 +39,7 @@ class Hang:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """This answer in place of the service's, which is not asked. `retry_after` in seconds."""
+    """This answer in place of the service's, which does not get the request. `retry_after` in seconds."""
 
     status: int
     body: bytes = GATEWAY_PAGE
@@ -53,10 +53,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The service's answer up to `after`, and then something else.
+    """The service's answer up to `after`, and then a fault.
 
     `after` is a number of bytes of the body, or a text: then up to the end of the first line that contains it. `then`
-    the connection is `reset`, or `silence`s for as long as the caller stays, or the body `end`s as if it were complete;
+    the connection is `reset`, or in `silence` while the caller is connected, or the body `end`s as if it were complete;
     `noise` comes before that.
     """
 
@@ -94,14 +94,14 @@ class Interrupted:
 
 @dataclass(slots=True)
 class Overheard:
-    """No fault: the service's answer passes whole, and its text is kept in `said`."""
+    """No fault: the service's answer is forwarded whole, and its text is stored in `text`."""
 
-    said: str = ""
+    text: str = ""
 
     async def play(self, exchange: Exchange) -> web.StreamResponse:
         async with exchange.forwarded() as upstream:
             body = await upstream.read()
-            self.said = body.decode()
+            self.text = body.decode()
             response = exchange.begin(upstream)
             await response.prepare(exchange.request)
             await response.write(body)

@@ -1,7 +1,7 @@
-"""An HTTP proxy on the loopback interface that breaks what passes through it, on command and at a chosen place.
+"""An HTTP proxy on the loopback interface that injects faults into chosen requests.
 
-It forwards everything as it comes, streams included, until a rule says otherwise; `fault_kinds` says how things break.
-Knows nothing of pytest, nor of what it stands in front of.
+It forwards all requests and streams unchanged, except those for which there is a rule; the faults are in `fault_kinds`.
+Independent of pytest and of the service behind it.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Fault(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A request that came: `text` is its head and its body, to look for something in."""
+    """A received request: `text` is its head and body, for searches."""
 
     method: str
     path: str
@@ -42,7 +42,7 @@ class Seen:
 
 @dataclass(slots=True, eq=False)
 class Rule:
-    """Which requests a fault happens to, and how often it did."""
+    """The requests that a fault is injected into, and the number of times it was."""
 
     fault: Fault
     method: str
@@ -54,7 +54,7 @@ class Rule:
     _again: asyncio.Event = field(default_factory=asyncio.Event)
 
     def takes(self, seen: Seen) -> bool:
-        """Whether the fault happens to this request, which is counted."""
+        """Whether the fault is injected into this request, which is counted."""
         if self._is_over or not self._is_meant(seen):
             return False
         if self.skip > 0:
@@ -74,7 +74,7 @@ class Rule:
         return same_path and mentions is not None and mentions in seen.text
 
     async def happened(self, times: int = 1) -> None:
-        """Return when the fault has happened so often."""
+        """Return when the fault has happened this many times."""
         while self.played < times:
             self._again.clear()
             await self._again.wait()
@@ -82,7 +82,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request on its way, and what a fault can do with it."""
+    """One request on its way, with the operations for faults."""
 
     request: web.Request
     body: bytes
@@ -103,7 +103,7 @@ class Exchange:
             yield response
 
     async def let_the_service_answer(self) -> None:
-        """Read the whole answer and keep it."""
+        """Have the service process the request, and discard its answer."""
         async with self.forwarded() as response:
             await response.read()
 
@@ -130,13 +130,13 @@ class Exchange:
         return await self.silence()
 
     async def silence(self) -> web.StreamResponse:
-        """Say nothing until the caller has gone, which ends the handler."""
+        """Send nothing until the caller disconnects, which ends the handler."""
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
 
 
 class FaultProxy:
-    """Use as `async with FaultProxy(url) as proxy:`; what is in front of `url` then is at `proxy.url`."""
+    """Use as `async with FaultProxy(url) as proxy:`; `proxy.url` is then the address of the proxy in front of `url`."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream.rstrip("/")
@@ -182,9 +182,9 @@ class FaultProxy:
         skip: int = 0,
         times: int | None = None,
     ) -> Iterator[Rule]:
-        """Let `fault` happen to requests of this method whose path contains the pattern `path`, and that mention a text
-        in head or body (a function tells it once it is known): after the first `skip` ones, `times` times, and at most
-        as long as the block lasts."""
+        """Inject `fault` into requests of this method whose path contains the pattern `path`, and that mention a text
+        in head or body (a function returns the text once it is known): after the first `skip` ones, `times` times, and
+        not beyond the end of the block."""
         rule = Rule(fault, method, re.compile(path), mentions, skip, times)
         self._rules.append(rule)
         try:
@@ -194,7 +194,7 @@ class FaultProxy:
 
     @asynccontextmanager
     async def holding(self) -> AsyncIterator[None]:
-        """Requests wait as long as the block lasts, which begins when those under way have been answered."""
+        """Hold requests until the end of the block, which begins when those under way have been answered."""
         self._passing.clear()
         try:
             while self._under_way:
@@ -205,7 +205,7 @@ class FaultProxy:
 
     @asynccontextmanager
     async def refusing(self) -> AsyncIterator[None]:
-        """Nobody listens: connections are refused, open ones are reset."""
+        """Refuse new connections and reset open ones."""
         await self._site.stop()
         self._drop_connections()
         try:
@@ -214,7 +214,7 @@ class FaultProxy:
             await self._listen()
 
     def requests(self, method: str, path: str, mentions: str = "") -> int:
-        """How many requests came of this method, whose path contains the pattern and that mention a text."""
+        """The number of requests of this method whose path contains the pattern and that mention a text."""
         return sum(
             one.method == method and re.search(path, one.path) is not None and mentions in one.text for one in self.seen
         )
@@ -255,7 +255,7 @@ def _passed_on(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:
 
 
 def _reset(transport: asyncio.BaseTransport) -> None:
-    """Close at once with RST, so that the other side sees an error and no end."""
+    """Close at once with RST, so that the other side gets an error and not an end."""
     connection = transport.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,6 +1,6 @@
-"""Conversations over two servers that are killed, deployed and frozen at random moments, and whom that may not hurt.
+"""Conversations over two servers that are killed, deployed and frozen at random moments.
 
-Knows nothing of pytest: the short run is a test, the long one a command.
+Independent of pytest: the short run is a test, the long one a command.
 """
 
 import asyncio
@@ -17,29 +17,29 @@ from tests.faults.clients import Device, all_quiet
 from tests.stack.chat_client import ChatUser, register
 from tests.stack.own_server import ServerProcess
 
-Blow = Literal["kill", "deploy", "freeze", "blackout"]
-PATIENCE: Final = 240.0
-"""Seconds within which a turn ends, whatever happens to the servers meanwhile."""
-IMPATIENCE: Final = 5.0
-"""Seconds after which a reply is cancelled though it has said nothing yet."""
+Disruption = Literal["kill", "deploy", "freeze", "blackout"]
+TURN_TIMEOUT: Final = 240.0
+"""Seconds within which a turn ends, whatever is done to the servers meanwhile."""
+FIRST_TEXT_TIMEOUT: Final = 5.0
+"""Seconds after which a reply is cancelled even without any text."""
 FROZEN_SECONDS: Final = (13.0, 16.0)
-"""Longer than a lease lasts: somebody else goes on, and the frozen one must notice when it thaws."""
+"""Longer than a lease lasts: another server takes over, and the frozen one must detect that when it thaws."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a marathon does. The same seed gives the same messages, blows and pauses."""
+    """The parameters of a marathon. The same seed gives the same messages, disruptions and pauses."""
 
     users: int
     turns: int
-    blows: int
+    disruptions: int
     seed: int
-    kinds: tuple[Blow, ...] = ("kill",)
+    kinds: tuple[Disruption, ...] = ("kill",)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One message of the script. `cancelled`: its author stops it from another device once it has begun to speak."""
+    """One message of the script. `cancelled`: it is stopped from another device once the reply has begun."""
 
     content: str
     cancelled: bool = False
@@ -47,7 +47,7 @@ class Line:
 
 @dataclass(slots=True)
 class Talker:
-    """A user with a device that prefers each server, and what it has sent: the message's id and its line."""
+    """A user with one device per preferred server, and the sent messages: id and line."""
 
     user: ChatUser
     devices: tuple[Device, ...]
@@ -55,7 +55,7 @@ class Talker:
 
 
 def script(plan: Plan, chance: random.Random) -> list[Line]:
-    """Messages of mixed length, each of its own wording."""
+    """Messages of mixed length, each with a text of its own."""
     lines = []
     for number in range(plan.turns):
         kind = chance.random()
@@ -79,20 +79,20 @@ class Marathon:
         plan: Plan,
         http: aiohttp.ClientSession,
         servers: Sequence[ServerProcess],
-        tell: Callable[[str], None] | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> None:
         self.plan = plan
         self.talkers: list[Talker] = []
-        self.blows: Counter[Blow] = Counter()
-        self.diary: list[str] = []
-        """What happened, in order. `tell` hears it as well."""
-        self._tell = tell
+        self.disruptions: Counter[Disruption] = Counter()
+        self.record: list[str] = []
+        """The disruptions and retries, in order; `report` is called with each."""
+        self._report = report
         self._http = http
         self._servers = list(servers)
         self._chance = random.Random(plan.seed)
         self._stays = AsyncExitStack()
-        self._struck = asyncio.Condition()
-        self._awaiting_blows = 0
+        self._disrupted = asyncio.Condition()
+        self._awaiting_disruptions = 0
 
     async def __aenter__(self) -> "Marathon":
         for server in self._servers:
@@ -117,86 +117,86 @@ class Marathon:
         )
 
     async def run(self) -> None:
-        """Talk and strike to the end; then let everybody see everything."""
+        """Send all messages and do all disruptions; then wait until all devices have received everything."""
         lines = enumerate(script(self.plan, self._chance))
         async with asyncio.TaskGroup() as group:
             talks = [group.create_task(self._talk(talker, lines)) for talker in self.talkers]
-            group.create_task(self._strike(talks))
-        await all_quiet([device for talker in self.talkers for device in talker.devices], PATIENCE)
+            group.create_task(self._disrupt(talks))
+        await all_quiet([device for talker in self.talkers for device in talker.devices], TURN_TIMEOUT)
 
     def _note(self, what: str) -> None:
-        self.diary.append(what)
-        if self._tell is not None:
-            self._tell(what)
+        self.record.append(what)
+        if self._report is not None:
+            self._report(what)
 
-    # -- talking -------------------------------------------------------------------------------------------------
+    # -- messages ------------------------------------------------------------------------------------------------
 
     async def _talk(self, talker: Talker, lines: Iterator[tuple[int, Line]]) -> None:
-        """Take lines until there are none, now and then a second one before the first is answered."""
+        """Send lines until there are none, now and then a second one before the first is answered."""
         for number, line in lines:
-            await self._until_blows(number * self.plan.blows // self.plan.turns)
+            await self._until_disruptions(number * self.plan.disruptions // self.plan.turns)
             burst = [line]
             if self._chance.random() < 0.3 and (another := next(lines, None)) is not None:
-                await self._until_blows(another[0] * self.plan.blows // self.plan.turns)
+                await self._until_disruptions(another[0] * self.plan.disruptions // self.plan.turns)
                 burst.append(another[1])
             await asyncio.gather(*(self._turn(talker, one) for one in burst))
 
     async def _turn(self, talker: Talker, line: Line) -> None:
-        """Send it from one device, and see it through."""
+        """Send it from one device, and wait for its end; retry it if it fails."""
         device, other = self._chance.sample(talker.devices, 2)
         message = await device.say(line.content)
         talker.sent[message] = line
         if line.cancelled:
-            await other.until(lambda: message in other.transcript.turn_of, PATIENCE)
-            with suppress(AssertionError):  # a reply that is taken over may have nothing to show for long
-                await other.until(lambda: other.text(message) or self._has_ended(other, message), IMPATIENCE)
+            await other.until(lambda: message in other.transcript.turn_of, TURN_TIMEOUT)
+            with suppress(AssertionError):  # a reply that is taken over may have no text for long
+                await other.until(lambda: other.text(message) or self._has_ended(other, message), FIRST_TEXT_TIMEOUT)
             await other.cancel(other.transcript.turn_of[message])
-        turn = await device.end_of(message, patience=PATIENCE)
+        turn = await device.end_of(message, timeout=TURN_TIMEOUT)
         while turn["status"] == "failed":
             assert turn["error"]["retryable"], turn
-            self._note(f"turn {turn['id']} is tried again after {turn['error']['code']}")
+            self._note(f"turn {turn['id']} is retried after {turn['error']['code']}")
             await device.retry(turn["id"])
-            turn = await device.end_of(message, turn["attempt"] + 1, PATIENCE)
+            turn = await device.end_of(message, turn["attempt"] + 1, TURN_TIMEOUT)
         assert turn["status"] == "completed" or line.cancelled, turn
 
     def _has_ended(self, device: Device, message: str) -> bool:
         reply = device.transcript.replies.get(device.transcript.turn_of.get(message, ""))
         return reply is not None and reply.turn is not None
 
-    async def _until_blows(self, number: int) -> None:
-        """Pace the talk: all blows fall while somebody talks."""
-        async with self._struck:
-            self._awaiting_blows += 1
-            await self._struck.wait_for(lambda: self.blows.total() >= number)
-            self._awaiting_blows -= 1
+    async def _until_disruptions(self, number: int) -> None:
+        """Pace the messages, so that turns are open at every disruption."""
+        async with self._disrupted:
+            self._awaiting_disruptions += 1
+            await self._disrupted.wait_for(lambda: self.disruptions.total() >= number)
+            self._awaiting_disruptions -= 1
 
-    # -- striking ------------------------------------------------------------------------------------------------
+    # -- disruptions ---------------------------------------------------------------------------------------------
 
-    async def _strike(self, talks: "Sequence[asyncio.Task[None]]") -> None:
-        for _ in range(self.plan.blows):
+    async def _disrupt(self, talks: "Sequence[asyncio.Task[None]]") -> None:
+        for _ in range(self.plan.disruptions):
             await asyncio.sleep(self._chance.uniform(0.5, 4.0))
-            await self._until_somebody_talks(talks)
-            blow = self._chance.choice(self.plan.kinds)
+            await self._until_turns_are_open(talks)
+            disruption = self._chance.choice(self.plan.kinds)
             victim = self._chance.choice(self._servers)
-            self._note(f"{blow} {'both' if blow == 'blackout' else victim.log.stem}")
-            async with self._struck:
-                self.blows[blow] += 1
-                self._struck.notify_all()
-            await self._deal(blow, victim)
+            self._note(f"{disruption} {'both' if disruption == 'blackout' else victim.log.stem}")
+            async with self._disrupted:
+                self.disruptions[disruption] += 1
+                self._disrupted.notify_all()
+            await self._apply(disruption, victim)
 
-    async def _until_somebody_talks(self, talks: "Sequence[asyncio.Task[None]]") -> None:
-        """Or waits for a blow before he does, or all have said everything."""
+    async def _until_turns_are_open(self, talks: "Sequence[asyncio.Task[None]]") -> None:
+        """Or until a user waits for a disruption before the next message, or all messages are sent."""
         devices = [talker.devices[0] for talker in self.talkers]
         while (
             all(device.is_quiet for device in devices)
-            and not self._awaiting_blows
+            and not self._awaiting_disruptions
             and not all(talk.done() for talk in talks)
         ):
             await asyncio.sleep(0.1)
 
-    async def _deal(self, blow: Blow, victim: ServerProcess) -> None:
+    async def _apply(self, disruption: Disruption, victim: ServerProcess) -> None:
         """Returns when both servers are ready again."""
-        match blow:
+        match disruption:
             case "kill":
                 victim.kill()
             case "deploy":

@@ -1,4 +1,4 @@
-"""What a server says about itself on /metrics."""
+"""Values of a server's /metrics."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from tests.stack.own_server import ServerProcess
 
 
 async def metric(http: aiohttp.ClientSession, server: ServerProcess, name: str) -> float:
-    """One unlabelled number."""
+    """One metric without labels."""
     async with http.get(f"{server.url}/metrics") as response:
         assert response.status == 200
         lines = (await response.text()).splitlines()
@@ -17,7 +17,7 @@ async def metric(http: aiohttp.ClientSession, server: ServerProcess, name: str) 
 
 
 async def until_metric(http: aiohttp.ClientSession, server: ServerProcess, name: str, value: float) -> None:
-    """Return when it is this."""
+    """Return when the metric has this value."""
     async with asyncio.timeout(2 * PATIENCE):
         while await metric(http, server, name) != value:
             await asyncio.sleep(0.2)

@@ -1,4 +1,4 @@
-"""What the tests of a failing Supabase share: how its functions are called, and what users see of its absence."""
+"""Shared by the tests of a failing Supabase: the paths of its functions, and the problem that users get."""
 
 import asyncio
 from typing import Final
@@ -14,7 +14,7 @@ def rpc(function: str) -> str:
 
 
 async def until_it_works(ada: ChatUser, body: Json) -> Json:
-    """Send until it is accepted, as a client does that heeds retry_after. The turn, completed."""
+    """Send until it is accepted, as a client that retries does. Returns the completed turn."""
     async with asyncio.timeout(2 * PATIENCE):
         while True:
             status, turn = await ada.call("POST", "/chat/message", body)

@@ -1,4 +1,4 @@
-"""Floods of messages and of passwords, and what a server keeps of them."""
+"""Floods of messages and of passwords, and the limits that refuse them."""
 
 import asyncio
 import time
@@ -12,28 +12,28 @@ from tests.conftest import NewServer
 from tests.stack.chat_client import ChatUser, register
 
 LONG = "x" * 32_000
-DOORS = 6
+CLIENTS = 6
 
 
 async def flood(user: ChatUser, messages: int, **fields: Any) -> tuple[Counter[tuple[int, bool]], float]:
-    """Send so many long messages, six at a time: how they were answered (status, whether a turn was told), and the
-    seconds it took."""
+    """Send this many long messages, six at a time. Returns the number of answers by (status, whether they have a turn),
+    and the seconds it took."""
     answers: Counter[tuple[int, bool]] = Counter()
     left = iter(range(messages))
 
-    async def door() -> None:
+    async def client() -> None:
         for _ in left:
             body = {"content": LONG, **fields}
             status, answer = await user.call("POST", "/chat/message", body, Prefer="respond-async")
             answers[status, status == 202 or "turn" in answer] += 1
 
     began = time.monotonic()
-    await asyncio.gather(*(door() for _ in range(DOORS)))
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
     return answers, time.monotonic() - began
 
 
 async def stored(user: ChatUser) -> int:
-    """How many messages of the user are kept."""
+    """The number of stored messages of the user."""
     page = await user.get("/chat/history?limit=100")
     assert not page["has_more"]
     return sum(message["role"] == "user" for message in page["data"])
@@ -45,7 +45,7 @@ async def test_over_budget_a_flood_of_long_messages_leaves_twenty(
     server = await new_server(DEFAULT_BUDGET_USD="0.000001", BUDGET_PERIOD="30d")
     user = await register(http, server.url)
     await user.say("ECHO spend it all")
-    await user.get("/user/usage")  # which asks LiteLLM for the limit
+    await user.get("/user/usage")  # reads the limit from LiteLLM
 
     answers, _ = await flood(user, 120)
 
@@ -91,5 +91,5 @@ async def test_an_owner_signs_in_while_a_thousand_addresses_try_the_password(
     assert await ask("login", at_home, email=email, password=password) == 200
 
     assert set(answers) == {401, 429}
-    # The owner's own try takes one of theirs for as long as it is not answered.
+    # The owner's own sign-in uses one of their tries until it is answered.
     assert 9 <= answers[401] <= 11 + seconds / 6

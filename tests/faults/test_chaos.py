@@ -1,4 +1,4 @@
-"""The proxy that stands for bad networks, against a server that echoes."""
+"""The proxy that simulates bad networks, against a server that echoes."""
 
 import asyncio
 import contextlib
@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.chaos import BYTE_BY_BYTE, NORMAL, STALLED, SWALLOWED, ChaosProxy, Conditions, at_rate
+from tests.faults.chaos import BYTE_BY_BYTE, DROPPED, NORMAL, STALLED, ChaosProxy, Conditions, at_rate
 from tests.stack.chat_client import PATIENCE
 
 
 class Echo:
-    """A server that sends back what it hears, and remembers how its connections ended."""
+    """A server that sends back what it receives, and records how its connections ended."""
 
     def __init__(self) -> None:
-        self.heard = bytearray()
+        self.received = bytearray()
         self.pieces = 0
         self.ends: list[str] = []
         self.changed = asyncio.Event()
@@ -24,7 +24,7 @@ class Echo:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(64 * 1024):
-                self.heard += data
+                self.received += data
                 self.pieces += 1
                 self.changed.set()
                 writer.write(data)
@@ -44,7 +44,7 @@ class Echo:
         return self.ends[0]
 
 
-class Line:
+class EchoClient:
     """A client of the echo."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,9 +53,9 @@ class Line:
 
     async def echo(self, data: bytes) -> bytes:
         self.writer.write(data)
-        return await self.hear(len(data))
+        return await self.receive(len(data))
 
-    async def hear(self, size: int) -> bytes:
+    async def receive(self, size: int) -> bytes:
         async with asyncio.timeout(PATIENCE):
             return await self.reader.readexactly(size)
 
@@ -74,9 +74,9 @@ async def proxy(echo: Echo) -> AsyncIterator[ChaosProxy]:
 
 
 @asynccontextmanager
-async def line(proxy: ChaosProxy) -> AsyncIterator[Line]:
-    """A line through the proxy that has carried a word both ways."""
-    client = Line(*await asyncio.open_connection("127.0.0.1", proxy.port))
+async def connected(proxy: ChaosProxy) -> AsyncIterator[EchoClient]:
+    """A client whose connection through the proxy has forwarded a word both ways."""
+    client = EchoClient(*await asyncio.open_connection("127.0.0.1", proxy.port))
     try:
         assert await client.echo(b"hello") == b"hello"
         yield client
@@ -85,7 +85,7 @@ async def line(proxy: ChaosProxy) -> AsyncIterator[Line]:
 
 
 async def test_bytes_pass_both_ways_and_the_end_of_a_connection_passes_too(proxy: ChaosProxy, echo: Echo) -> None:
-    async with line(proxy) as client:
+    async with connected(proxy) as client:
         big = bytes(range(256)) * 4096
         assert await client.echo(big) == big
         client.writer.write_eof()
@@ -94,22 +94,22 @@ async def test_bytes_pass_both_ways_and_the_end_of_a_connection_passes_too(proxy
 
 
 async def test_one_direction_stalls_and_nothing_is_lost_when_it_flows_again(proxy: ChaosProxy, echo: Echo) -> None:
-    async with line(proxy) as client:
+    async with connected(proxy) as client:
         proxy.links[-1].down.set(STALLED)
         client.writer.write(b"held")
         async with asyncio.timeout(PATIENCE):
-            while not echo.heard.endswith(b"held"):
+            while not echo.received.endswith(b"held"):
                 await asyncio.sleep(0.01)
-        hearing = asyncio.ensure_future(client.hear(4))
-        async with line(proxy):  # a whole exchange on another link, and still nothing here
-            assert not hearing.done()
+        receiving = asyncio.ensure_future(client.receive(4))
+        async with connected(proxy):  # a whole exchange on another link, and still nothing here
+            assert not receiving.done()
         proxy.links[0].down.set(NORMAL)
-        assert await hearing == b"held"
+        assert await receiving == b"held"
 
 
 async def test_bytes_arrive_one_by_one(proxy: ChaosProxy, echo: Echo) -> None:
     proxy.set(BYTE_BY_BYTE)
-    async with line(proxy) as client:
+    async with connected(proxy) as client:
         pieces = echo.pieces
         assert await client.echo(b"x" * 200) == b"x" * 200
         assert echo.pieces - pieces > 20  # the reader may find several that have come meanwhile
@@ -117,64 +117,64 @@ async def test_bytes_arrive_one_by_one(proxy: ChaosProxy, echo: Echo) -> None:
 
 async def test_a_throttled_connection_passes_everything_in_small_pieces(proxy: ChaosProxy) -> None:
     proxy.set(down=at_rate(2000))
-    async with line(proxy) as client:
+    async with connected(proxy) as client:
         client.writer.write(b"y" * 600)
-        while client_heard := await client.reader.read(10_000):
-            assert len(client_heard) <= 400  # never all of it at once
-            if (down := proxy.links[-1].down).passed == 605:
+        while client_received := await client.reader.read(10_000):
+            assert len(client_received) <= 400  # never all of it at once
+            if (down := proxy.links[-1].down).forwarded == 605:
                 break
         assert down.conditions.piece == 200
 
 
 async def test_a_delay_postpones_everything_and_keeps_the_order(proxy: ChaosProxy) -> None:
     proxy.set(Conditions(delay=0.05))
-    async with line(proxy) as client:
+    async with connected(proxy) as client:
         assert [await client.echo(word) for word in (b"one", b"two")] == [b"one", b"two"]
 
 
 async def test_a_half_open_connection_hides_that_the_client_left(proxy: ChaosProxy, echo: Echo) -> None:
-    async with line(proxy) as client:
+    async with connected(proxy) as client:
         link = proxy.links[-1]
-        link.set(SWALLOWED)
+        link.set(DROPPED)
         client.writer.write(b"into the void")
         client.writer.transport.abort()
-    async with line(proxy):
+    async with connected(proxy):
         assert link in proxy.links
         assert echo.ends == []
-        assert b"void" not in echo.heard
+        assert b"void" not in echo.received
     link.set(NORMAL)
     assert await echo.until_ended() in ("end", "reset")
 
 
 async def test_a_reset_is_seen_on_both_sides(proxy: ChaosProxy, echo: Echo) -> None:
-    async with line(proxy) as client:
+    async with connected(proxy) as client:
         proxy.links[-1].reset()
         with pytest.raises(ConnectionResetError):
-            await client.hear(1)
+            await client.receive(1)
         assert await echo.until_ended() == "reset"
 
 
 async def test_a_reset_may_come_in_the_middle_of_what_is_sent(proxy: ChaosProxy, echo: Echo) -> None:
-    async with line(proxy) as client:
+    async with connected(proxy) as client:
         proxy.links[-1].down.set(replace(NORMAL, reset_after=3))
         client.writer.write(b"abcdef")
-        heard = bytearray()
+        received = bytearray()
         with contextlib.suppress(ConnectionResetError):
             while piece := await client.reader.read(1):
-                heard += piece
-        assert b"abc".startswith(heard)
-        assert echo.heard.endswith(b"abcdef")
+                received += piece
+        assert b"abc".startswith(received)
+        assert echo.received.endswith(b"abcdef")
         assert await echo.until_ended() == "reset"
 
 
 async def test_a_cut_ends_the_connection_without_a_close_frame(proxy: ChaosProxy) -> None:
-    async with line(proxy) as client:
+    async with connected(proxy) as client:
         proxy.links[-1].cut()
         assert await client.reader.read() == b""
 
 
 async def test_connections_are_refused_or_reset_at_once_and_accepted_again(proxy: ChaosProxy) -> None:
-    async with line(proxy) as client:
+    async with connected(proxy) as client:
         await proxy.refuse()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", proxy.port)
@@ -182,10 +182,10 @@ async def test_connections_are_refused_or_reset_at_once_and_accepted_again(proxy
     proxy.listen()
     proxy.resets_newcomers = True
     with pytest.raises(ConnectionResetError):
-        async with line(proxy):
+        async with connected(proxy):
             pass
     proxy.resets_newcomers = False
-    async with line(proxy) as client:
+    async with connected(proxy) as client:
         assert await client.echo(b"again") == b"again"
 
 
@@ -195,5 +195,5 @@ async def test_a_target_that_is_down_looks_like_a_reset(echo: Echo) -> None:
     server.close()
     async with ChaosProxy(port) as proxy:
         with pytest.raises(ConnectionResetError):
-            async with line(proxy):
+            async with connected(proxy):
                 pass

@@ -1,5 +1,5 @@
-"""A deploy while users talk: the last release's server goes on while this release's migration changes the schema, and
-then gives way to this release's server."""
+"""A deploy while turns run: the last release's server serves while this release's migration changes the schema, and is
+then replaced by this release's server."""
 
 import asyncio
 import io
@@ -42,7 +42,7 @@ CODE = archived(last_release_commit())
 
 
 class Talk:
-    """Users who go on talking, each from a device of theirs, until `end`."""
+    """Users who send messages until `end`, each from a device of their own."""
 
     def __init__(self) -> None:
         self.talkers: list[Talker] = []
@@ -52,27 +52,27 @@ class Talk:
         self._is_over = False
 
     async def run(self, talker: Talker) -> None:
-        """Replies of some seconds and short ones in turn, so that some are always being written."""
+        """Alternate replies of some seconds and short ones, so that some are always being written."""
         (device,) = talker.devices
         while not self._is_over:
             number = len(talker.sent)
             line = Line(f"SLOW 30 0.05 part {number}" if number % 2 else f"ECHO the answer to question {number}")
             message = await device.say(line.content)
             talker.sent[message] = line
-            turn = await device.end_of(message, patience=PATIENCE)
+            turn = await device.end_of(message, timeout=PATIENCE)
             assert turn["status"] == "completed", turn
             async with self._changed:
                 self._completed[talker.user.id] += 1
                 self._changed.notify_all()
 
-    async def goes_on(self, replies: int) -> None:
-        """Return when everybody has got so many more replies."""
+    async def completes(self, replies: int) -> None:
+        """Return when each user has received this many further replies."""
         goals = {talker.user.id: self._completed[talker.user.id] + replies for talker in self.talkers}
         async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(lambda: all(self._completed[user] >= goals[user] for user in goals))
 
     async def end(self) -> None:
-        """Return when everybody has got the last reply."""
+        """Return when each user has received the last reply."""
         self._is_over = True
         await asyncio.gather(*self.tasks)
         await all_quiet([talker.devices[0] for talker in self.talkers])
@@ -136,16 +136,16 @@ async def test_a_deploy_loses_nothing_while_users_talk(
         old = running.enter_context(ServerProcess(env, tmp_path / "old.log", code=code))
         await old.ready()
         async with talking(http, [old.url, f"http://127.0.0.1:{port}"], users=2) as talk:
-            await talk.goes_on(1)
+            await talk.completes(1)
             applied = await migrate(supabase["SUPABASE_DB_URL"])
-            await talk.goes_on(2)
+            await talk.completes(2)
             env |= running.enter_context(once_more(stack, supabase))
             new = running.enter_context(ServerProcess(env, tmp_path / "new.log", port))
             await new.ready()
-            await talk.goes_on(1)
+            await talk.completes(1)
             old.terminate()
             assert await old.stopped() == 0, old.log_tail()
-            await talk.goes_on(2)
+            await talk.completes(2)
             await talk.end()
             reconciler = ConversationReconciler(env, http)
             reports = [await reconciler.of(talker) for talker in talk.talkers]

@@ -1,4 +1,4 @@
-"""What a server that is told to end still answers."""
+"""Answers of a server that drains."""
 
 import asyncio
 import uuid

@@ -1,4 +1,4 @@
-"""The end of a server at its worst moment: it ends all the same, and nothing of what was accepted is lost."""
+"""SIGTERM while services do not answer: the server ends within its deadline, and no accepted message is lost."""
 
 import asyncio
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ SILENT: Final = ("supabase", "letta", "litellm", "redis")
 async def test_a_server_ends_while_no_service_answers(
     stack: RunningStack, server_env: dict[str, str], tmp_path: Path, silent: tuple[str, ...]
 ) -> None:
-    """Within DRAIN_SECONDS and ten seconds more, of which the limit here leaves some to a busy machine."""
+    """Within DRAIN_SECONDS and ten seconds more; the timeout here is longer, for a busy machine."""
     log = tmp_path / "server.log"
     with own_redis(stack, tmp_path) as redis:
         async with failing_world(stack, server_env, log, REDIS_URL=redis.url, DRAIN_SECONDS="0") as world:

@@ -1,4 +1,4 @@
-"""The proxy that breaks things: that it is faithful where nothing is to break, and breaks the way it is told."""
+"""The proxy that injects faults: it forwards everything else unchanged, and each fault has the described effect."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from tests.faults.http_faults import FaultProxy
 
 
 class Service:
-    """Streams `lines`, one write each, the last one when it is told to, and counts what it did."""
+    """Streams `lines`, one write each, the last one when `last_line` is set, and counts its requests."""
 
     def __init__(self) -> None:
         self.done: list[tuple[str, str, bytes]] = []

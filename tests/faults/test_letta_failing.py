@@ -1,6 +1,6 @@
-"""Letta failing at each step of a turn: what the user sees, what is stored, and that it heals by itself.
+"""Letta failing at each step of a turn: what the user sees, what is stored, and that it recovers automatically.
 
-Where Letta may have got the message, its run is looked for and followed; the message is never sent a second time.
+If Letta may have received the message, its run is searched for and recovered; the message is never sent twice.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ REFUSALS: Final[dict[str, tuple[Fault, int]]] = {
     "429 with Retry-After": (Answer(429, retry_after=37), 37),
     "500 in JSON": (Answer(500, b'{"detail": "sk-vendor-secret"}', JSON), 5),
 }
-"""How Letta says that it did not take a message, and when to come back."""
+"""Letta's refusals of a message, and the expected `retry_after` in seconds."""
 
 PASSING: Final[dict[str, Fault]] = {
     "reset": Reset(),
@@ -46,11 +46,11 @@ PASSING: Final[dict[str, Fault]] = {
     "another shape": Answer(200, b"{}", JSON),
     "a body cut short": Interrupted(1, "reset"),
 }
-"""What may happen to a request that can be repeated."""
+"""Faults of a request that can be repeated."""
 GARBAGE: Final = ("a page of HTML", "no JSON", "another shape")
 
-LOOK_UPS: Final[dict[str, tuple[str, Fault]]] = {f"its state: {name}": (RUN, fault) for name, fault in PASSING.items()}
-LOOK_UPS.update({f"its record: {name}": (RECORD, PASSING[name]) for name in ("500", *GARBAGE)})
+READS: Final[dict[str, tuple[str, Fault]]] = {f"its state: {name}": (RUN, fault) for name, fault in PASSING.items()}
+READS.update({f"its record: {name}": (RECORD, PASSING[name]) for name in ("500", *GARBAGE)})
 
 BROKEN_STREAMS: Final[dict[str, Fault]] = {
     "reset before its first byte": Interrupted(0, "reset"),
@@ -83,11 +83,11 @@ async def ada(world: FailingWorld) -> Resident:
     return await world.resident()
 
 
-# -- those that take their time: all begin with the first test, on a server of their own -------------------------------
+# -- slow cases: all begin with the first test, on a server of their own -----------------------------------------------
 
 
 async def _lost_before(world: FailingWorld, fault: Fault) -> None:
-    """Letta never got the message, and we cannot know: its run is looked for in vain."""
+    """Letta never received the message, which the server cannot know: the search for its run finds nothing."""
     ada, text = (await world.new_resident()).user, unique()
     with world.letta.breaking(fault, "POST", SEND, mentions=text):
         status, turn = await ada.call("POST", "/chat/message", {"content": f"ECHO {text}", "stream": False})
@@ -95,12 +95,12 @@ async def _lost_before(world: FailingWorld, fault: Fault) -> None:
             turn = {"turn": await ended(ada, turn["id"])}
     assert world.letta.requests("POST", SEND, text) == 1
     _assert_failed(world.presentable(turn)["turn"], "letta_unavailable")
-    assert (await world.heals(ada, turn["turn"]))["message"]["content"] == text
+    assert (await world.retry_completes(ada, turn["turn"]))["message"]["content"] == text
     assert await world.model_calls(text) == 1
 
 
 async def _lost_after(world: FailingWorld, fault: Fault) -> None:
-    """Letta got the message, and its answer was lost: the run is found and its reply told."""
+    """Letta received the message, and its answer was lost: the run is found and its reply delivered."""
     ada, text = (await world.new_resident()).user, unique()
     with world.letta.breaking(fault, "POST", SEND, mentions=text):
         status, turn = await ada.call(
@@ -162,7 +162,7 @@ async def test_a_message_that_letta_refuses_to_connect_for_fails_retryably_and_a
         error = _assert_failed(end["turn"], "letta_unavailable")
         assert error["retry_after"] == 5
         assert len(await world.stored_turns(ada.user, f"ECHO {text}")) == 1
-    assert (await world.heals(ada.user, end["turn"]))["message"]["content"] == text
+    assert (await world.retry_completes(ada.user, end["turn"]))["message"]["content"] == text
     assert await world.model_calls(text) == 1
 
 
@@ -177,7 +177,7 @@ async def test_a_message_that_letta_rejects_fails_with_retry_after(
     error = _assert_failed(problem["turn"], "letta_unavailable")
     assert problem["retry_after"] == error["retry_after"] == retry_after
     assert await world.model_calls(text) == 0
-    assert (await world.heals(ada.user, problem["turn"]))["message"]["content"] == text
+    assert (await world.retry_completes(ada.user, problem["turn"]))["message"]["content"] == text
     assert await world.model_calls(text) == 1
     assert world.letta.requests("POST", SEND, text) == 2
 
@@ -202,11 +202,11 @@ async def test_a_reply_whose_stream_breaks_is_delivered_to_its_end(
     assert world.letta.requests("POST", SEND, text) == 1
 
 
-@pytest.mark.parametrize("name", LOOK_UPS)
+@pytest.mark.parametrize("name", READS)
 async def test_a_broken_reply_is_recovered_when_its_run_can_be_read_again(
     world: FailingWorld, ada: Resident, name: str
 ) -> None:
-    (path, fault), text = LOOK_UPS[name], unique()
+    (path, fault), text = READS[name], unique()
     with (
         world.letta.breaking(Interrupted(b" w1", "reset"), "POST", SEND, mentions=text),
         world.letta.breaking(fault, "GET", path, mentions=ada.member_id, times=4) as broken,
@@ -227,7 +227,7 @@ async def test_a_reply_is_delivered_to_its_end_after_letta_was_unreachable_for_a
         asked = len(world.letta.seen)
         async with world.letta.refusing():
             await world.stack.open_gate(world.http, gate)
-            bob = await world.new_user()  # everything else goes on
+            bob = await world.new_user()  # everything else works
             assert (await bob.get("/chat/history"))["data"] == []
         end = await device.end_of(ack["turn_id"])
     assert (end["type"], end["turn"]["message"]["content"]) == ("turn.completed", "w0 w1 w2")
@@ -302,7 +302,7 @@ async def test_a_new_name_is_stored_and_reaches_the_agent_when_letta_recovers(
     assert human["value"].splitlines().count(f"User's name: {new}") == 1
 
 
-# -- those that began with the first test ------------------------------------------------------------------------------
+# -- the slow cases ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SLOW)
@@ -320,7 +320,7 @@ def _assert_failed(turn: Json, code: str) -> Json:
 
 
 async def _until_answered(ada: Resident, path: str) -> None:
-    """The breaker lets nobody through for a few seconds after a series of failures, and then heals by itself."""
+    """After a series of failures the breaker refuses calls for a few seconds, and then recovers."""
     async with asyncio.timeout(30):
         while (await ada.user.call("GET", path))[0] != 200:
             await asyncio.sleep(0.3)

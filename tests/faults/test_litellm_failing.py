@@ -1,6 +1,6 @@
-"""LiteLLM failing: as Letta asks it for the model, and as the server asks it for prices and budgets.
+"""LiteLLM failing: for Letta's calls of the model, and for the server's calls for prices and budgets.
 
-Letta itself asks the model again, up to three times, where it was refused or got no answer; never once words have come.
+Letta itself calls the model up to three times when it was refused or got no answer, but not again after the first word.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ EVENTS: Final = "text/event-stream"
 PRICE: Final = "the price does not come"
 AT_ONCE: Final = 5
 TURN_SECONDS: Final = "35"
-"""Long enough for Letta to ask three times with the pauses that a 429 asks for, short enough to wait for."""
+"""Long enough for three calls by Letta with the pauses of a 429, short enough to wait for."""
 
 
 def _refusal(kind: str) -> bytes:
@@ -34,8 +34,8 @@ def _refusal(kind: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One fault of the model and how the turn fails. `asked`: how often Letta asks; `text`: what of
-    it was told at least (one more piece may be under way in LiteLLM or Letta)."""
+    """One fault of the model, and how the turn fails. `asked`: the number of Letta's calls; `text`: the text that is
+    delivered at least (one more piece may be under way in LiteLLM or Letta)."""
 
     fault: Fault
     code: str = "model_error"
@@ -80,7 +80,7 @@ ANSWERS: Final[dict[str, Fault]] = {
     "a body cut short": Interrupted(1, "reset"),
     "no answer": Hang(),
 }
-"""What the server may get when it asks LiteLLM itself."""
+"""Faulty answers to the server's own calls of LiteLLM."""
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +108,14 @@ async def _model_fails(world: FailingWorld, name: str) -> None:
             end = world.presentable(await device.end_of(ack["turn_id"]))
         turn, error = end["turn"], end["turn"]["error"]
         assert (turn["status"], error["code"], error["retryable"]) == (case.status, case.code, case.retryable), turn
-        told = turn["message"] and turn["message"]["content"]
-        assert told.startswith(case.text) if case.text else told is None, told
+        text = turn["message"] and turn["message"]["content"]
+        assert text.startswith(case.text) if case.text else text is None, text
         assert broken.played == case.asked
     stored = await world.stored_turns(user, f"{text} SLOW 4 0.05")
     assert [row["status"] for row in stored] == [case.status]
     assert world.letta.requests("POST", "/messages", text) == 1
     if case.retryable:
-        assert (await world.heals(user, turn))["message"]["content"] == "w0 w1 w2 w3"
+        assert (await world.retry_completes(user, turn))["message"]["content"] == "w0 w1 w2 w3"
     await world.assert_works(user)
 
 
@@ -126,7 +126,7 @@ async def _model_refuses_connections(world: FailingWorld) -> None:
     assert (status, problem["code"], problem["retryable"]) == (502, "model_error", True)
     turn = world.presentable(problem)["turn"]
     assert await world.model_calls(text) == 0
-    assert (await world.heals(user, turn))["message"]["content"] == text
+    assert (await world.retry_completes(user, turn))["message"]["content"] == text
     assert await world.model_calls(text) == 1
 
 
@@ -145,10 +145,10 @@ async def _prices_do_not_come(world: FailingWorld) -> None:
 @pytest.fixture(scope="module", autouse=True)
 async def cases(world: FailingWorld) -> AsyncIterator[dict[str, "asyncio.Task[None]"]]:
     """All faults of the model, a few at a time, each with a user of its own; they begin with the first test."""
-    places = asyncio.Semaphore(AT_ONCE)
+    slots = asyncio.Semaphore(AT_ONCE)
 
     async def in_turn(case: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        async with places:
+        async with slots:
             await case(world, *arguments)
 
     longest_first = sorted(MODELS, key=lambda name: MODELS[name].code == "model_error")
@@ -160,7 +160,7 @@ async def cases(world: FailingWorld) -> AsyncIterator[dict[str, "asyncio.Task[No
     await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
-# -- what the server asks of LiteLLM itself ----------------------------------------------------------------------------
+# -- the server's own calls of LiteLLM ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ANSWERS)

@@ -1,4 +1,4 @@
-"""Any connection of a user works on any instance: what is said, stopped, repeated and shown, and who takes over."""
+"""Any connection of a user works on any instance: sending, stopping, repeating, reading, and takeovers."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ async def test_a_device_on_another_instance_sees_every_word_as_it_comes(both: Tw
 
 
 async def test_commands_of_a_device_on_another_instance_reach_the_owner(both: TwoServers) -> None:
-    """Waiting, cancelling and retrying from the instance that does not own the session."""
+    """Queueing, cancelling and retrying from an instance that does not own the session."""
     user, gate, later = await both.user(), both.gate(), both.gate()
     phone, laptop = await both.device(user, both.first), await both.device(user, both.second)
     running = await phone.say(f"GATE {gate} 1 2")
@@ -153,7 +153,7 @@ async def test_a_repeated_message_on_another_instance_is_the_same_turn(both: Two
 
 
 async def test_a_reply_survives_the_death_of_its_instance(both: TwoServers) -> None:
-    """Its other devices are sent `ready` and need not even reconnect; no word comes twice."""
+    """The user's other devices get `ready` and need not reconnect; no word comes twice."""
     user, gate = await both.user(), both.gate()
     phone, laptop = await both.device(user, both.first, both.second), await both.device(user, both.second)
     message = await phone.say(f"GATE {gate} 2 3")
@@ -193,7 +193,7 @@ async def test_a_deploy_hands_a_running_reply_over_at_once(
 
 
 async def test_a_rolling_restart_under_traffic_loses_nothing(both: TwoServers) -> None:
-    """Both instances are replaced, one after the other, while three users talk on both."""
+    """Both instances are replaced, one after the other, while three users send messages to both."""
     users = [await both.user() for _ in range(3)]
     devices = [
         (await both.device(user, both.first, both.second), await both.device(user, both.second, both.first))

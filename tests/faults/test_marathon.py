@@ -15,10 +15,10 @@ async def test_conversations_survive_kills_of_either_server_at_random_moments(
     server_env: dict[str, str], new_server: NewServer, http: aiohttp.ClientSession
 ) -> None:
     servers = [await new_server("a"), await new_server("b")]
-    async with Marathon(Plan(users=2, turns=8, blows=3, seed=1), http, servers) as marathon:
+    async with Marathon(Plan(users=2, turns=8, disruptions=3, seed=1), http, servers) as marathon:
         await marathon.run()
         reconciler = ConversationReconciler(server_env, http)
         reports = [await reconciler.of(talker) for talker in marathon.talkers]
-    told = "\n".join([table(NAMES, [report.counts for report in reports]), *marathon.diary])
-    assert [report.wrong for report in reports] == [[], []], told
-    assert sum(report.counts["sent"] for report in reports) == 8
+    report = "\n".join([table(NAMES, [one.counts for one in reports]), *marathon.record])
+    assert [one.wrong for one in reports] == [[], []], report
+    assert sum(one.counts["sent"] for one in reports) == 8

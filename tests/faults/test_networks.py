@@ -1,4 +1,4 @@
-"""Clients on bad networks, one server: whatever the bytes go through, each device ends with the whole reply, once."""
+"""Clients on bad networks, one server: each device receives the whole reply, once."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from tests.conftest import NewServer, report_logs
-from tests.faults.chaos import BYTE_BY_BYTE, NORMAL, STALLED, SWALLOWED, ChaosProxy, at_rate
+from tests.faults.chaos import BYTE_BY_BYTE, DROPPED, NORMAL, STALLED, ChaosProxy, at_rate
 from tests.faults.clients import Device, all_quiet
 from tests.faults.metrics import metric, until_metric
 from tests.faults.transcript import TERMINAL, Transcript
@@ -30,7 +30,7 @@ async def shared_server(new_shared_server: NewServer) -> ServerProcess:
 async def server(
     shared_server: ServerProcess, http: aiohttp.ClientSession, request: pytest.FixtureRequest
 ) -> AsyncIterator[ServerProcess]:
-    """One instance, without Redis, that nobody is connected to yet. No test ends it."""
+    """One instance, without Redis and without connections at first. No test ends it."""
     await until_metric(http, shared_server, "chat_connections", 0)
     yield shared_server
     report_logs(request, shared_server)
@@ -46,7 +46,7 @@ async def ada(server: ServerProcess, http: aiohttp.ClientSession) -> ChatUser:
 
 @pytest.fixture
 async def proxy(server: ServerProcess) -> AsyncIterator[ChaosProxy]:
-    """A network between the server and whoever takes it."""
+    """A proxy in front of the server."""
     async with ChaosProxy(server.port) as proxy:
         yield proxy
 
@@ -58,7 +58,7 @@ def gate() -> str:
 
 
 async def end_everywhere(message_id: str, *devices: Device) -> str:
-    """The reply to a message, when it has ended on each device and each has put it together whole."""
+    """The reply to a message, once it has ended on each device and each has assembled the whole text."""
     ends = [await device.end_of(message_id) for device in devices]
     assert [turn["status"] for turn in ends] == ["completed"] * len(devices)
     content = str(ends[0]["message"]["content"])
@@ -129,7 +129,7 @@ async def test_event_streams_cut_in_the_middle_of_an_event_are_resumed_without_a
 
 
 async def read_events(proxy: ChaosProxy, user: ChatUser, seen: Transcript, cut_after: int | None = None) -> None:
-    """Read the session's events on from where the transcript stands, until a turn has ended or the network breaks."""
+    """Read the session's events after the transcript's cursor, until a turn has ended or the connection breaks."""
     proxy.set(down=replace(NORMAL, reset_after=cut_after))
     headers = user.headers | ({"Last-Event-ID": seen.cursor} if seen.cursor else {})
     with contextlib.suppress(aiohttp.ClientError):
@@ -140,7 +140,7 @@ async def read_events(proxy: ChaosProxy, user: ChatUser, seen: Transcript, cut_a
             async for line in response.content:
                 if line.startswith(b"data: ") and line.endswith(b"\n"):
                     event = json.loads(line[6:])
-                    (seen.greeted if event["type"] == "ready" else seen.take)(event)
+                    (seen.ready if event["type"] == "ready" else seen.receive)(event)
                     if event["type"] in TERMINAL:
                         return
 
@@ -163,7 +163,7 @@ async def test_a_message_whose_acknowledgement_was_lost_is_one_turn(
     async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as far:
         await all_quiet([near, far])
         link = proxy.link_of(far.port)
-        link.down.set(SWALLOWED)
+        link.down.set(DROPPED)
         message = await far.say("ECHO heard, not answered")
         await near.end_of(message)
         link.reset()
@@ -178,7 +178,7 @@ async def test_a_client_reconnects_until_the_network_lets_a_connection_through(
     async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as far:
         await all_quiet([near, far])
         await proxy.refuse()
-        for link in proxy.links:  # those that the client keeps for its next requests, too
+        for link in proxy.links:  # pooled ones of the HTTP client, too
             link.cut()
         message = await near.say("ECHO while you were out")
         await near.end_of(message)
@@ -198,11 +198,11 @@ async def test_a_vanished_client_is_disconnected_and_resumes_without_a_gap(
         message = await near.say(f"GATE {gate} 3 30")
         await asyncio.gather(*(device.until(lambda d=device: d.text(message)) for device in (silent, stuck)))  # type: ignore[misc]
         dead = {proxy.link_of(silent.port), proxy.link_of(stuck.port)}
-        proxy.link_of(silent.port).set(SWALLOWED)
+        proxy.link_of(silent.port).set(DROPPED)
         proxy.link_of(stuck.port).set(STALLED)
         await stack.open_gate(http, gate)
-        await end_everywhere(message, near, silent, stuck)  # the two come back over new connections
-        assert dead < set(proxy.links)  # and the old ones were not given up by the network
+        await end_everywhere(message, near, silent, stuck)  # the two reconnect
+        assert dead < set(proxy.links)  # and the proxy still has the old connections
         await until_metric(http, server, "chat_connections", 3)
 
 

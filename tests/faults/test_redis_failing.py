@@ -1,4 +1,4 @@
-"""Redis fails in mid-reply: who owns a session goes on from memory, others say so, and everything comes back."""
+"""Redis fails in mid-reply: the owner of a session goes on from memory, others refuse, and everything recovers."""
 
 from collections.abc import AsyncIterator
 
@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from tests.conftest import NewServer, report_logs
-from tests.faults.chaos import NORMAL, SWALLOWED, ChaosProxy
+from tests.faults.chaos import DROPPED, NORMAL, ChaosProxy
 from tests.faults.two_servers import Json, TwoServers, content, faultless, start_two, two_servers
 from tests.stack.own_redis import OwnRedis
 from tests.stack.own_server import ServerProcess
@@ -34,7 +34,7 @@ async def both(
 
 
 async def test_no_word_is_lost_when_redis_dies_and_recovers(both: TwoServers, redis_server: OwnRedis) -> None:
-    """It forgets everything. The owner's device never notices; the other one is sent away and comes back by itself."""
+    """It loses everything. The owner's device is not affected; the other one is disconnected and reconnects."""
     user, gate = await both.user(), both.gate()
     phone, laptop = await both.device(user, both.first), await both.device(user, both.second)
     message = await phone.say(f"GATE {gate} 2 3")
@@ -42,7 +42,7 @@ async def test_no_word_is_lost_when_redis_dies_and_recovers(both: TwoServers, re
     await laptop.until(lambda: laptop.text(message).split() == ["w0", "w1"])
     redis_server.crash()
     await laptop.until(lambda: laptop.closes[1013])
-    body: Json = {"content": "ECHO nobody hears it", "stream": False}
+    body: Json = {"content": "ECHO is not accepted", "stream": False}
     status, problem = await both.call(both.second, user, "POST", "/chat/message", body)
     assert (status, problem["code"], problem["retryable"]) == (503, "events_unavailable", True)
     await both.open(gate)
@@ -105,7 +105,7 @@ async def test_a_full_redis_is_unavailable_until_it_accepts_writes(both: TwoServ
         await both.open(gate)
         assert (await phone.end_of(message))["message"]["content"] == WHOLE
     finally:
-        redis_server.make_room()
+        redis_server.accept_writes()
     laptop = await both.device(user, both.second)
     again = await laptop.say("ECHO there is room")
     assert (await phone.end_of(again))["message"]["content"] == "there is room"
@@ -130,7 +130,8 @@ async def test_no_word_is_lost_when_replicas_are_deleted_in_mid_reply(both: TwoS
 async def test_a_broken_connection_to_redis_recovers(
     stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer, redis_server: OwnRedis, manner: str
 ) -> None:
-    """Of the owner alone: its sessions go on from memory, and the other instance hears them again afterwards."""
+    """Only of the owner: its sessions go on from memory, and the other instance receives their events again
+    afterwards."""
     async with ChaosProxy(redis_server.port) as line:
         first = await new_server("first", REDIS_URL=f"redis://127.0.0.1:{line.port}/0")
         second = await new_server("second", REDIS_URL=redis_server.url)
@@ -140,7 +141,7 @@ async def test_a_broken_connection_to_redis_recovers(
             message = await phone.say(f"GATE {gate} 2 3")
             await laptop.until(lambda: laptop.text(message).split() == ["w0", "w1"])
             if manner == "silent":
-                line.set(SWALLOWED)
+                line.set(DROPPED)
             else:
                 await line.refuse()
                 for link in line.links:
@@ -162,7 +163,7 @@ async def test_a_broken_connection_to_redis_recovers(
 async def test_a_redis_url_where_no_redis_answers_leaves_one_instance_working(
     stack: RunningStack, http: aiohttp.ClientSession, new_server: NewServer
 ) -> None:
-    """What answers there speaks another protocol: garbage."""
+    """The service at that address speaks another protocol."""
     model = stack.model_url.removeprefix("http://")
     server = await new_server("alone", REDIS_URL=f"redis://{model}/0")
     async with TwoServers(stack, http, server, server) as alone:

@@ -1,7 +1,7 @@
-"""Each service failing at each step of registration: it goes on by itself, and leaves one of everything.
+"""Each service failing at each step of registration: it continues automatically, and leaves exactly one of each object.
 
-Users of the table are signed up at Supabase first, so that faults can be told by the user they happen to, and all steps
-fail at the same time. Their first message is sent while their agent cannot be made.
+Users of the table are signed up at Supabase first, so that a fault can be injected for one user, and all steps fail at
+the same time. Their first message is sent while their agent cannot be made.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ ONE_AFTER_THE_OTHER: Final[tuple[Fault, ...]] = (
     Answer(200),
     Interrupted(1, "reset"),
 )
-"""What each step of each user meets, one at a time."""
+"""The faults of each step of each user, one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +63,20 @@ class Step:
 
 
 STEPS: Final[dict[str, Step]] = {
-    "looking at the profile": Step("supabase", "POST", "rpc/get_profile"),
+    "reading the profile": Step("supabase", "POST", "rpc/get_profile"),
     "claiming": Step("supabase", "POST", "rpc/claim_provisioning"),
     "recording": Step("supabase", "POST", "rpc/record_provisioning"),
-    "giving the claim back": Step("supabase", "POST", "rpc/release_provisioning"),
+    "releasing the claim": Step("supabase", "POST", "rpc/release_provisioning"),
     "the customer": Step("litellm", "POST", "^/user/new"),
     "the key": Step("litellm", "POST", "^/key/generate"),
     "the organization": Step("letta", "POST", "^/v1/admin/orgs/"),
     "the member": Step("letta", "POST", "^/v1/admin/users/"),
     "the tools": Step("letta", "POST", "^/v1/tools/add-base-tools", by_member=True),
-    "looking for the provider": Step("letta", "GET", "^/v1/providers/", by_member=True),
+    "searching the provider": Step("letta", "GET", "^/v1/providers/", by_member=True),
     "the provider": Step("letta", "POST", "^/v1/providers/", by_member=True),
-    "looking for the agent": Step("letta", "GET", "^/v1/agents/"),
+    "searching the agent": Step("letta", "GET", "^/v1/agents/"),
     "the agent": Step("letta", "POST", "^/v1/agents/"),
-    "looking for the conversation": Step("letta", "GET", "^/v1/conversations/", by_member=True),
+    "searching the conversation": Step("letta", "GET", "^/v1/conversations/", by_member=True),
     "the conversation": Step("letta", "POST", "^/v1/conversations/", by_member=True),
 }
 
@@ -93,14 +93,14 @@ async def world(
 # -- provisioning: all cases begin with the first test, on a server of their own --------------------------------------
 
 
-async def _one_of_everything(world: FailingWorld, user: ChatUser) -> None:
+async def _exactly_one_of_each(world: FailingWorld, user: ChatUser) -> None:
     await world.agent_is_ready(user)
     async with open_lab(dict(world.env)) as lab:
-        await lab.assert_one_of_everything(user.id)
+        await lab.assert_exactly_one_of_each(user.id)
 
 
 async def _first_message_is_answered(world: FailingWorld, user: ChatUser, turn: Json, text: str) -> None:
-    """At once or, where the agent took longer than a message waits, when it is tried again."""
+    """At once or, if provisioning took longer than a message waits, after a retry."""
     async with asyncio.timeout(4 * PATIENCE):
         while (turn := world.presentable(await ended(user, turn["id"])))["status"] == "failed":
             error = turn["error"]
@@ -111,7 +111,7 @@ async def _first_message_is_answered(world: FailingWorld, user: ChatUser, turn: 
 
 
 async def _send(user: ChatUser, text: str) -> Json:
-    """A message that is accepted, however often Supabase has to be asked."""
+    """Send a message until it is accepted."""
     body = {"content": f"ECHO {text}", "client_message_id": str(uuid.uuid4()), "stream": False}
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -123,13 +123,13 @@ async def _send(user: ChatUser, text: str) -> Json:
 
 
 async def _step_fails(world: FailingWorld, name: str) -> None:
-    """The step meets one fault after the other."""
+    """The step fails with one fault after the other."""
     step, user, text = STEPS[name], await world.new_visitor(), unique()
     proxy: FaultProxy = getattr(world, step.service)
     member = Overheard()
 
     def member_id() -> str | None:
-        found = re.search(r'"id": ?"(user-[0-9a-f-]+)"', member.said)
+        found = re.search(r'"id": ?"(user-[0-9a-f-]+)"', member.text)
         return found[1] if found else None
 
     mentions: str | Callable[[], str | None] = member_id if step.by_member else user.id
@@ -143,7 +143,7 @@ async def _step_fails(world: FailingWorld, name: str) -> None:
         turn = await _send(user, text)
         await _first_message_is_answered(world, user, turn, text)
         assert rules[0].played == 1
-    await _one_of_everything(world, user)
+    await _exactly_one_of_each(world, user)
 
 
 async def _letta_hangs(world: FailingWorld) -> None:
@@ -152,10 +152,10 @@ async def _letta_hangs(world: FailingWorld) -> None:
         turn = await _send(user, text)
         await _first_message_is_answered(world, user, turn, text)
         assert hanging.played == 1
-    await _one_of_everything(world, user)
+    await _exactly_one_of_each(world, user)
 
 
-async def _letta_is_away_for_longer_than_a_message_waits(world: FailingWorld) -> None:
+async def _letta_is_unavailable_for_longer_than_a_message_waits(world: FailingWorld) -> None:
     user, text = await world.new_visitor(), unique()
     with world.letta.breaking(Answer(503), "POST", "^/v1/admin/orgs/", mentions=user.id):
         turn = world.presentable(await ended(user, (await _send(user, text))["id"]))
@@ -168,22 +168,22 @@ async def _letta_is_away_for_longer_than_a_message_waits(world: FailingWorld) ->
         assert (await user.get("/chat/history"))["data"][0]["content"] == f"ECHO {text}"
     await user.call("POST", f"/chat/turns/{turn['id']}/retry")
     await _first_message_is_answered(world, user, turn, text)
-    await _one_of_everything(world, user)
+    await _exactly_one_of_each(world, user)
 
 
-async def _nobody_asks_again(world: FailingWorld) -> None:
-    """The background repair alone finishes what failed."""
+async def _only_the_background_repair(world: FailingWorld) -> None:
+    """Without any further request, the background repair completes the account."""
     user = await world.new_visitor()
     with world.letta.breaking(Answer(500), "POST", "^/v1/agents/", mentions=user.id, times=1) as failing:
         await user.get("/auth/me")
         await failing.happened()
-    await _one_of_everything(world, user)
+    await _exactly_one_of_each(world, user)
 
 
 ON_ITS_OWN: Final = {
     "letta hangs": _letta_hangs,
-    "letta is away for longer than a message waits": _letta_is_away_for_longer_than_a_message_waits,
-    "nobody asks again": _nobody_asks_again,
+    "letta is unavailable for longer than a message waits": _letta_is_unavailable_for_longer_than_a_message_waits,
+    "nothing but the background repair": _only_the_background_repair,
 }
 
 
@@ -245,7 +245,7 @@ async def test_registration_answers_while_letta_and_litellm_are_unavailable_and_
         assert status["status"] == "provisioning"
         turn = await _send(user, text)
     await _first_message_is_answered(world, user, turn, text)
-    await _one_of_everything(world, user)
+    await _exactly_one_of_each(world, user)
 
 
 @pytest.mark.parametrize("name", [*STEPS, *ON_ITS_OWN])

@@ -1,4 +1,4 @@
-"""The servers that the tests of failures run: that they can be killed, frozen, drained and started again."""
+"""The server processes for tests of failures: they can be killed, frozen, drained and restarted."""
 
 import asyncio
 

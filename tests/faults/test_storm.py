@@ -1,4 +1,4 @@
-"""A thousand sockets that lose their network at the same moment, and all come back at once, while replies stream."""
+"""A thousand sockets that lose their network at the same moment, and all reconnect at once, while replies stream."""
 
 import asyncio
 import uuid
@@ -40,19 +40,19 @@ async def test_a_thousand_sockets_reconnect_at_once_and_each_receives_every_repl
         for link in proxy.links:
             link.reset()
         opened = asyncio.ensure_future(stack.open_gate(http, gate))
-        stranger = await register(http, server.url, "Not of the storm")  # other requests are answered all the while
+        stranger = await register(http, server.url, "Not of the storm")  # other requests are answered meanwhile
         assert (await stranger.get("/chat/history"))["data"] == []
         await opened
         for own, message in zip(devices, messages, strict=True):
             for device in own:
-                turn = await device.end_of(message, patience=PATIENCE)
+                turn = await device.end_of(message, timeout=PATIENCE)
                 assert device.text(message) == turn["message"]["content"]
                 assert turn["message"]["content"].endswith("w42")
         assert [device.transcript.faults + device.transcript.unfinished for device in everybody] == [[]] * len(
             everybody
         )
         assert {device.connections for device in everybody} == {2}
-        assert {device.gave_up for device in everybody} == {None}
+        assert {device.stopped_because for device in everybody} == {None}
 
 
 def _shows(device: Device, message: str, text: str) -> bool:

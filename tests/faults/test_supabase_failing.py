@@ -1,4 +1,4 @@
-"""Supabase failing at each step of a turn: nothing is stored that was refused, nothing is lost that was accepted."""
+"""Supabase failing at each step of a turn: no refused message is stored, no accepted message is lost."""
 
 import asyncio
 import uuid
@@ -38,13 +38,13 @@ FAULTS: Final[dict[str, Fault]] = {
     "no JSON": Answer(200, b"{", JSON),
     "a body cut short": Interrupted(1, "reset"),
 }
-"""What may happen to any request. All but the last happen before it reaches the database."""
+"""Faults of any request. All but the last happen before it reaches the database."""
 
 SOME: Final = ("reset", "503", "429", "a page of HTML", "a body cut short")
-"""One of each kind, for steps that treat them all alike."""
+"""One fault of each kind, for steps that handle all of a kind alike."""
 
 TIMES: Final = 3
-"""More often than a call is repeated at once."""
+"""More often than a call is retried at once."""
 
 _CLOSE_OTHERS: Final = """select pg_terminate_backend(pid) from pg_stat_activity
                           where datname = current_database() and pid <> pg_backend_pid()"""
@@ -186,7 +186,7 @@ async def test_a_cancel_that_cannot_be_stored_is_refused_and_can_be_repeated(
 
 @asynccontextmanager
 async def _read_only(world: FailingWorld) -> AsyncIterator[None]:
-    """As when the disk is nearly full: no connection may do more than read."""
+    """As when the disk is nearly full: all connections are read-only."""
     url = world.env["SUPABASE_DB_URL"]
     name = sql.Identifier(urlsplit(url).path.removeprefix("/"))
     writing = "-c default_transaction_read_only=off"
@@ -201,7 +201,7 @@ async def _read_only(world: FailingWorld) -> AsyncIterator[None]:
 
 
 async def _reconnect_all(world: FailingWorld, owner: psycopg.AsyncConnection) -> None:
-    """Have every other connection be made anew while nobody asks anything: Supabase Lite takes no other moment well."""
+    """Close all other connections while there are no requests: at other times Supabase Lite does not reconnect well."""
     async with asyncio.timeout(PATIENCE), world.supabase.holding():
         while (await owner.execute(_CLOSE_OTHERS)).rowcount:
             await asyncio.sleep(0.02)
@@ -304,4 +304,4 @@ async def test_a_server_that_cannot_fetch_the_projects_keys_recovers_without_a_r
             while (await user.call("GET", "/auth/me"))[0] != 200:
                 await asyncio.sleep(0.3)
         with fresh.supabase.breaking(Reset(), "GET", "jwks.json"):
-            await user.get("/auth/me")  # keys that are known outlive an outage
+            await user.get("/auth/me")  # fetched keys stay valid during an outage

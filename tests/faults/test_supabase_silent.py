@@ -16,7 +16,7 @@ from tests.stack.running_stack import RunningStack
 
 
 async def _acceptance_is_lost(world: FailingWorld, fault: Fault) -> None:
-    """It was stored, and is asked for again: the same turn."""
+    """It was stored, and the retry finds the same turn."""
     ada, text = (await world.new_resident()).user, unique()
     with world.supabase.breaking(fault, "POST", rpc("accept_turn"), mentions=text, times=1):
         turn = await ada.say(f"ECHO {text}")
@@ -26,7 +26,7 @@ async def _acceptance_is_lost(world: FailingWorld, fault: Fault) -> None:
 
 
 async def _acceptance_is_lost_for_good(world: FailingWorld, fault: Fault) -> None:
-    """It was stored and nobody could say so: it runs once all the same, and is found by its id."""
+    """It was stored, and no answer says so: it runs once, and is found by its id."""
     ada, text = (await world.new_resident()).user, unique()
     body = {"content": f"ECHO {text}", "client_message_id": str(uuid.uuid4()), "stream": False}
     with world.supabase.breaking(fault, "POST", rpc("accept_turn"), mentions=text):
@@ -76,7 +76,7 @@ async def _history_hangs(world: FailingWorld, fault: Fault) -> None:
 
 
 async def _nothing_can_be_stored(world: FailingWorld, fault: Fault) -> None:
-    """Nothing is told before it is stored, and new messages are refused meanwhile."""
+    """The end is not published before it is stored, and new messages are refused meanwhile."""
     ada, text, gate = (await world.new_resident()).user, unique(), unique()
     async with ada.connect() as device:
         ack = await device.say(f"{text} GATE {gate} 1 1")
@@ -97,7 +97,7 @@ async def _nothing_can_be_stored(world: FailingWorld, fault: Fault) -> None:
 
 
 async def _lease_cannot_be_renewed(world: FailingWorld, fault: Fault) -> None:
-    """Nothing new is started, and nothing is lost."""
+    """No turn is started, and nothing is lost."""
     ada, first, second, gate = (await world.new_resident()).user, unique(), unique(), unique()
     async with ada.connect() as device:
         running = await device.say(f"{first} GATE {gate} 1 1")
@@ -131,20 +131,20 @@ ALONE: Final[dict[str, Case]] = {
     "the end cannot be stored for a while": (_nothing_can_be_stored, Reset()),
     "the lease cannot be renewed": (_lease_cannot_be_renewed, Hang()),
 }
-"""What all sessions of a server feel, and so not beside the others."""
+"""Cases that affect all sessions of a server, and so run after the others."""
 
 HANGING_AT_ONCE: Final = 2
-"""More would open the breaker, which the others would feel."""
+"""More would open the breaker, which affects all cases."""
 
 
 @pytest.fixture(scope="module")
 async def cases(
     stack: RunningStack, server_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, "asyncio.Task[None]"]]:
-    places = asyncio.Semaphore(HANGING_AT_ONCE)
+    slots = asyncio.Semaphore(HANGING_AT_ONCE)
 
     async def in_turn(case: Case) -> None:
-        async with places:
+        async with slots:
             await case[0](world, case[1])
 
     async def after(earlier: "set[asyncio.Task[None]]", case: Case) -> None:

@@ -1,6 +1,6 @@
-"""What a device knows of its user's turns, put together from frames, and every rule of the protocol that they break.
+"""A device's turns, assembled from frames, and every violation of the protocol in these frames.
 
-Holds no socket: a client feeds it, a test asks it.
+It has no socket: a client feeds it with frames, and a test reads it.
 """
 
 from dataclasses import dataclass, field
@@ -13,20 +13,20 @@ OPEN: Final = frozenset({"queued", "running"})
 
 @dataclass(slots=True)
 class Reply:
-    """The newest attempt at a turn, as this device has it."""
+    """The newest attempt at a turn on this device."""
 
     turn_id: str
     attempt: int
     text: str = ""
     followed: bool = False
-    """Whether `text` is the reply from its beginning: it was started before our eyes, or `ready` told what it said."""
+    """Whether `text` is the reply from its beginning: `turn.started` was received, or `ready` had the text."""
     turn: Json | None = None
     """The ended turn."""
 
 
 @dataclass(slots=True)
 class Transcript:
-    """Feed it with `greeted`, `accepted`, `take` and `looked_up`."""
+    """Feed it with `ready`, `accepted`, `receive` and `read`."""
 
     cursor: str | None = None
     replies: dict[str, Reply] = field(default_factory=dict)
@@ -35,14 +35,14 @@ class Transcript:
     ends: dict[tuple[str, int], Json] = field(default_factory=dict)
     """The turn as it ended, by turn and attempt."""
     faults: list[str] = field(default_factory=list)
-    """What no client should ever see: gaps, texts that contradict each other, attempts that end twice."""
+    """Violations of the protocol: gaps, texts that contradict each other, attempts that end twice."""
     unfinished: list[str] = field(default_factory=list)
-    """Replies of which only the terminal event brought the rest."""
+    """Replies whose last part came only with the terminal event."""
     epochs: int = 0
-    _told: set[tuple[str, int]] = field(default_factory=set)
+    _ended_attempts: set[tuple[str, int]] = field(default_factory=set)
 
-    def greeted(self, ready: Json) -> set[str]:
-        """Obey a `ready`. Returns the turns that ended without us, or may have: to be looked up."""
+    def ready(self, ready: Json) -> set[str]:
+        """Process a `ready`. Returns the turns that may have ended meanwhile: they are to be read from the API."""
         if ready["resumed"]:
             if ready["cursor"] != self.cursor:
                 self.faults.append(f"resumed at {ready['cursor']} instead of {self.cursor}")
@@ -61,28 +61,28 @@ class Transcript:
             missing.discard(self._reply(turn["id"], turn["attempt"]).turn_id)
         return missing
 
-    def take(self, frame: Json) -> None:
-        """Any other frame."""
+    def receive(self, frame: Json) -> None:
+        """Process any other frame."""
         if "seq" in frame:
-            self._count(frame)
+            self._advance(frame)
         match frame["type"]:
             case "turn.queued" | "turn.started":
                 self.accepted(frame["client_message_id"], frame["turn_id"])
                 reply = self._reply(frame["turn_id"], frame["attempt"])
                 reply.followed = reply.followed or frame["type"] == "turn.started"
             case "message.delta":
-                self._said(frame)
+                self._append(frame)
             case type_ if type_ in TERMINAL:
                 self._ended(frame)
 
     def accepted(self, message_id: str, turn_id: str) -> None:
-        """A message is this turn."""
+        """A message was accepted as this turn."""
         if self.turn_of.setdefault(message_id, turn_id) != turn_id:
             self.faults.append(f"message {message_id} is both turn {self.turn_of[message_id]} and {turn_id}")
         self.replies.setdefault(turn_id, Reply(turn_id, attempt=0))
 
-    def looked_up(self, turn: Json) -> None:
-        """A turn as the REST API has it."""
+    def read(self, turn: Json) -> None:
+        """Process a turn that was read from the REST API."""
         self.accepted(turn["client_message_id"], turn["id"])
         reply = self.replies.get(turn["id"])
         if reply is None or turn["attempt"] >= reply.attempt:
@@ -90,7 +90,7 @@ class Transcript:
             if turn["status"] not in OPEN:
                 self._end(reply, turn)
 
-    def _count(self, frame: Json) -> None:
+    def _advance(self, frame: Json) -> None:
         first, expected = frame.get("first_seq", frame["seq"]), "nothing before ready"
         if self.cursor is not None:
             epoch, _, seq = self.cursor.rpartition(":")
@@ -100,7 +100,7 @@ class Transcript:
         self.cursor = f"{frame['epoch']}:{frame['seq']}"
 
     def _reply(self, turn_id: str, attempt: int) -> Reply:
-        """The attempt as we have it; a new one begins with nothing."""
+        """The reply of this attempt; that of a new attempt is empty."""
         reply = self.replies.get(turn_id)
         if reply is None or attempt > reply.attempt:
             reply = self.replies[turn_id] = Reply(turn_id, attempt)
@@ -108,11 +108,11 @@ class Transcript:
             self.faults.append(f"turn {turn_id} went back from attempt {reply.attempt} to {attempt}")
         return reply
 
-    def _said(self, delta: Json) -> None:
+    def _append(self, delta: Json) -> None:
         reply = self._reply(delta["turn_id"], delta["attempt"])
         if not reply.followed:
             self.faults.append(f"text of turn {reply.turn_id} before it was started: {delta['text'][:40]!r}")
-        if (reply.turn_id, reply.attempt) in self._told:
+        if (reply.turn_id, reply.attempt) in self._ended_attempts:
             self.faults.append(f"text of turn {reply.turn_id} after its end: {delta['text'][:40]!r}")
         reply.text += delta["text"]
 
@@ -120,16 +120,16 @@ class Transcript:
         turn, attempt = frame["turn"], (frame["turn_id"], frame["attempt"])
         self.accepted(turn["client_message_id"], turn["id"])
         if "seq" in frame:
-            if attempt in self._told:
+            if attempt in self._ended_attempts:
                 self.faults.append(f"turn {turn['id']} ended twice")
-            self._told.add(attempt)
+            self._ended_attempts.add(attempt)
             self._compare(self._reply(*attempt), content_of(turn))
         elif frame["attempt"] < self.replies[turn["id"]].attempt:
             return  # the answer to a repeated message, overtaken by a retry
         self._end(self._reply(*attempt), turn)
 
     def _compare(self, reply: Reply, content: str) -> None:
-        """The terminal message must be what was put together."""
+        """The terminal message must equal the assembled text."""
         if reply.text == content:
             return
         if content.startswith(reply.text):
@@ -145,5 +145,5 @@ class Transcript:
 
 
 def content_of(turn: Json) -> str:
-    """What the assistant said in a turn that ended; nothing where there is no message."""
+    """The assistant's message of an ended turn; empty where there is none."""
     return str(turn["message"]["content"]) if turn["message"] else ""

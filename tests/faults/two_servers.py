@@ -1,4 +1,4 @@
-"""Two servers around one Redis, and users with a device on each: for what only several instances can do wrong."""
+"""Two servers around one Redis, and users with a device on each: for the tests of several instances."""
 
 import asyncio
 import uuid
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class TwoServers:
-    """`first` and `second` share a Redis; a device joins either of them. At the end of the block devices leave."""
+    """`first` and `second` share a Redis; devices connect to either. At the end of the block devices disconnect."""
 
     stack: RunningStack
     http: aiohttp.ClientSession
@@ -36,7 +36,7 @@ class TwoServers:
         await self.exits.aclose()
 
     async def user(self) -> ChatUser:
-        """Somebody whose agent is ready."""
+        """A user whose agent is ready."""
         user = await register(self.http, self.first.url)
         await user.say("ECHO hello")
         return user
@@ -54,7 +54,7 @@ class TwoServers:
         await self.stack.open_gate(self.http, gate)
 
     async def asked(self, text: str) -> int:
-        """How often the model was asked with this in the last user message."""
+        """The number of model requests with this text in the last user message."""
         return len(await self.stack.model_log(self.http, text))
 
     async def call(
@@ -75,13 +75,13 @@ async def start_two(new_server: NewServer, **variables: str | None) -> tuple[Ser
 async def two_servers(
     stack: RunningStack, http: aiohttp.ClientSession, pair: tuple[ServerProcess, ServerProcess]
 ) -> AsyncIterator[TwoServers]:
-    """The pair, once both run and neither lacks a service: a test before may have killed one, or Redis."""
-    await asyncio.gather(*(_is_well(server, http) for server in pair))
+    """The pair, once both are ready: an earlier test may have killed one, or Redis."""
+    await asyncio.gather(*(_until_ready(server, http) for server in pair))
     async with TwoServers(stack, http, *pair) as both:
         yield both
 
 
-async def _is_well(server: ServerProcess, http: aiohttp.ClientSession) -> None:
+async def _until_ready(server: ServerProcess, http: aiohttp.ClientSession) -> None:
     if not server.alive:
         await server.restart()
     async with asyncio.timeout(PATIENCE):
@@ -93,13 +93,13 @@ async def _is_well(server: ServerProcess, http: aiohttp.ClientSession) -> None:
 
 
 def content(device: Device, message_id: str) -> str:
-    """The reply as the turn's end told it to this device, or as it looked it up."""
+    """The reply as this device has it from the terminal event, or from the API."""
     turn = device.transcript.replies[device.transcript.turn_of[message_id]].turn
     return "" if turn is None else content_of(turn)
 
 
 def faultless(*devices: Device) -> bool:
-    """Whether no device saw anything that no client should ever see. Raises AssertionError with what it saw."""
+    """True if no device received a violation of the protocol. Raises AssertionError with the violations."""
     for device in devices:
         assert device.transcript.faults == [], str(device)
     return True

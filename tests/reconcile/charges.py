@@ -1,5 +1,5 @@
-"""The charges of users who talked at random: each user's book, how often the model was really asked for each turn, and
-what the devices were told."""
+"""The charges of users who sent random messages: each user's book, the model's requests for each turn, and the
+`usage.settled` events on the devices."""
 
 import asyncio
 from collections import Counter
@@ -21,12 +21,12 @@ from tests.stack.running_stack import RunningStack
 
 Json = dict[str, Any]
 PATIENCE: Final = 120.0
-TOLD_SECONDS: Final = 10.0
+EVENT_SECONDS: Final = 10.0
 TOKENS_A_WORD: Final = 2
-"""Of the words that the scripted model counts up in."""
+"""Of the numbered words (w0 w1 …) of the scripted model."""
 LOGGED: Final = "by LiteLLM's log"
 UNLIKE: Final = ("background alone", "by the usage page")
-"""Of these sums the others are not: a part, and what answers round, which is compared user by user."""
+"""Sums that differ from the others: a part, and one that is rounded, which is compared user by user."""
 NAMES: Final = (
     "turns",
     "completed",
@@ -43,9 +43,9 @@ NAMES: Final = (
 
 @dataclass(slots=True)
 class ChargesReport(Report):
-    """The figures of one user. US dollars, unrounded. `unasked`: cancelled turns that are open because nothing was
-    logged of them; `open`: others that are, though it was. `stopped`: how many words the model wrote of stopped replies
-    and of how many it was asked for."""
+    """The figures of one user. US dollars, unrounded. `unasked`: unsettled cancelled turns without a logged call;
+    `open`: other unsettled turns. `stopped`: the words that the model wrote of stopped replies, and the words that it
+    was asked for."""
 
     costs: dict[str, Decimal] = field(default_factory=dict)
     request_ids: set[str] = field(default_factory=set)
@@ -56,7 +56,7 @@ class ChargesReport(Report):
 
 
 class ChargesReconciler:
-    """Use after the talking, while devices are connected."""
+    """Use after all turns have ended, while devices are connected."""
 
     def __init__(self, stack: RunningStack, http: aiohttp.ClientSession) -> None:
         self._stack = stack
@@ -64,9 +64,9 @@ class ChargesReconciler:
         self._keeper = Bookkeeper(stack.env, http)
 
     async def of(self, talker: Talker) -> ChargesReport:
-        """Everything there is to count of one user, and everything that does not agree once it has had time to.
+        """All figures of one user, and their differences after a wait for late ones.
 
-        A turn that was cancelled may stay open for minutes: a call that nobody knows of might still be on its way."""
+        A cancelled turn may stay unsettled for minutes, since a call of it might still be logged."""
         requests = {turn_id: await self._requests(content) for turn_id, content in talker.said.items()}
         until = asyncio.get_running_loop().time() + PATIENCE
         while True:
@@ -79,14 +79,14 @@ class ChargesReconciler:
         found = _report(book, requests)
         found.wrong += book.wrong
         found.wrong += [f"turn {turn_id} is lost" for turn_id in talker.said.keys() - _ids(book.turns)]
-        found.wrong += [f"turn {turn_id} is nobody's" for turn_id in _ids(book.turns) - talker.said.keys()]
+        found.wrong += [f"turn {turn_id} is of no sent message" for turn_id in _ids(book.turns) - talker.said.keys()]
         found.wrong += [
             f"turn {turn_id} asked the model {len(requests[turn_id])} times and has {_calls_of(book, turn_id)} calls"
             for turn_id in unlike
         ]
         found.wrong += [wrong for turn_id, made in requests.items() if (wrong := _overcharged(book, turn_id, made))]
-        told = [self._told(device, book, turn_id) for device in talker.devices for turn_id in talker.said]
-        found.wrong += [wrong for wrong in await asyncio.gather(*told) if wrong is not None]
+        received = [self._received(device, book, turn_id) for device in talker.devices for turn_id in talker.said]
+        found.wrong += [wrong for wrong in await asyncio.gather(*received) if wrong is not None]
         return found
 
     async def _cancelled(self, talker: Talker) -> list[str]:
@@ -94,37 +94,37 @@ class ChargesReconciler:
         return [str(turn["id"]) for turn in book.turns if turn["status"] == "cancelled"]
 
     async def _requests(self, content: str) -> list[Json]:
-        """The model's requests with this message at the end: a summary only quotes it."""
+        """The model's requests that end with this message; requests for a summary contain it elsewhere."""
         seen = await self._stack.model_log(self._http, content.split(maxsplit=1)[0])
         return [request for request in seen if request["text"].endswith(content)]
 
-    async def _told(self, device: Device, book: Book, turn_id: str) -> str | None:
-        """Whether a device was told the final figures of a turn."""
+    async def _received(self, device: Device, book: Book, turn_id: str) -> str | None:
+        """None if the device received the final figures of a turn; else an error."""
         turn = book.turn(turn_id)
         if turn["cost_status"] != "settled" or not book.of_turn(turn_id):
             return None
         with suppress(TimeoutError):
-            async with asyncio.timeout(TOLD_SECONDS):
-                await device.wait_for(lambda frame: _tells(frame, turn))
+            async with asyncio.timeout(EVENT_SECONDS):
+                await device.wait_for(lambda frame: _has_final_figures(frame, turn))
                 return None
-        return f"a device was not told that turn {turn_id} cost ${turn['cost']}"
+        return f"a device received no event that turn {turn_id} cost ${turn['cost']}"
 
 
 def _calls_of(book: Book, turn_id: str) -> int:
-    """How many calls that reached the model are logged at a turn."""
+    """The number of calls of a turn that reached the model and are logged."""
     return sum(call.total_tokens > 0 for call in book.of_turn(turn_id))
 
 
 def _may_have_asked(book: Book, turn_id: str, times: int) -> bool:
-    """Whether the calls at a turn are those with its message. Summaries that were refused cannot be told from them; one
-    that broke off is charged its summaries, too."""
+    """Whether the calls of a turn may be those with its message. Refused summaries cannot be distinguished from them; a
+    turn that broke off is charged its summaries, too."""
     is_done = any(str(turn["id"]) == turn_id and turn["status"] == "completed" for turn in book.turns)
     charged = sum(call.counts for call in book.of_turn(turn_id))
     return times <= _calls_of(book, turn_id) and (charged <= times or not is_done)
 
 
 def _overcharged(book: Book, turn_id: str, requests: Sequence[Json]) -> str | None:
-    """A reply that was stopped is charged no word that the model had not written (one may have been on its way)."""
+    """An error if a stopped reply is charged words that the model had not written (one may have been on its way)."""
     calls = book.of_turn(turn_id)
     if len(calls) != 1 or not _was_stopped(book, turn_id, requests):
         return None
@@ -135,7 +135,7 @@ def _overcharged(book: Book, turn_id: str, requests: Sequence[Json]) -> str | No
 
 
 def _was_stopped(book: Book, turn_id: str, requests: Sequence[Json]) -> bool:
-    """Whether it is one call of a model that was counting."""
+    """Whether it is one cancelled call with the directive SLOW."""
     counting = [str(request["directive"]).startswith("SLOW") for request in requests]
     return counting == [True] and any(
         str(turn["id"]) == turn_id and turn["status"] == "cancelled" for turn in book.turns
@@ -146,7 +146,7 @@ def _words_asked(request: Json) -> int:
     return int(request["directive"].split()[1])
 
 
-def _tells(frame: Json, turn: Json) -> bool:
+def _has_final_figures(frame: Json, turn: Json) -> bool:
     return bool(
         frame["type"] == "usage.settled"
         and frame["turn_id"] == str(turn["id"])
@@ -198,7 +198,7 @@ def _report(book: Book, requests: dict[str, list[Json]]) -> ChargesReport:
 
 
 def disagreements(reports: Sequence[ChargesReport]) -> list[str]:
-    """What is wrong with any user's figures, and with all together."""
+    """The differences of all users, and those of the sums over all users."""
     wrong = report.disagreements(reports)
     shared = [one for one, times in Counter(one for r in reports for one in r.request_ids).items() if times > 1]
     wrong += [f"call {request_id} is of several users" for request_id in shared]
@@ -209,7 +209,8 @@ def disagreements(reports: Sequence[ChargesReport]) -> list[str]:
 
 
 def table(reports: Sequence[ChargesReport]) -> str:
-    """The counts, a line per user and their sum; what all cost, as each source says; and how long settling took."""
+    """The counts, a line per user and their sum; the total cost by each source; and the time until turns were
+    settled."""
     figures: list[dict[str, Figure]] = [
         {**{name: one.counts[name] for name in NAMES}, "cost": one.costs[LOGGED]} for one in reports
     ]

@@ -1,4 +1,4 @@
-"""The messages of a marathon, compared byte for byte wherever they are kept: on every device, in the history, in our
+"""The messages of a marathon, compared byte for byte in all copies: on every device, in the history, in our
 rows, in Letta, and in LiteLLM's log of what was paid."""
 
 import asyncio
@@ -45,7 +45,7 @@ class ConversationReconciler:
         self._http = http
 
     async def of(self, talker: Talker) -> Report:
-        """Everything there is to count of one user, and everything that does not agree."""
+        """All figures of one user, and their differences."""
         report = Report(Counter({"sent": len(talker.sent)}))
         rows = self._rows("select * from public.turns where user_id = %s order by number", talker.user.id)
         (profile,) = self._rows("select * from public.user_profiles where id = %s", talker.user.id)
@@ -68,9 +68,9 @@ class ConversationReconciler:
         retried = sum(row["attempt"] - 1 for row in rows)
         report.counts.update(turns=len(rows), retried=retried)
         report.counts.update({status: statuses[status] for status in ("completed", "cancelled")})
-        kept = Counter(row["client_message_id"] for row in rows)
-        report.wrong += [f"message {message} is lost" for message in talker.sent if not kept[message]]
-        report.wrong += [f"message {message} became {n} turns" for message, n in kept.items() if n > 1]
+        stored = Counter(row["client_message_id"] for row in rows)
+        report.wrong += [f"message {message} is lost" for message in talker.sent if not stored[message]]
+        report.wrong += [f"message {message} became {n} turns" for message, n in stored.items() if n > 1]
         for row in rows:
             line = talker.sent.get(row["client_message_id"])
             if line is None or row["status"] not in (("completed", "cancelled") if line.cancelled else ("completed",)):
@@ -103,9 +103,9 @@ class ConversationReconciler:
             for row in rows
             if row["status"] == "completed" and str(row["id"]) not in answered
         ]
-        said = {message["turn_id"]: message["content"] for message in history if message["role"] == "user"}
+        sent = {message["turn_id"]: message["content"] for message in history if message["role"] == "user"}
         for row in rows:
-            if said.get(str(row["id"])) != talker.sent[row["client_message_id"]].content:
+            if sent.get(str(row["id"])) != talker.sent[row["client_message_id"]].content:
                 report.wrong.append(f"turn {row['id']} keeps another message than was sent")
 
     def _compare_devices(self, report: Report, talker: Talker, rows: Sequence[Json], history: Sequence[Json]) -> None:
@@ -118,10 +118,10 @@ class ConversationReconciler:
             if set(seen.replies) != {str(row["id"]) for row in rows}:
                 report.wrong.append(f"a device knows the turns {set(seen.replies)}")
             for turn_id, reply in seen.replies.items():
-                kept = replies.get(turn_id, "")
-                if reply.turn is None or content_of(reply.turn) != kept:
-                    report.wrong.append(f"a device has {reply.turn} where the history has {kept!r}")
-                elif reply.followed and reply.text == kept:
+                stored = replies.get(turn_id, "")
+                if reply.turn is None or content_of(reply.turn) != stored:
+                    report.wrong.append(f"a device has {reply.turn} where the history has {stored!r}")
+                elif reply.followed and reply.text == stored:
                     report.counts["assembled"] += 1
                 else:
                     report.counts["looked_up"] += 1
@@ -131,7 +131,8 @@ class ConversationReconciler:
     async def _compare_letta(
         self, report: Report, rows: Sequence[Json], history: Sequence[Json], profile: Json
     ) -> Counter[tuple[int, int]]:
-        """Its completed runs are our completed turns. Returns their model calls as (prompt, completion) tokens."""
+        """Compare its completed runs with our completed turns. Returns their model calls as (prompt, completion)
+        tokens."""
         member, conversation = profile["letta_member_id"], profile["letta_conversation_id"]
         runs = await self._letta_pages(member, "/v1/runs/", conversation_id=conversation)
         done = [run["id"] for run in runs if run["status"] == "completed"]
@@ -145,8 +146,8 @@ class ConversationReconciler:
             asked, reply = _said(await self._letta_pages(member, f"/v1/runs/{run_id}/messages"))
             if asked.count(contents[str(row["id"]), "user"]) != 1:
                 report.wrong.append(f"run {run_id} was asked {asked}")
-            if reply != (kept := contents.get((str(row["id"]), "assistant"))):
-                report.wrong.append(f"turn {row['id']} is {kept!r} here and {reply!r} in Letta")
+            if reply != (stored := contents.get((str(row["id"]), "assistant"))):
+                report.wrong.append(f"turn {row['id']} is {stored!r} here and {reply!r} in Letta")
             steps = await self._letta(member, f"/v1/runs/{run_id}/steps", limit=100)
             paid = [(step["prompt_tokens"], step["completion_tokens"]) for step in steps if step.get("total_tokens")]
             calls.update(paid)
@@ -179,7 +180,8 @@ class ConversationReconciler:
     async def _compare_spending(
         self, report: Report, talker: Talker, rows: Sequence[Json], calls: Counter[tuple[int, int]]
     ) -> None:
-        """Each call of a completed turn was paid once. What else was paid belongs to attempts that did not complete."""
+        """Each call of a completed turn was charged once. Other charged calls belong to attempts that did not
+        complete."""
         async with asyncio.timeout(PATIENCE):
             while calls - (paid := await self._paid(talker.user.id)):
                 await asyncio.sleep(0.5)  # LiteLLM writes its rows in batches, seconds after the call
@@ -195,7 +197,7 @@ class ConversationReconciler:
 
 
 def _said(messages: Sequence[Json]) -> tuple[list[str], str]:
-    """What a run was sent, and what it replied: it is sent reminders of turns that were cut off, replies among them."""
+    """The messages that a run was sent, and its reply. Reminders of broken-off turns are among the sent messages."""
     kinds = [message["message_type"] for message in messages]
     sent = len(kinds) - kinds[::-1].index("user_message")
     asked = [_text(message) for message in messages[:sent] if message["message_type"] == "user_message"]

@@ -56,7 +56,7 @@ class OwnRedis:
         self.client.config_set("maxmemory-policy", "noeviction")
         self.client.config_set("maxmemory", "1")
 
-    def make_room(self) -> None:
+    def accept_writes(self) -> None:
         self.client.config_set("maxmemory", "0")
 
     def close(self) -> None:

@@ -146,7 +146,7 @@ class Lab:
             after = {"after": page[-1]["id"]}
         return found
 
-    async def assert_one_of_everything(self, user_id: str, *, retired: int = 0, reason: str | None = None) -> None:
+    async def assert_exactly_one_of_each(self, user_id: str, *, retired: int = 0, reason: str | None = None) -> None:
         """The invariant; `retired` is the number of older keys that still exist and expire, `reason` that of the
         account."""
         held = await self.holdings(user_id)

@@ -71,7 +71,7 @@ async def test_a_redis_for_several_instances_is_checked(stack: RunningStack, red
         code, found = await diagnosis(stack, REDIS_URL=redis_server.url)
         assert (code, found["redis writes"]["level"]) == (1, "fail")
     finally:
-        redis_server.make_room()
+        redis_server.accept_writes()
 
 
 async def test_swapped_supabase_keys_are_reported(stack: RunningStack) -> None:

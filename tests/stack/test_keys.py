@@ -70,7 +70,7 @@ async def test_a_rotation_of_the_key_between_two_steps_does_not_disturb_the_turn
     assert end["type"] == "turn.completed"
     assert end["turn"]["usage"]["model_calls"] == 2
     await ada.say("ECHO after")
-    await lab.assert_one_of_everything(ada.id, retired=1)
+    await lab.assert_exactly_one_of_each(ada.id, retired=1)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -91,7 +91,7 @@ async def test_a_rotation_killed_before_or_after_any_effect_is_finished_by_the_n
     await ada.say("ECHO after")
     changed = (step, when) != ("record", "before")
     assert (await key_of(lab, ada) != between) == changed
-    await lab.assert_one_of_everything(ada.id, retired=2 if changed else 1)
+    await lab.assert_exactly_one_of_each(ada.id, retired=2 if changed else 1)
 
 
 async def test_a_leaked_key_is_blocked_at_once_and_the_conversation_goes_on(
@@ -104,7 +104,7 @@ async def test_a_leaked_key_is_blocked_at_once_and_the_conversation_goes_on(
     ]
     assert await _status_with(lab, http, leaked) == 401
     await ada.say("ECHO after")
-    await lab.assert_one_of_everything(ada.id, retired=1)
+    await lab.assert_exactly_one_of_each(ada.id, retired=1)
 
 
 async def _status_with(lab: Lab, http: aiohttp.ClientSession, key: str) -> int:
@@ -139,7 +139,7 @@ async def test_a_refused_key_has_a_code_of_its_own_and_is_repaired(
         assert done["turn"]["message"]["content"] == "refused"
         frames = str(device.frames)
     assert await key_of(lab, ada) == key
-    await lab.assert_one_of_everything(ada.id)
+    await lab.assert_exactly_one_of_each(ada.id)
     log = (stack.data_dir / "logs" / "server.log").read_text(encoding="utf-8")
     assert "key.refused" in log
     for shown in (frames, str(listed), log):

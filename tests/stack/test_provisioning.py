@@ -45,7 +45,7 @@ async def test_a_registration_makes_one_of_everything(lab: Lab, somebody: Princi
     started = time.monotonic()
     handle = await lab.process().ready(somebody.user_id, somebody.email, timeout=60)
     print(f"\nsaga: {time.monotonic() - started:.2f} s")  # noqa: T201 - a figure to read, not a judgement
-    await lab.assert_one_of_everything(somebody.user_id)
+    await lab.assert_exactly_one_of_each(somebody.user_id)
     assert (await lab.holdings(somebody.user_id)).account.handle == handle
 
 
@@ -61,7 +61,7 @@ async def test_a_crash_before_or_after_any_effect_is_repaired(
     await dying.aclose()
     assert (executioner.calls[-1] == step) == (when == "after")
     await lab.process().ready(somebody.user_id, timeout=60)
-    await lab.assert_one_of_everything(somebody.user_id)
+    await lab.assert_exactly_one_of_each(somebody.user_id)
 
 
 def _call_number(step: str) -> int:
@@ -74,7 +74,7 @@ async def test_two_instances_at_once_make_one_of_everything(lab: Lab, somebody: 
     instances = [lab.process(owner=f"instance-{number}") for number in range(3)]
     handles = await asyncio.gather(*(one.ready(somebody.user_id, somebody.email, timeout=90) for one in instances))
     assert len(set(handles)) == 1
-    await lab.assert_one_of_everything(somebody.user_id)
+    await lab.assert_exactly_one_of_each(somebody.user_id)
 
 
 async def test_with_litellm_down_the_account_waits_and_is_completed_later(lab: Lab, somebody: Principal) -> None:
@@ -90,7 +90,7 @@ async def test_with_litellm_down_the_account_waits_and_is_completed_later(lab: L
     assert account.agent_status is AgentStatus.PROVISIONING
     assert "model gateway" in (account.status_reason or "")
     await lab.process().ready(somebody.user_id, timeout=60)
-    await lab.assert_one_of_everything(somebody.user_id)
+    await lab.assert_exactly_one_of_each(somebody.user_id)
 
 
 async def test_chat_users_repair_makes_a_deleted_agent_and_a_deleted_key_again(
@@ -103,7 +103,7 @@ async def test_chat_users_repair_makes_a_deleted_agent_and_a_deleted_key_again(
         f"{somebody.user_id}: {(await lab.holdings(somebody.user_id)).account.agent_id}",
         "1 of 1 complete",
     ]
-    await lab.assert_one_of_everything(somebody.user_id, reason=AGENT_REPLACED)
+    await lab.assert_exactly_one_of_each(somebody.user_id, reason=AGENT_REPLACED)
     assert (await lab.holdings(somebody.user_id)).account.agent_id != handle.agent_id
 
 
@@ -127,4 +127,4 @@ async def test_chat_users_reencrypt_moves_a_key_to_a_new_secret_key(
     KeyRing(SecretStr(new)).open(somebody.user_id, account.encrypted_key)
     moved_back = {"SECRET_KEY": old, "SECRET_KEY_PREVIOUS": new}
     assert await chat_users(stack, "reencrypt", somebody.user_id, **moved_back) == ["1 done"]
-    await lab.assert_one_of_everything(somebody.user_id)
+    await lab.assert_exactly_one_of_each(somebody.user_id)

@@ -107,7 +107,7 @@ async def test_a_full_backend_is_unavailable_until_it_has_capacity(world: Replic
     with pytest.raises(ReplicasUnavailableError):
         await owner.replicas.append([append(0, b"1")])
     owner.replicas.report_unavailable()
-    await world.make_room()
+    await world.accept_writes()
     await owner.listener.until(lambda listener: listener.states == ["unavailable", "recovered"])
     assert await owner.replicas.append([append(0, b"1")]) == [1]
 

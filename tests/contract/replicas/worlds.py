@@ -76,7 +76,7 @@ class ReplicaWorld(Protocol):
     async def fill(self) -> None:
         """The broker takes no more."""
 
-    async def make_room(self) -> None: ...
+    async def accept_writes(self) -> None: ...
 
     async def forget(self, user_id: str) -> None:
         """The replica expires."""
@@ -104,7 +104,7 @@ class MemoryWorld:
     async def fill(self) -> None:
         self._broker.is_full = True
 
-    async def make_room(self) -> None:
+    async def accept_writes(self) -> None:
         self._broker.is_full = False
 
     async def forget(self, user_id: str) -> None:
@@ -134,8 +134,8 @@ class RedisWorld:
     async def fill(self) -> None:
         self.server.fill()
 
-    async def make_room(self) -> None:
-        self.server.make_room()
+    async def accept_writes(self) -> None:
+        self.server.accept_writes()
 
     async def forget(self, user_id: str) -> None:
         for key in self.server.client.keys(f"*{{{user_id}}}*"):

@@ -34,7 +34,7 @@ async def test_a_step_longer_than_the_claim_renews_it() -> None:
     await asyncio.sleep(1.5 * CLAIM_SECONDS)
     assert await world.store.claim(ANN, "another instance", CLAIM_SECONDS) is None
     await working
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 @virtual_time

@@ -39,7 +39,7 @@ async def test_a_deleted_agent_is_replaced_with_a_reason_for_the_user(
     made = await process.find_or_replace(ANN, gone, timeout=30)
     assert made.agent_id != gone.agent_id
     assert await process.ready(ANN) == made
-    world.assert_one_of_everything(reason=AGENT_REPLACED)
+    world.assert_exactly_one_of_each(reason=AGENT_REPLACED)
     assert [(event.status, event.reason) for event in world.events] == [
         (AgentStatus.PROVISIONING, AGENT_REPLACED),
         (AgentStatus.ACTIVE, AGENT_REPLACED),
@@ -55,7 +55,7 @@ async def test_a_deleted_conversation_is_replaced_with_the_same_agent(
     world.directory.members[gone.member_id].conversations.clear()
     made = await find_or_replace(world, gone)
     assert (made.agent_id, made.conversation_id != gone.conversation_id) == (gone.agent_id, True)
-    world.assert_one_of_everything(reason=CONVERSATION_REPLACED)
+    world.assert_exactly_one_of_each(reason=CONVERSATION_REPLACED)
     (event,) = [event for event in logged if event["event"] == "conversation.replaced"]
     assert (event["old"], event["new"]) == (gone.conversation_id, made.conversation_id)
 
@@ -64,7 +64,7 @@ async def test_an_agent_that_is_found_again_does_not_change(world: World) -> Non
     agent = await world.process().ready(ANN, EMAIL)
     world.events.clear()
     assert await find_or_replace(world, agent) == agent
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert world.events == []
 
 
@@ -100,7 +100,7 @@ async def test_concurrent_callers_share_one_search(world: World) -> None:
     found = await asyncio.gather(*(process.find_or_replace(ANN, gone, timeout=30) for _ in range(3)))
     assert len({agent.agent_id for agent in found}) == 1
     assert world.calls.count("has_organization") == 1
-    world.assert_one_of_everything(reason=AGENT_REPLACED)
+    world.assert_exactly_one_of_each(reason=AGENT_REPLACED)
 
 
 @pytest.mark.parametrize("asked", ["find_or_replace", "config"])
@@ -140,7 +140,7 @@ async def test_a_failed_account_stays_failed_while_it_is_retried_and_fails_again
     world.events.clear()
     await world.process().attempt(ANN, rebuild=True)
     assert next(event.status for event in world.events) is AgentStatus.PROVISIONING
-    world.assert_one_of_everything(reason=AGENT_REPLACED)
+    world.assert_exactly_one_of_each(reason=AGENT_REPLACED)
 
 
 async def test_neither_a_rotation_nor_a_repair_creates_an_organization_that_is_gone(
@@ -167,7 +167,7 @@ async def test_an_account_is_complete_again_once_its_agent_service_has_recovered
     world.directory.organizations.update(before[0])
     world.directory.members.update(before[1])
     assert await world.process().ready(ANN) == gone
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_a_rebuild_creates_everything_again_with_a_reason_for_the_user(world: World) -> None:
@@ -177,7 +177,7 @@ async def test_a_rebuild_creates_everything_again_with_a_reason_for_the_user(wor
         await find_or_replace(world, gone)
     made = await world.process().attempt(ANN, rebuild=True)
     assert made != gone
-    world.assert_one_of_everything(reason=AGENT_REPLACED)
+    world.assert_exactly_one_of_each(reason=AGENT_REPLACED)
 
 
 async def test_an_unavailable_agent_service_loses_no_agent(world: World) -> None:
@@ -190,7 +190,7 @@ async def test_an_unavailable_agent_service_loses_no_agent(world: World) -> None
         assert world.account().handle == gone
     world.intercept()
     await find_or_replace(world, gone)
-    world.assert_one_of_everything(reason=AGENT_REPLACED)
+    world.assert_exactly_one_of_each(reason=AGENT_REPLACED)
 
 
 async def test_the_reason_is_stored_although_the_service_fails_during_the_run(world: World) -> None:
@@ -202,7 +202,7 @@ async def test_the_reason_is_stored_although_the_service_fails_during_the_run(wo
     assert world.account().status_reason == AGENT_REPLACED
     world.intercept()
     await world.process().attempt(ANN)
-    world.assert_one_of_everything(reason=AGENT_REPLACED)
+    world.assert_exactly_one_of_each(reason=AGENT_REPLACED)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -218,17 +218,17 @@ async def test_a_search_killed_at_any_point_is_completed_by_the_next_run(world: 
         await process.aclose()
     world.intercept()
     await find_or_replace(world, gone)
-    world.assert_one_of_everything(reason=AGENT_REPLACED)
+    world.assert_exactly_one_of_each(reason=AGENT_REPLACED)
 
 
 async def test_the_reason_stays_until_the_next_repair(world: World) -> None:
     gone = await world.process().ready(ANN, EMAIL)
     world.delete_agent()
     await find_or_replace(world, gone)
-    world.assert_one_of_everything(reason=AGENT_REPLACED)
+    world.assert_exactly_one_of_each(reason=AGENT_REPLACED)
     world.template = OTHER_TEMPLATE
     await world.process().ready(ANN)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_a_blocked_account_gets_no_new_agent(world: World) -> None:

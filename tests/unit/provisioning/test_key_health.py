@@ -78,7 +78,7 @@ async def test_only_a_repair_restores_the_key_and_clears_the_reason(
     await process.ready(ANN)
     assert world.account().status_reason is not None
     await world.process().attempt(ANN, thorough=True)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert world.billing.registered[-1] == world.billing.registered[0]
     assert world.events[-1] == Event(ANN, AgentStatus.ACTIVE, None)
 
@@ -87,14 +87,14 @@ async def test_a_rotation_clears_the_reason_too(world: World, process: Provision
     spoil(world, "blocked")
     await refused(process)
     await world.process().rotate_key(ANN, "gently")
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_an_agent_with_another_key_gets_the_users_key(world: World, process: Provisioner) -> None:
     (member,) = world.directory.members.values()
     member.key = "sk-of-an-old-backup"
     await refused(process)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_the_check_runs_in_the_background_and_concurrent_refusals_share_it(
@@ -158,7 +158,7 @@ async def test_no_reason_is_stored_for_a_key_that_was_rotated_meanwhile(world: W
 
     world.intercept(after=rotate)
     await refused(process)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_an_unknown_user_and_a_closed_provisioner_are_ignored(world: World, process: Provisioner) -> None:

@@ -37,13 +37,13 @@ async def test_all_callers_for_one_user_share_one_run(world: World) -> None:
     handles = await asyncio.gather(*(process.ready(ANN, EMAIL) for _ in range(20)))
     assert len(set(handles)) == 1
     assert world.calls.count("claim_provisioning") == 1
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_instances_that_run_at_the_same_time_create_one_agent(world: World) -> None:
     handles = await asyncio.gather(*(world.process().ready(ANN, EMAIL) for _ in range(4)))
     assert len(set(handles)) == 1
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert len(world.billing.registered) == 1
 
 
@@ -99,7 +99,7 @@ async def test_the_run_of_a_crashed_instance_is_taken_over_when_its_claim_expire
     world.intercept()
     died = world.now
     await world.process().ready(ANN, timeout=600)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert (world.now - died).total_seconds() >= CLAIM_SECONDS
 
 
@@ -115,7 +115,7 @@ async def test_an_instance_whose_claim_was_taken_over_changes_nothing(world: Wor
     gate.opened.set()
     assert await waiting == taken.handle
     assert world.account() == taken
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_a_caller_times_out_while_the_run_continues(world: World) -> None:
@@ -128,7 +128,7 @@ async def test_a_caller_times_out_while_the_run_continues(world: World) -> None:
     assert raised.value.retry_after
     gate.opened.set()
     await process.ready(ANN)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert world.calls.count("ensure_agent") == 1
 
 
@@ -168,7 +168,7 @@ async def test_an_outage_shorter_than_the_timeout_is_hidden_by_retries(world: Wo
 
     world.intercept(before)
     await world.process().ready(ANN, EMAIL)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_a_permanent_failure_is_not_retried(world: World) -> None:
@@ -217,7 +217,7 @@ async def test_another_configuration_is_applied_at_sign_in(world: World) -> None
     process = world.process()
     await process.ensure_account(ANN, EMAIL)
     await process.ready(ANN)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_concurrent_runs_are_limited(world: World) -> None:
@@ -249,4 +249,4 @@ async def test_shutdown_stops_the_runs_and_releases_their_claims(world: World) -
     stopped = world.now
     await world.process().ready(ANN)
     assert world.now == stopped
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()

@@ -38,7 +38,7 @@ async def test_the_agent_does_not_change(world: World) -> None:
     world.keys = ONLY_NEW
     assert await world.process().ready(ANN) == handle
     assert world.calls == ["get"]
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_a_user_without_a_key_has_nothing_to_reencrypt(world: World) -> None:

@@ -24,8 +24,8 @@ async def two_unfinished_users(world: World) -> None:
 
 async def test_a_round_completes_every_unfinished_user(world: World, loop: RepairLoop) -> None:
     assert await loop.round()
-    world.assert_one_of_everything(ANN)
-    world.assert_one_of_everything(BOB)
+    world.assert_exactly_one_of_each(ANN)
+    world.assert_exactly_one_of_each(BOB)
 
 
 async def test_users_of_another_configuration_are_updated(world: World, loop: RepairLoop) -> None:
@@ -33,7 +33,7 @@ async def test_users_of_another_configuration_are_updated(world: World, loop: Re
     world.template = OTHER_TEMPLATE
     later = RepairLoop(world.process(), world.store, world.template.hash, sleep=world.sleep)
     assert await later.round()
-    world.assert_one_of_everything(ANN)
+    world.assert_exactly_one_of_each(ANN)
 
 
 async def test_a_round_with_nothing_to_do_calls_no_service(world: World, loop: RepairLoop) -> None:
@@ -63,7 +63,7 @@ async def test_a_user_who_keeps_failing_is_backed_off_from_while_others_are_repa
 
     world.intercept(before)
     assert await loop.round()
-    world.assert_one_of_everything(BOB)
+    world.assert_exactly_one_of_each(BOB)
     assert world.account(ANN).agent_status is AgentStatus.FAILED
     world.calls.clear()
     await loop.round()
@@ -71,7 +71,7 @@ async def test_a_user_who_keeps_failing_is_backed_off_from_while_others_are_repa
     world.intercept()
     await world.sleep(90)
     await loop.round()
-    world.assert_one_of_everything(ANN)
+    world.assert_exactly_one_of_each(ANN)
 
 
 async def test_the_interval_grows_while_a_service_is_unavailable(world: World) -> None:

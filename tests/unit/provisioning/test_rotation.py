@@ -57,7 +57,7 @@ POINTS = [
 async def test_the_new_key_is_used_everywhere_and_the_agent_stays_the_same(world: World) -> None:
     before, old = world.account().handle, world.billing.key_of(ANN)
     assert await world.process().rotate_key(ANN, "gently") == before
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert world.billing.key_of(ANN) != old
 
 
@@ -70,7 +70,7 @@ async def test_the_old_key_stays_valid_for_ten_minutes(world: World) -> None:
 async def test_a_leaked_key_is_blocked_once_the_new_one_is_in_use(world: World) -> None:
     await world.process().rotate_key(ANN, "at once")
     assert old_key(world).blocked
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert OPERATIONS.index("block_other_keys") > OPERATIONS.index("ensure_provider")
 
 
@@ -80,7 +80,7 @@ async def test_a_second_rotation_does_not_extend_the_first_key(world: World) -> 
     await world.sleep(120)
     await world.process().rotate_key(ANN, "gently")
     assert old_key(world).expires == until
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_the_new_key_is_stored_before_it_is_registered(world: World) -> None:
@@ -106,7 +106,7 @@ async def test_a_rotation_killed_at_any_point_is_completed_by_the_next_run(world
     await process.aclose()
     world.intercept()
     await world.process().ready(ANN)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     stored = nth > STORED or (nth, when) == (STORED, "after")
     assert (world.billing.key_of(ANN) != old) == stored
 
@@ -121,7 +121,7 @@ async def test_a_killed_rotation_is_completed_by_the_repair_loop(world: World) -
     world.intercept()
     await world.sleep(60)
     assert await RepairLoop(world.process(), world.store, world.template.hash, sleep=world.sleep).round()
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert world.billing.key_of(ANN) != old
 
 
@@ -135,42 +135,42 @@ async def test_a_rotation_during_an_outage_leaves_the_agent_active_and_can_be_re
     assert world.account().agent_status is AgentStatus.ACTIVE
     world.intercept()
     await world.process().rotate_key(ANN, "at once")
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert old_key(world).blocked
 
 
 async def test_rotations_at_the_same_time_leave_one_key(world: World) -> None:
     await asyncio.gather(*(world.process().rotate_key(ANN, "at once") for _ in range(3)))
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert len(world.billing.registered) == 4
 
 
 async def test_each_rotation_in_one_process_is_a_separate_run(world: World) -> None:
     process = world.process()
     await asyncio.gather(process.ready(ANN), process.rotate_key(ANN, "gently"), process.rotate_key(ANN, "gently"))
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert len(world.billing.registered) == 3
 
 
 async def test_a_key_that_only_the_previous_secret_decrypts_is_rotated(world: World) -> None:
     world.keys = KeyRing(NEW_SECRET, SecretStr("a secret key that is long enough for this"))
     await world.process().rotate_key(ANN, "gently")
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     world.keys = KeyRing(NEW_SECRET)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_an_unreadable_key_is_rotated(world: World) -> None:
     world.keys = KeyRing(NEW_SECRET)
     await world.process().rotate_key(ANN, "at once")
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert old_key(world).blocked
 
 
 async def test_a_user_without_a_key_gets_the_first_one(world: World) -> None:
     await world.store.ensure("bob", "bob@example.com", None)
     await world.process().rotate_key("bob", "gently")
-    world.assert_one_of_everything("bob")
+    world.assert_exactly_one_of_each("bob")
 
 
 async def test_a_blocked_account_gets_no_new_key(world: World) -> None:

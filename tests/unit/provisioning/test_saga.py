@@ -47,7 +47,7 @@ async def register_and_be_killed(world: World, nth: int, when: str) -> None:
 
 async def test_registration_creates_one_of_everything(world: World) -> None:
     handle = await world.process().ready(ANN, EMAIL)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert handle == world.account().handle
 
 
@@ -92,7 +92,7 @@ async def test_the_key_is_stored_encrypted_before_it_is_registered(world: World)
 async def test_a_crash_at_any_point_is_repaired_by_the_next_run(world: World, nth: int, when: str) -> None:
     await register_and_be_killed(world, nth, when)
     await world.process().ready(ANN, EMAIL)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert len(world.billing.registered) == 1
 
 
@@ -110,7 +110,7 @@ def test_any_series_of_crashes_leaves_one_of_everything(crashes: list[tuple[int,
                 await process.aclose()
             world.intercept()
         await world.process().ready(ANN, EMAIL)
-        world.assert_one_of_everything()
+        world.assert_exactly_one_of_each()
         assert len(world.billing.registered) == 1
 
     asyncio.run(live())
@@ -141,7 +141,7 @@ async def test_an_outage_postpones_the_account_and_a_retry_after_it_completes_it
     assert "goes on by itself" in (world.account().status_reason or "")
     world.intercept()
     await process.attempt(ANN)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_while_litellm_is_unavailable_nothing_is_created_at_letta(world: World) -> None:
@@ -185,7 +185,7 @@ async def test_a_failed_account_is_completed_once_the_cause_is_removed(world: Wo
         await process.attempt(ANN)
     world.intercept()
     await process.ready(ANN)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert [event.status for event in world.events] == [
         AgentStatus.FAILED,
         AgentStatus.PROVISIONING,
@@ -209,7 +209,7 @@ async def test_a_database_outage_during_a_run_does_not_fail_the_account(world: W
         await process.attempt(ANN)
     world.intercept()
     await world.process().ready(ANN)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_another_configuration_is_applied_to_the_same_agent(world: World) -> None:
@@ -217,7 +217,7 @@ async def test_another_configuration_is_applied_to_the_same_agent(world: World) 
     world.template = OTHER_TEMPLATE
     after = await world.process().ready(ANN)
     assert after == before
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
 
 
 async def test_an_agent_stays_active_while_a_configuration_cannot_be_applied(world: World) -> None:
@@ -257,7 +257,7 @@ async def test_a_deleted_agent_is_replaced_by_a_thorough_run(world: World) -> No
     second = await process.attempt(ANN, thorough=True)
     assert second.agent_id != first.agent_id
     assert await process.ready(ANN) == second
-    world.assert_one_of_everything(reason=AGENT_REPLACED)
+    world.assert_exactly_one_of_each(reason=AGENT_REPLACED)
 
 
 async def test_a_rebuild_creates_everything_again_at_a_letta_that_lost_everything(world: World) -> None:
@@ -265,7 +265,7 @@ async def test_a_rebuild_creates_everything_again_at_a_letta_that_lost_everythin
     await process.ready(ANN, EMAIL)
     world.empty_agent_service()
     await process.attempt(ANN, thorough=True, rebuild=True)
-    world.assert_one_of_everything(reason=AGENT_REPLACED)
+    world.assert_exactly_one_of_each(reason=AGENT_REPLACED)
 
 
 async def test_an_unreadable_key_fails_the_account_and_is_replaced_by_a_thorough_run(world: World) -> None:
@@ -277,7 +277,7 @@ async def test_an_unreadable_key_fails_the_account_and_is_replaced_by_a_thorough
     assert world.account().agent_status is AgentStatus.FAILED
     assert world.billing.key_of(ANN) == old_key
     await world.process().attempt(ANN, thorough=True)
-    world.assert_one_of_everything()
+    world.assert_exactly_one_of_each()
     assert world.billing.key_of(ANN) != old_key
 
 
@@ -298,7 +298,7 @@ async def test_a_thorough_run_killed_at_any_point_is_continued_by_an_ordinary_on
     world.intercept()
     begun = nth > 3 or (nth, when) == (3, "after")
     await world.process().attempt(ANN, thorough=not begun, rebuild=not begun)
-    world.assert_one_of_everything(reason=AGENT_REPLACED)
+    world.assert_exactly_one_of_each(reason=AGENT_REPLACED)
 
 
 async def test_neither_keys_nor_addresses_appear_in_the_log(
@@ -322,5 +322,5 @@ async def test_two_users_get_keys_and_agents_of_their_own(world: World) -> None:
         {bob.member_id, bob.agent_id, bob.conversation_id}
     )
     assert world.billing.key_of(ANN) != world.billing.key_of(BOB)
-    world.assert_one_of_everything(ANN)
-    world.assert_one_of_everything(BOB)
+    world.assert_exactly_one_of_each(ANN)
+    world.assert_exactly_one_of_each(BOB)

@@ -135,7 +135,7 @@ class World:
         self.directory.organizations.clear()
         self.directory.members.clear()
 
-    def assert_one_of_everything(self, user_id: str = ANN, *, reason: str | None = None) -> None:
+    def assert_exactly_one_of_each(self, user_id: str = ANN, *, reason: str | None = None) -> None:
         """The invariant: one key, the same everywhere, one organization, member, provider, agent and conversation."""
         account = self.account(user_id)
         assert account.agent_status is AgentStatus.ACTIVE
