@@ -208,6 +208,18 @@ def test_documents_name_only_tests_that_exist(name: str) -> None:
         assert re.search(rf"def {test}\(", (ROOT / path).read_text("utf-8")), f"{name}: {path}::{test}"
 
 
+@pytest.fixture(scope="module")
+def names_of_tests() -> set[str]:
+    texts = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    return {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
+
+
+@pytest.mark.parametrize("name", documents())
+def test_abbreviated_names_of_tests_in_documents_exist(name: str, names_of_tests: set[str]) -> None:
+    """`…::test_…`, as in the tables of docs/failures.md."""
+    assert set(re.findall(r"::(test_\w+)", (ROOT / name).read_text("utf-8"))) <= names_of_tests
+
+
 def commands_in(text: str) -> list[list[str]]:
     """The words after `chat` (or `python -m server`) wherever a document shows such a command."""
     shown = (
