@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 
 from tests.faults.fault_kinds import VENDOR_WORDS
 from tests.faults.http_faults import FaultProxy
-from tests.stack.chat_client import PATIENCE, ChatUser, Json, register
+from tests.stack.chat_client import TIMEOUT, ChatUser, Json, register
 from tests.stack.own_server import ServerProcess
 from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack
@@ -82,7 +82,7 @@ class FailingWorld:
         return self.residents[0]
 
     async def agent_is_ready(self, user: ChatUser) -> None:
-        async with asyncio.timeout(2 * PATIENCE):
+        async with asyncio.timeout(2 * TIMEOUT):
             while (await self.profile(user.id) or {}).get("agent_status") != "active":
                 await asyncio.sleep(POLL_SECONDS)
 
@@ -175,7 +175,7 @@ async def server_behind_proxies(
         await server.ready()
         http = await running.enter_async_context(
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=3 * PATIENCE)
+                connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=3 * TIMEOUT)
             )
         )
         yield FailingWorld(stack, http, server, supabase, letta, litellm, model, env)

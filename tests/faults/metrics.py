@@ -4,7 +4,7 @@ import asyncio
 
 import aiohttp
 
-from tests.stack.chat_client import PATIENCE
+from tests.stack.chat_client import TIMEOUT
 from tests.stack.own_server import ServerProcess
 
 
@@ -18,6 +18,6 @@ async def metric(http: aiohttp.ClientSession, server: ServerProcess, name: str) 
 
 async def until_metric(http: aiohttp.ClientSession, server: ServerProcess, name: str, value: float) -> None:
     """Return when the metric has this value."""
-    async with asyncio.timeout(2 * PATIENCE):
+    async with asyncio.timeout(2 * TIMEOUT):
         while await metric(http, server, name) != value:
             await asyncio.sleep(0.2)

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from tests.stack.chat_client import PATIENCE, ChatUser, Json
+from tests.stack.chat_client import TIMEOUT, ChatUser, Json
 from tests.stack.waiting import ended
 
 UNAVAILABLE: Final = "supabase_unavailable"
@@ -15,7 +15,7 @@ def rpc(function: str) -> str:
 
 async def until_it_works(ada: ChatUser, body: Json) -> Json:
     """Send until it is accepted, as a client that retries does. Returns the completed turn."""
-    async with asyncio.timeout(2 * PATIENCE):
+    async with asyncio.timeout(2 * TIMEOUT):
         while True:
             status, turn = await ada.call("POST", "/chat/message", body)
             if status in (200, 202):

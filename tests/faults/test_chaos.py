@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.faults.chaos import BYTE_BY_BYTE, DROPPED, NORMAL, STALLED, ChaosProxy, Conditions, at_rate
-from tests.stack.chat_client import PATIENCE
+from tests.stack.chat_client import TIMEOUT
 
 
 class Echo:
@@ -37,7 +37,7 @@ class Echo:
             writer.transport.abort()
 
     async def until_ended(self) -> str:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while not self.ends:
                 self.changed.clear()
                 await self.changed.wait()
@@ -56,7 +56,7 @@ class EchoClient:
         return await self.receive(len(data))
 
     async def receive(self, size: int) -> bytes:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await self.reader.readexactly(size)
 
 
@@ -97,7 +97,7 @@ async def test_one_direction_stalls_and_nothing_is_lost_when_it_flows_again(prox
     async with connected(proxy) as client:
         proxy.links[-1].down.set(STALLED)
         client.writer.write(b"held")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while not echo.received.endswith(b"held"):
                 await asyncio.sleep(0.01)
         receiving = asyncio.ensure_future(client.receive(4))

@@ -27,7 +27,7 @@ from tests.stack.own_supabase import once_more, own_supabase
 from tests.stack.running_stack import RunningStack, free_port
 from tests.stack.schema import last_release, last_release_commit
 
-PATIENCE: Final = 120.0
+TIMEOUT: Final = 120.0
 LAST, THIS = "the last release", "this release"
 REPEATABLE_ONES = [migration for migration in read_migrations(project_migrations()) if migration.is_repeatable]
 
@@ -59,7 +59,7 @@ class Talk:
             line = Line(f"SLOW 30 0.05 part {number}" if number % 2 else f"ECHO the answer to question {number}")
             message = await device.say(line.content)
             talker.sent[message] = line
-            turn = await device.end_of(message, timeout=PATIENCE)
+            turn = await device.end_of(message, timeout=TIMEOUT)
             assert turn["status"] == "completed", turn
             async with self._changed:
                 self._completed[talker.user.id] += 1
@@ -68,7 +68,7 @@ class Talk:
     async def completes(self, replies: int) -> None:
         """Return when each user has received this many further replies."""
         goals = {talker.user.id: self._completed[talker.user.id] + replies for talker in self.talkers}
-        async with asyncio.timeout(PATIENCE), self._changed:
+        async with asyncio.timeout(TIMEOUT), self._changed:
             await self._changed.wait_for(lambda: all(self._completed[user] >= goals[user] for user in goals))
 
     async def end(self) -> None:

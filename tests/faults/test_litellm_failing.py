@@ -108,8 +108,8 @@ async def _model_fails(world: FailingWorld, name: str) -> None:
             end = world.presentable(await device.end_of(ack["turn_id"]))
         turn, error = end["turn"], end["turn"]["error"]
         assert (turn["status"], error["code"], error["retryable"]) == (case.status, case.code, case.retryable), turn
-        text = turn["message"] and turn["message"]["content"]
-        assert text.startswith(case.text) if case.text else text is None, text
+        reply = turn["message"] and turn["message"]["content"]
+        assert reply.startswith(case.text) if case.text else reply is None, reply
         assert broken.played == case.asked
     stored = await world.stored_turns(user, f"{text} SLOW 4 0.05")
     assert [row["status"] for row in stored] == [case.status]

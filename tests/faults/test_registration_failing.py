@@ -17,7 +17,7 @@ import pytest
 from tests.faults.failing_world import FailingWorld, failing_world, unique
 from tests.faults.fault_kinds import Answer, Hang, Interrupted, Overheard, Reset
 from tests.faults.http_faults import Fault, FaultProxy
-from tests.stack.chat_client import PATIENCE, ChatUser, Json, register
+from tests.stack.chat_client import TIMEOUT, ChatUser, Json, register
 from tests.stack.provisioning_lab import open_lab
 from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended
@@ -101,7 +101,7 @@ async def _exactly_one_of_each(world: FailingWorld, user: ChatUser) -> None:
 
 async def _first_message_is_answered(world: FailingWorld, user: ChatUser, turn: Json, text: str) -> None:
     """At once or, if provisioning took longer than a message waits, after a retry."""
-    async with asyncio.timeout(4 * PATIENCE):
+    async with asyncio.timeout(4 * TIMEOUT):
         while (turn := world.presentable(await ended(user, turn["id"])))["status"] == "failed":
             error = turn["error"]
             assert (error["code"], error["retryable"]) in (("agent_unavailable", True), ("letta_unavailable", True))
@@ -113,7 +113,7 @@ async def _first_message_is_answered(world: FailingWorld, user: ChatUser, turn: 
 async def _send(user: ChatUser, text: str) -> Json:
     """Send a message until it is accepted."""
     body = {"content": f"ECHO {text}", "client_message_id": str(uuid.uuid4()), "stream": False}
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             status, turn = await user.call("POST", "/chat/message", body, Prefer="respond-async")
             if status == 202:
@@ -274,7 +274,7 @@ async def _refused_then_granted(
 
 async def _until(world: FailingWorld, action: str, body: Json) -> Json:
     """The tokens, once the breaker lets calls through again."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             status, answer = await _post(world, action, body)
             if status in (200, 201):

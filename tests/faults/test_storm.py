@@ -15,7 +15,7 @@ from tests.stack.running_stack import RunningStack
 
 USERS = 16
 DEVICES = 63
-PATIENCE = 240.0
+TIMEOUT = 240.0
 
 
 async def test_a_thousand_sockets_reconnect_at_once_and_each_receives_every_reply_whole(
@@ -32,11 +32,11 @@ async def test_a_thousand_sockets_reconnect_at_once_and_each_receives_every_repl
         everybody = [device for own in devices for device in own]
         for own in devices:
             await asyncio.gather(*(stays.enter_async_context(device) for device in own))
-            await all_quiet(own, PATIENCE)
+            await all_quiet(own, TIMEOUT)
         messages = [await own[0].say(f"GATE {gate} 3 40") for own in devices]
         for own, message in zip(devices, messages, strict=True):
             for device in own:
-                await device.until(partial(_shows, device, message, "w0 w1 w2"), PATIENCE)
+                await device.until(partial(_shows, device, message, "w0 w1 w2"), TIMEOUT)
         for link in proxy.links:
             link.reset()
         opened = asyncio.ensure_future(stack.open_gate(http, gate))
@@ -45,7 +45,7 @@ async def test_a_thousand_sockets_reconnect_at_once_and_each_receives_every_repl
         await opened
         for own, message in zip(devices, messages, strict=True):
             for device in own:
-                turn = await device.end_of(message, timeout=PATIENCE)
+                turn = await device.end_of(message, timeout=TIMEOUT)
                 assert device.text(message) == turn["message"]["content"]
                 assert turn["message"]["content"].endswith("w42")
         assert [device.transcript.faults + device.transcript.unfinished for device in everybody] == [[]] * len(
@@ -60,6 +60,6 @@ def _shows(device: Device, message: str, text: str) -> bool:
 
 
 async def _has_agent(user: ChatUser) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while (await user.get("/agent/status"))["status"] != "active":
             await asyncio.sleep(0.5)

@@ -17,7 +17,7 @@ from tests.faults.failing_world import FailingWorld, Resident, failing_world, se
 from tests.faults.fault_kinds import Answer, Hang, Interrupted, Reset
 from tests.faults.http_faults import Fault, FaultProxy
 from tests.faults.supabase_calls import UNAVAILABLE, assert_unavailable, rpc, until_it_works
-from tests.stack.chat_client import PATIENCE, Json
+from tests.stack.chat_client import TIMEOUT, Json
 from tests.stack.running_stack import RunningStack
 
 JSON: Final = "application/json"
@@ -73,7 +73,7 @@ async def ada(world: FailingWorld) -> Resident:
 
 async def report(world: FailingWorld, wanted: str) -> Json:
     """What `/ready` answers once its status is `wanted`."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             async with world.http.get(f"{world.server.url}/ready") as response:
                 said: Json = await response.json()
@@ -174,7 +174,7 @@ async def test_a_cancel_that_cannot_be_stored_is_refused_and_can_be_repeated(
         with world.supabase.breaking(FAULTS[name], "POST", rpc("request_cancel"), mentions=ada.user.id):
             status, problem = await ada.user.call("POST", "/chat/cancel", {"turn_id": ack["turn_id"]})
         assert_unavailable(world.presentable(problem), status)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while (await ada.user.call("POST", "/chat/cancel", {"turn_id": ack["turn_id"]}))[0] != 200:
                 await asyncio.sleep(0.3)
         assert (await device.end_of(ack["turn_id"]))["type"] == "turn.cancelled"
@@ -202,7 +202,7 @@ async def _read_only(world: FailingWorld) -> AsyncIterator[None]:
 
 async def _reconnect_all(world: FailingWorld, owner: psycopg.AsyncConnection) -> None:
     """Close all other connections while there are no requests: at other times Supabase Lite does not reconnect well."""
-    async with asyncio.timeout(PATIENCE), world.supabase.holding():
+    async with asyncio.timeout(TIMEOUT), world.supabase.holding():
         while (await owner.execute(_CLOSE_OTHERS)).rowcount:
             await asyncio.sleep(0.02)
 
@@ -221,7 +221,7 @@ async def test_a_read_only_database_is_unavailable_until_it_accepts_writes(world
             assert [name for name, check in checks.items() if check["status"] == "down"] == ["supabase"]
             status, problem = await ada.user.call("POST", "/chat/message", body)
             assert_unavailable(world.presentable(problem), status)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while (await ada.user.call("GET", "/chat/history"))[0] != 200:  # its connection was closed too
                     await asyncio.sleep(0.3)
                 while world.supabase.requests("POST", rpc("finish_turn"), ada.user.id) < tried + 4:
@@ -282,7 +282,7 @@ async def test_reads_fail_while_supabase_is_unavailable_and_work_afterwards(
     with world.supabase.breaking(FAULTS[name], "GET", table, mentions=ada.user.id):
         status, problem = await ada.user.call("GET", path)
     assert_unavailable(world.presentable(problem), status)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while (await ada.user.call("GET", path))[0] != 200:
             await asyncio.sleep(0.3)
 
@@ -300,7 +300,7 @@ async def test_a_server_that_cannot_fetch_the_projects_keys_recovers_without_a_r
                 answers = await asyncio.gather(*(user.call("GET", "/auth/me") for _ in range(6)))
             for status, problem in answers:
                 assert_unavailable(fresh.presentable(problem), status)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while (await user.call("GET", "/auth/me"))[0] != 200:
                 await asyncio.sleep(0.3)
         with fresh.supabase.breaking(Reset(), "GET", "jwks.json"):

@@ -11,7 +11,7 @@ from tests.faults.failing_world import FailingWorld, failing_world, unique
 from tests.faults.fault_kinds import Answer, Hang, Interrupted, Reset
 from tests.faults.http_faults import Fault
 from tests.faults.supabase_calls import UNAVAILABLE, assert_unavailable, rpc, until_it_works
-from tests.stack.chat_client import PATIENCE
+from tests.stack.chat_client import TIMEOUT
 from tests.stack.running_stack import RunningStack
 
 
@@ -70,7 +70,7 @@ async def _history_hangs(world: FailingWorld, fault: Fault) -> None:
     with world.supabase.breaking(fault, "GET", "^/rest/v1/messages", mentions=ada.id, times=2):
         status, problem = await ada.call("GET", "/chat/history")
     assert_unavailable(world.presentable(problem), status)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while (await ada.call("GET", "/chat/history"))[0] != 200:
             await asyncio.sleep(0.3)
 

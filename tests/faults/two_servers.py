@@ -12,7 +12,7 @@ import aiohttp
 from tests.conftest import NewServer
 from tests.faults.clients import Device
 from tests.faults.transcript import content_of
-from tests.stack.chat_client import PATIENCE, ChatUser, register
+from tests.stack.chat_client import TIMEOUT, ChatUser, register
 from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
 
@@ -84,7 +84,7 @@ async def two_servers(
 async def _until_ready(server: ServerProcess, http: aiohttp.ClientSession) -> None:
     if not server.alive:
         await server.restart()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             async with http.get(f"{server.url}/ready") as response:
                 if (await response.json())["status"] == "ready":

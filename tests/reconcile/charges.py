@@ -20,7 +20,7 @@ from tests.stack.chat_client import Device
 from tests.stack.running_stack import RunningStack
 
 Json = dict[str, Any]
-PATIENCE: Final = 120.0
+TIMEOUT: Final = 120.0
 EVENT_SECONDS: Final = 10.0
 TOKENS_A_WORD: Final = 2
 """Of the numbered words (w0 w1 …) of the scripted model."""
@@ -68,9 +68,9 @@ class ChargesReconciler:
 
         A cancelled turn may stay unsettled for minutes, since a call of it might still be logged."""
         requests = {turn_id: await self._requests(content) for turn_id, content in talker.said.items()}
-        until = asyncio.get_running_loop().time() + PATIENCE
+        until = asyncio.get_running_loop().time() + TIMEOUT
         while True:
-            book = await self._keeper.settled(talker.user, await self._cancelled(talker), PATIENCE)
+            book = await self._keeper.settled(talker.user, await self._cancelled(talker), TIMEOUT)
             unlike = [turn_id for turn_id, made in requests.items() if not _may_have_asked(book, turn_id, len(made))]
             if not unlike or asyncio.get_running_loop().time() > until:
                 break

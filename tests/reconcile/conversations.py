@@ -15,7 +15,7 @@ from tests.faults.transcript import Json, content_of
 from tests.reconcile.report import Report
 from tests.stack.bookkeeper import Bookkeeper
 
-PATIENCE: Final = 60.0
+TIMEOUT: Final = 60.0
 MOST_CALLS: Final = 4
 """Model calls an attempt may have made that did not complete: a tool or two and a word about it."""
 
@@ -182,7 +182,7 @@ class ConversationReconciler:
     ) -> None:
         """Each call of a completed turn was charged once. Other charged calls belong to attempts that did not
         complete."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while calls - (paid := await self._paid(talker.user.id)):
                 await asyncio.sleep(0.5)  # LiteLLM writes its rows in batches, seconds after the call
         report.counts["spend_rows"] = paid.total()

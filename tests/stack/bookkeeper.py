@@ -18,7 +18,7 @@ import aiohttp
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.stack.chat_client import PATIENCE, ChatUser
+from tests.stack.chat_client import TIMEOUT, ChatUser
 
 Json = dict[str, Any]
 MICRODOLLAR: Final = Decimal("0.000001")
@@ -129,7 +129,7 @@ class Bookkeeper:
         self._env = env
         self._http = http
 
-    async def settled(self, user: ChatUser, unsettled: Iterable[str] = (), timeout: float = PATIENCE) -> Book:
+    async def settled(self, user: ChatUser, unsettled: Iterable[str] = (), timeout: float = TIMEOUT) -> Book:
         """The user's book once every ended attempt is settled and all copies agree, or as it is after `timeout`
         seconds: then `wrong` lists the differences. `unsettled`: turns that cannot be settled for some minutes."""
         allowed = frozenset(unsettled)
@@ -197,8 +197,8 @@ def _compare_entries(book: Book) -> list[str]:
         call, entry = book.calls[request_id], entered[request_id]
         names = ("model", "cost", *TOKENS)
         logged = (call.status, *(getattr(call, name) for name in names))
-        if (kept := (entry["outcome"], *(entry[name] for name in names))) != logged:
-            wrong.append(f"call {request_id} is {logged} in the log and {kept} in the ledger")
+        if (stored := (entry["outcome"], *(entry[name] for name in names))) != logged:
+            wrong.append(f"call {request_id} is {logged} in the log and {stored} in the ledger")
     return wrong
 
 
@@ -224,10 +224,10 @@ def _compare_days(book: Book) -> list[str]:
     """UTC day by UTC day."""
     if book.is_estimated():
         return []
-    wrong, kept = [], {row["date"]: row for row in book.days}
-    for day in kept.keys() | _days(book):
+    wrong, stored = [], {row["date"]: row for row in book.days}
+    for day in stored.keys() | _days(book):
         calls = [call for call in book.calls.values() if call.started_at.date() == day and call.counts]
-        cost, row = _cost(calls), kept.get(day) or {"exact_cost": 0, "total_cost": 0, "total_tokens": 0}
+        cost, row = _cost(calls), stored.get(day) or {"exact_cost": 0, "total_cost": 0, "total_tokens": 0}
         figures = row["exact_cost"], row["total_cost"], row["total_tokens"]
         if figures != (true := (cost, round(cost, 6), _sum(calls, "total_tokens"))):
             wrong.append(f"{day} is {figures} and should be {true}")

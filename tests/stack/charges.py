@@ -10,7 +10,7 @@ from typing import Any, Final
 import aiohttp
 
 from tests.stack.bookkeeper import Book, Bookkeeper, Call
-from tests.stack.chat_client import PATIENCE, ChatUser, Device
+from tests.stack.chat_client import TIMEOUT, ChatUser, Device
 from tests.stack.running_stack import RunningStack
 
 Json = dict[str, Any]
@@ -98,7 +98,7 @@ class Scene:
 
     async def until(self, name: str, state: str) -> None:
         """Return when the model's last request for the turn of this name is in this state."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while [one["state"] for one in await self._requests(name)][-1:] != [state]:
                 await asyncio.sleep(0.1)
 

@@ -13,7 +13,7 @@ import aiohttp
 
 Json = dict[str, Any]
 TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.unsent"})
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Timeout of a wait in tests, in seconds; generous, since the machines are slow and shared."""
 
 
@@ -60,7 +60,7 @@ class ChatUser:
         async with self.http.ws_connect(
             f"{self.url}/api/v1/chat/stream", headers=self.headers, params=query, max_msg_size=0
         ) as socket:
-            ready = await asyncio.wait_for(socket.receive_json(), PATIENCE)
+            ready = await asyncio.wait_for(socket.receive_json(), TIMEOUT)
             assert ready["type"] == "ready", ready
             async with Device(socket, ready) as device:
                 yield device
@@ -73,7 +73,7 @@ class Device:
     socket: aiohttp.ClientWebSocketResponse
     ready: Json
     frames: list[Json] = field(default_factory=list)
-    _grown: asyncio.Event = field(default_factory=asyncio.Event)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -95,21 +95,21 @@ class Device:
         self._wake()
 
     def _wake(self) -> None:
-        grown, self._grown = self._grown, asyncio.Event()
-        grown.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     async def wait_for(self, wanted: Callable[[Json], bool]) -> Json:
         """The first frame, received already or later, for which the condition holds."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             seen = 0
             while True:
-                grown = self._grown
+                changed = self._changed
                 for frame in self.frames[seen:]:
                     if wanted(frame):
                         return frame
                 seen = len(self.frames)
                 assert not self.socket.closed, f"closed with {self.socket.close_code}"
-                await grown.wait()
+                await changed.wait()
 
     async def send(self, **frame: Any) -> None:
         await self.socket.send_json(frame)

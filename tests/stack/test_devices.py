@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.stack.chat_client import PATIENCE, TERMINAL, ChatUser
+from tests.stack.chat_client import TERMINAL, TIMEOUT, ChatUser
 from tests.stack.conftest import NewUser
 
 
@@ -20,7 +20,7 @@ async def _converse_on_three_devices(user: ChatUser, words: str) -> None:
         reading = asyncio.create_task(_read_to_end(stream))
         ack = await phone.say(f"ECHO {words}")
         await asyncio.gather(phone.end_of(ack["turn_id"]), laptop.end_of(ack["turn_id"]))
-        events = await asyncio.wait_for(reading, PATIENCE)
+        events = await asyncio.wait_for(reading, TIMEOUT)
     assert phone.text_of(ack["turn_id"]) == laptop.text_of(ack["turn_id"]) == words
     assert "".join(e["text"] for e in events if e["type"] == "message.delta") == words
     assert {e["turn_id"] for e in events if "turn_id" in e} == {ack["turn_id"]}
@@ -36,7 +36,7 @@ async def test_a_dropped_event_stream_resumes_where_it_left_off(ada: ChatUser) -
         deltas = [f for f in device.events_of(ack["turn_id"]) if f["type"] == "message.delta"]
         middle = deltas[len(deltas) // 2]
         async with _events(ada, f"{middle['epoch']}:{middle['seq']}") as stream:
-            events = await asyncio.wait_for(_read_to_end(stream), PATIENCE)
+            events = await asyncio.wait_for(_read_to_end(stream), TIMEOUT)
     seen = "".join(delta["text"] for delta in deltas if delta["seq"] <= middle["seq"])
     rest = "".join(e["text"] for e in events if e["type"] == "message.delta")
     assert seen + rest == whole == end["turn"]["message"]["content"]

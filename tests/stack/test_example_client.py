@@ -17,7 +17,7 @@ from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended
 
 CLIENT = Path(__file__).resolve().parents[2] / "examples" / "chat.py"
-PATIENCE = 90.0
+TIMEOUT = 90.0
 
 
 @asynccontextmanager
@@ -47,7 +47,7 @@ async def read_until(client: Process, seen: Callable[[str], bool]) -> str:
     assert client.stdout is not None
     output = ""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while not seen(output) and (piece := await client.stdout.read(4096)):
                 output += piece.decode()
     except TimeoutError:

@@ -15,7 +15,7 @@ import pytest
 from server.stack.litellm_config import GPT_4_PRICES
 from tests.stack.running_stack import RunningStack
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Timeout, in seconds, for effects that come with a delay at LiteLLM."""
 
 
@@ -47,7 +47,7 @@ class LiteLLMUser:
 
     async def spend_rows(self, count: int) -> list[dict[str, Any]]:
         """The key's rows, newest first, once there are at least this many."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 _, rows = await self.administer("GET", f"/spend/logs?api_key={self.key}")
                 if len(rows) >= count:
@@ -91,7 +91,7 @@ async def test_a_killed_database_engine_is_replaced(stack: RunningStack, user: L
     (engine,) = engines(stack)
     os.kill(engine, signal.SIGKILL)
 
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while await user.make_key() != 200:
             pass
 

@@ -5,7 +5,7 @@ import uuid
 
 import aiohttp
 
-from tests.stack.chat_client import PATIENCE, ChatUser, register
+from tests.stack.chat_client import TIMEOUT, ChatUser, register
 from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
 from tests.stack.waiting import ended
@@ -19,7 +19,7 @@ async def test_sigterm_sends_clients_to_reconnect_and_no_reply_is_lost(
         ack = await device.say(f"GATE {gate} 1 2")
         await own_stack.at_gate(http, gate)
         own_server.terminate()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while not device.socket.closed:
                 await asyncio.sleep(0.1)
         assert device.socket.close_code == 1012

@@ -12,7 +12,7 @@ import pytest
 from server.stack.letta import patches_folder
 from tests.letta_world import LettaWorld, letta_world, text_of
 from tests.stack.bookkeeper import Bookkeeper, Call
-from tests.stack.chat_client import PATIENCE, ChatUser
+from tests.stack.chat_client import TIMEOUT, ChatUser
 from tests.stack.conftest import NewUser
 from tests.stack.running_stack import RunningStack
 
@@ -44,7 +44,7 @@ async def stopped(
 
 
 async def _seen(stack: RunningStack, http: aiohttp.ClientSession, content: str, wanted: Callable[[Json], bool]) -> Json:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             requests = await stack.model_log(http, content)
             if requests and wanted(requests[-1]):
@@ -102,7 +102,7 @@ async def test_letta_closes_the_models_stream_in_every_state_of_it(
         background=background,
     )
     reading = asyncio.create_task(_stop_reasons(stream))
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not any(text in seen.text for seen in world.script.seen):
             await asyncio.sleep(0.05)
         await world.gateway.cancel(agent, None)
