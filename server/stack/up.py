@@ -106,7 +106,7 @@ async def _supervise(layout: Layout, services: list[Service], console: Console) 
         nonlocal first
         if not stop.is_set():
             first = time.monotonic()
-            console.say(f"{name}: stopping (again to kill_all)")
+            console.say(f"{name}: stopping (again to kill)")
             stop.set()
         elif time.monotonic() - first > SAME_INTERRUPT_SECONDS:
             supervisor.kill_all()
