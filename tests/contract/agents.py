@@ -17,7 +17,7 @@ class AgentWorld(Protocol):
     def gateway(self) -> AgentGateway: ...
 
     async def fresh(self) -> AgentHandle:
-        """An agent in a conversation of its own."""
+        """An agent with a new conversation."""
         ...
 
     async def stranger(self) -> AgentHandle:

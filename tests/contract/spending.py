@@ -1,4 +1,4 @@
-"""Model calls to be found in the gateway's log: made through a real LiteLLM, or noted as made in the fake."""
+"""Model calls for the gateway's log: made through a real LiteLLM, or added to the log of the fake."""
 
 import asyncio
 import itertools
@@ -20,13 +20,13 @@ from tests.fakes.billing import FakeBilling
 MODEL = "gpt-4"
 GPT_4 = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.000015"))
 LONG = "The sea was calm that morning and nobody spoke. " * 150
-"""Longer than what a model keeps of the beginning of a prompt."""
+"""Longer than the part of a prompt that a model caches."""
 PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What the caller was told it used."""
+    """The usage in the model's answer to the caller."""
 
     prompt: int
     completion: int
@@ -35,7 +35,7 @@ class Tokens:
 
 
 class Spending(Protocol):
-    """Someone who calls the model with keys."""
+    """Calls the model with keys."""
 
     @property
     def billing(self) -> BillingGateway: ...
@@ -43,7 +43,7 @@ class Spending(Protocol):
     async def new_key(self) -> SecretStr: ...
 
     async def call(self, key: SecretStr, text: str, preface: str = "Be brief.") -> Tokens | None:
-        """What the call used; None where the model failed."""
+        """The usage of the call; None if the model failed."""
         ...
 
 
@@ -94,7 +94,7 @@ class RealSpending:
 
 
 class FakeSpending:
-    """Notes calls in the fake's log, a second after one another, with a token per word."""
+    """Adds calls to the fake's log, one per second, with a token per word."""
 
     def __init__(self, billing: FakeBilling) -> None:
         self.billing = billing

@@ -1,4 +1,4 @@
-"""What every AgentDirectory does: each step of making an agent may be repeated and never makes a second of anything."""
+"""The contract of AgentDirectory: each step of creating an agent may be repeated without creating anything twice."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ KEY = SecretStr("sk-first")
 
 
 class DirectoryWorld(Protocol):
-    """`delete_…`: what an operator of the agent service does by hand."""
+    """`delete_…` deletes as an operator of the agent service does by hand."""
 
     @property
     def directory(self) -> AgentDirectory: ...
@@ -34,15 +34,15 @@ class DirectoryWorld(Protocol):
     async def delete_organization(self, organization_id: str) -> None: ...
 
     async def human(self, agent: AgentHandle) -> str:
-        """What the agent knows of its user."""
+        """The agent's memory block about its user."""
         ...
 
     async def write(self, agent: AgentHandle, text: str) -> None:
-        """As the agent writes there."""
+        """Write to the block, as the agent does."""
         ...
 
     async def room(self, agent: AgentHandle) -> int:
-        """How many characters there may be."""
+        """The block's limit in characters."""
         ...
 
 
@@ -128,7 +128,7 @@ async def test_every_step_after_the_organization_may_be_repeated(world: Director
     assert await make() == await make()
 
 
-async def test_an_organization_is_there_until_it_is_deleted(world: DirectoryWorld, user_id: str) -> None:
+async def test_an_organization_exists_until_it_is_deleted(world: DirectoryWorld, user_id: str) -> None:
     made = await world.directory.create_organization(user_id)
     assert await world.directory.has_organization(made)
     assert not await world.directory.has_organization(f"org-{uuid.uuid4()}")
@@ -136,7 +136,7 @@ async def test_an_organization_is_there_until_it_is_deleted(world: DirectoryWorl
     assert not await world.directory.has_organization(made)
 
 
-async def test_what_is_on_record_is_kept_while_it_is_there_and_replaced_once_it_is_gone(
+async def test_the_recorded_agent_and_conversation_are_replaced_only_if_deleted(
     world: DirectoryWorld, user_id: str
 ) -> None:
     directory, template = world.directory, world.template
@@ -190,9 +190,7 @@ async def agent(world: DirectoryWorld, user_id: str) -> AgentHandle:
     return AgentHandle(member, agent, await world.directory.ensure_conversation(member, agent))
 
 
-async def test_a_new_name_takes_the_place_of_the_old_one_and_of_nothing_else(
-    world: DirectoryWorld, agent: AgentHandle
-) -> None:
+async def test_a_new_name_replaces_only_the_previous_one(world: DirectoryWorld, agent: AgentHandle) -> None:
     assert await world.human(agent) == "User's name: Ada"
     await world.write(agent, "User's name: Ada\nLikes green tea.\n")
 
@@ -202,9 +200,7 @@ async def test_a_new_name_takes_the_place_of_the_old_one_and_of_nothing_else(
     assert await world.human(agent) == "User's name: Grace Hopper\nLikes green tea.\n"
 
 
-async def test_a_name_for_which_there_is_no_room_leaves_the_memory_alone(
-    world: DirectoryWorld, agent: AgentHandle
-) -> None:
+async def test_a_name_that_does_not_fit_does_not_change_the_memory(world: DirectoryWorld, agent: AgentHandle) -> None:
     full = "User's name: Ada\n".ljust(await world.room(agent), "x")
     await world.write(agent, full)
 

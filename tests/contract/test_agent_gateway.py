@@ -1,4 +1,4 @@
-"""What every AgentGateway does: turns, runs that outlive their readers, cancelling and recovery, in memory and on a
+"""The contract of AgentGateway: turns, runs that outlive their readers, cancelling and recovery, in memory and on a
 real Letta."""
 
 import asyncio
@@ -63,21 +63,21 @@ def kinds(events: Sequence[AgentEvent]) -> list[type]:
     return seen
 
 
-async def test_a_reply_lies_between_the_start_and_the_end_of_its_run(world: AgentWorld, agent: AgentHandle) -> None:
+async def test_a_reply_is_between_the_start_and_the_end_of_its_run(world: AgentWorld, agent: AgentHandle) -> None:
     events = await turn(world, agent, "ECHO one two three")
     assert kinds(events) == [RunStarted, TextDelta, UsageReported, RunEnded]
     assert text_of(events) == "one two three"
     assert events[-1] == RunEnded(TurnStatus.COMPLETED)
 
 
-async def test_a_reply_comes_word_by_word(world: AgentWorld, agent: AgentHandle) -> None:
+async def test_a_reply_is_streamed_word_by_word(world: AgentWorld, agent: AgentHandle) -> None:
     events = await turn(world, agent, "ECHO one two three")
     pieces = [event for event in events if isinstance(event, TextDelta)]
     assert len(pieces) == 3
     assert len({piece.message_id for piece in pieces}) == 1
 
 
-async def test_the_words_said_so_far_come_while_the_model_still_thinks(world: AgentWorld, agent: AgentHandle) -> None:
+async def test_text_is_delivered_while_the_model_pauses(world: AgentWorld, agent: AgentHandle) -> None:
     name, gate = world.gate()
     async with world.gateway.send(agent, [OutgoingMessage("user", f"GATE {name} 1 3")]) as events:
         assert isinstance(await anext(events), RunStarted)
@@ -88,7 +88,7 @@ async def test_the_words_said_so_far_come_while_the_model_still_thinks(world: Ag
         assert text_of([first, *[event async for event in events]]) == "w0 w1 w2 w3"
 
 
-async def test_a_tool_call_is_told_with_its_return(world: AgentWorld, agent: AgentHandle) -> None:
+async def test_a_tool_call_is_emitted_with_its_return(world: AgentWorld, agent: AgentHandle) -> None:
     events = await turn(world, agent, 'CALL memory_insert {"label": "human", "new_string": "Likes tea"}')
     assert kinds(events) == [RunStarted, ToolCalled, ToolReturned, TextDelta, UsageReported, RunEnded]
     (called,) = [event for event in events if isinstance(event, ToolCalled)]
@@ -104,7 +104,9 @@ CALLS = (
 )
 
 
-async def test_every_tool_of_one_reply_is_called_and_its_return_is_told(world: AgentWorld, agent: AgentHandle) -> None:
+async def test_every_tool_call_of_one_reply_is_executed_and_its_return_emitted(
+    world: AgentWorld, agent: AgentHandle
+) -> None:
     events = await turn(world, agent, CALLS)
     called = [event for event in events if isinstance(event, ToolCalled)]
     returned = [event for event in events if isinstance(event, ToolReturned)]
@@ -136,7 +138,7 @@ async def test_several_messages_are_one_turn(world: AgentWorld, agent: AgentHand
     assert text_of(events) == "but this"
 
 
-async def test_a_conversation_is_free_once_its_stream_was_read(world: AgentWorld, agent: AgentHandle) -> None:
+async def test_a_conversation_is_unlocked_once_its_stream_was_read(world: AgentWorld, agent: AgentHandle) -> None:
     for word in ("one", "two", "three"):
         assert text_of(await turn(world, agent, f"ECHO {word}")) == word
 
@@ -162,7 +164,7 @@ async def test_conversations_do_not_wait_for_each_other(world: AgentWorld, agent
         assert text_of([event async for event in events]) == "w0 w1 w2 w3"
 
 
-async def test_a_run_outlives_its_reader_and_is_recorded_whole(world: AgentWorld, agent: AgentHandle) -> None:
+async def test_a_run_outlives_its_reader_and_is_recorded_completely(world: AgentWorld, agent: AgentHandle) -> None:
     name, gate = world.gate()
     async with world.gateway.send(agent, [OutgoingMessage("user", f"GATE {name} 1 3")]) as events:
         run_id = run_of([await anext(events)])
@@ -213,7 +215,7 @@ async def test_a_cancel_ends_a_run_that_waits(world: AgentWorld, agent: AgentHan
     gate.opened.set()
 
 
-async def test_a_cancel_where_nothing_runs_is_no_error(world: AgentWorld, agent: AgentHandle) -> None:
+async def test_a_cancel_without_an_active_run_is_not_an_error(world: AgentWorld, agent: AgentHandle) -> None:
     await world.gateway.cancel(agent, None)
     await turn(world, agent, "ECHO done")
     await world.gateway.cancel(agent, None)
@@ -226,14 +228,14 @@ async def test_the_runs_of_the_last_seconds_are_listed_oldest_first(world: Agent
     assert await world.gateway.runs_within(await world.fresh(), HOUR) == []
 
 
-async def test_an_unknown_run_is_nothing(world: AgentWorld, agent: AgentHandle) -> None:
+async def test_an_unknown_run_is_none(world: AgentWorld, agent: AgentHandle) -> None:
     assert await world.gateway.run(agent, NO_RUN) is None
     with pytest.raises(PlatformError) as unknown:
         await world.gateway.reply(agent, NO_RUN)
     assert unknown.value.code is ErrorCode.NOT_FOUND
 
 
-async def test_nobody_sees_another_users_run(world: AgentWorld, agent: AgentHandle) -> None:
+async def test_another_users_run_is_not_visible(world: AgentWorld, agent: AgentHandle) -> None:
     run_id = run_of(await turn(world, agent, "ECHO private"))
     stranger = await world.stranger()
     assert await world.gateway.run(stranger, run_id) is None
@@ -241,7 +243,7 @@ async def test_nobody_sees_another_users_run(world: AgentWorld, agent: AgentHand
         await world.gateway.reply(stranger, run_id)
 
 
-async def test_leaving_before_the_first_event_leaves_the_run_going(world: AgentWorld, agent: AgentHandle) -> None:
+async def test_leaving_before_the_first_event_does_not_stop_the_run(world: AgentWorld, agent: AgentHandle) -> None:
     async with world.gateway.send(agent, [OutgoingMessage("user", "ECHO unheard")]):
         pass
     async with asyncio.timeout(30):

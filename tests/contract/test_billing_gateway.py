@@ -1,4 +1,4 @@
-"""What the core may rely on in a BillingGateway, shown on the fake and on a real LiteLLM."""
+"""The contract of BillingGateway, tested on the fake and on a real LiteLLM."""
 
 import re
 import secrets
@@ -62,7 +62,7 @@ async def live_keys(billing: BillingGateway, user_id: str) -> dict[str, str]:
 
 
 async def tamper(billing: BillingGateway, how: Literal["block", "delete"], key: SecretStr) -> None:
-    """What an operator of the gateway does by hand."""
+    """Changes that an operator of the gateway makes by hand."""
     name = fingerprint(key)
     if not isinstance(billing, FakeBilling):
         body: dict[str, object] = {"key": name} if how == "block" else {"keys": [name]}
@@ -119,7 +119,7 @@ async def test_an_unknown_customer_has_no_budget(billing: BillingGateway, user_i
     assert await billing.budget(user_id) is None
 
 
-async def test_a_plan_is_changed_at_once_and_the_new_standing_told(
+async def test_a_plan_is_changed_at_once_and_the_new_budget_returned(
     billing: BillingGateway, user_id: str, email: str
 ) -> None:
     await billing.ensure_customer(user_id, email, Plan())
@@ -134,9 +134,7 @@ async def test_a_plan_without_limits_removes_them(billing: BillingGateway, user_
     assert await billing.set_plan(user_id, Plan()) == Budget(None, Decimal(0), None, None)
 
 
-async def test_a_budget_changed_in_its_period_does_not_begin_it_anew(
-    billing: BillingGateway, user_id: str, email: str
-) -> None:
+async def test_a_changed_budget_does_not_restart_its_period(billing: BillingGateway, user_id: str, email: str) -> None:
     await billing.ensure_customer(user_id, email, PLAN)
     before = await billing.budget(user_id)
     assert before is not None
@@ -145,15 +143,13 @@ async def test_a_budget_changed_in_its_period_does_not_begin_it_anew(
 
 
 @pytest.mark.parametrize("period", ["10m", "5h", "1d", "90d", "1mo"])
-async def test_every_kind_of_period_that_may_be_set_is_taken(
-    billing: BillingGateway, user_id: str, email: str, period: str
-) -> None:
+async def test_every_kind_of_period_is_accepted(billing: BillingGateway, user_id: str, email: str, period: str) -> None:
     assert re.fullmatch(BUDGET_PERIOD, period)
     await billing.ensure_customer(user_id, email, Plan(Decimal(1), "30d"))
     assert (await billing.set_plan(user_id, Plan(Decimal(1), period))).period == period
 
 
-async def test_the_plan_of_an_unknown_customer_is_not_found_and_makes_none(
+async def test_setting_the_plan_of_an_unknown_customer_is_not_found_and_creates_none(
     billing: BillingGateway, user_id: str
 ) -> None:
     with pytest.raises(PlatformError) as raised:
@@ -172,9 +168,7 @@ async def test_ensuring_a_key_may_be_repeated(billing: BillingGateway, user_id: 
     assert await live_keys(billing, user_id) == {fingerprint(key): "for good"}
 
 
-async def test_another_key_takes_over_while_the_first_goes_on_for_a_while(
-    billing: BillingGateway, user_id: str, email: str
-) -> None:
+async def test_a_replaced_key_stays_valid_for_a_while(billing: BillingGateway, user_id: str, email: str) -> None:
     await billing.ensure_customer(user_id, email, PLAN)
     first, second = new_key(), new_key()
     await billing.ensure_key(user_id, first)
@@ -188,7 +182,7 @@ async def test_another_key_takes_over_while_the_first_goes_on_for_a_while(
     assert await live_keys(billing, user_id) == retiring, "a repetition must not let the old key live longer"
 
 
-async def test_going_back_to_a_retiring_key_keeps_it(billing: BillingGateway, user_id: str, email: str) -> None:
+async def test_ensuring_an_expiring_key_removes_its_expiry(billing: BillingGateway, user_id: str, email: str) -> None:
     await billing.ensure_customer(user_id, email, PLAN)
     first, second = new_key(), new_key()
     for key in (first, second, first):
@@ -208,7 +202,7 @@ async def test_a_replaced_key_can_be_blocked_at_once(billing: BillingGateway, us
     assert await billing.key_state(fingerprint(fresh)) == "active"
 
 
-async def test_a_blocked_key_is_unblocked_and_a_deleted_one_made_again(
+async def test_a_blocked_key_is_unblocked_and_a_deleted_one_registered_again(
     billing: BillingGateway, user_id: str, email: str
 ) -> None:
     await billing.ensure_customer(user_id, email, PLAN)
@@ -224,7 +218,7 @@ async def test_a_blocked_key_is_unblocked_and_a_deleted_one_made_again(
     assert await billing.key_state(fingerprint(key)) == "active"
 
 
-async def test_a_key_made_by_hand_is_left_alone(billing: BillingGateway, user_id: str, email: str) -> None:
+async def test_a_key_made_by_hand_does_not_change(billing: BillingGateway, user_id: str, email: str) -> None:
     await billing.ensure_customer(user_id, email, PLAN)
     by_hand, ours = new_key(), new_key()
     await make_by_hand(billing, user_id, by_hand)

@@ -1,4 +1,4 @@
-"""What LiteLLM refuses, told apart by its own words: a budget, and limits per minute.
+"""Classifying LiteLLM's refusals by their text: a budget, and limits per minute.
 
 Here, where a run begins: on a proxy that had served some hundred users, limits per minute did not always hold.
 """
@@ -23,7 +23,7 @@ from tests.stack.running_stack import RunningStack
 
 @dataclass(frozen=True, slots=True)
 class Talker:
-    """A user whose key asks LiteLLM for the model without Letta in between, which would wait a limit out."""
+    """A user whose key calls the model at LiteLLM directly, since Letta would retry until the limit ends."""
 
     http: aiohttp.ClientSession
     billing: LiteLLMBilling
@@ -38,7 +38,7 @@ class Talker:
             return response.status, await response.json()
 
     async def refusal(self) -> TurnError:
-        """What a turn would fail with: the answer, quoted as the client that Letta uses quotes it.
+        """The error of a turn: the answer, quoted like by the client that Letta uses.
 
         Limits are counted by whole minutes: the first call of a new one may still pass."""
         for _ in range(3):
@@ -61,7 +61,7 @@ async def talker(stack: RunningStack, http: aiohttp.ClientSession) -> AsyncItera
         yield Talker(http, LiteLLMBilling(lab.litellm), ada.id, url, key)
 
 
-async def test_a_limit_holds_at_once_and_says_when_to_come_back(talker: Talker) -> None:
+async def test_a_limit_applies_at_once_and_has_a_retry_after(talker: Talker) -> None:
     for plan in (Plan(tokens_per_minute=1), Plan(requests_per_minute=1)):
         await talker.billing.set_plan(talker.user_id, plan)
         limited = await talker.refusal()
@@ -72,7 +72,7 @@ async def test_a_limit_holds_at_once_and_says_when_to_come_back(talker: Talker) 
         assert (await talker.ask())[0] == 200
 
 
-async def test_a_budget_is_never_taken_for_a_limit(talker: Talker) -> None:
+async def test_a_budget_error_is_not_a_rate_limit(talker: Talker) -> None:
     await talker.billing.set_plan(talker.user_id, Plan(Decimal("0.000001"), tokens_per_minute=1))
     exceeded = await talker.refusal()
     assert (exceeded.code, exceeded.retry_after) == (ErrorCode.BUDGET_EXCEEDED, None)

@@ -1,4 +1,4 @@
-"""What the core may rely on in the log of model calls, shown on the fake and on a real LiteLLM."""
+"""The contract of the log of model calls, tested on the fake and on a real LiteLLM."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -74,7 +74,7 @@ async def test_a_call_that_failed_is_logged_and_cost_nothing(spending: Spending,
     assert not call.is_charged
 
 
-async def test_only_calls_that_started_within_the_time_are_told(spending: Spending, key: SecretStr) -> None:
+async def test_only_calls_that_started_within_the_period_are_returned(spending: Spending, key: SecretStr) -> None:
     for text in ("one", "two", "three"):
         await spending.call(key, text)
     first, second, third = await logged(spending, key, calls=3)
@@ -89,7 +89,7 @@ async def test_only_calls_that_started_within_the_time_are_told(spending: Spendi
         assert (await spending.billing.spend([fingerprint(key)], since, until)).calls == within
 
 
-async def test_calls_of_two_keys_are_told_together_oldest_first(spending: Spending, key: SecretStr) -> None:
+async def test_calls_of_two_keys_are_returned_together_oldest_first(spending: Spending, key: SecretStr) -> None:
     other = await spending.new_key()
     for caller in (key, other, key):
         await spending.call(caller, "Hello")
@@ -98,7 +98,7 @@ async def test_calls_of_two_keys_are_told_together_oldest_first(spending: Spendi
     assert len({call.request_id for call in calls}) == 3
 
 
-async def test_nothing_is_told_of_another_key(spending: Spending, key: SecretStr) -> None:
+async def test_no_call_of_another_key_is_returned(spending: Spending, key: SecretStr) -> None:
     other = await spending.new_key()
     await spending.call(other, "Hello")
     await spending.call(key, "Hello")

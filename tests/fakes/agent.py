@@ -41,7 +41,7 @@ MODEL_FAILED = TurnError(ErrorCode.MODEL_ERROR, "The language model failed to an
 
 
 async def at_once(_seconds: float) -> None:
-    """No waiting, yet every other task gets its turn."""
+    """Does not wait, but lets every other task run once."""
     await asyncio.sleep(0)
 
 
@@ -217,14 +217,14 @@ class FakeAgentGateway:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    # What a test says and sees
+    # For tests
 
     def plan(self, *replies: Reply) -> None:
         """Use these replies, in order, for the next sends."""
         self._planned.extend(replies)
 
     def plan_nothing(self) -> None:
-        """Answer what comes as usual, whatever was planned."""
+        """Answer the next sends as usual, instead of the planned replies."""
         self._planned.clear()
 
     def remembered(self, agent: AgentHandle) -> list[tuple[str, str]]:
@@ -236,7 +236,7 @@ class FakeAgentGateway:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def kill(self) -> None:
-        """The service dies as by SIGKILL: streams break, its runs stay `running` and their conversations locked."""
+        """Crash the service as by SIGKILL: streams break, its runs stay `running` and their conversations locked."""
         for task in self._tasks.values():
             task.cancel()
         for run in self._known.values():
@@ -245,13 +245,13 @@ class FakeAgentGateway:
                 run.grow()
 
     def forget(self, run_id: str) -> None:
-        """The service no longer knows the run."""
+        """Delete the run from the service."""
         run = self._known.pop(run_id)
         if self._locks.get(run.agent.conversation_id) is run:
             del self._locks[run.agent.conversation_id]
 
     def delete(self, agent: AgentHandle) -> None:
-        """The service no longer knows the agent, its conversation and its runs."""
+        """Delete the agent, its conversation and its runs from the service."""
         self._deleted.add(agent.conversation_id)
         for run in [run for run in self._known.values() if run.agent.conversation_id == agent.conversation_id]:
             self.forget(run.id)
@@ -314,7 +314,7 @@ class FakeAgentGateway:
             raise PlatformError(ErrorCode.NOT_FOUND)
         return list(run.events)
 
-    # How a run goes
+    # Runs
 
     async def _go(self, run: FakeRun) -> None:
         for wait, event in run.reply.steps(run.id):

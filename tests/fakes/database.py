@@ -1,4 +1,4 @@
-"""The rows behind the in-memory stores, the clock they go by, and where tests make the database fail or wait."""
+"""The rows and the clock of the in-memory stores, and hooks by which tests make the database fail or block."""
 
 import re
 import uuid
@@ -24,7 +24,7 @@ def utc_now() -> datetime:
 
 @dataclass(slots=True)
 class TurnRow:
-    """A stored turn with what the port's Turn does not show."""
+    """A stored turn with the fields that the port's Turn does not have."""
 
     turn: Turn
     content_hash: str
@@ -95,7 +95,7 @@ class LedgerEntry:
 
 @dataclass(slots=True)
 class BillingRow:
-    """When to look for a user's calls, and the budget as it was last heard of."""
+    """When a search for the user's calls is due, and the last stored budget."""
 
     look_at: datetime | None = None
     limit: Decimal | None = None
@@ -127,13 +127,13 @@ class MemoryDatabase:
     after: Hook | None = None
     users: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, Mapping[str, object]] = field(default_factory=dict)
-    """What sign-ups left with Auth, by user id."""
+    """The metadata of sign-ups at Auth, by user id."""
     profiles: dict[str, ProfileRow] = field(default_factory=dict)
     turns: dict[str, TurnRow] = field(default_factory=dict)
     sessions: dict[str, SessionRow] = field(default_factory=dict)
     tickets: dict[str, datetime] = field(default_factory=dict)
     sign_ins: dict[str, str] = field(default_factory=dict)
-    """User id by the sign-in's id, of those that stand."""
+    """User id by the id of the sign-in, for valid ones."""
     addresses: dict[str, list[str]] = field(default_factory=dict)
     """By user, the hashes of the addresses that signed in, the newest last."""
     days: dict[tuple[str, date], DayRow] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class MemoryDatabase:
     key_hashes: dict[str, str] = field(default_factory=dict)
     """Key hash → the user who has or had it."""
     models: dict[str, list[ModelUsage]] = field(default_factory=dict)
-    """By user, what each model did on each day, as tests put it there."""
+    """By user, the usage of each model per day, added by tests."""
     standings: dict[str, Standing] = field(default_factory=dict)
 
     def sign_up(self, email: str | None = None, metadata: Mapping[str, object] | None = None) -> str:
@@ -154,7 +154,7 @@ class MemoryDatabase:
         return user_id
 
     def delete_user(self, user_id: str) -> None:
-        """Delete the user and everything that hangs on it."""
+        """Delete the user and all rows that depend on it."""
         del self.users[user_id]
         self.profiles.pop(user_id, None)
         self.sessions.pop(user_id, None)
@@ -177,7 +177,7 @@ class MemoryDatabase:
             await self.after(operation)
 
     def profile(self, user_id: str, email: str | None = None, name: str | None = None) -> ProfileRow:
-        """The user's profile row, made if it is missing. Raises PlatformError(unauthorized) without such a user."""
+        """The user's profile row, created if it is missing. Raises PlatformError(unauthorized) for an unknown user."""
         if user_id not in self.users:
             raise PlatformError(ErrorCode.UNAUTHORIZED, "This account no longer exists.")
         if user_id not in self.profiles:
@@ -186,7 +186,7 @@ class MemoryDatabase:
         return self.profiles[user_id]
 
     def name_at_auth(self, user_id: str) -> str | None:
-        """What the user is called by what their sign-up left with Auth."""
+        """The user's name in the metadata of the sign-up."""
         metadata = self.metadata.get(user_id, {})
         for key in ("name", "full_name", "display_name"):
             text = metadata.get(key)
@@ -230,14 +230,14 @@ class MemoryDatabase:
         return [row for row in self.of_user(user_id) if row.turn.status is TurnStatus.QUEUED]
 
     def shown(self, row: TurnRow) -> Turn:
-        """The turn as the port gives it out, with its place among those that wait (1 is next)."""
+        """The turn for the port, with its position in the queue (1 is next)."""
         if row.turn.status is not TurnStatus.QUEUED:
             return replace(row.turn, queue_position=None)
         ids = [other.turn.id for other in self.waiting(row.turn.user_id)]
         return replace(row.turn, queue_position=ids.index(row.turn.id) + 1)
 
     def forgotten(self, turn: Turn) -> tuple[Forgotten, ...]:
-        """What the agent has to be told again before `turn`: the newest ten, in order."""
+        """The turns that the send of `turn` carries: the newest ten, in order."""
         lost = [
             Forgotten(row.turn.id, row.turn.user_message.content, row.turn.message.content if row.turn.message else "")
             for row in self.of_user(turn.user_id)

@@ -1,4 +1,4 @@
-"""AgentDirectory in memory: organizations that are not unique by name, and everything else found again or made once."""
+"""AgentDirectory in memory: organizations are not unique by name; everything else is found or created once."""
 
 import uuid
 from dataclasses import dataclass, field
@@ -39,8 +39,8 @@ class Member:
 
 @dataclass(slots=True)
 class FakeDirectory:
-    """Implements `server.ports.AgentDirectory`. `before` and `after` as in FakeBilling; `searches` counts the slow look
-    through all organizations."""
+    """Implements `server.ports.AgentDirectory`. `before` and `after` as in FakeBilling; `searches` counts the slow
+    searches of all organizations."""
 
     before: Hook | None = None
     after: Hook | None = None

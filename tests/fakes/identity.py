@@ -87,7 +87,7 @@ class FakeIdentity:
         email = self.database.users.get(user_id, "")
         return Principal(user_id, email, SecretStr(token), expires_at, session_id)
 
-    # What a test does
+    # For tests
 
     def issue(self, user_id: str, lifetime: timedelta = LIFETIME) -> TokenPair:
         """A fresh pair of tokens, as any way of signing in gives them."""

@@ -47,7 +47,7 @@ class FakeMemory:
         return ContextWindow(32_000, 1_200, 800, 100, 200, 100)
 
     def remember(self, agent: AgentHandle, *texts: str) -> None:
-        """Put passages into the agent's archival memory."""
+        """Add passages to the agent's archival memory."""
         passages = self.passages_of.setdefault(agent.agent_id, [])
         for text in texts:
             passages.append(Passage(f"passage-{uuid.uuid4()}", text, datetime.now(UTC)))

@@ -1,4 +1,4 @@
-"""How many messages a user may store, on the rows in memory: per minute, and unsent ones per budget period."""
+"""Limits of a user's messages on the rows in memory: per minute, and unsent ones per budget period."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def refuse_pace(database: MemoryDatabase, user_id: str, per_minute: int) -> None:
-    """Raises PlatformError(rate_limited) while the user is a minute ahead."""
+    """Raises PlatformError(rate_limited) while the user has used up the rate of a minute."""
     session = database.sessions.get(user_id)
     if per_minute <= 0 or session is None or session.paced_until is None:
         return
@@ -28,7 +28,7 @@ def count_message(database: MemoryDatabase, user_id: str, per_minute: int) -> No
 
 
 def refuse_unsent(database: MemoryDatabase, user_id: str, limit: int, but: str | None = None) -> None:
-    """Raises PlatformError(budget_exceeded) for a user over budget who has left enough unsent in this period."""
+    """Raises PlatformError(budget_exceeded) for a user over budget with the maximum of unsent turns in this period."""
     error, found = over_budget(database, user_id), standing(database, user_id)
     if error is None or found is None:
         return
@@ -45,7 +45,7 @@ def refuse_unsent(database: MemoryDatabase, user_id: str, limit: int, but: str |
 
 
 def taken_while_stopping(rows: list[TurnRow], running: TurnRow | None) -> int:
-    """The messages that were taken since the running turn was asked to stop."""
+    """The messages that were accepted since the running turn was asked to stop."""
     return 0 if running is None else sum(row.came_while_stopping == running.turn.id for row in rows)
 
 

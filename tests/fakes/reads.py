@@ -1,4 +1,4 @@
-"""What users read, in memory: like row level security it goes by the token alone, and shows only its owner's rows."""
+"""UserReads in memory: like row level security, the token alone determines the rows, which are its owner's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

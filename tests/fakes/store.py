@@ -32,7 +32,7 @@ class FakeSessionStore:
         await self.database.answered(operation)
         return result
 
-    # --- Sessions ---------------------------------------------------------------------------------------------------
+    # Sessions
 
     async def claim(self, user_id: str, owner: str) -> Claim | None:
         return await self._apply("claim", lambda: self._claim(user_id, owner))
@@ -61,7 +61,7 @@ class FakeSessionStore:
         return 0.0 if begun is None else (self.database.clock() - begun).total_seconds()
 
     def _take(self, user_id: str, owner: str) -> Lease | None:
-        """Take a session that is free or whose lease is over, or renew one's own. None: it is another's."""
+        """Claim a session without an owner or with an expired lease, or renew the owner's own. None: another has it."""
         now = self.database.clock()
         session = self.database.sessions.get(user_id)
         if session is None:
@@ -128,7 +128,7 @@ class FakeSessionStore:
                 found.append(user_id)
         return found[:limit]
 
-    # --- Accepting --------------------------------------------------------------------------------------------------
+    # Accepting
 
     async def accept(
         self, new: NewTurn, owner: str, *, start: bool, allowance: Allowance, overloaded: bool = False
@@ -193,7 +193,7 @@ class FakeSessionStore:
         return row
 
     def _admitted(self, row: TurnRow, owner: str, start: bool, *, duplicate: bool) -> Accepted:
-        """Claim the session if it can be had, and start the turn where it is its turn."""
+        """Claim the session if possible, and start the turn if it is the next one."""
         user_id = row.turn.user_id
         lease = self._take(user_id, owner)
         waiting = self.database.waiting(user_id)
@@ -243,7 +243,7 @@ class FakeSessionStore:
         count_message(self.database, user_id, allowance.per_minute)
         return accepted
 
-    # --- Running ----------------------------------------------------------------------------------------------------
+    # Running
 
     async def start(self, lease: Lease) -> Started | None:
         return await self._apply("start", lambda: self._start(lease))
@@ -295,7 +295,7 @@ class FakeSessionStore:
             end_attempt(self.database, row, end)
         return self.database.shown(row)
 
-    # --- Cancelling and looking -------------------------------------------------------------------------------------
+    # Cancelling and reading
 
     async def request_cancel(self, user_id: str, turn_id: str | None) -> Turn:
         return await self._apply("request_cancel", lambda: self._request_cancel(user_id, turn_id))

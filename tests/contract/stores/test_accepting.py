@@ -1,4 +1,4 @@
-"""Accepting messages: stored once, queued in order, refused without a trace."""
+"""Accepting messages: stored once, queued in order; a refused one is not stored."""
 
 import uuid
 from functools import partial
@@ -31,7 +31,7 @@ async def test_first_message_of_an_unknown_user_makes_the_profile_and_starts(cha
     assert account.email == f"{chat.user_id[:8]}@example.com"
 
 
-async def test_any_text_survives_as_it_was_written(chat: Chat) -> None:
+async def test_any_text_is_stored_unchanged(chat: Chat) -> None:
     text = 'Привет 🌍 \'quotes\' "double" \\ \n\t $$ -- ;drop table turns; {"json": null} \u2028'
     accepted = await chat.say(text, id="ключ/1")
     lease = accepted.lease
@@ -92,7 +92,7 @@ async def test_the_same_id_attaches_to_the_same_turn_whatever_its_state(chat: Ch
     assert (await chat.world.today(chat.user_id)).messages == (2 if status is COMPLETED else 1)
 
 
-async def test_a_lost_answer_to_accept_is_given_again(chat: Chat) -> None:
+async def test_accepting_again_after_a_lost_answer_returns_the_same_turn(chat: Chat) -> None:
     first = await chat.say("hello")
     again = await chat.say("hello")
 
@@ -139,7 +139,7 @@ async def test_a_full_queue_refuses_and_leaves_the_id_free(chat: Chat) -> None:
     assert not (await chat.say("3", waiting=1)).duplicate
 
 
-async def test_interrupt_ends_those_that_wait_and_asks_the_running_one_to_stop(chat: Chat) -> None:
+async def test_interrupt_cancels_queued_turns_and_asks_the_running_one_to_stop(chat: Chat) -> None:
     turn, lease = await chat.running("1")
     waiting = [(await chat.say(text)).turn.id for text in ("2", "3")]
 
@@ -204,7 +204,7 @@ async def test_an_overloaded_server_retries_nothing_but_answers_for_what_it_retr
     assert (queued.turn.attempt, (await retry(overloaded=True)).duplicate) == (2, True)
 
 
-async def test_closed_accounts_are_those_blocked_or_gone(world: World, chat: Chat) -> None:
+async def test_closed_accounts_are_those_blocked_or_deleted(world: World, chat: Chat) -> None:
     await chat.say("hello")
     gone = str(uuid.uuid4())
     assert await chat.store.closed_accounts([chat.user_id, gone]) == [gone]

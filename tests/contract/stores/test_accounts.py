@@ -70,7 +70,7 @@ async def test_ensuring_again_keeps_the_name_and_follows_the_address(accounts: A
         ({"name": "я" * 5_000}, "я" * 100),
     ],
 )
-async def test_a_name_that_the_sign_up_left_with_auth_is_the_accounts(
+async def test_an_account_gets_the_name_of_the_sign_up(
     world: World, accounts: AccountStore, metadata: dict[str, object], name: str | None
 ) -> None:
     by_ensuring, by_claiming = await world.sign_up(metadata), await world.sign_up(metadata)
@@ -79,7 +79,7 @@ async def test_a_name_that_the_sign_up_left_with_auth_is_the_accounts(
     assert (await claimed(accounts, by_claiming)).account.name == name
 
 
-async def test_a_name_of_the_profile_stays_whatever_auth_says(world: World, accounts: AccountStore) -> None:
+async def test_a_name_of_the_profile_is_not_replaced_by_auths(world: World, accounts: AccountStore) -> None:
     given, renamed = await world.sign_up({"name": "Auth's"}), await world.sign_up({"name": "Auth's"})
     await accounts.ensure(renamed, "ada@example.com", None)
     await accounts.rename(renamed, "Ada")
@@ -89,7 +89,7 @@ async def test_a_name_of_the_profile_stays_whatever_auth_says(world: World, acco
         assert (await accounts.ensure(user_id, "ada@example.com", None)).name == "Ada"
 
 
-async def test_which_name_the_agent_was_told_is_recorded(accounts: AccountStore, user_id: str) -> None:
+async def test_the_name_written_to_the_agent_is_recorded(accounts: AccountStore, user_id: str) -> None:
     claim = await claimed(accounts, user_id)
     assert claim.account.told_name is None
     await accounts.record(claim, AccountChange(told_name="Ada"))
@@ -98,7 +98,7 @@ async def test_which_name_the_agent_was_told_is_recorded(accounts: AccountStore,
     assert (await accounts.record(claim, AccountChange(intent="agent"))).told_name == "Ada"
 
 
-async def test_registering_twice_at_once_is_one_account(accounts: AccountStore, user_id: str) -> None:
+async def test_concurrent_registrations_create_one_account(accounts: AccountStore, user_id: str) -> None:
     made = await asyncio.gather(*(accounts.ensure(user_id, "ann@example.com", "Ann") for _ in range(8)))
     assert len({account.created_at for account in made}) == 1
 
@@ -159,7 +159,7 @@ async def test_a_reason_is_kept_until_it_is_cleared(accounts: AccountStore, user
     assert (await accounts.record(claim, AccountChange(status_reason=""))).status_reason is None
 
 
-async def test_only_one_provisions_at_a_time(accounts: AccountStore, user_id: str) -> None:
+async def test_only_one_owner_has_the_claim_at_a_time(accounts: AccountStore, user_id: str) -> None:
     claims = await asyncio.gather(*(accounts.claim(user_id, f"owner-{n}", 30) for n in range(8)))
 
     [claim] = [claim for claim in claims if claim]
@@ -168,7 +168,7 @@ async def test_only_one_provisions_at_a_time(accounts: AccountStore, user_id: st
     assert again.fence == claim.fence + 1
 
 
-async def test_a_claim_that_ran_out_goes_to_the_next_and_fences_the_first(
+async def test_an_expired_claim_is_taken_over_and_fences_the_previous_owner(
     world: World, accounts: AccountStore, user_id: str
 ) -> None:
     first = await claimed(accounts, user_id)

@@ -1,4 +1,4 @@
-"""Budgets: what is used up stops the next message, at acceptance and when it has waited, and is warned of before."""
+"""Budgets: a used-up budget refuses the next message, when accepted or started; warnings are sent before."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -63,13 +63,13 @@ async def test_below_the_limit_to_the_last_digit_a_message_is_sent(chat: Chat) -
     assert (await chat.say("one more")).started
 
 
-async def test_without_a_limit_or_before_one_is_known_nothing_is_refused(chat: Chat) -> None:
+async def test_without_a_known_limit_no_message_is_refused(chat: Chat) -> None:
     await spend(chat, "1000")
     assert not await chat.world.ledger.store_budget(chat.user_id, budget(None))
     assert (await chat.say("one more")).started
 
 
-async def test_a_waiting_turn_is_left_unsent_when_the_one_before_has_used_the_budget_up(chat: Chat) -> None:
+async def test_a_queued_turn_is_unsent_if_the_previous_one_used_up_the_budget(chat: Chat) -> None:
     await chat.world.accounts.ensure(chat.user_id, "ann@example.com", None)
     await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     turn, lease = await chat.running("first")
@@ -99,7 +99,7 @@ async def test_a_raised_limit_lets_the_unsent_message_be_retried(chat: Chat) -> 
     assert (sent.turn.status, sent.turn.error, sent.turn.user_message.status) == (RUNNING, None, "complete")
 
 
-async def test_a_new_period_begins_at_the_reset_time_also_before_it_is_heard_of(chat: Chat) -> None:
+async def test_a_new_period_begins_at_the_reset_time_before_the_next_refresh(chat: Chat) -> None:
     await spend(chat, "0.5")
     await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     assert (await chat.say("refused")).turn.status is UNSENT
@@ -108,18 +108,18 @@ async def test_a_new_period_begins_at_the_reset_time_also_before_it_is_heard_of(
     assert sent.started
     assert sent.lease
     await chat.end(sent.lease, sent.turn, COMPLETED, "ok", usage=Usage(1, 1, 2, model_calls=1), cost=Decimal("0.4"))
-    # Hearing of the next reset time does not bring the old period back.
+    # Storing the next reset time does not restore the old period.
     assert not await chat.world.ledger.store_budget(chat.user_id, budget("0.5", RESET + timedelta(days=30)))
     assert await chat.world.ledger.store_budget(chat.user_id, budget("0.4", RESET + timedelta(days=30)))
 
 
-async def test_a_moved_reset_time_alone_begins_no_new_period(chat: Chat) -> None:
+async def test_a_moved_reset_time_does_not_begin_a_new_period(chat: Chat) -> None:
     await spend(chat, "0.5")
     await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     assert await chat.world.ledger.store_budget(chat.user_id, budget("0.5", RESET + timedelta(days=3)))
 
 
-async def test_a_turn_that_the_gateway_refused_says_how_the_budget_stands(chat: Chat) -> None:
+async def test_a_turn_that_the_gateway_refused_has_the_state_of_the_budget(chat: Chat) -> None:
     await spend(chat, "0.3")
     await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     turn, lease = await chat.running()
@@ -129,7 +129,7 @@ async def test_a_turn_that_the_gateway_refused_says_how_the_budget_stands(chat: 
     assert (ended.error.message, ended.error.spent, ended.error.limit) == ("Used up.", Decimal("0.3"), Decimal("0.5"))
 
 
-async def test_each_step_is_warned_of_once_in_a_period(chat: Chat) -> None:
+async def test_each_budget_level_is_warned_of_once_in_a_period(chat: Chat) -> None:
     await chat.world.accounts.ensure(chat.user_id, "ann@example.com", None)
     await chat.world.ledger.store_budget(chat.user_id, budget("1"))
     warnings = []

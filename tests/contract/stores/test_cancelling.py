@@ -1,4 +1,4 @@
-"""Cancelling: stored first, from anywhere, at no charge for what was not sent."""
+"""Cancelling: stored first, by any instance; turns that were not sent are not charged."""
 
 from server.protocol.codes import ErrorCode
 from tests.contract.stores.chat import CANCELLED, COMPLETED, RUNNING, Chat, refused
@@ -35,7 +35,7 @@ async def test_cancel_without_an_id_takes_the_running_turn_then_the_next(chat: C
         await chat.store.request_cancel(chat.user_id, None)
 
 
-async def test_cancelling_an_ended_turn_returns_it_as_it_is(chat: Chat) -> None:
+async def test_cancelling_an_ended_turn_does_not_change_it(chat: Chat) -> None:
     done = await chat.ended("hello", COMPLETED, "ok")
     assert await chat.store.request_cancel(chat.user_id, done.id) == done
 

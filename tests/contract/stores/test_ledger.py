@@ -1,4 +1,4 @@
-"""The ledger: what was estimated becomes exact, and whatever is derived from its rows follows them."""
+"""The ledger: estimates are replaced by exact rows, and derived figures follow the rows."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -38,7 +38,7 @@ async def stored(chat: Chat, turn: Turn) -> Turn:
     return found
 
 
-async def test_an_estimate_counts_until_the_exact_rows_take_its_place(chat: Chat) -> None:
+async def test_an_estimate_counts_until_exact_rows_replace_it(chat: Chat) -> None:
     turn = await completed(chat)
     assert (turn.cost, turn.cost_status) == (Decimal("0.1"), "estimated")
     calls = call("0.06437999999999999", 12, 6), call("0.03", 8, 4)
@@ -83,7 +83,7 @@ async def test_an_amount_beyond_the_specified_columns_saturates_them_and_stops_n
     assert third.cost == Decimal("0.1")
 
 
-async def test_settling_again_changes_nothing_and_tells_nothing(chat: Chat) -> None:
+async def test_entering_the_same_findings_again_changes_nothing(chat: Chat) -> None:
     turn = await completed(chat)
     findings = charged(turn, call(), call())
     await chat.world.ledger.enter(chat.user_id, findings)
@@ -93,7 +93,7 @@ async def test_settling_again_changes_nothing_and_tells_nothing(chat: Chat) -> N
     assert (await stored(chat, turn), await chat.world.today(chat.user_id)) == before
 
 
-async def test_correcting_a_row_corrects_all_that_is_derived_and_moves_it_to_no_other_turn(chat: Chat) -> None:
+async def test_a_corrected_row_updates_derived_figures_and_keeps_its_turn(chat: Chat) -> None:
     turn, other = await completed(chat, "one"), await completed(chat, "two")
     made = call("0.5")
     await chat.world.ledger.enter(chat.user_id, charged(turn, made))
@@ -109,7 +109,7 @@ async def test_correcting_a_row_corrects_all_that_is_derived_and_moves_it_to_no_
     assert await chat.world.ledger.deviations(chat.user_id) == []
 
 
-async def test_a_call_of_another_users_is_never_touched(chat: Chat) -> None:
+async def test_a_call_of_another_user_is_not_changed(chat: Chat) -> None:
     turn = await completed(chat)
     made = call("0.5")
     await chat.world.ledger.enter(chat.user_id, charged(turn, made))
@@ -127,7 +127,7 @@ async def test_a_call_of_another_users_is_never_touched(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("status", [CANCELLED, FAILED])
-async def test_a_turn_that_broke_off_is_charged_what_was_logged_and_no_more(chat: Chat, status: TurnStatus) -> None:
+async def test_a_failed_or_cancelled_turn_is_charged_its_logged_calls(chat: Chat, status: TurnStatus) -> None:
     turn, lease = await chat.running()
     ended = await chat.end(lease, turn, status, "so f", usage=Usage(20, 10, 30, model_calls=2))
     assert (ended.usage, ended.cost, ended.cost_status) == (None, None, "estimated")
@@ -156,7 +156,7 @@ async def test_a_turn_without_a_call_cost_nothing(chat: Chat) -> None:
     assert (after.usage, after.cost, after.cost_status) == (None, Decimal(0), "settled")
 
 
-async def test_what_was_never_sent_is_settled_at_once_and_never_looked_for(chat: Chat) -> None:
+async def test_an_attempt_that_was_not_sent_is_settled_at_once_and_not_searched_for(chat: Chat) -> None:
     turn, lease = await chat.running()
     ended = await chat.end(lease, turn, FAILED, sent_after=None)
     assert (ended.cost, ended.cost_status) == (Decimal(0), "settled")
@@ -174,7 +174,7 @@ async def test_housekeeping_counts_for_the_user_and_for_no_turn(chat: Chat) -> N
     assert await chat.world.today(chat.user_id) == Day(2, 107, Decimal("0.76"))
 
 
-async def test_what_was_taken_for_housekeeping_can_still_find_its_turn(chat: Chat) -> None:
+async def test_a_call_entered_as_housekeeping_can_be_moved_to_its_turn(chat: Chat) -> None:
     turn, made = await completed(chat), call("0.06", 20, 10)
     await chat.world.ledger.enter(chat.user_id, Findings((LedgerEntry(made, None, None),)))
     await chat.world.ledger.enter(chat.user_id, charged(turn, made))
@@ -199,7 +199,7 @@ async def test_an_estimate_that_is_never_confirmed_is_written_off(chat: Chat) ->
     assert (row.status, row.cost, row.flag) == ("written_off", Decimal("0.1"), "missing")
 
 
-async def test_a_refused_call_is_kept_and_counts_nothing_but_a_broken_one_what_it_cost(chat: Chat) -> None:
+async def test_a_refused_call_counts_nothing_and_a_failed_one_its_cost(chat: Chat) -> None:
     turn, lease = await chat.running()
     await chat.end(lease, turn, FAILED)
     refused = call("0", 633, 0, outcome="failure")
@@ -233,7 +233,7 @@ async def test_charges_of_all_attempts_at_a_turn_add_up(chat: Chat) -> None:
     assert await chat.world.today(chat.user_id) == Day(2, 33, Decimal("0.11"))
 
 
-async def test_a_user_is_due_once_an_attempt_has_ended_and_then_left_alone_for_a_while(chat: Chat) -> None:
+async def test_a_search_is_due_after_an_attempt_and_then_after_a_pause(chat: Chat) -> None:
     turn = await completed(chat)
     await chat.world.make_due(chat.user_id)
     [search] = await chat.world.ledger.due(10)
@@ -247,7 +247,7 @@ async def test_a_user_is_due_once_an_attempt_has_ended_and_then_left_alone_for_a
     assert search.since <= attempt.sent_at
 
 
-async def test_a_turn_that_failed_though_its_run_completed_is_charged_and_settled_as_one_that_completed(
+async def test_a_failed_turn_with_a_completed_run_is_charged_like_a_completed_one(
     chat: Chat,
 ) -> None:
     turn, lease = await chat.running()
@@ -261,7 +261,7 @@ async def test_a_turn_that_failed_though_its_run_completed_is_charged_and_settle
     assert [(one.outcome, one.usage) for one in search.attempts] == [(COMPLETED, ESTIMATE["usage"])]
 
 
-async def test_a_settled_turn_is_looked_at_once_more_for_what_the_agent_did_at_its_end(chat: Chat) -> None:
+async def test_a_settled_turn_is_searched_once_more_for_housekeeping(chat: Chat) -> None:
     turn = await completed(chat)
     await chat.world.make_due(chat.user_id)
     [search] = await chat.world.ledger.due(10)
@@ -276,7 +276,7 @@ async def test_a_settled_turn_is_looked_at_once_more_for_what_the_agent_did_at_i
     assert looks[1][0].since <= looks[1][0].attempts[0].sent_at <= search.now
 
 
-async def test_a_search_tells_when_an_attempt_was_asked_to_stop(chat: Chat) -> None:
+async def test_a_search_has_the_time_at_which_an_attempt_was_stopped(chat: Chat) -> None:
     turn, lease = await chat.running()
     asked = await chat.store.request_cancel(chat.user_id, turn.id)
     await chat.end(lease, turn, CANCELLED)
@@ -285,7 +285,7 @@ async def test_a_search_tells_when_an_attempt_was_asked_to_stop(chat: Chat) -> N
     assert asked.cancel_requested_at is not None
 
 
-async def test_a_search_knows_what_is_entered_already(chat: Chat) -> None:
+async def test_a_search_has_the_calls_that_are_entered_already(chat: Chat) -> None:
     turn = await completed(chat)
     made, other = call("0.06"), call("0.03")
     await chat.world.ledger.enter(
@@ -300,7 +300,7 @@ async def test_a_search_knows_what_is_entered_already(chat: Chat) -> None:
     assert [attempt.is_settled for attempt in search.attempts] == [True]
 
 
-async def test_a_search_reaches_back_to_the_attempt_before(chat: Chat) -> None:
+async def test_a_search_includes_the_previous_attempt(chat: Chat) -> None:
     turns = [await completed(chat, str(number)) for number in range(3)]
     assert turns[2].started_at is not None
     search = await chat.world.ledger.search(chat.user_id, turns[2].started_at)
@@ -325,7 +325,7 @@ async def rows(chat: Chat) -> list[LedgerRow]:
     return await chat.world.ledger.rows(chat.user_id, today - timedelta(days=1), today)
 
 
-async def test_calls_are_looked_for_by_every_key_the_user_has_had(chat: Chat) -> None:
+async def test_calls_are_searched_for_by_every_key_of_the_user(chat: Chat) -> None:
     await completed(chat)
     claim = await chat.world.accounts.claim(chat.user_id, "tests", 30)
     assert claim is not None
@@ -339,7 +339,7 @@ async def test_calls_are_looked_for_by_every_key_the_user_has_had(chat: Chat) ->
     assert await chat.world.ledger.key_hashes(chat.user_id) == [old, new]
 
 
-async def test_a_key_of_another_user_is_never_taken_over(chat: Chat) -> None:
+async def test_a_hash_of_another_users_key_does_not_change_its_owner(chat: Chat) -> None:
     thief = await chat.world.sign_up()
     for user_id in (chat.user_id, thief):
         await chat.world.accounts.ensure(user_id, "ann@example.com", None)

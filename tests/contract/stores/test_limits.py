@@ -10,7 +10,7 @@ from tests.contract.stores.chat import CANCELLED, COMPLETED, FAILED, QUEUED, RUN
 from tests.contract.stores.test_budgets import budget, spend
 
 
-async def test_a_users_messages_of_a_minute_may_all_come_at_once_and_no_more(chat: Chat) -> None:
+async def test_a_users_messages_of_a_minute_may_be_sent_in_one_burst(chat: Chat) -> None:
     for n in range(3):
         await chat.say(f"{n}", per_minute=3)
     with pytest.raises(PlatformError) as raised:
@@ -20,7 +20,7 @@ async def test_a_users_messages_of_a_minute_may_all_come_at_once_and_no_more(cha
     assert len(await chat.world.history(chat.user_id)) == 3
 
 
-async def test_with_time_a_user_may_send_again_and_the_refused_id_was_free(chat: Chat) -> None:
+async def test_a_refused_message_may_be_sent_later_with_the_same_id(chat: Chat) -> None:
     for text in ("one", "two"):
         await chat.say(text, per_minute=2)
     with refused(ErrorCode.RATE_LIMITED):
@@ -31,7 +31,7 @@ async def test_with_time_a_user_may_send_again_and_the_refused_id_was_free(chat:
         await chat.say("four", per_minute=2)
 
 
-async def test_a_message_that_is_sent_again_is_found_at_any_rate_and_does_not_count(chat: Chat) -> None:
+async def test_a_repeated_message_is_a_duplicate_and_does_not_count(chat: Chat) -> None:
     first = await chat.say("one", per_minute=2)
     for _ in range(5):
         assert (await chat.say("one", per_minute=2)).turn.id == first.turn.id
@@ -41,7 +41,7 @@ async def test_a_message_that_is_sent_again_is_found_at_any_rate_and_does_not_co
         await chat.say("other words", id="one", per_minute=2)
 
 
-async def test_what_is_refused_does_not_count(chat: Chat) -> None:
+async def test_refused_messages_do_not_count(chat: Chat) -> None:
     await chat.say("one", per_minute=3)
     for _ in range(5):
         with refused(ErrorCode.BUSY):
@@ -71,7 +71,7 @@ async def test_a_retry_that_comes_too_soon_changes_nothing(chat: Chat) -> None:
     assert await chat.store.turn(chat.user_id, failed.id) == failed
 
 
-async def test_the_rate_is_the_users_whichever_instance_takes_the_message(chat: Chat) -> None:
+async def test_the_rate_is_shared_by_all_instances(chat: Chat) -> None:
     await chat.say("one", per_minute=2)
     await chat.say("two", owner=chat.there, per_minute=2)
     with refused(ErrorCode.RATE_LIMITED):
@@ -80,12 +80,12 @@ async def test_the_rate_is_the_users_whichever_instance_takes_the_message(chat: 
     assert (await other.say("one", per_minute=1)).started
 
 
-async def test_without_a_rate_nobody_is_refused(chat: Chat) -> None:
+async def test_without_a_rate_no_message_is_refused(chat: Chat) -> None:
     for n in range(40):
         await chat.say(f"{n}", waiting=50)
 
 
-async def test_many_at_once_are_held_to_the_rate(chat: Chat) -> None:
+async def test_concurrent_messages_are_limited_to_the_rate(chat: Chat) -> None:
     said = (chat.say(f"{n}", waiting=50, per_minute=5) for n in range(25))
     outcomes = await asyncio.gather(*said, return_exceptions=True)
     refusals = [one for one in outcomes if isinstance(one, PlatformError)]
@@ -97,7 +97,7 @@ async def test_interrupts_count_against_the_queue_while_the_running_turn_is_stop
     running, lease = await chat.running()
     for n in range(2):
         await chat.say(f"waits {n}", waiting=2)
-    # The first finds the queue full and empties it; those that follow take places until the running turn has ended.
+    # The first finds the queue full and empties it; the following ones fill it until the running turn has ended.
     for n in range(3):
         await chat.say(f"stop {n}", "interrupt", waiting=2)
     with refused(ErrorCode.QUEUE_FULL):
@@ -112,7 +112,7 @@ async def test_interrupts_count_against_the_queue_while_the_running_turn_is_stop
     assert (await chat.say("stop!", "interrupt", waiting=2)).interrupted
 
 
-async def test_an_interrupt_that_may_interrupt_nothing_needs_a_place_as_any_message(chat: Chat) -> None:
+async def test_an_interrupt_without_a_running_turn_is_limited_by_the_queue(chat: Chat) -> None:
     await spend(chat, "0.5")
     await chat.running("first")
     await chat.say("second")
@@ -130,7 +130,7 @@ async def over_budget(chat: Chat, unsent: int) -> list[str]:
     return [turn.id for turn in turns]
 
 
-async def test_over_budget_so_many_messages_are_kept_and_the_next_is_refused_with_its_id_free(chat: Chat) -> None:
+async def test_over_budget_a_limited_number_of_messages_is_stored_as_unsent(chat: Chat) -> None:
     await over_budget(chat, 3)
     stored = await chat.world.history(chat.user_id)
     with pytest.raises(PlatformError) as raised:
@@ -156,7 +156,7 @@ async def test_a_turn_that_is_retried_no_longer_counts(chat: Chat) -> None:
     first, *_ = await over_budget(chat, 2)
     turn = await chat.store.turn(chat.user_id, first)
     assert turn is not None
-    assert (await chat.again(turn, unsent=2)).turn.status is UNSENT  # it takes its own place again
+    assert (await chat.again(turn, unsent=2)).turn.status is UNSENT  # it replaces itself
     await chat.world.ledger.store_budget(chat.user_id, budget("1"))
     sent = await chat.again(turn, unsent=2)
     assert sent.lease is not None
@@ -175,7 +175,7 @@ async def test_a_retry_adds_nothing_to_those_that_are_kept_unsent(chat: Chat) ->
     assert await chat.store.turn(chat.user_id, failed.id) == failed
 
 
-async def test_a_new_period_has_places_of_its_own(chat: Chat) -> None:
+async def test_unsent_messages_are_counted_per_period(chat: Chat) -> None:
     await over_budget(chat, 2)
     await chat.world.end_period(chat.user_id)
     await spend(chat, "0.5", "in the new period")
@@ -185,7 +185,7 @@ async def test_a_new_period_has_places_of_its_own(chat: Chat) -> None:
         await chat.say("three", unsent=2)
 
 
-async def test_what_waits_when_the_budget_is_used_up_is_kept_beyond_the_limit(chat: Chat) -> None:
+async def test_queued_turns_are_stored_as_unsent_beyond_the_limit(chat: Chat) -> None:
     await chat.world.accounts.ensure(chat.user_id, "ann@example.com", None)
     await chat.world.ledger.store_budget(chat.user_id, budget("0.5"))
     turn, lease = await chat.running("first")

@@ -1,4 +1,4 @@
-"""Sessions: who may run a user's turns, for how long, and what a former owner can no longer do."""
+"""Leases of sessions: claiming, renewing, releasing and taking over, and the fencing of former owners."""
 
 import pytest
 
@@ -24,7 +24,7 @@ async def test_claiming_again_renews_the_same_lease(chat: Chat) -> None:
     assert first.lease == again.lease == Lease(chat.user_id, chat.here, 1)
 
 
-async def test_an_expired_lease_is_taken_with_the_next_fence_and_the_work_it_left(chat: Chat) -> None:
+async def test_an_expired_lease_is_taken_over_with_the_next_fence_and_the_open_turns(chat: Chat) -> None:
     failed = await chat.ended("0", FAILED, "half")
     turn, lease = await chat.running("1")
     await chat.store.set_run(lease, turn.id, 1, "run-1")
@@ -41,7 +41,7 @@ async def test_an_expired_lease_is_taken_with_the_next_fence_and_the_work_it_lef
     assert [(f.turn_id, f.user_text, f.partial_reply) for f in claim.forgotten] == [(failed.id, "0", "half")]
 
 
-async def test_ones_own_expired_lease_gets_a_new_fence(chat: Chat) -> None:
+async def test_an_owners_own_expired_lease_gets_a_new_fence(chat: Chat) -> None:
     first = await chat.store.claim(chat.user_id, chat.here)
     await chat.expire()
     again = await chat.store.claim(chat.user_id, chat.here)
@@ -64,7 +64,7 @@ async def test_a_released_session_is_free_at_once(chat: Chat) -> None:
 MARK = LogMark("an-epoch", 57)
 
 
-async def test_the_next_owner_is_given_the_mark_and_the_one_after_is_not(chat: Chat) -> None:
+async def test_only_the_next_owner_gets_the_mark(chat: Chat) -> None:
     first = await chat.store.claim(chat.user_id, chat.here)
     assert first
     assert first.mark is None
@@ -80,7 +80,7 @@ async def test_the_next_owner_is_given_the_mark_and_the_one_after_is_not(chat: C
     assert third.mark is None
 
 
-async def test_an_acceptance_that_takes_the_lease_is_given_the_mark(chat: Chat) -> None:
+async def test_an_acceptance_that_claims_the_lease_gets_the_mark(chat: Chat) -> None:
     first = await chat.store.claim(chat.user_id, chat.here)
     assert first
     assert await chat.store.release(first.lease, MARK)
@@ -104,7 +104,7 @@ async def test_a_refused_release_stores_no_mark(chat: Chat) -> None:
     assert claim.mark is None
 
 
-async def test_releasing_what_was_taken_over_changes_nothing(chat: Chat) -> None:
+async def test_releasing_a_lease_that_was_taken_over_changes_nothing(chat: Chat) -> None:
     _, lease = await chat.running()
     await chat.expire()
     claim = await chat.store.claim(chat.user_id, chat.there)
@@ -137,13 +137,13 @@ async def test_the_right_fence_of_another_owner_is_refused(chat: Chat) -> None:
         await chat.store.start(Lease(chat.user_id, chat.there, lease.fence))
 
 
-async def test_an_owner_whose_lease_ran_out_goes_on_until_somebody_takes_it(chat: Chat) -> None:
+async def test_an_owner_with_an_expired_lease_continues_until_it_is_taken_over(chat: Chat) -> None:
     turn, lease = await chat.running()
     await chat.expire()
     assert (await chat.end(lease, turn, COMPLETED, "in time")).status is COMPLETED
 
 
-async def test_one_heartbeat_renews_all_sessions_still_held(chat: Chat) -> None:
+async def test_one_call_renews_all_leases_still_held(chat: Chat) -> None:
     other = Chat(chat.world, await chat.world.sign_up())
     lost = Chat(chat.world, await chat.world.sign_up())
     leases = [(await c.say("hello", owner=chat.here)).lease for c in (chat, other, lost)]
@@ -157,7 +157,7 @@ async def test_one_heartbeat_renews_all_sessions_still_held(chat: Chat) -> None:
     assert await chat.store.claim(chat.user_id, chat.there) is None
 
 
-async def test_unowned_work_names_users_whose_turns_nobody_runs(chat: Chat) -> None:
+async def test_unowned_work_lists_users_with_open_turns_and_no_owner(chat: Chat) -> None:
     store, world = chat.store, chat.world
     held, released, idle = [Chat(world, await world.sign_up()) for _ in range(3)]
     await held.running()
@@ -177,7 +177,7 @@ async def test_unowned_work_names_users_whose_turns_nobody_runs(chat: Chat) -> N
     assert len(await store.unowned_work(1)) == 1
 
 
-async def test_a_session_with_open_turns_is_kept_where_that_was_asked_for(chat: Chat) -> None:
+async def test_a_session_with_open_turns_is_not_released_with_unless_open(chat: Chat) -> None:
     turn, lease = await chat.running()
     assert not await chat.store.release(lease, unless_open=True)
     assert await chat.store.claim(chat.user_id, chat.there) is None
@@ -191,7 +191,7 @@ async def test_a_session_with_open_turns_is_kept_where_that_was_asked_for(chat: 
     assert await chat.store.claim(chat.user_id, chat.there)
 
 
-async def test_who_was_fenced_gives_nothing_up(chat: Chat) -> None:
+async def test_a_fenced_owner_releases_nothing(chat: Chat) -> None:
     _, lease = await chat.running()
     await chat.expire()
     newer = await chat.store.claim(chat.user_id, chat.there)
@@ -202,7 +202,7 @@ async def test_who_was_fenced_gives_nothing_up(chat: Chat) -> None:
     assert await chat.store.claim(chat.user_id, chat.here) is None
 
 
-async def test_an_owner_is_shown_what_others_stored_for_its_sessions(chat: Chat) -> None:
+async def test_owned_work_includes_what_other_instances_stored(chat: Chat) -> None:
     turn, _ = await chat.running()
     assert await chat.store.owned_work(chat.here) == []
 
@@ -214,7 +214,7 @@ async def test_an_owner_is_shown_what_others_stored_for_its_sessions(chat: Chat)
     assert await chat.store.owned_work(chat.there) == []
 
 
-async def test_whoever_takes_a_running_turn_over_is_told_for_how_long_it_has_run(chat: Chat) -> None:
+async def test_a_takeover_gets_the_time_since_the_start_of_the_running_turn(chat: Chat) -> None:
     await chat.running()
     await chat.expire()
 

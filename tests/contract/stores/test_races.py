@@ -1,4 +1,4 @@
-"""Everything that can happen at once, does: and one story comes out."""
+"""Concurrent operations on one user's rows have a consistent result."""
 
 import asyncio
 from decimal import Decimal
@@ -11,7 +11,7 @@ from tests.contract.stores.chat import CANCELLED, COMPLETED, FAILED, RUNNING, Ch
 from tests.contract.stores.worlds import Day
 
 
-async def test_one_id_sent_from_many_devices_at_once_is_one_turn(chat: Chat) -> None:
+async def test_one_id_sent_concurrently_by_many_devices_is_one_turn(chat: Chat) -> None:
     accepted = await asyncio.gather(*(chat.say("hello", owner=f"{chat.here}-{n % 3}") for n in range(12)))
 
     assert len({a.turn.id for a in accepted}) == 1
@@ -20,7 +20,7 @@ async def test_one_id_sent_from_many_devices_at_once_is_one_turn(chat: Chat) -> 
     assert (await chat.world.today(chat.user_id)).messages == 1
 
 
-async def test_messages_sent_at_once_get_numbers_without_gaps_and_one_runs(chat: Chat) -> None:
+async def test_concurrent_messages_get_numbers_without_gaps_and_one_runs(chat: Chat) -> None:
     accepted = await asyncio.gather(*(chat.say(str(n), waiting=20) for n in range(12)))
 
     assert sorted(a.turn.number for a in accepted) == list(range(1, 13))
@@ -38,7 +38,7 @@ async def test_the_queue_never_grows_beyond_its_limit(chat: Chat) -> None:
     assert len((await chat.store.open_turns(chat.user_id))[1]) == 3
 
 
-async def test_many_owners_claim_at_once_and_one_gets_it(chat: Chat) -> None:
+async def test_one_of_many_concurrent_claims_succeeds(chat: Chat) -> None:
     await chat.say("hello", start=False)
     await chat.expire()
 
@@ -47,7 +47,7 @@ async def test_many_owners_claim_at_once_and_one_gets_it(chat: Chat) -> None:
     assert sum(claim is not None for claim in claims) == 1
 
 
-async def test_finishing_races_with_itself_and_charges_once(chat: Chat) -> None:
+async def test_concurrent_finishes_charge_once(chat: Chat) -> None:
     turn, lease = await chat.running()
     ends = [ending(turn, COMPLETED, str(n), usage=Usage(3, 2, 5), cost=Decimal(1)) for n in range(8)]
 
@@ -57,7 +57,7 @@ async def test_finishing_races_with_itself_and_charges_once(chat: Chat) -> None:
     assert await chat.world.today(chat.user_id) == Day(2, 5, Decimal(1))
 
 
-async def test_a_takeover_racing_with_the_end_leaves_one_story(chat: Chat) -> None:
+async def test_a_takeover_concurrent_with_the_end_is_consistent(chat: Chat) -> None:
     turn, lease = await chat.running()
     await chat.expire()
 
@@ -77,7 +77,7 @@ async def test_a_takeover_racing_with_the_end_leaves_one_story(chat: Chat) -> No
         assert (end.status, claim.running) == (COMPLETED, None)
 
 
-async def test_cancel_racing_with_start_is_either_never_run_or_marked(chat: Chat) -> None:
+async def test_a_turn_cancelled_concurrently_with_its_start_is_ended_or_marked(chat: Chat) -> None:
     accepted = await chat.say("hello", start=False)
     assert accepted.lease
 
@@ -91,7 +91,7 @@ async def test_cancel_racing_with_start_is_either_never_run_or_marked(chat: Chat
         assert (cancelled.status, cancelled.cancel_requested_at is not None) == (RUNNING, True)
 
 
-async def test_everything_at_once_never_deadlocks_and_keeps_one_turn_running(chat: Chat) -> None:
+async def test_all_operations_concurrently_do_not_deadlock_and_run_one_turn(chat: Chat) -> None:
     users = [chat, *[Chat(chat.world, await chat.world.sign_up()) for _ in range(3)]]
     for user in users:
         user.here = chat.here
@@ -113,7 +113,7 @@ async def test_everything_at_once_never_deadlocks_and_keeps_one_turn_running(cha
         assert [message.position for message in history] == sorted({message.position for message in history})
 
 
-async def test_two_hundred_calls_entered_at_once_for_one_day_lose_nothing(chat: Chat) -> None:
+async def test_two_hundred_calls_entered_concurrently_for_one_day_are_all_counted(chat: Chat) -> None:
     turn, lease = await chat.running()
     await chat.end(lease, turn, COMPLETED, "ok")
     calls = [call("0.001", 2, 1) for _ in range(200)]
@@ -127,7 +127,7 @@ async def test_two_hundred_calls_entered_at_once_for_one_day_lose_nothing(chat: 
     assert (stored.cost, stored.usage) == (Decimal("0.200"), Usage(400, 200, 600, model_calls=200))
 
 
-async def test_two_hundred_attempts_that_end_at_once_for_one_day_lose_nothing(chat: Chat) -> None:
+async def test_two_hundred_attempts_that_end_concurrently_on_one_day_are_all_counted(chat: Chat) -> None:
     """Turns of one user run one after another; what ends at once are the settlements of some and the end of another."""
     for number in range(10):
         turn, lease = await chat.running(str(number))

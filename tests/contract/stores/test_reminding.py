@@ -1,9 +1,9 @@
-"""What the agent forgot: failed and cancelled turns, told again until a completed turn has carried them."""
+"""Reminders: sends carry failed and cancelled turns until a completed turn has carried them."""
 
 from tests.contract.stores.chat import CANCELLED, COMPLETED, FAILED, UNSENT, Chat
 
 
-async def test_failed_and_cancelled_turns_are_told_again_in_order_until_carried(chat: Chat) -> None:
+async def test_failed_and_cancelled_turns_are_in_the_reminder_in_order_until_carried(chat: Chat) -> None:
     failed, cancelled = await chat.ended("1", FAILED, "half"), await chat.ended("2", CANCELLED)
     await chat.ended("3", UNSENT)
 
@@ -25,7 +25,7 @@ async def test_a_reminder_that_failed_is_repeated(chat: Chat) -> None:
     assert [f.turn_id for f in (await chat.say("3")).forgotten] == [failed.id, second.id]
 
 
-async def test_a_failed_turn_that_is_not_to_be_told_again_is_not(chat: Chat) -> None:
+async def test_a_failed_turn_that_carried_itself_is_not_in_the_reminder(chat: Chat) -> None:
     failed = await chat.ended("1", FAILED)
     refused, lease = await chat.running("2")
     await chat.end(lease, refused, FAILED, carried=(failed.id, refused.id))
@@ -35,7 +35,7 @@ async def test_a_failed_turn_that_is_not_to_be_told_again_is_not(chat: Chat) -> 
     assert [f.turn_id for f in (await chat.say("4")).forgotten] == [third.id]
 
 
-async def test_a_turn_that_was_not_to_be_told_again_is_when_a_retry_of_it_fails(chat: Chat) -> None:
+async def test_a_turn_that_carried_itself_is_in_the_reminder_after_a_failed_retry(chat: Chat) -> None:
     refused, lease = await chat.running("1")
     await chat.end(lease, refused, FAILED, carried=(refused.id,))
     again = await chat.again(refused)
@@ -54,7 +54,7 @@ async def test_turns_cancelled_while_waiting_were_never_sent_and_need_no_reminde
     assert (await chat.say("3")).forgotten == ()
 
 
-async def test_a_turn_that_failed_again_after_it_was_carried_is_told_again(chat: Chat) -> None:
+async def test_a_carried_turn_is_in_the_reminder_after_a_failed_retry(chat: Chat) -> None:
     failed = await chat.ended("1", FAILED)
     turn, lease = await chat.running("2")
     await chat.end(lease, turn, COMPLETED, carried=(failed.id,))
@@ -64,12 +64,12 @@ async def test_a_turn_that_failed_again_after_it_was_carried_is_told_again(chat:
     assert [f.turn_id for f in (await chat.say("3")).forgotten] == [failed.id]
 
 
-async def test_only_the_newest_ten_are_told_again(chat: Chat) -> None:
+async def test_a_reminder_has_the_newest_ten_turns(chat: Chat) -> None:
     turns = [await chat.ended(str(number), FAILED) for number in range(12)]
     assert [f.turn_id for f in (await chat.say("next")).forgotten] == [turn.id for turn in turns[2:]]
 
 
-async def test_nobody_elses_turns_are_carried(chat: Chat) -> None:
+async def test_turns_of_other_users_are_not_carried(chat: Chat) -> None:
     stranger = Chat(chat.world, await chat.world.sign_up())
     theirs = await stranger.ended("1", FAILED)
     turn, lease = await chat.running()

@@ -38,7 +38,7 @@ async def test_a_completed_turn_is_not_retried(chat: Chat) -> None:
         await chat.again(await chat.ended("hello", COMPLETED))
 
 
-async def test_retrying_what_is_open_already_is_a_duplicate(chat: Chat) -> None:
+async def test_retrying_an_open_turn_is_a_duplicate(chat: Chat) -> None:
     turn, lease = await chat.running("1")
     waiting = (await chat.say("2")).turn
 
@@ -69,7 +69,7 @@ async def test_another_users_turn_is_not_found(chat: Chat) -> None:
         await chat.store.request_cancel(stranger, turn.id)
 
 
-async def test_a_retry_does_not_fit_into_a_full_queue(chat: Chat) -> None:
+async def test_a_retry_is_refused_by_a_full_queue(chat: Chat) -> None:
     failed = await chat.ended("0", FAILED)
     await chat.running("1")
     await chat.say("2")
@@ -77,7 +77,7 @@ async def test_a_retry_does_not_fit_into_a_full_queue(chat: Chat) -> None:
         await chat.again(failed, waiting=1)
 
 
-async def test_a_retried_turn_goes_before_later_ones(chat: Chat) -> None:
+async def test_a_retried_turn_is_queued_before_later_ones(chat: Chat) -> None:
     failed = await chat.ended("0", FAILED)
     await chat.running("1")
     later = (await chat.say("2")).turn

@@ -1,4 +1,4 @@
-"""Running turns: started in order, ended once, their reply, usage and cost kept."""
+"""Running turns: started in order, ended once, with their reply, usage and cost stored."""
 
 from decimal import Decimal
 
@@ -10,7 +10,7 @@ from tests.contract.stores.chat import CANCELLED, COMPLETED, FAILED, RUNNING, UN
 from tests.contract.stores.worlds import Day
 
 
-async def test_start_takes_the_first_waiting_turn_and_none_when_idle(chat: Chat) -> None:
+async def test_start_returns_the_first_queued_turn_or_none(chat: Chat) -> None:
     turn, lease = await chat.running("1")
     second = await chat.say("2")
     await chat.end(lease, turn, COMPLETED, "ok")
@@ -23,7 +23,7 @@ async def test_start_takes_the_first_waiting_turn_and_none_when_idle(chat: Chat)
     assert await chat.store.start(lease) is None
 
 
-async def test_a_lost_answer_to_start_is_given_again(chat: Chat) -> None:
+async def test_starting_again_after_a_lost_answer_returns_the_same_turn(chat: Chat) -> None:
     accepted = await chat.say("1", start=False)
     await chat.say("2", start=False)
     assert accepted.lease
@@ -35,7 +35,7 @@ async def test_a_lost_answer_to_start_is_given_again(chat: Chat) -> None:
     assert first.turn.id == accepted.turn.id
 
 
-async def test_a_run_is_remembered_for_the_running_attempt_only(chat: Chat) -> None:
+async def test_a_run_is_stored_for_the_running_attempt_only(chat: Chat) -> None:
     turn, lease = await chat.running()
     await chat.store.set_run(lease, turn.id, 2, "run-of-no-attempt")
     await chat.store.set_run(lease, turn.id, 1, "run-1")
@@ -60,7 +60,7 @@ async def test_a_completed_turn_keeps_the_reason_why_it_has_no_text(chat: Chat) 
     assert (await chat.end(lease, other, COMPLETED, "ok")).reason is None
 
 
-async def test_runs_of_earlier_attempts_are_still_known(chat: Chat) -> None:
+async def test_turns_are_found_by_runs_of_earlier_attempts(chat: Chat) -> None:
     turn, lease = await chat.running()
     await chat.store.set_run(lease, turn.id, 1, "run-1")
     await chat.end(lease, turn, CANCELLED)
@@ -145,7 +145,7 @@ async def test_a_partial_reply_is_kept_and_marked(chat: Chat, status: TurnStatus
     assert (done.message.content, done.message.status, done.user_message.status) == ("so f", "partial", "complete")
 
 
-async def test_an_unsent_turn_costs_nothing_and_says_so(chat: Chat) -> None:
+async def test_an_unsent_turn_has_no_cost(chat: Chat) -> None:
     turn, lease = await chat.running()
     error = TurnError(ErrorCode.BUDGET_EXCEEDED, "Used up.", retryable=True)
     done = await chat.end(lease, turn, UNSENT, "ignored", usage=Usage(3, 2, 5), error=error)

@@ -1,4 +1,4 @@
-"""Connection tickets: good once."""
+"""Connection tickets: redeemable once."""
 
 import asyncio
 import uuid
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from tests.contract.stores.worlds import World
 
 
-async def test_a_ticket_is_good_once(world: World) -> None:
+async def test_a_ticket_can_be_redeemed_once(world: World) -> None:
     ticket, soon = uuid.uuid4().hex, datetime.now(UTC) + timedelta(seconds=30)
 
     shown = await asyncio.gather(*(world.sessions.redeem_ticket(ticket, soon) for _ in range(5)))
@@ -15,7 +15,7 @@ async def test_a_ticket_is_good_once(world: World) -> None:
     assert sorted(shown) == [False] * 4 + [True]
 
 
-async def test_old_tickets_are_forgotten_and_stay_refused(world: World) -> None:
+async def test_expired_tickets_are_deleted_and_stay_refused(world: World) -> None:
     now = datetime.now(UTC)
     stale, old = uuid.uuid4().hex, now - timedelta(minutes=6)
 

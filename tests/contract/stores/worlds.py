@@ -1,4 +1,4 @@
-"""The two worlds the store contracts run in: memory, and a real Supabase with its PostgreSQL.
+"""The two worlds of the store contracts: memory, and a real Supabase with its PostgreSQL.
 
 A world offers what the ports cannot say: signing users up, letting time pass, looking at rows.
 """
@@ -43,13 +43,13 @@ class World(Protocol):
     ledger: Ledger
 
     async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
-        """A user whose sign-up left `metadata` with Auth."""
+        """A user with `metadata` of the sign-up at Auth."""
         ...
 
     async def delete_user(self, user_id: str) -> None: ...
 
     async def let_leases_expire(self, user_id: str) -> None:
-        """As if nobody had renewed the user's session and provisioning claim in time."""
+        """Make the user's lease and provisioning claim expire."""
         ...
 
     async def set_status(self, user_id: str, status: AgentStatus) -> None: ...
@@ -59,15 +59,15 @@ class World(Protocol):
     async def day(self, user_id: str, days_ago: int) -> Day: ...
 
     async def make_due(self, user_id: str) -> None:
-        """As if it were time to look for the user's calls, and for nobody else's."""
+        """Make a search for this user's calls due, and for no other's."""
         ...
 
     async def let_pass(self, user_id: str, seconds: float) -> None:
-        """As if the user's attempts had been made, and the messages been sent, so much earlier."""
+        """Move the user's attempts and messages to an earlier time."""
         ...
 
     async def end_period(self, user_id: str) -> None:
-        """As if the reset time of the user's budget had come a moment ago."""
+        """Make the current period of the user's budget end now."""
         ...
 
     async def history(self, user_id: str) -> list[Message]:
