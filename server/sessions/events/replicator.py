@@ -6,6 +6,7 @@ wait for it (see `EventLog`).
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -93,6 +94,7 @@ class Replicator:
         self._behind: dict[Replica, None] = {}
         self._wanted = asyncio.Event()
         self._urgent = asyncio.Event()
+        self._visited_at = 0.0
 
     def own(self, log: EventLog, lease: Lease, seq: int | None, fenced: Callable[[], None]) -> Replica:
         """Copy what is appended to this log from now on, behind event `seq`; None: rewrite the replica first."""
@@ -150,15 +152,22 @@ class Replicator:
                 self._go_on_without()
 
     async def _until_wanted(self) -> None:
+        self._visit_silent()
         while not self._wanted.is_set():
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(SILENCE_CHECK_SECONDS):
                     await self._wanted.wait()
-            except TimeoutError:
-                until = self.clock() - SILENCE_SECONDS
-                for replica in self._owned:
-                    if replica.sent_at <= until:
-                        self.add(replica)
+            self._visit_silent()
+
+    def _visit_silent(self) -> None:
+        """At times, whatever the other sessions have to say."""
+        now = self.clock()
+        if now < self._visited_at + SILENCE_CHECK_SECONDS:
+            return
+        self._visited_at = now
+        for replica in self._owned:
+            if replica.sent_at <= now - SILENCE_SECONDS:
+                self.add(replica)
 
     async def _rest(self, seconds: float) -> None:
         if seconds > 0 and not self._urgent.is_set():

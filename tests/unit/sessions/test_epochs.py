@@ -213,6 +213,19 @@ async def test_connections_elsewhere_are_closed_if_an_owner_renews_its_lease_and
         assert phone.closed is None
 
 
+@virtual_time
+async def test_an_owner_that_says_nothing_for_long_is_heard_though_it_copies_for_others_all_the_time() -> None:
+    async with World() as world:
+        first, second = await world.process("a"), await world.process("b")
+        silent, talking = world.user(), world.user()
+        laptop = await second.device(silent)
+        world.gateway.plan(Reply(first_token=60.0), Reply(words=("word ",) * 10_000, per_word=0.01))
+        turn = (await first.send(silent, "think")).turn
+        await first.send(talking, "talk")
+        await laptop.until(lambda: laptop.closed or laptop.ends)
+        assert (laptop.closed, set(laptop.ends)) == (None, {(turn.id, 1)})
+
+
 async def _hang(_appends: Sequence[Append]) -> list[int | Refusal]:
     await asyncio.Event().wait()
     return []

@@ -174,6 +174,21 @@ async def test_an_owner_that_has_nothing_to_say_finds_a_lost_replica_and_rewrite
 
 
 @virtual_time
+async def test_an_owner_that_has_nothing_to_say_is_heard_though_another_never_rests() -> None:
+    async with running(Instance()) as one:
+        one.own()
+        one.say("One ")
+        talker = EventLog(LIMITS, now)
+        one.replicator.own(talker, Lease("bob", OWNER, 1), None, one._fence)
+        await asyncio.sleep(SETTLED_SECONDS)
+        one.broker.forget(USER)
+        for _ in range(1_000):
+            talker.append("message.delta", "t", 1, text="word ")
+            await asyncio.sleep(0.01)
+        assert one.broker.replicas[USER].state.text == "One "
+
+
+@virtual_time
 async def test_a_replica_is_rewritten_only_under_a_lease_that_was_renewed_lately() -> None:
     async with running(Instance(leases_are_current=False)) as one:
         one.own()
