@@ -53,6 +53,8 @@ class LeaseHolder:
 
         Returns True if another instance may have been the owner before.
         """
+        if self._is_dropped:
+            return False
         if lease == self.lease:
             self.keep(in_doubt=True)
             return False

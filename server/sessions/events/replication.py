@@ -119,6 +119,7 @@ class SharedLog:
         self._copied: int | None = None  # the newest event in the replica when a release was prepared
         self._fenced = fenced
         self._closed = closed
+        self._is_closed = False
         events.writable = False
 
     @property
@@ -137,7 +138,7 @@ class SharedLog:
 
     async def synchronize(self) -> None:
         """Follow, also where that failed before, and catch up. Raises ReplicasUnavailableError."""
-        if not self.is_owned:
+        if not (self.is_owned or self._is_closed):
             await self._backend.follow(self.user_id)
             await self.follower.synchronize()
         if self.is_owned:  # since then
@@ -161,6 +162,8 @@ class SharedLog:
         assert self._replica is None, "an owner that others have replaced is lost"
         async with self.follower.reading:
             seq = await self._position(lease, mark)
+        if self._is_closed:  # meanwhile: the user may have another session here by now
+            return
         self.follower.fence = lease.fence
         self._own(lease, seq)
         self._backend.unfollow(self.user_id)
@@ -238,6 +241,7 @@ class SharedLog:
             await self.follower.fetch(after)
 
     def close(self) -> None:
+        self._is_closed = True
         self._disown()
         self._log.close()
         self._backend.unfollow(self.user_id)

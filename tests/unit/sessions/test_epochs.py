@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from server.ports import Append, Refusal, ReplicasUnavailableError
+from server.ports import Append, Lease, Refusal, ReplicaState, ReplicasUnavailableError, Rewrite
 from server.protocol.codes import MOVED, TRY_AGAIN_LATER, ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
+from server.sessions.events.snapshot import View
 from tests.fakes.agent import Reply
 from tests.unit.sessions.device import Device
 from tests.unit.sessions.world import SHARED, SPOKEN, World
@@ -318,3 +319,58 @@ async def test_a_device_that_joins_during_an_outage_is_served_and_receives_all_t
             await device.until_end(turn.id)
             assert device.streamed(turn.id) == SPOKEN.text
             await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("awaited", ["database", "replica"])
+@virtual_time
+async def test_a_session_that_was_lost_while_it_was_given_the_lease_never_writes(awaited: str) -> None:
+    """The one that follows it has the same lease, and would have its replica rewritten again and again."""
+    async with World() as world:
+        assert world.broker is not None
+        process, user = await world.process("a"), world.user()
+        device = await process.device(user)
+        await device.until_end((await process.send(user, "before")).turn.id)
+        await asyncio.sleep(1)
+        world.broker.forget(user)
+        waiting, proceed = asyncio.Event(), asyncio.Event()
+        backend = world.broker.backends[0]
+        take_over = backend.take_over
+
+        async def hold(operation: str) -> None:
+            if operation == "accept" and not waiting.is_set():
+                waiting.set()
+                await proceed.wait()
+
+        async def hold_replica(lease: Lease) -> ReplicaState | None:
+            setattr(backend, "take_over", take_over)  # noqa: B010
+            await hold("accept")
+            return await take_over(lease)
+
+        if awaited == "database":
+            world.database.after = hold
+        else:
+            device.attachment.session.log.restart("other", 1, View(), (None, None), "")  # type: ignore[union-attr]
+            setattr(backend, "take_over", hold_replica)  # noqa: B010
+        sending = asyncio.create_task(process.send(user, "meanwhile"))
+        await waiting.wait()
+        assert device.attachment is not None
+        device.attachment.session.lost()
+        again = await process.device(user)
+        proceed.set()
+        turn = (await sending).turn
+        await again.until_end(turn.id)
+        await asyncio.sleep(20)
+        assert world.owner(user) is None
+        state = world.broker.replicas[user].state
+        assert (state.epoch, state.head) == (again.cursor.epoch, again.cursor.seq)
+        rewritten = 0
+
+        async def count(_rewrites: Sequence[Rewrite]) -> list[int | Refusal]:
+            nonlocal rewritten
+            rewritten += 1
+            return []
+
+        setattr(backend, "rewrite", count)  # noqa: B010
+        world.broker.forget(user)
+        await asyncio.sleep(20)
+        assert rewritten == 0
