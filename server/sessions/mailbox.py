@@ -52,6 +52,7 @@ class Mailbox:
     async def aclose(self) -> None:
         """Stop at once. Whether the command under way took effect is for its repetition to find out."""
         await cancel_and_wait(self._actor)
+        self._refuse(None)  # one that was cancelled before it began has answered nobody
 
     async def _act(self, commands: deque[tuple[Command, asyncio.Future[Any]]]) -> None:
         answer: asyncio.Future[Any] | None = None
@@ -69,10 +70,14 @@ class Mailbox:
                 if not commands:
                     self._settled()
         finally:
-            self._actor = None
-            unanswered = [] if answer is None else [answer]
-            unanswered += [other for _, other in commands]
-            commands.clear()
-            for other in unanswered:
-                if not other.done():
-                    other.set_exception(PlatformError(ErrorCode.DRAINING, retry_after=1.0))
+            self._refuse(answer)
+
+    def _refuse(self, current: "asyncio.Future[Any] | None") -> None:
+        self._actor = None
+        unanswered = [] if current is None else [current]
+        if self._commands is not None:
+            unanswered += [answer for _, answer in self._commands]
+            self._commands.clear()
+        for answer in unanswered:
+            if not answer.done():
+                answer.set_exception(PlatformError(ErrorCode.DRAINING, retry_after=1.0))

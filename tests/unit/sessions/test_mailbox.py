@@ -75,3 +75,15 @@ async def test_an_empty_mailbox_holds_no_task() -> None:
     assert not mailbox.is_busy
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
+
+
+@virtual_time
+async def test_a_command_that_had_not_begun_when_the_mailbox_closed_is_refused() -> None:
+    mailbox, log = Mailbox(asyncio.create_task), Log()
+    caller = asyncio.ensure_future(mailbox.do(lambda: log.command("a")))
+    await asyncio.sleep(0)  # its task is made, and has not run
+    await mailbox.aclose()
+    async with asyncio.timeout(60):
+        with pytest.raises(PlatformError) as refusal:
+            await caller
+    assert (refusal.value.code, log.lines, mailbox.is_busy) == (ErrorCode.DRAINING, [], False)
