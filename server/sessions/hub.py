@@ -103,7 +103,7 @@ class SessionHub:
             is_draining=lambda: self.draining,
             spawn=self._tasks.create,
             forget=self._forget,
-            recover=self._spawn_recovery,
+            recover=self.spawn_recovery,
         )
 
     # -- what transports and handlers ask ------------------------------------------------------------------------
@@ -228,7 +228,7 @@ class SessionHub:
     def received(self, message: ControlMessage) -> None:
         session = self.sessions.get(message.user_id)
         if message.kind == "unowned":
-            self._spawn_recovery(message.user_id)
+            self.spawn_recovery(message.user_id)
         elif session is not None and message.kind == "refresh":
             session.refresh(message.ended)
         elif session is not None and message.event is not None:
@@ -347,7 +347,7 @@ class SessionHub:
         if not opening.cancelled():
             opening.exception()  # retrieved: every caller may have been cancelled
 
-    def _spawn_recovery(self, user_id: str) -> None:
+    def spawn_recovery(self, user_id: str) -> None:
         if not self.draining:
             self._tasks.create(self.recover(user_id))
 

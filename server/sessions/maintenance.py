@@ -57,6 +57,8 @@ class Sessions(Protocol):
 
     async def recover(self, user_id: str) -> None: ...
 
+    def spawn_recovery(self, user_id: str) -> None: ...
+
 
 class Maintenance:
     """Use as `async with maintenance.running():`."""
@@ -105,7 +107,9 @@ class Maintenance:
                 session.lost()
         for user_id, fence in fences.items():
             if self._is_forgotten(user_id):
-                await self._store.release(Lease(user_id, self._hub.owner, fence), None, unless_open=True)
+                lease = Lease(user_id, self._hub.owner, fence)
+                if not await self._store.release(lease, None, unless_open=True):
+                    self._hub.spawn_recovery(user_id)  # renewed together with the others, the lease never expires
         for session in self._hub.sessions.values():
             session.settle()
 

@@ -262,3 +262,16 @@ async def test_a_session_that_cannot_be_opened_keeps_no_instance_from_ending() -
         await process.stop()
         await asyncio.wait({opening})
         assert opening.cancelled() or opening.exception() is not None
+
+
+@virtual_time
+async def test_a_turn_whose_session_crashed_is_run_although_its_lease_is_renewed_with_the_others() -> None:
+    async with World() as world:
+        process, user, other = await world.process(), world.user(), world.user()
+        world.gateway.plan(Reply(words=("word ",) * 200, per_word=0.5))
+        await process.send(other, "talk for long")
+        turn = (await process.send(user, "count")).turn
+        await asyncio.sleep(0.7)
+        (await process.hub.session(user)).lost()
+        await asyncio.sleep(60)
+        assert (world.turn(turn.id).status, world.sends("count")) == (TurnStatus.COMPLETED, 1)
