@@ -26,7 +26,7 @@ SILENCE_CHECK_SECONDS: Final = 1.0
 SESSION_BYTES: Final = 64 * 1024
 """Events of one session in a round. At least one event is sent, however large."""
 REWRITE_BYTES: Final = 1024 * 1024
-"""Replicas that are written anew in a round, over all sessions; at least one is."""
+"""After so many bytes of replicas that are written anew, over all sessions, the others wait for the next round."""
 
 
 class Replica:
@@ -245,11 +245,11 @@ class Replicator:
         rewrites: list[tuple[Replica, Rewrite]] = []
         left = REWRITE_BYTES
         for replica in replicas:
-            rewrite = self._rewrite_of(replica)
-            left -= len(rewrite.state.text) + sum(map(len, rewrite.events))
-            if rewrites and left < 0:
+            if left <= 0:
                 self.add(replica)
                 continue
+            rewrite = self._rewrite_of(replica)
+            left -= len(rewrite.state.text) + sum(map(len, rewrite.events))
             replica.sent_at = self.clock()
             rewrites.append((replica, rewrite))
         if rewrites:

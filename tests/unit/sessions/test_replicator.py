@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import orjson
+import pytest
 
-from server.ports import ControlMessage, Lease, Published
+from server.ports import ControlMessage, Lease, Published, Rewrite
 from server.protocol.limits import Limits
 from server.sessions.events.log import EventLog
 from server.sessions.events.replicator import SESSION_BYTES, SILENCE_SECONDS, Replica, Replicator
@@ -210,6 +211,30 @@ async def test_events_that_were_trimmed_before_they_were_copied_cost_a_rewrite_a
         state = one.broker.replicas[USER].state
         assert (state.head, state.text) == (40, "".join(f"{number} " for number in range(40)))
         assert [orjson.loads(data)["seq"] for data in one.stored] == [36, 37, 38, 39, 40]
+
+
+@virtual_time
+async def test_many_lost_replicas_are_rewritten_in_parts_and_each_is_prepared_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(Instance()) as one:
+        users = [f"user-{number}" for number in range(100)]
+        for user in users:
+            log = EventLog(LIMITS, now)
+            one.replicator.own(log, Lease(user, OWNER, 1), 0, one._fence)
+            for _ in range(50):
+                log.append("message.delta", "t", 1, text="x" * 1_000)
+        prepared: list[str] = []
+        rewrite_of = Replicator._rewrite_of
+
+        def count(replicator: Replicator, replica: Replica) -> Rewrite:
+            prepared.append(replica.lease.user_id)
+            return rewrite_of(replicator, replica)
+
+        monkeypatch.setattr(Replicator, "_rewrite_of", count)
+        await asyncio.sleep(10)
+        assert set(one.broker.replicas) == set(users)
+        assert sorted(prepared) == sorted(users)
 
 
 @virtual_time
