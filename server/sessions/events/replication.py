@@ -216,8 +216,8 @@ class SharedLog:
                     await self._follow_and_level(self._replica)
         is_level = self._replica is None or self._replica.is_level
         self._copied = None if self._replica is None else self._replica.seq
-        self._log.deliver_held()
         self._disown()
+        self._log.deliver_held()  # and all behind it: no event waits for a replica any more
         self._log.writable = False
         return LogMark(self._log.epoch, self._log.head), is_level
 

@@ -1,0 +1,74 @@
+"""What happens while a session waits for the database or the replicas: losses, outages, other owners' events."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+import pytest
+
+from server.ports import Append, Refusal, ReplicasUnavailableError
+from server.protocol.errors import PlatformError
+from server.sessions.events.logs import ReplicatedLogs
+from tests.fakes.agent import Reply
+from tests.unit.sessions.world import SHARED, World
+from tests.virtual_time import virtual_time
+
+LONG = Reply(words=("word ",) * 50, per_word=0.1)
+
+
+@pytest.fixture(autouse=True)
+def placement() -> Iterator[None]:
+    token = SHARED.set(True)
+    yield
+    SHARED.reset(token)
+
+
+@virtual_time
+async def test_all_ends_that_wait_for_the_replica_are_delivered_before_the_lease_is_released() -> None:
+    async with World(reply=LONG) as world:
+        assert world.broker is not None
+        process, user = await world.process("a"), world.user()
+        phone = await process.device(user)
+        turn = (await process.send(user, "talk")).turn
+        waiting = [(await process.send(user, said)).turn.id for said in ("one", "two", "three")]
+        await phone.until_text(turn.id, "word ")
+
+        async def hang(_appends: Sequence[Append]) -> list[int | Refusal]:
+            await asyncio.sleep(60)
+            raise ReplicasUnavailableError
+
+        setattr(world.broker.backends[0], "append", hang)  # noqa: B010
+        await asyncio.sleep(0.5)
+        for turn_id in waiting:
+            await process.cancel(user, turn_id)
+        await process.hub.drain(1.0)
+        assert [turn_id for turn_id, _ in phone.ends] == waiting
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@virtual_time
+async def test_a_session_that_is_lost_at_any_step_leaves_nothing_behind(shared: bool) -> None:
+    """No slot, no log that is written, no turn that nobody runs."""
+    for step in range(1, 40):
+        async with World(shared=shared) as world:
+            process, user = await world.process("a"), world.user()
+            await process.device(user)
+            boundary, begun = process.boundary, process.boundary.crossings
+            cross = boundary.cross
+
+            async def lose(step: int = step) -> None:
+                await cross()  # noqa: B023
+                session = process.hub.sessions.get(user)  # noqa: B023
+                if boundary.crossings - begun == step and session is not None:  # noqa: B023
+                    session.lost()
+
+            boundary.cross = lose  # type: ignore[method-assign]
+            for said in ("one", "two"):
+                with suppress(PlatformError):
+                    await process.send(user, said)
+            await asyncio.sleep(60)
+            admission = process.hub.admission
+            assert (admission.running, admission.waiting) == (0, 0), step
+            assert all(turn.status.ended for turn in world.turns(user)), step
+            logs = process.hub._logs
+            assert not isinstance(logs, ReplicatedLogs) or not logs._replicator._owned, step
