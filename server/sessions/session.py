@@ -319,15 +319,17 @@ class Session:
         claim = await self.held.claim()
         if claim is None or self.is_over:
             return False
-        self.life.move(Event.CLAIMED)
-        if self.life.phase not in BUSY:
-            try:
-                await self.open_turns.reconcile(claim.running, claim.queued)
-            except PlatformError:
-                self.life.move(Event.DOUBTED)
-                raise
-            if claim.running is not None:
-                self.start(RunnableTurn(claim.running, claim.forgotten, spent=claim.running_for))
+        if self.life.phase in BUSY:
+            self.life.move(Event.CLAIMED)
+            return True
+        try:
+            await self.open_turns.reconcile(claim.running, claim.queued)
+        except PlatformError:
+            self.life.move(Event.DOUBTED)
+            raise
+        self.life.move(Event.CLAIMED)  # not before: what fails is retried with pauses, as a part of the claim
+        if claim.running is not None:
+            self.start(RunnableTurn(claim.running, claim.forgotten, spent=claim.running_for))
         return True
 
     async def _claim_open(self) -> None:

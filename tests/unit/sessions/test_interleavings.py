@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 
 from server.ports import Append, Refusal, ReplicasUnavailableError
+from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.sessions.events.logs import ReplicatedLogs
 from tests.fakes.agent import Reply
@@ -21,6 +22,32 @@ def placement() -> Iterator[None]:
     token = SHARED.set(True)
     yield
     SHARED.reset(token)
+
+
+@virtual_time
+async def test_a_claim_whose_open_turns_cannot_be_read_is_retried_with_pauses() -> None:
+    async with World(reply=LONG) as world:
+        first, second, user = await world.process("a"), await world.process("b"), world.user()
+        laptop = await second.device(user)
+        turn = (await first.send(user, "talk")).turn
+        waiting = (await first.send(user, "wait")).turn
+        await laptop.until_text(turn.id, "word ")
+        first.kill()
+        claims = 0
+
+        async def fail(operation: str) -> None:
+            nonlocal claims
+            claims += operation == "claim"
+            if operation == "turn" and claims < 100:
+                raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+
+        world.database.before = fail
+        await second.cancel(user, waiting.id)
+        await asyncio.sleep(40)
+        assert 1 < claims < 20
+        world.database.before = None
+        await laptop.until_end(waiting.id)
+        await laptop.until_end(turn.id)
 
 
 @virtual_time
