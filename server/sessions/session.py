@@ -333,7 +333,15 @@ class Session:
         return True
 
     async def _claim_open(self) -> None:
-        if self.life.phase is not Phase.CLAIMING or not self.context.may_start() or await self.claim():
+        if self.life.phase is not Phase.CLAIMING or not self.context.may_start():
+            return
+        try:
+            if await self.claim():
+                return
+        except PlatformError as error:
+            if error.code is not ErrorCode.UNAUTHORIZED:
+                raise
+            self.lost()  # the user was deleted
             return
         # Without replicas another owner's events are not received: wait for its lease to end.
         if self.replication.is_shared or not await self.compare_with_rows():

@@ -72,6 +72,19 @@ async def test_all_ends_that_wait_for_the_replica_are_delivered_before_the_lease
         assert [turn_id for turn_id, _ in phone.ends] == waiting
 
 
+@virtual_time
+async def test_a_session_whose_user_was_deleted_elsewhere_is_given_up() -> None:
+    async with World(reply=LONG) as world:
+        first, second, user = await world.process("a"), await world.process("b"), world.user()
+        laptop = await second.device(user)
+        turn = (await first.send(user, "talk")).turn
+        await laptop.until_text(turn.id, "word ")
+        first.kill()
+        world.database.delete_user(user)
+        await asyncio.sleep(60)
+        assert (laptop.closed is not None, user in second.hub.sessions) == (True, False)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 @virtual_time
 async def test_a_session_that_is_lost_at_any_step_leaves_nothing_behind(shared: bool) -> None:
