@@ -89,13 +89,21 @@ class Session:
         """
         try:
             await self.replication.open()
-        except ReplicasUnavailableError as unavailable:
-            if not await self._mailbox.do(self.claim):
-                raise PlatformError(ErrorCode.EVENTS_UNAVAILABLE, retry_after=2.0) from unavailable
+        except ReplicasUnavailableError:
+            await self._claim_or_refuse()
         if self.log.is_unused and self.lease is None:
-            self.open_turns.begin(*await self._store.open_turns(self.user_id))
+            running, queued = await self._store.open_turns(self.user_id)
+            if self.log.is_unused:  # else its owner has published meanwhile what is newer than these rows
+                self.open_turns.begin(running, queued)
+            if not self.replication.is_available:
+                await self._claim_or_refuse()
         if self.view:
             self.doubt()
+
+    async def _claim_or_refuse(self) -> None:
+        self.used()
+        if not await self._mailbox.do(self.claim):
+            raise PlatformError(ErrorCode.EVENTS_UNAVAILABLE, retry_after=2.0)
 
     async def send(self, new: NewTurn) -> Accepted:
         store = partial(self._store.accept, new, allowance=self.context.attempts.limits.allowance())
@@ -395,6 +403,8 @@ class Session:
             if self.log.view or self.context.is_draining():  # others may have added turns at this moment
                 self.context.logs.broadcast(ControlMessage("unowned", self.user_id))
             self.life.move(Event.RELEASED)
+            if not (self.replication.is_available or self.context.is_draining()):
+                self._leave(TRY_AGAIN_LATER)  # it can follow no other owner: whoever connects next claims the session
         else:
             self.life.move(Event.KEPT)
 

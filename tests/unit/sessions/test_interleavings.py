@@ -7,10 +7,12 @@ from contextlib import suppress
 import pytest
 
 from server.ports import Append, Refusal, ReplicasUnavailableError
-from server.protocol.codes import ErrorCode
+from server.protocol.codes import TRY_AGAIN_LATER, ErrorCode
 from server.protocol.errors import PlatformError
 from server.sessions.events.logs import ReplicatedLogs
+from server.sessions.hub import RefusedConnectionError
 from tests.fakes.agent import Reply
+from tests.unit.sessions.device import Device
 from tests.unit.sessions.world import SHARED, World
 from tests.virtual_time import virtual_time
 
@@ -48,6 +50,71 @@ async def test_a_claim_whose_open_turns_cannot_be_read_is_retried_with_pauses() 
         world.database.before = None
         await laptop.until_end(waiting.id)
         await laptop.until_end(turn.id)
+
+
+@virtual_time
+async def test_what_an_owner_publishes_while_a_session_is_opened_elsewhere_is_newer_than_the_rows_it_read() -> None:
+    async with World(reply=LONG) as world:
+        first, second, user = await world.process("a"), await world.process("b"), world.user()
+        await first.device(user)
+        reading, proceed = asyncio.Event(), asyncio.Event()
+
+        async def hold(operation: str) -> None:
+            if operation == "open_turns" and not reading.is_set():
+                reading.set()
+                await proceed.wait()
+
+        world.database.after = hold
+        joining = asyncio.create_task(second.device(user))
+        await reading.wait()
+        turn = (await first.send(user, "talk")).turn
+        await asyncio.sleep(1)
+        proceed.set()
+        laptop = await joining
+        assert laptop.attachment is not None
+        running = laptop.attachment.snapshot.running
+        assert (running and running.turn_id, laptop.streamed(turn.id)[:5]) == (turn.id, "word ")
+
+
+@pytest.mark.parametrize("operation", ["release", "open_turns"])
+@virtual_time
+async def test_an_outage_of_the_replicas_leaves_no_connection_without_events(operation: str) -> None:
+    """It begins while the session gives its lease back, or is opened: then it is claimed, or left."""
+    async with World() as world:
+        assert world.broker is not None
+        broker = world.broker
+        process, user = await world.process("a"), world.user()
+
+        async def crash(what: str) -> None:
+            if what == operation and broker.is_up:
+                broker.crash()
+                await asyncio.sleep(5)
+
+        world.database.before = crash
+        phone = await process.device(user)
+        if operation == "release":
+            await process.send(user, "hello")
+        await asyncio.sleep(20)
+        assert world.owner(user) == "a" or phone.closed is TRY_AGAIN_LATER
+
+
+@virtual_time
+async def test_who_comes_back_during_an_outage_of_the_replicas_has_the_session_claimed_again() -> None:
+    async with World() as world:
+        assert world.broker is not None
+        first, second, user = await world.process("a"), await world.process("b"), world.user()
+        world.broker.crash()
+        await asyncio.sleep(5)
+        (await first.device(user)).leave()
+        await asyncio.sleep(15)
+        assert world.owner(user) is None
+        phone, laptop = await first.device(user), Device()
+        with suppress(RefusedConnectionError, PlatformError):
+            await laptop.join(second.hub, user)
+            turn = (await second.send(user, "hello")).turn
+            await laptop.until_end(turn.id)
+        assert world.owner(user) == "a"
+        assert phone.closed is None
 
 
 @virtual_time
