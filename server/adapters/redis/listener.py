@@ -162,4 +162,7 @@ class Listener:
             if confirmed is not None and not confirmed.done():
                 confirmed.set_result(None)
         elif message["type"] == "message" and channel in self._wanted:
-            self._watcher.received(channel, message["data"])
+            try:
+                self._watcher.received(channel, message["data"])
+            except Exception:  # of another release, or not ours: it must not end the listener
+                log.exception("redis.message_ignored")
