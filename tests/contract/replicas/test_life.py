@@ -168,6 +168,26 @@ async def test_scripts_are_loaded_again_when_redis_has_forgotten_them(redis_only
     assert await instance.replicas.append([append(0, b"{}")]) == [1]
 
 
+async def test_a_replica_whose_text_was_evicted_is_absent(redis_only: RedisWorld) -> None:
+    """What is appended next would be taken for all that the reply has said."""
+    instance, client = await redis_only.instance(), redis_only.server.client
+    await instance.replicas.rewrite([NEW])
+    await instance.replicas.append([Append(lease(USER), "e1", 0, (b"1",), text_of="t:1", text="One ")])
+    client.delete(f"chat:2:tests:{{{USER}}}:text")
+    added = Append(lease(USER), "e1", 1, (b"2",), text_of="t:1", text="two")
+    assert await instance.replicas.append([added]) == [Refusal.ABSENT]
+
+
+@pytest.mark.parametrize("channel", ["control", f"{{{USER}}}"])
+async def test_a_message_that_cannot_be_read_is_ignored(redis_only: RedisWorld, channel: str) -> None:
+    instance, other = await redis_only.instance(), await redis_only.instance()
+    await instance.replicas.follow(USER)
+    redis_only.server.client.publish(f"chat:2:tests:{channel}", b'{"kind": "of a later release"}')
+    await other.replicas.broadcast(ControlMessage("unowned", USER))
+    await instance.listener.until(lambda listener: listener.messages)
+    assert instance.listener.states == []
+
+
 @pytest.mark.parametrize("key", ["state", "events", "text"])
 async def test_a_key_of_another_type_is_a_replica_to_be_rewritten(redis_only: RedisWorld, key: str) -> None:
     instance, client = await redis_only.instance(), redis_only.server.client

@@ -35,6 +35,9 @@ local function append(user, fence, epoch, after, trim, contents, view, text_of, 
   if head ~= after then
     return head
   end
+  if text_of == state[4] and redis.call('EXISTS', text_key) == 0 then -- evicted: what is added would be all of it
+    return ABSENT
+  end
   local message = {fence .. ' ' .. epoch .. ' ' .. after .. ' ' .. contents, view}
   for place = 1, count do
     local event = ARGV[first + place - 1]
