@@ -30,6 +30,11 @@ language sql set search_path = '' as $$
       when s.owner = excluded.owner and s.heartbeat_at > clock_timestamp() - private.lease() then s.fence
       else s.fence + 1
     end,
+    -- The owner may have appended to the log since it was given the mark.
+    log_epoch = case
+      when s.owner = excluded.owner and s.heartbeat_at > clock_timestamp() - private.lease() then null
+      else s.log_epoch
+    end,
     heartbeat_at = excluded.heartbeat_at
   where s.owner is null or s.owner = excluded.owner or s.heartbeat_at <= clock_timestamp() - private.lease()
   returning s.fence

@@ -71,6 +71,8 @@ class FakeSessionStore:
             return None
         if not held:
             session.owner, session.fence = owner, session.fence + 1
+        else:
+            session.released_at = None  # the owner may have appended to the log since it was given the mark
         session.heartbeat_at = now
         return Lease(user_id, owner, session.fence)
 

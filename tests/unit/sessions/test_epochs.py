@@ -1,6 +1,7 @@
 """Who goes on in an epoch and who begins a new one: releases, crashes, lost answers, lost replicas, late followers."""
 
 import asyncio
+import copy
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -374,3 +375,24 @@ async def test_a_session_that_was_lost_while_it_was_given_the_lease_never_writes
         world.broker.forget(user)
         await asyncio.sleep(20)
         assert rewritten == 0
+
+
+@virtual_time
+async def test_a_session_that_succeeds_a_lost_one_under_the_same_lease_begins_a_new_epoch() -> None:
+    """The lost one had appended events after the mark, and the replica has lost its last second."""
+    async with World(reply=LONG) as world:
+        assert world.broker is not None
+        process, user = await world.process("a"), world.user()
+        phone = await process.device(user)
+        await phone.until_end((await process.send(user, "one")).turn.id)
+        await asyncio.sleep(1)
+        saved = copy.deepcopy(world.broker.replicas)
+        await process.send(user, "two")
+        await asyncio.sleep(0.5)
+        assert phone.attachment is not None
+        phone.attachment.session.lost()
+        world.broker.replicas = saved
+        again = await process.device(user)
+        await process.send(user, "three")
+        await again.until(lambda: again.ends)
+        assert not set(epochs(again)) & set(epochs(phone))
