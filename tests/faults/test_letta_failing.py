@@ -288,9 +288,9 @@ async def test_the_memory_is_unavailable_while_letta_is_and_recovers(
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 @pytest.mark.parametrize("name", ["reset after it was done", "500", "a page of HTML"])
 async def test_a_new_name_is_stored_and_reaches_the_agent_when_letta_recovers(
-    world: FailingWorld, ada: Resident, method: str, name: str
+    world: FailingWorld, method: str, name: str
 ) -> None:
-    new = f"Ada {unique()}"
+    ada, new = await world.new_resident(), f"Ada {unique()}"  # other tests write into the memory of a shared one
     with world.letta.breaking(PASSING[name], method, MEMORY, mentions=ada.member_id):
         status, profile = await ada.user.call("PATCH", "/user/profile", {"name": new})
     assert (status, profile["name"]) == (200, new)

@@ -200,6 +200,7 @@ def _plausible(parameter: str, scene: Scene) -> object:
         "p_turn_id": scene.ben_turn.id,
         "p_owner": "tests",
         "p_fence": 1,
+        "p_log_head": 1,
         "p_start": True,
         "p_max_waiting": 8,
         "p_session_id": scene.ben_turn.id,
