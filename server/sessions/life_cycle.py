@@ -6,7 +6,6 @@ from typing import Final, Protocol
 
 import structlog
 
-from server.ports import FencedError
 from server.protocol.errors import PlatformError
 from server.resilience.retry import Backoff
 from server.sessions.context import SessionContext
@@ -114,7 +113,7 @@ class LifeCycle:
             except PlatformError as error:
                 pause = next(pauses)
                 log.warning("session.effect_failed", user_id=self._actor.user_id, effect=effect, code=error.code)
-            except (FencedError, Exception) as error:
+            except Exception as error:
                 await self._actor.failed(error)
                 return
             await asyncio.sleep(pause)

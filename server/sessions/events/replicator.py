@@ -145,7 +145,7 @@ class Replicator:
                     await self._round()
             except ReplicasUnavailableError:
                 self.backend.report_unavailable()
-            except Exception:  # the sessions must not wait for the replica for ever: they go on without it
+            except Exception:  # sessions whose terminal events wait for the replica go on without it
                 log.exception("replicator.failed")
                 self.backend.report_unavailable()
             if not self.backend.is_available:
