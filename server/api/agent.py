@@ -134,6 +134,7 @@ ROUTES = (
     Route(
         "GET",
         "/api/v1/agent/status",
+        "read",
         status,
         "agent",
         "The status of the user's agent",
@@ -142,6 +143,7 @@ ROUTES = (
     Route(
         "GET",
         "/api/v1/agent/memory",
+        "read",
         memory,
         "agent",
         "The agent's memory",
@@ -152,6 +154,7 @@ ROUTES = (
     Route(
         "PATCH",
         "/api/v1/agent/memory/{label}",
+        "chat",
         update_block,
         "agent",
         "Rewrite a memory block",

@@ -17,7 +17,7 @@ from server.http.inputs import TEXT_BYTES
 from server.http.middlewares import REQUEST_ID
 from server.http.problems import problem
 from server.http.responses import json_response
-from server.http.routes import Reply, Route, authenticate
+from server.http.routes import ACCESS, Reply, Route, authenticate
 from server.ports import MessagePage, NewTurn, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor, decode_history_cursor, encode_history_cursor
@@ -162,7 +162,7 @@ async def events(request: web.Request, query: EventsQuery) -> web.StreamResponse
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    return await request.app[SOCKETS].handle(request)
+    return await request.app[SOCKETS].handle(request, request[ACCESS])
 
 
 _TURN = Reply("The turn.", schemas.Turn)
@@ -172,6 +172,7 @@ ROUTES = (
     Route(
         "POST",
         "/api/v1/chat/message",
+        "chat",
         message,
         "chat",
         "Send a message to the agent",
@@ -203,6 +204,7 @@ ROUTES = (
     Route(
         "GET",
         "/api/v1/chat/history",
+        "read",
         history,
         "chat",
         "The conversation, newest first",
@@ -212,6 +214,7 @@ ROUTES = (
     Route(
         "GET",
         "/api/v1/chat/turns/{turn_id}",
+        "read",
         turn,
         "chat",
         "One turn",
@@ -221,6 +224,7 @@ ROUTES = (
     Route(
         "POST",
         "/api/v1/chat/turns/{turn_id}/retry",
+        "chat",
         retry,
         "chat",
         "Retry a turn",
@@ -237,6 +241,7 @@ ROUTES = (
     Route(
         "POST",
         "/api/v1/chat/cancel",
+        "chat",
         cancel,
         "chat",
         "Cancel a turn",
@@ -246,6 +251,7 @@ ROUTES = (
     Route(
         "POST",
         "/api/v1/chat/ticket",
+        "read",
         ticket,
         "chat",
         "A ticket for a socket",
@@ -254,12 +260,13 @@ ROUTES = (
     Route(
         "GET",
         "/api/v1/chat/events",
+        "read",
         events,
         "chat",
         "The session's events (SSE)",
         {200: Reply("Events until `event: reconnect`.", media="text/event-stream")},
         errors=_STREAM_ERRORS,
-        access="ticket",
+        credential="ticket",
         headers={
             "Last-Event-ID": "The id of the last event, to resume after it; takes precedence over `?after=`. For a"
             " stream that a ticket opened, it makes the spent ticket valid again."
@@ -268,12 +275,13 @@ ROUTES = (
     Route(
         "GET",
         "/api/v1/chat/stream",
+        "chat",
         stream,
         "chat",
         "The session's events and commands (WebSocket)",
         {101: Reply("The connection is a WebSocket now.")},
         errors=(*_STREAM_ERRORS, ErrorCode.OVERLOADED),
-        access="own",
+        credential="socket",
         parameters=EventsQuery,
     ),
 )

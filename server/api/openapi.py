@@ -20,6 +20,7 @@ _BODY = (ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE)
 _SIGNED_IN = (
     ErrorCode.UNAUTHORIZED,
     ErrorCode.TOKEN_EXPIRED,
+    ErrorCode.FORBIDDEN,
     ErrorCode.ACCOUNT_BLOCKED,
     ErrorCode.RATE_LIMITED,  # of new accounts, which a first request opens
     ErrorCode.SUPABASE_UNAVAILABLE,
@@ -64,6 +65,7 @@ def _operation(route: Route) -> Json:
         "operationId": f"{route.tag}_{route.handler.__name__}",
         "tags": [route.tag],
         "summary": route.summary,
+        "x-access": route.access,
         "security": _security(route),
         "parameters": _parameters(route),
         "responses": {str(status): _response(reply) for status, reply in route.replies.items()} | _problems(route),
@@ -77,15 +79,15 @@ def _operation(route: Route) -> Json:
 
 
 def _security(route: Route) -> list[Json]:
-    match route.access:
-        case "bearer":
+    if route.access == "public":
+        return []
+    match route.credential:
+        case "header":
             return [{"bearer": []}]
         case "ticket":
             return [{"bearer": []}, {"ticket": []}]
-        case "own":
+        case "socket":
             return [{"bearer": []}, {"ticket": []}, {}]
-        case "open":
-            return []
 
 
 def _parameters(route: Route) -> list[Json]:
@@ -136,7 +138,7 @@ def _response(reply: Reply) -> Json:
 def _problems(route: Route) -> Json:
     """One response per status, described by its error codes."""
     codes = {*route.errors, ErrorCode.INTERNAL_ERROR}
-    if route.access != "open":
+    if route.access != "public":
         codes.update(_SIGNED_IN)
     if route.query is not None:
         codes.update(_PARSING)

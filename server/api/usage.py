@@ -165,6 +165,7 @@ ROUTES = (
     Route(
         "GET",
         "/api/v1/user/usage",
+        "read",
         usage,
         "user",
         "Usage and cost",

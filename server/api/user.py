@@ -51,6 +51,7 @@ ROUTES = (
     Route(
         "GET",
         "/api/v1/user/profile",
+        "read",
         profile,
         "user",
         "The user's profile",
@@ -59,6 +60,7 @@ ROUTES = (
     Route(
         "PATCH",
         "/api/v1/user/profile",
+        "account",
         update_profile,
         "user",
         "Change the user's name",

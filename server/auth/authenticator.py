@@ -1,6 +1,7 @@
-"""Authenticates an Authorization header, a token or a ticket as a `Principal` whose account may be used.
+"""Authenticates an Authorization header, a token or a ticket as a `Principal` who may use an endpoint.
 
-Independent of the transport: REST, WebSocket and SSE all use it.
+Independent of the transport: REST, WebSocket and SSE all use it. Nothing is authenticated without naming the access
+that is asked for, and `authorize` alone decides whether it is granted.
 """
 
 import time
@@ -11,11 +12,10 @@ from typing import Protocol
 
 import structlog
 from cachetools import LRUCache
-from pydantic import SecretStr
 
 from server.aio import SingleFlight, StoppedError
 from server.auth.tickets import Purpose, TicketHolder, Tickets
-from server.ports import Account, AccountStore, Principal, TokenVerifier
+from server.ports import Access, Account, AccountStore, Principal, TokenVerifier
 from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
@@ -61,45 +61,54 @@ class Authenticator:
         self._checked_at: LRUCache[str, float] = LRUCache(cached)  # no TTL: used while Supabase is unavailable
         self._opening: SingleFlight[str, Account] = SingleFlight("account", ignored=(PlatformError,))
 
-    async def header(self, authorization: str | None) -> Principal:
+    async def header(self, authorization: str | None, access: Access) -> Principal:
         """Authenticate an Authorization header (`Bearer <access token>`). Raises as `token` does."""
         if authorization is None:
             raise PlatformError(ErrorCode.UNAUTHORIZED)
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise PlatformError(ErrorCode.UNAUTHORIZED, "The Authorization header must be: Bearer <access token>.")
-        return await self.token(token.strip())
+        return await self.token(token.strip(), access)
 
-    async def token(self, token: str) -> Principal:
-        """Authenticate an access token.
+    async def token(self, token: str, access: Access) -> Principal:
+        """Authenticate an access token for an endpoint of this access.
 
-        Raises PlatformError(unauthorized | token_expired | account_blocked | supabase_unavailable).
+        Raises PlatformError(unauthorized | token_expired | forbidden | account_blocked | supabase_unavailable).
         """
         if not token.isascii():  # header bytes that are not UTF-8 would reach the parser as surrogates
             raise PlatformError(ErrorCode.UNAUTHORIZED)
         principal = await self._verifier.verify(token)
+        authorize(principal, access)
         await self.admit(principal)
         return principal
 
-    async def ticket(self, text: str, purpose: Purpose) -> Principal:
+    async def ticket(self, text: str, purpose: Purpose, access: Access) -> Principal:
         """Redeem a ticket. Its principal has no access token, so it cannot read as the user.
 
-        Raises PlatformError(unauthorized | account_blocked | supabase_unavailable).
+        Raises PlatformError(unauthorized | forbidden | account_blocked | supabase_unavailable).
         """
-        return await self._holder(await self._tickets.redeem(text, purpose))
+        return await self._holder(await self._tickets.redeem(text, purpose), access)
 
-    async def spent_ticket(self, text: str, purpose: Purpose, cursor: EventCursor) -> Principal:
+    async def spent_ticket(self, text: str, purpose: Purpose, cursor: EventCursor, access: Access) -> Principal:
         """Accept a spent ticket again, with a cursor of its own stream. Raises as `ticket` does."""
-        return await self._holder(await self._tickets.resume(text, purpose, cursor))
+        return await self._holder(await self._tickets.resume(text, purpose, cursor), access)
 
-    async def _holder(self, holder: TicketHolder) -> Principal:
+    async def _holder(self, holder: TicketHolder, access: Access) -> Principal:
         account = await self._accounts.get(holder.user_id)
         if account is None:
             raise PlatformError(ErrorCode.UNAUTHORIZED)
         account.refuse_closed()
-        return Principal(
-            holder.user_id, account.email, SecretStr(""), holder.token_expires_at, ticket_id=holder.ticket_id
+        principal = Principal(
+            user_id=holder.user_id,
+            email=account.email,
+            access_token=None,
+            expires_at=holder.token_expires_at,
+            session_id=holder.session_id,
+            aal=holder.aal,
+            ticket_id=holder.ticket_id,
         )
+        authorize(principal, access)
+        return principal
 
     async def admit(self, principal: Principal, name: str | None = None) -> None:
         """Admit a verified user: open the account if it is new, and continue its provisioning.
@@ -161,3 +170,11 @@ class Authenticator:
         account.refuse_closed()
         self._checked_at[user_id] = self._clock()
         return account
+
+
+def authorize(principal: Principal, access: Access) -> None:
+    """Raises PlatformError(forbidden) unless this principal may use an endpoint of this access."""
+    if access == "admin":
+        raise PlatformError(ErrorCode.FORBIDDEN, "This is for operators.")
+    if access != "public" and access not in principal.scopes:
+        raise PlatformError(ErrorCode.FORBIDDEN, f"This API key lacks the scope {access}.")

@@ -57,11 +57,13 @@ class IssuedTicket:
 
 @dataclass(frozen=True, slots=True)
 class TicketHolder:
-    """The user of a ticket, and the expiry of the access token that it was issued for."""
+    """The user of a ticket; and of the access token that it was issued for its expiry, sign-in and assurance level."""
 
     user_id: str
     token_expires_at: datetime
     ticket_id: str
+    session_id: str | None
+    aal: str
 
 
 def _now() -> datetime:
@@ -96,6 +98,7 @@ class Tickets:
             "jti": secrets.token_urlsafe(16),
             "sub": principal.user_id,
             "session": principal.session_id,
+            "aal": principal.aal,
             "token_exp": principal.expires_at.timestamp(),
         }
         return IssuedTicket(jwt.encode(claims, self._keys[0], _ALGORITHM), expires_at)
@@ -121,10 +124,10 @@ class Tickets:
         claims = self._claims(text, purpose)
         shown = _decode(cursor.proof or "")
         known = any(hmac.compare_digest(_proof(key, claims["jti"], cursor.epoch), shown) for key in self._proof_keys)
-        holder, session_id = _holder(claims), claims.get("session")
-        if not known or session_id is None or self._clock() >= holder.token_expires_at:
+        holder = _holder(claims)
+        if not known or holder.session_id is None or self._clock() >= holder.token_expires_at:
             raise _refusal()
-        if not await self._ledger.is_signed_in(holder.user_id, session_id):
+        if not await self._ledger.is_signed_in(holder.user_id, holder.session_id):
             raise _refusal()
         return holder
 
@@ -152,7 +155,13 @@ def _proof(key: bytes, ticket_id: str, epoch: str) -> bytes:
 
 
 def _holder(claims: dict[str, Any]) -> TicketHolder:
-    return TicketHolder(claims["sub"], datetime.fromtimestamp(claims["token_exp"], UTC), claims["jti"])
+    return TicketHolder(
+        user_id=claims["sub"],
+        token_expires_at=datetime.fromtimestamp(claims["token_exp"], UTC),
+        ticket_id=claims["jti"],
+        session_id=claims.get("session"),
+        aal=claims.get("aal", "aal1"),
+    )
 
 
 def _decode(text: str) -> bytes:

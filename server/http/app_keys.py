@@ -17,6 +17,7 @@ from server.http.rate_limits import AddressLimiter
 from server.observability.metrics import Metrics
 from server.observability.readiness import Readiness
 from server.ports import (
+    Access,
     AccountStore,
     AgentMemory,
     IdentityProvider,
@@ -51,7 +52,7 @@ class EventStreaming(Protocol):
 class Sockets(Protocol):
     """Serves a WebSocket from handshake to close; `streaming.websocket.WebSocketEndpoint` is one."""
 
-    async def handle(self, request: web.Request) -> web.WebSocketResponse: ...
+    async def handle(self, request: web.Request, access: Access) -> web.WebSocketResponse: ...
 
 
 SETTINGS = web.AppKey("settings", Settings)

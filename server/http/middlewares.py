@@ -30,7 +30,7 @@ _ACCEPTED_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _OWN_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID"
 """Allowed if a preflight names no headers."""
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
-_ALLOWED_METHODS: Final = "GET, POST, PATCH, OPTIONS"
+_ALLOWED_METHODS: Final = "GET, POST, PATCH, DELETE, OPTIONS"
 _EXPOSED_HEADERS: Final = "X-Request-ID, Retry-After, Location, Preference-Applied, Content-Disposition"
 _PREFLIGHT_SECONDS: Final = "7200"
 _ONLY_HTTPS: Final = "max-age=31536000"
@@ -55,7 +55,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id)
     metrics, route = request.app[METRICS], _route(request)
-    method = request.method if request.method in ("GET", "HEAD", "POST", "PATCH", "OPTIONS") else "other"
+    method = request.method if request.method in ("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS") else "other"
     began, status = time.perf_counter(), None
     metrics.requests_open.inc()
     try:

@@ -1,4 +1,6 @@
-"""One declaration per endpoint, for routing, authentication, input validation and the OpenAPI document.
+"""One declaration per endpoint, for routing, access, authentication, input validation and the OpenAPI document.
+
+Each route says beside its path who may use it. Here alone that is enforced: `authenticate` reads it from the request.
 
 A handler's parameters (`principal`, `body`, `query`, an id of the path) define its input, so the documentation and the
 validation cannot differ.
@@ -16,13 +18,15 @@ from pydantic import BaseModel
 
 from server.http.app_keys import AUTH_LIMITER, AUTHENTICATOR
 from server.http.inputs import BODY_BYTES, QUERY_BYTES, limit_query, path_id, read_body, read_query
-from server.ports import Principal
+from server.ports import Access, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
+ACCESS: Final = web.RequestKey[Access]("access")
+"""The access of the route that serves the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +42,19 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An endpoint.
+    """An endpoint. `access`: who may use it."""
 
-    `access`: an access token in the header (`bearer`) or nothing (`open`); with `ticket` and `own` the handler itself
-    authenticates: by an access token or a ticket in the query, which an invalid request does not spend, or otherwise.
-    """
-
-    method: Literal["GET", "POST", "PATCH"]
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
     path: str
+    access: Access
     handler: Handler
     tag: str
     summary: str
     replies: Mapping[int, Reply]
     errors: tuple[ErrorCode, ...] = ()
-    access: Literal["bearer", "ticket", "own", "open"] = "bearer"
+    credential: Literal["header", "ticket", "socket"] = "header"
+    """Where the credential is: in the Authorization header; or there or as a ticket in the query, which an invalid
+    request does not spend; or in one of the places of a WebSocket. For the last two the handler authenticates."""
     limited: bool = False
     """Subject to the rate limit of sign-in endpoints per address."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -82,11 +85,11 @@ class Route:
 
 
 def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
-    """Serve `routes`. Open GET endpoints also accept HEAD."""
+    """Serve `routes`. Public GET endpoints also accept HEAD."""
     for route in routes:
         bound = _bind(route)
         app.router.add_route(route.method, route.path, bound)
-        if route.method == "GET" and route.access == "open":
+        if route.method == "GET" and route.access == "public":
             app.router.add_route("HEAD", route.path, bound)
 
 
@@ -96,12 +99,13 @@ def _bind(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]
     reads_query = route.query is not None
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
+        request[ACCESS] = route.access
         given: dict[str, Any] = {"request": request} if "request" in parameters else {}
         if reads_query:
             limit_query(request, route.query_bytes)
         if route.limited:
             request.app[AUTH_LIMITER].admit(request)
-        if route.access == "bearer":
+        if route.access != "public" and route.credential == "header":
             principal = await authenticate(request)
             if "principal" in parameters:
                 given["principal"] = principal
@@ -119,18 +123,20 @@ def _bind(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]
 async def authenticate(
     request: web.Request, *, ticket_allowed: bool = False, last_seen: EventCursor | None = None
 ) -> Principal:
-    """Authenticate by the Authorization header, else by a ticket, which is spent. Raises PlatformError.
+    """Authenticate for the route's access: by the Authorization header, else by a ticket, which is spent.
 
+    Raises PlatformError.
     `last_seen` is the Last-Event-ID of an EventSource that reconnects: its proof makes a spent ticket valid again.
     """
-    authenticator, header = request.app[AUTHENTICATOR], request.headers.get("Authorization")
+    authenticator, access = request.app[AUTHENTICATOR], request[ACCESS]
+    header = request.headers.get("Authorization")
     if ticket_allowed and header is None and "ticket" in request.query:
         if last_seen is not None and last_seen.proof is not None:
-            principal = await authenticator.spent_ticket(request.query["ticket"], "chat", last_seen)
+            principal = await authenticator.spent_ticket(request.query["ticket"], "chat", last_seen, access)
         else:
-            principal = await authenticator.ticket(request.query["ticket"], "chat")
+            principal = await authenticator.ticket(request.query["ticket"], "chat", access)
     else:
-        principal = await authenticator.header(header)
+        principal = await authenticator.header(header, access)
     request[PRINCIPAL] = principal
     structlog.contextvars.bind_contextvars(user_id=principal.user_id)
     return principal

@@ -30,7 +30,16 @@ from server.ports.agent import (
 from server.ports.billing import BillingGateway, Budget, KeyState, ModelCall, ModelPrice, Plan, SpendLog
 from server.ports.directory import AgentDirectory, AgentTemplate
 from server.ports.health import Probe
-from server.ports.identity import IdentityProvider, Principal, TokenPair, TokenVerifier
+from server.ports.identity import (
+    ALL_SCOPES,
+    Access,
+    IdentityProvider,
+    Principal,
+    Scope,
+    SignInMethod,
+    TokenPair,
+    TokenVerifier,
+)
 from server.ports.ledger import (
     BudgetWarning,
     Deviation,
@@ -75,7 +84,9 @@ from server.ports.sessions import (
 )
 
 __all__ = [
+    "ALL_SCOPES",
     "Accepted",
+    "Access",
     "Account",
     "AccountChange",
     "AccountStore",
@@ -136,10 +147,12 @@ __all__ = [
     "Run",
     "RunEnded",
     "RunStarted",
+    "Scope",
     "Search",
     "SentAttempt",
     "SessionStore",
     "SettledAttempt",
+    "SignInMethod",
     "SpendLog",
     "Standing",
     "Started",

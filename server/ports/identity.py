@@ -1,25 +1,51 @@
-"""Users' identities: tokens, their verification, and sign-in."""
+"""Users' identities: tokens, what they allow, their verification, and sign-in."""
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from pydantic import SecretStr
+
+Scope = Literal["read", "chat", "account"]
+"""What an API key may be used for. `read`: the user's data and events. `chat`: messages, and the agent's memory.
+`account`: changes of the account."""
+
+Access = Literal["public", "read", "chat", "account", "admin"]
+"""Who may use an endpoint: anybody, a user whose credential has this scope, or an operator."""
+
+ALL_SCOPES: Final[frozenset[Scope]] = frozenset({"read", "chat", "account"})
+
+
+@dataclass(frozen=True, slots=True)
+class SignInMethod:
+    """One way in which a user proved their identity (`password`, `otp`, `totp`, …), and when."""
+
+    method: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A user whose access token was verified. `token` is that token, for reads under row level security.
+    """Who asks: a user with a verified access token, a ticket or an API key.
 
-    `session_id`: the token's sign-in, if it names one. `ticket_id`: the ticket that was presented instead of a token.
+    `access_token` is for reads under row level security; None for tickets and API keys. Of the token's claims:
+    `session_id`, its sign-in, if it names one; `amr`, the ways in which the user signed in, the latest first; `aal`,
+    the assurance level that follows from them; `is_anonymous`, for a user without address or password. `ticket_id` and
+    `key_id`: the ticket or API key that was presented instead. `scopes`: what the credential may be used for; a
+    person's token has all.
     """
 
     user_id: str
     email: str
-    token: SecretStr
+    access_token: SecretStr | None
     expires_at: datetime
     session_id: str | None = None
+    amr: tuple[SignInMethod, ...] = ()
+    aal: str = "aal1"
+    is_anonymous: bool = False
     ticket_id: str | None = None
+    key_id: str | None = None
+    scopes: frozenset[Scope] = ALL_SCOPES
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ class ErrorCode(StrEnum):
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a code, not a secret
     BUDGET_EXCEEDED = "budget_exceeded"
     ACCOUNT_BLOCKED = "account_blocked"
+    FORBIDDEN = "forbidden"
     ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -57,6 +58,7 @@ ERRORS: Final[dict[ErrorCode, ErrorRule]] = {
     ),
     ErrorCode.BUDGET_EXCEEDED: ErrorRule(402, True, "Budget exceeded", "The budget of this period is used up."),
     ErrorCode.ACCOUNT_BLOCKED: ErrorRule(403, False, "Account blocked", "This account is blocked."),
+    ErrorCode.FORBIDDEN: ErrorRule(403, False, "Forbidden", "You may not do this."),
     ErrorCode.ORIGIN_NOT_ALLOWED: ErrorRule(
         403, False, "Origin not allowed", "Pages of this origin may not connect here."
     ),

@@ -9,7 +9,7 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from server.aio import cancel_and_wait
 from server.auth.authenticator import Authenticator
-from server.ports import NewTurn, Principal
+from server.ports import Access, NewTurn, Principal
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
     SLOW_CONSUMER,
@@ -51,6 +51,7 @@ class WebSocketConnection(Subscriber):
     """An authenticated socket. `serve` returns when the connection has ended, by either side."""
 
     __slots__ = (
+        "_access",
         "_authenticator",
         "_expiry",
         "_hub",
@@ -70,6 +71,7 @@ class WebSocketConnection(Subscriber):
         self,
         socket: web.WebSocketResponse,
         principal: Principal,
+        access: Access,
         *,
         hub: SessionHub,
         slots: Slots,
@@ -79,6 +81,7 @@ class WebSocketConnection(Subscriber):
     ) -> None:
         super().__init__()
         self._socket = socket
+        self._access = access
         self._hub = hub
         self._slots = slots
         self._authenticator = authenticator
@@ -267,9 +270,9 @@ class WebSocketConnection(Subscriber):
     async def _authenticate_again(self, frame: AuthFrame) -> None:
         """Replace the token before it expires. A token of another user closes the connection."""
         try:
-            principal = await self._authenticator.token(frame.token.get_secret_value())
+            principal = await self._authenticator.token(frame.token.get_secret_value(), self._access)
         except PlatformError as error:
-            if error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_EXPIRED):
+            if error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_EXPIRED, ErrorCode.FORBIDDEN):
                 self._respond(error_frame(error, frame.id))
                 return
             raise

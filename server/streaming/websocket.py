@@ -17,7 +17,7 @@ from server.http.client_address import ClientAddresses
 from server.http.frame_gate import FrameGate, GatedHandler
 from server.http.origins import Origins
 from server.ip_addresses import network_of
-from server.ports import Principal
+from server.ports import Access, Principal
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
     PROTOCOL_ERROR,
@@ -73,8 +73,9 @@ class WebSocketEndpoint:
         self._addresses = addresses or ClientAddresses()
         self._now = now
 
-    async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        """Serve one socket to its end. Raises PlatformError if it is refused before the upgrade."""
+    async def handle(self, request: web.Request, access: Access) -> web.WebSocketResponse:
+        """Serve one socket to its end, for a user with this access. Raises PlatformError if it is refused before the
+        upgrade."""
         offered = _offered(request)
         socket = web.WebSocketResponse(
             timeout=self._limits.close_seconds,
@@ -87,7 +88,7 @@ class WebSocketEndpoint:
         if not socket.can_prepare(request).ok:
             raise PlatformError(ErrorCode.INVALID_REQUEST, "This path speaks WebSocket.")
         header = request.headers.get("Authorization")
-        principal = await self._authenticator.header(header) if header is not None else None
+        principal = await self._authenticator.header(header, access) if header is not None else None
         opening = _Opening(request, socket, self._limits)
         after, refusal = None, None
         try:
@@ -96,25 +97,25 @@ class WebSocketEndpoint:
             refusal = error, PROTOCOL_ERROR
         else:
             try:
-                principal = principal or await self._authenticate_request(request, offered)
+                principal = principal or await self._authenticate_request(request, offered, access)
             except PlatformError as error:
                 refusal = error, _close_code_for(error)
         if principal is None or refusal is not None:
             with self._unauthenticated.counted(network_of(self._addresses.of(request))):
-                principal = await self._authenticate_first_frame(opening, refusal)
+                principal = await self._authenticate_first_frame(opening, refusal, access)
         if principal is not None:
             await opening.accept(is_authenticated=True)
-            await self._serve(opening, principal, after)
+            await self._serve(opening, principal, access, after)
         return socket
 
     async def _authenticate_first_frame(
-        self, opening: "_Opening", refusal: tuple[PlatformError, CloseCode] | None
+        self, opening: "_Opening", refusal: tuple[PlatformError, CloseCode] | None, access: Access
     ) -> Principal | None:
         """Open an unauthenticated socket and authenticate it by its first frame, or refuse it."""
         if refusal is None:
             await opening.accept(is_authenticated=False)
             try:
-                return await self._authenticator.token(await opening.token())
+                return await self._authenticator.token(await opening.token(), access)
             except PlatformError as error:
                 refusal = error, _close_code_for(error)
         await opening.refuse(*refusal)
@@ -130,21 +131,24 @@ class WebSocketEndpoint:
             raise PlatformError(ErrorCode.INVALID_REQUEST, message)
         return EventCursor.parse(request.query["after"]) if "after" in request.query else None
 
-    async def _authenticate_request(self, request: web.Request, offered: list[str]) -> Principal | None:
+    async def _authenticate_request(self, request: web.Request, offered: list[str], access: Access) -> Principal | None:
         """Authenticate by what a browser can send with a handshake: a subprotocol or a ticket. None if it sent neither.
 
         Raises PlatformError.
         """
         token = next((name.removeprefix(BEARER) for name in offered if name.startswith(BEARER)), None)
         if token is not None:
-            return await self._authenticator.token(token)
+            return await self._authenticator.token(token, access)
         ticket = request.query.get("ticket")
-        return None if ticket is None else await self._authenticator.ticket(ticket, "chat")
+        return None if ticket is None else await self._authenticator.ticket(ticket, "chat", access)
 
-    async def _serve(self, opening: "_Opening", principal: Principal, after: EventCursor | None) -> None:
+    async def _serve(
+        self, opening: "_Opening", principal: Principal, access: Access, after: EventCursor | None
+    ) -> None:
         connection = WebSocketConnection(
             opening.socket,
             principal,
+            access,
             hub=self._hub,
             slots=self._slots,
             authenticator=self._authenticator,
@@ -239,7 +243,7 @@ def _chosen(offered: list[str]) -> tuple[str, ...]:
 
 def _close_code_for(error: PlatformError) -> CloseCode:
     match error.code:
-        case ErrorCode.UNAUTHORIZED | ErrorCode.INVALID_REQUEST | ErrorCode.TOO_LARGE:
+        case ErrorCode.UNAUTHORIZED | ErrorCode.FORBIDDEN | ErrorCode.INVALID_REQUEST | ErrorCode.TOO_LARGE:
             return UNAUTHORIZED
         case ErrorCode.TOKEN_EXPIRED:
             return TOKEN_EXPIRED

@@ -141,7 +141,7 @@ def our_app(
         await letta.aclose()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await endpoint[0].handle(request)
+        return await endpoint[0].handle(request, "chat")
 
     endpoint: list[WebSocketEndpoint] = []
     app = web.Application()

@@ -55,7 +55,8 @@ class FakeReads:
 
     async def _owner(self, principal: Principal, operation: str) -> str:
         await self.database.reached(operation)
-        return (await self.verifier.verify(principal.token.get_secret_value())).user_id
+        assert principal.access_token is not None
+        return (await self.verifier.verify(principal.access_token.get_secret_value())).user_id
 
     def _messages(self, user_id: str) -> Sequence[Message]:
         turns = [row.turn for row in self.database.of_user(user_id)]

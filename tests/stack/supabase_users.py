@@ -36,6 +36,12 @@ async def sign_up(client: SupabaseClient) -> Principal:
     return Principal(tokens.user_id, tokens.email, tokens.access_token, tokens.expires_at)
 
 
+def token_of(principal: Principal) -> str:
+    """The principal's access token."""
+    assert principal.access_token is not None
+    return principal.access_token.get_secret_value()
+
+
 async def converse(client: SupabaseClient, user_id: str, *texts: str, cost: Decimal | None = None) -> list[Turn]:
     """Store one completed turn per text; the reply repeats it."""
     store, turns = SupabaseSessionStore(client), []

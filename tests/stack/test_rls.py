@@ -11,7 +11,7 @@ import pytest
 from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.ports import Principal
 from server.protocol.shapes import Turn
-from tests.stack.supabase_users import Visitor, client_of, converse, sign_up
+from tests.stack.supabase_users import Visitor, client_of, converse, sign_up, token_of
 
 TABLES = {
     "user_profiles": "id",
@@ -74,7 +74,7 @@ async def scene(supabase_env: dict[str, str]) -> AsyncIterator[Scene]:
         await accounts.ensure(principal.user_id, principal.email, None)
     [_], [ben_turn] = await converse(client, ann.user_id, "ann's"), await converse(client, ben.user_id, "ben's")
     async with httpx.AsyncClient() as http:
-        token = ann.token.get_secret_value()
+        token = token_of(ann)
         yield Scene(
             Visitor(http, supabase_env, token),
             Visitor(http, supabase_env, None),
@@ -233,7 +233,7 @@ async def test_private_schemas_cannot_be_reached(scene: Scene) -> None:
 
 
 async def test_a_signature_of_another_users_token_is_refused(scene: Scene, supabase_env: dict[str, str]) -> None:
-    header, payload, _ = scene.ben.token.get_secret_value().split(".")
+    header, payload, _ = token_of(scene.ben).split(".")
     signature = (scene.ann.token or "").split(".")[2]
     forged = Visitor(scene.ann.http, supabase_env, f"{header}.{payload}.{signature}")
 

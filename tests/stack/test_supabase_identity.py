@@ -22,7 +22,7 @@ from server.protocol.errors import PlatformError
 from tests.faults.http_faults import FaultProxy
 from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack
-from tests.stack.supabase_users import PASSWORD, client_of, fresh_address
+from tests.stack.supabase_users import PASSWORD, client_of, fresh_address, token_of
 
 
 @pytest.fixture
@@ -191,6 +191,6 @@ async def test_a_project_with_a_custom_hostname_works_and_the_doctor_reports_its
             assert await SupabaseReads(client).profile(principal) is None
             keys = SecretStr(env["SUPABASE_ANON_KEY"]), SecretStr(env["SUPABASE_SERVICE_KEY"])
             issuer = await SupabaseInspection(elsewhere.url, *keys, http).issuer()
-    assert jwt.decode(principal.token.get_secret_value(), options={"verify_signature": False})["iss"] == issuer == own
+    assert jwt.decode(token_of(principal), options={"verify_signature": False})["iss"] == issuer == own
     finding = judge_issuer(issuer, own=own_issuer(elsewhere.url), configured=None)
     assert own in finding.says

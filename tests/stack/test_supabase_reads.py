@@ -24,7 +24,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Allowance
 from server.protocol.shapes import AgentStatus, TurnStatus
-from tests.stack.supabase_users import client_of, converse, sign_up
+from tests.stack.supabase_users import client_of, converse, sign_up, token_of
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ async def test_a_users_standing_can_be_read_before_the_budget_was_read_from_lite
 
 
 async def test_a_forged_token_is_unauthorized(reads: SupabaseReads, ann: Principal) -> None:
-    forged = Principal(ann.user_id, ann.email, SecretStr(ann.token.get_secret_value()[:-10] + "A" * 10), ann.expires_at)
+    forged = Principal(ann.user_id, ann.email, SecretStr(token_of(ann)[:-10] + "A" * 10), ann.expires_at)
     with pytest.raises(PlatformError) as refusal:
         await reads.profile(forged)
     assert refusal.value.code is ErrorCode.UNAUTHORIZED
@@ -151,9 +151,9 @@ async def test_the_probe_answers(client: SupabaseClient) -> None:
 def _signed(env: dict[str, str], principal: Principal, **changes: object) -> Principal:
     """The user's token with other claims, signed with the project's own key."""
     document = json.loads(Path(env["SIGNING_KEY_FILE"]).read_text("utf-8"))
-    claims = jwt.decode(principal.token.get_secret_value(), options={"verify_signature": False}) | changes
+    claims = jwt.decode(token_of(principal), options={"verify_signature": False}) | changes
     token = jwt.encode(claims, jwt.PyJWK(document).key, "ES256", headers={"kid": document["kid"]})
-    return replace(principal, token=SecretStr(token))
+    return replace(principal, access_token=SecretStr(token))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ async def test_a_token_from_another_time_is_treated_alike_at_sign_in_and_in_read
 ) -> None:
     now = int(time.time())
     signed = _signed(supabase_env, ann, iat=now + ahead, exp=now + lasts)
-    asked = (SupabaseTokenVerifier(client).verify(signed.token.get_secret_value()), reads.profile(signed))
+    asked = (SupabaseTokenVerifier(client).verify(token_of(signed)), reads.profile(signed))
     for answer in asked:
         if meaning is None:
             await answer

@@ -13,12 +13,14 @@ import jwt
 from jwt.types import Options
 from pydantic import SecretStr
 
-from server.ports import Principal
+from server.ports import Principal, SignInMethod
 
 AUDIENCE: Final = "authenticated"
 LEEWAY_SECONDS: Final = 5
 EARLY_SECONDS: Final = 30
 """How far `iat` and `nbf` may be in the future: the tolerance of PostgREST, which checks the token at each read."""
+LEVELS: Final = ("aal1", "aal2", "aal3")
+"""Auth's assurance levels (supabase.com/docs/guides/auth/auth-mfa). A token without one is of the lowest."""
 LAST_MOMENT: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 REQUIRED: Final[Options] = {
     "require": ["exp", "sub", "aud", "iss"],
@@ -66,9 +68,12 @@ def principal_of(token: str, claims: dict[str, Any]) -> Principal:
     return Principal(
         user_id=_user_id(claims.get("sub")),
         email=_address(claims.get("email")),
-        token=SecretStr(token),
+        access_token=SecretStr(token),
         expires_at=datetime.fromtimestamp(expires_at, UTC),
         session_id=_session_id(claims.get("session_id")),
+        amr=_methods(claims.get("amr")),
+        aal=claims["aal"] if claims.get("aal") in LEVELS else LEVELS[0],
+        is_anonymous=claims.get("is_anonymous") is True,
     )
 
 
@@ -116,3 +121,16 @@ def _session_id(value: Any) -> str | None:
         return str(UUID(value))
     except (ValueError, TypeError, AttributeError):
         return None
+
+
+def _methods(amr: Any) -> tuple[SignInMethod, ...]:
+    """The ways of signing in, the latest first. Auth writes `{"method": …, "timestamp": seconds}`; an entry without a
+    time, which hooks may write, proves nothing about when, and is ignored."""
+    found: list[SignInMethod] = []
+    for entry in amr if isinstance(amr, list) else []:
+        method, at = (entry.get("method"), entry.get("timestamp")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(method, str) or isinstance(at, bool) or not isinstance(at, int | float):
+            continue
+        if 0 <= at <= LAST_MOMENT:
+            found.append(SignInMethod(method, datetime.fromtimestamp(at, UTC)))
+    return tuple(sorted(found, key=lambda one: one.at, reverse=True))

@@ -108,11 +108,12 @@ class SupabaseIdentity:
 
     async def sign_out(self, principal: Principal, scope: Literal["local", "others", "global"]) -> None:
         """End sessions; not an error if they have ended already. The access token stays valid until it expires."""
-        admin = self._client.visitor().admin
+        assert principal.access_token is not None
+        admin, token = self._client.visitor().admin, principal.access_token.get_secret_value()
 
         async def log_out() -> None:
             try:
-                await admin.sign_out(principal.token.get_secret_value(), scope)
+                await admin.sign_out(token, scope)
             except AuthApiError as answer:
                 refused = self._client.faults.refuses_our_key(answer.status, answer.message, ANON_KEY)
                 if refused is not None or answer.status not in SESSION_GONE:

@@ -4,6 +4,7 @@ Columns are listed, since users are not granted all of them, and amounts are cas
 digits.
 """
 
+from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 
@@ -41,9 +42,13 @@ class SupabaseReads:
     def __init__(self, client: SupabaseClient) -> None:
         self._client = client
 
+    async def _read(self, principal: Principal, query: Callable[[AsyncPostgrestClient], Query]) -> list[Row]:
+        assert principal.access_token is not None
+        return await self._client.read(principal.access_token, query)
+
     async def profile(self, principal: Principal) -> Profile | None:
-        rows = await self._client.read(
-            principal.token, lambda rest: rest.from_("user_profiles").select(PROFILE).eq("id", principal.user_id)
+        rows = await self._read(
+            principal, lambda rest: rest.from_("user_profiles").select(PROFILE).eq("id", principal.user_id)
         )
         return _profile_of(rows[0]) if rows else None
 
@@ -58,14 +63,14 @@ class SupabaseReads:
                 query = query.gt("position", after)
             return query.order("position", desc=after is None).limit(limit + 1)
 
-        rows = await self._client.read(principal.token, page_of)
+        rows = await self._read(principal, page_of)
         page = [message_of(row) for row in rows[:limit]]
         return MessagePage(tuple(page if after is None else reversed(page)), has_more=len(rows) > limit)
 
     async def turn(self, principal: Principal, turn_id: str) -> Turn | None:
         if not is_uuid(turn_id):
             return None
-        rows = await self._client.read(principal.token, lambda rest: rest.from_("turns").select(TURN).eq("id", turn_id))
+        rows = await self._read(principal, lambda rest: rest.from_("turns").select(TURN).eq("id", turn_id))
         if not rows:
             return None
         row = rows[0]
@@ -77,8 +82,8 @@ class SupabaseReads:
 
     async def _queue_position(self, principal: Principal, row: Row) -> int:
         """The turn's place among those that wait. It may have begun since its row was read: then it is next."""
-        ahead = await self._client.read(
-            principal.token,
+        ahead = await self._read(
+            principal,
             lambda rest: (
                 rest.from_("turns")
                 .select("id")
@@ -91,8 +96,8 @@ class SupabaseReads:
 
     async def usage_days(self, principal: Principal, first: date, last: date) -> list[UsageDay]:
         """Both days included, oldest first, at most 1,000 (PostgREST's maximum)."""
-        rows = await self._client.read(
-            principal.token,
+        rows = await self._read(
+            principal,
             lambda rest: (
                 rest.from_("usage_metrics")
                 .select(DAY)
@@ -118,8 +123,8 @@ class SupabaseReads:
         raise PlatformError(ErrorCode.INVALID_REQUEST, "The range has too many rows: ask for fewer days.")
 
     async def _usage_models(self, principal: Principal, first: date, last: date, offset: int) -> list[Row]:
-        return await self._client.read(
-            principal.token,
+        return await self._read(
+            principal,
             lambda rest: (
                 rest.from_("usage_by_model")
                 .select(MODEL_DAY)
@@ -133,15 +138,15 @@ class SupabaseReads:
         )
 
     async def standing(self, principal: Principal) -> Standing | None:
-        rows = await self._client.read(
-            principal.token,
+        rows = await self._read(
+            principal,
             lambda rest: rest.from_("budget_standings").select(STANDING).eq("user_id", principal.user_id),
         )
         return _standing_of(rows[0]) if rows else None
 
     async def usage_total(self, principal: Principal) -> UsageSum:
-        rows = await self._client.read(
-            principal.token,
+        rows = await self._read(
+            principal,
             lambda rest: (
                 rest.from_("usage_totals")
                 .select("total_messages,total_tokens,total_cost")

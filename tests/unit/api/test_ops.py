@@ -1,7 +1,7 @@
 """Health, readiness, and the API's description of itself."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 import pytest
@@ -160,7 +160,9 @@ def test_all_endpoints_of_the_protocol_are_described() -> None:
     }
 
 
-@pytest.mark.parametrize("route", [r for r in router.ROUTES if r.access in ("bearer", "ticket")], ids=lambda r: r.path)
+@pytest.mark.parametrize(
+    "route", [r for r in router.ROUTES if r.access != "public" and r.credential != "socket"], ids=lambda r: r.path
+)
 async def test_every_endpoint_but_the_open_ones_authenticates(world: World, route: Route) -> None:
     path = route.path.replace("{turn_id}", "1").replace("{label}", "human")
     answer = await world.visitor.request(route.method, path)
@@ -168,6 +170,17 @@ async def test_every_endpoint_but_the_open_ones_authenticates(world: World, rout
 
 
 def test_only_sign_in_and_operations_are_open() -> None:
-    open_paths = {route.path for route in router.ROUTES if route.access == "open"}
+    open_paths = {route.path for route in router.ROUTES if route.access == "public"}
     signing_in = {f"/api/v1/auth/{name}" for name in ("register", "login", "refresh")}
     assert open_paths == signing_in | {"/health", "/ready", "/metrics", "/openapi.json", "/docs", "/", "/pages/{name}"}
+
+
+def test_the_description_says_who_may_use_each_endpoint() -> None:
+    paths = document(router.ROUTES, "1")["paths"]
+    for route in router.ROUTES:
+        assert paths[route.path][route.method.lower()]["x-access"] == route.access
+
+
+def test_a_route_without_access_is_impossible() -> None:
+    named = {field.name: field for field in fields(Route)}
+    assert (named["access"].default, named["access"].default_factory) == (MISSING, MISSING)

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -184,7 +185,7 @@ class StreamingServer:
         self._sockets = WebSocketEndpoint(hub, self.authenticator, origins, self.limits, now=now)
         self._streams = EventStreams(hub, self.limits, self.tickets, now)
         app = web.Application(middlewares=[_problems])
-        app.router.add_get("/stream", self._sockets.handle)
+        app.router.add_get("/stream", partial(self._sockets.handle, access="chat"))
         app.router.add_get("/events", self._events)
         app.router.add_post("/message", self._message)
         listening = socket.create_server(("127.0.0.1", 0))
@@ -199,12 +200,12 @@ class StreamingServer:
         await self._stack.aclose()
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        principal = await self.authenticator.header(request.headers.get("Authorization"))
+        principal = await self.authenticator.header(request.headers.get("Authorization"), "chat")
         seen = request.headers.get("Last-Event-ID") or request.query.get("after")
         return await self._streams.stream_session(request, principal, EventCursor.parse(seen) if seen else None)
 
     async def _message(self, request: web.Request) -> web.StreamResponse:
-        principal = await self.authenticator.header(request.headers.get("Authorization"))
+        principal = await self.authenticator.header(request.headers.get("Authorization"), "chat")
         body = await request.json()
         new = message(principal.user_id, body["content"], body["client_message_id"])
         return await self._streams.stream_turn(request, principal, new)
@@ -224,7 +225,9 @@ class StreamingServer:
 
     def token(self, user_id: str, seconds: float = 3600.0) -> str:
         """An access token that is valid for `seconds`."""
-        return self.principal(user_id, seconds).token.get_secret_value()
+        token = self.principal(user_id, seconds).access_token
+        assert token is not None
+        return token.get_secret_value()
 
     def authorization(self, user_id: str, seconds: float = 3600.0) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(user_id, seconds)}"}

@@ -21,7 +21,7 @@ from server.adapters.supabase.faults import Faults
 from server.adapters.supabase.issuers import DISCOVERY
 from server.adapters.supabase.tokens import SupabaseTokenVerifier
 from server.auth.tickets import Tickets
-from server.ports import Principal
+from server.ports import ALL_SCOPES, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.fakes.database import MemoryDatabase
@@ -127,6 +127,28 @@ async def test_a_published_key_verifies_its_tokens(bench: Bench, key: Key) -> No
     principal = await bench.verifier.verify(token)
 
     assert principal == Principal(ANN, "ann@example.com", SecretStr(token), NOW + timedelta(hours=1))
+
+
+async def test_a_token_says_how_and_when_its_user_signed_in(bench: Bench) -> None:
+    methods = [{"method": "password", "timestamp": 1764370000}, {"method": "totp", "timestamp": 1764370060.5}]
+    claims = bench.claims(amr=methods, aal="aal2", is_anonymous=True)
+    principal = await bench.verifier.verify(FIRST.sign(claims))
+    assert [(one.method, one.at.timestamp()) for one in principal.amr] == [
+        ("totp", 1764370060.5),
+        ("password", 1764370000),
+    ]
+    assert (principal.aal, principal.is_anonymous, principal.scopes) == ("aal2", True, ALL_SCOPES)
+
+
+@pytest.mark.parametrize(
+    "amr", [None, "password", {}, ["password"], [{"method": 1, "timestamp": 1}], [{"method": "otp"}]]
+)
+@pytest.mark.parametrize("at", ["now", True, -1, 1e300, [], None])
+async def test_an_unusual_claim_about_the_sign_in_proves_nothing(bench: Bench, amr: Any, at: Any) -> None:
+    timed = [{"method": "password", "timestamp": at}]
+    claims = bench.claims(aal="aal9", is_anonymous="true") | {"amr": timed if amr is None else amr}
+    principal = await bench.verifier.verify(FIRST.sign(claims))
+    assert (principal.amr, principal.aal, principal.is_anonymous) == ((), "aal1", False)
 
 
 @pytest.mark.parametrize(
