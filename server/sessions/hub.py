@@ -207,7 +207,7 @@ class SessionHub:
     async def session(self, user_id: str) -> Session:
         """The user's session, loaded once for all callers that wait for it."""
         if (session := self.sessions.get(user_id)) is not None:
-            session.used_at = self._context.clock()
+            session.used()
             return session
         opening = self.opening.get(user_id)
         if opening is None:
@@ -249,7 +249,7 @@ class SessionHub:
         async def one(session: Session) -> None:
             async with at_once:
                 try:
-                    await session.serve_alone()
+                    await session.claim_or_leave()
                 except PlatformError as error:
                     log.warning("session.not_claimed", user_id=session.user_id, code=error.code)
                     session.disconnect(TRY_AGAIN_LATER)
@@ -354,7 +354,7 @@ class SessionHub:
     async def recover(self, user_id: str) -> None:
         """Have the user's session claim its open turns. After a failure the next scan finds it again."""
         try:
-            (await self.session(user_id)).doubt()
+            (await self.session(user_id)).mark_outdated()
         except PlatformError as error:
             log.warning("session.not_opened", user_id=user_id, code=error.code)
 

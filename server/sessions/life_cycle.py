@@ -18,7 +18,7 @@ QUIET: Final = frozenset({Phase.FOLLOWING, Phase.OWNER_IDLE, Phase.LOST})
 
 
 class Actor(Protocol):
-    """The session, as its life cycle needs it. `commands` carry out an effect each, in the mailbox; they change nothing
+    """What goes through the life cycle. `commands` carry out an effect each, in the mailbox; they change nothing
     if the phase has changed by then."""
 
     user_id: str
@@ -27,14 +27,6 @@ class Actor(Protocol):
     def commands(self) -> Mapping[Effect, Callable[[], Awaitable[None]]]: ...
 
     def facts(self) -> Facts: ...
-
-    def run(self) -> None:
-        """Run the turn that was started."""
-        ...
-
-    def retire(self) -> None:
-        """Another owner has the session: stop everything, change nothing, close the connections."""
-        ...
 
     async def failed(self, error: Exception) -> None:
         """A command failed for a reason that is not foreseen, or because of another owner."""
@@ -50,7 +42,7 @@ class LifeCycle:
         self.state = SessionState()
         self._actor = actor
         self._context = context
-        self._mailbox = Mailbox(context.spawn, lambda: self.move(Event.SETTLED))
+        self._mailbox = Mailbox(context.spawn, self._settled)
         self._effect: asyncio.Task[None] | None = None
         self._quiet: asyncio.Future[None] | None = None
 
@@ -79,22 +71,23 @@ class LifeCycle:
         if not self._mailbox.is_busy:
             self.move(Event.SETTLED)
 
-    def move(self, event: Event) -> None:
+    def _settled(self) -> None:
+        self.move(Event.SETTLED)
+
+    def move(self, event: Event) -> bool:
+        """Returns True if the phase is another one now."""
         before = self.state
         self.state, effect = transition(before, event, self._actor.facts())
         if self.phase is before.phase:
-            return
+            return False
         log.debug("session.moved", user_id=self._actor.user_id, before=before.phase, phase=self.phase, cause=event)
         self._end_effect()
         if self._quiet is not None and self.phase in QUIET:
             self._quiet.set_result(None)
             self._quiet = None
-        if effect is Effect.RUN:
-            self._actor.run()
-        elif effect is Effect.RETIRE:
-            self._actor.retire()
-        elif effect is not None:
+        if effect is not None:
             self._effect = self._context.spawn(self._carry_out(effect))
+        return True
 
     def _end_effect(self) -> None:
         effect, self._effect = self._effect, None

@@ -132,9 +132,9 @@ class Maintenance:
                 continue
             if session.replication.silent_for > _UNHEARD_SECONDS:
                 with suppress(PlatformError):
-                    await session.claim_from_silence()
+                    await session.claim_or_leave()
             elif session.replication.silent_for > self._rhythm.silence:
-                session.doubt()
+                session.mark_outdated()
 
     async def _adopt_unowned(self) -> None:
         """Recover open turns without an owner, with or without clients: after a crash, or a lost lease."""

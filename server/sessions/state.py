@@ -20,7 +20,7 @@ class Phase(StrEnum):
 
 
 class Event(StrEnum):
-    DOUBTED = "doubted"  # the rows may hold open turns that are not known here, or that no owner runs
+    OUTDATED = "outdated"  # the rows may hold open turns that are not known here, or that no owner runs
     CLAIMED = "claimed"
     REFUSED = "refused"  # another owner's lease is valid
     STARTED = "started"  # a turn is the running one in the database, and runs here
@@ -34,36 +34,36 @@ class Event(StrEnum):
 
 
 class Effect(StrEnum):
+    """What takes time, may fail, and is retried for as long as the phase lasts."""
+
     CLAIM = "claim"
     ACQUIRE_SLOT = "acquire slot"
-    RUN = "run"
     RELEASE = "release"
-    RETIRE = "retire"
 
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """`stale`: what is known here has to be compared with the rows, under the lease, before anything is started."""
+    """`outdated`: what is known here has to be compared with the rows, under the lease, before anything is started."""
 
     phase: Phase = Phase.FOLLOWING
-    stale: bool = False
+    outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a session without a running turn decides by.
 
-    `holds`: it has the lease. `waits`: turns wait. `dangles`: a turn is shown as running that does not run here.
-    `may_start`: the leases are current and the instance is not draining. `keeps`: the lease is kept though nothing is
-    open, since other instances cannot be reached.
+    `waits`: turns wait. `shows_running`: a turn is shown as running, and does not run here. `may_start`: the leases are
+    current and the instance is not draining. `keeps_lease`: though nothing is open, since other instances cannot be
+    reached.
     """
 
-    holds: bool = False
+    has_lease: bool = False
     waits: bool = False
-    dangles: bool = False
+    shows_running: bool = False
     may_start: bool = True
     draining: bool = False
-    keeps: bool = False
+    keeps_lease: bool = False
 
 
 OWNING: Final = frozenset({Phase.OWNER_IDLE, Phase.STARTING, Phase.RUNNING, Phase.CONCLUDING, Phase.RELEASING})
@@ -87,7 +87,6 @@ MOVES: Final[dict[tuple[Phase, Event], Phase]] = {
 ON_ENTERING: Final = {
     Phase.CLAIMING: Effect.CLAIM,
     Phase.STARTING: Effect.ACQUIRE_SLOT,
-    Phase.RUNNING: Effect.RUN,
     Phase.RELEASING: Effect.RELEASE,
 }
 
@@ -97,33 +96,34 @@ def transition(state: SessionState, event: Event, facts: Facts) -> tuple[Session
     if state.phase is Phase.LOST:
         return state, None
     if event in {Event.FENCED, Event.CLOSED}:
-        return SessionState(Phase.LOST), Effect.RETIRE if event is Event.FENCED else None
-    stale = event in {Event.DOUBTED, Event.KEPT} or (state.stale and event not in {Event.CLAIMED, Event.REFUSED})
+        return SessionState(Phase.LOST), None
+    is_compared = event in {Event.CLAIMED, Event.REFUSED}
+    outdated = event in {Event.OUTDATED, Event.KEPT} or (state.outdated and not is_compared)
     phase = MOVES.get((state.phase, event), state.phase)
     if event is Event.SETTLED:
-        phase = _next(replace(state, stale=stale), facts)
+        phase = _next(replace(state, outdated=outdated), facts)
     effect = ON_ENTERING.get(phase) if phase is not state.phase else None
-    return SessionState(phase, stale), effect
+    return SessionState(phase, outdated), effect
 
 
 def _next(state: SessionState, facts: Facts) -> Phase:
     """Where a session goes that has nothing left to do in its phase."""
-    phase, stale = state.phase, state.stale
+    phase, outdated = state.phase, state.outdated
     if phase in BUSY:
         return phase
-    if not facts.holds:
-        wanted = stale and not facts.draining and (facts.may_start or phase is Phase.CLAIMING)
+    if not facts.has_lease:
+        wanted = outdated and not facts.draining and (facts.may_start or phase is Phase.CLAIMING)
         return Phase.CLAIMING if wanted else Phase.FOLLOWING
     if facts.draining:
         return Phase.RELEASING
     if not facts.may_start:
         return phase
-    return _of_owner(stale or facts.dangles, facts)
+    return _of_owner(outdated or facts.shows_running, facts)
 
 
-def _of_owner(stale: bool, facts: Facts) -> Phase:
-    if stale:
+def _of_owner(outdated: bool, facts: Facts) -> Phase:
+    if outdated:
         return Phase.CLAIMING
     if facts.waits:
         return Phase.STARTING
-    return Phase.OWNER_IDLE if facts.keeps else Phase.RELEASING
+    return Phase.OWNER_IDLE if facts.keeps_lease else Phase.RELEASING

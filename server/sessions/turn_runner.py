@@ -92,6 +92,7 @@ class TurnRunner:
             stored = await self._conclude(runnable)
         except Exception as error:
             self._attempt = self._task = None
+            self._release_slot()
             await self._callbacks.failed(error)
         else:
             self._attempt = self._task = None

@@ -32,7 +32,7 @@ class ReplicaWriter(Protocol):
         """There is more to copy."""
 
     def hurry(self) -> None:
-        """A terminal event waits: copy what there is now, then call `EventLog.deliver_held`."""
+        """A terminal event waits: copy what there is now, then call `EventLog.deliver_pending_end`."""
 
 
 def new_epoch() -> str:
@@ -53,9 +53,9 @@ class EventLog:
         "_bytes_before",
         "_endings",
         "_entries",
-        "_held",
         "_limits",
         "_now",
+        "_pending_end",
         "_reply",
         "_reply_of",
         "_subscriptions",
@@ -72,7 +72,7 @@ class EventLog:
         self._limits = limits
         self._now = now
         self._entries: deque[Entry] | None = None  # made at the first event: an idle session stays small
-        self._held: Entry | None = None  # a terminal event, numbered and not delivered yet
+        self._pending_end: Entry | None = None  # a terminal event, numbered and not delivered yet
         self._behind: deque[Event] = deque()
         self._bytes_before = 0
         self._subscriptions: list[Subscription] = []
@@ -97,7 +97,7 @@ class EventLog:
     @property
     def is_unused(self) -> bool:
         """Nothing was ever published in it, nor learned from a replica: its epoch is this instance's own."""
-        return self.head == 0 and self.beginnings == 0 and self._held is None
+        return self.head == 0 and self.beginnings == 0 and self._pending_end is None
 
     @property
     def reply_of(self) -> AttemptKey:
@@ -191,7 +191,7 @@ class EventLog:
         if not self.writable:
             return
         event = Event(type_, (turn_id, attempt), self._now(), view, fields)
-        if self._held is None:
+        if self._pending_end is None:
             self._append(event)
         else:
             self._behind.append(event)
@@ -202,7 +202,7 @@ class EventLog:
             self._keep(entry)
             self._wake()
         elif event.type in TERMINAL:
-            self._held = entry
+            self._pending_end = entry
             self.replica.hurry()
         else:
             self._keep(entry)
@@ -210,18 +210,18 @@ class EventLog:
             self.replica.wake()
 
     @property
-    def held(self) -> Entry | None:
+    def pending_end(self) -> Entry | None:
         """A terminal event that is delivered as soon as the replica has it."""
-        return self._held
+        return self._pending_end
 
-    def deliver_held(self) -> None:
-        """The replica has the held event, or is unavailable: deliver it, and what was appended behind it."""
-        entry, self._held = self._held, None
+    def deliver_pending_end(self) -> None:
+        """The replica has the pending end, or is unavailable: deliver it, and what was appended behind it."""
+        entry, self._pending_end = self._pending_end, None
         if entry is None:
             return
         self._keep(entry)
         self._wake()
-        while self._behind and self._held is None:
+        while self._behind and self._pending_end is None:
             self._append(self._behind.popleft())
 
     def show(self, view: View) -> None:
@@ -250,7 +250,7 @@ class EventLog:
         self.epoch, self.head, self.view = epoch, head, view
         self._reply_of, self._reply = reply_of, [reply] if reply else []
         self._entries, self._bytes_before = None, self.appended_bytes
-        self._held = None
+        self._pending_end = None
         self._behind.clear()
         self.beginnings += 1
         self.settle_endings()
@@ -259,7 +259,7 @@ class EventLog:
     def close(self) -> None:
         """Append nothing more, and have requests that wait for an end read the rows."""
         self.writable = False
-        self._held = None
+        self._pending_end = None
         self._behind.clear()
         self.settle_endings()
 

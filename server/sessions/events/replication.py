@@ -53,8 +53,8 @@ class Replication(Protocol):
         """Bring the replica level and append nothing more. Where the log stops, and whether the replica has it all."""
         ...
 
-    def kept(self, lease: Lease, *, in_doubt: bool) -> None:
-        """The lease was not released: go on, in a new epoch if another owner may have been there in between."""
+    def kept(self, lease: Lease, *, may_be_released: bool) -> None:
+        """Go on with the lease; in a new epoch if it `may_be_released`: another owner may have been there since."""
         ...
 
     async def fetch(self, after: EventCursor) -> None:
@@ -85,7 +85,7 @@ class NoReplication:
     async def prepare_release(self) -> tuple[LogMark, bool]:
         return LogMark(self._log.epoch, self._log.head), True
 
-    def kept(self, lease: Lease, *, in_doubt: bool) -> None:
+    def kept(self, lease: Lease, *, may_be_released: bool) -> None:
         pass
 
     async def fetch(self, after: EventCursor) -> None:
@@ -217,7 +217,7 @@ class SharedLog:
         is_level = self._replica is None or self._replica.is_level
         self._copied = None if self._replica is None else self._replica.seq
         self._disown()
-        self._log.deliver_held()  # and all behind it: no event waits for a replica any more
+        self._log.deliver_pending_end()  # and all behind it: no event waits for a replica any more
         self._log.writable = False
         return LogMark(self._log.epoch, self._log.head), is_level
 
@@ -229,11 +229,11 @@ class SharedLog:
             self._backend.report_unavailable()
         await replica.level()
 
-    def kept(self, lease: Lease, *, in_doubt: bool) -> None:
+    def kept(self, lease: Lease, *, may_be_released: bool) -> None:
         own = self._log
-        if in_doubt:
+        if may_be_released:
             own.restart(new_epoch(), 0, own.view, own.reply_of, own.reply(*own.reply_of))
-        self._own(lease, None if in_doubt else self._copied)
+        self._own(lease, None if may_be_released else self._copied)
         self._backend.unfollow(self.user_id)
 
     async def fetch(self, after: EventCursor) -> None:

@@ -53,7 +53,7 @@ class Replica:
     @property
     def is_level(self) -> bool:
         """Whether the replica has everything that was appended here."""
-        return self.seq == self.log.head and self.log.held is None
+        return self.seq == self.log.head and self.log.pending_end is None
 
     def wake(self) -> None:
         self._replicator.add(self)
@@ -180,7 +180,7 @@ class Replicator:
     def _go_on_without(self) -> None:
         self._behind.clear()
         for replica in tuple(self._owned):
-            replica.log.deliver_held()
+            replica.log.deliver_pending_end()
             replica.changed()
 
     async def _round(self) -> None:
@@ -204,8 +204,8 @@ class Replicator:
         source, seq = replica.log, replica.seq
         assert seq is not None
         entries = _limited(source.after(seq), SESSION_BYTES)
-        if source.held is not None and (not entries or entries[-1].frame.seq == source.head):
-            entries.append(source.held)
+        if source.pending_end is not None and (not entries or entries[-1].frame.seq == source.head):
+            entries.append(source.pending_end)
         of, text = reply_text(entries)
         view = next((entry.view for entry in reversed(entries) if entry.view is not None), None)
         return Append(
@@ -223,7 +223,7 @@ class Replicator:
         source = replica.log
         if replica not in self._owned or replica.lease != lease or source.epoch != epoch:
             return  # released, or begun anew, in the meantime
-        newest = source.head if source.held is None else source.held.frame.seq
+        newest = source.head if source.pending_end is None else source.pending_end.frame.seq
         if answer is Refusal.FENCED:
             self.disown(replica)
             replica.fenced()
@@ -234,8 +234,8 @@ class Replicator:
             if answer != expected:
                 log.warning("replica.behind", user_id=lease.user_id, head=answer, expected=expected)
             replica.seq, replica.base = answer, None
-            if source.held is not None and answer >= source.held.frame.seq:
-                source.deliver_held()
+            if source.pending_end is not None and answer >= source.pending_end.frame.seq:
+                source.deliver_pending_end()
         replica.changed()
 
     async def _rewrite(self, replicas: Iterable[Replica]) -> None:

@@ -11,9 +11,9 @@ def session_diagram() -> str:
     arrows: dict[tuple[str, str], set[str]] = {}
     for (phase, event), after in MOVES.items():
         arrows.setdefault((_name(phase), _name(after)), set()).add(event.value)
-    for phase, stale, facts in product(Phase, (False, True), starmap(Facts, product((False, True), repeat=6))):
-        if facts.holds == (phase in OWNING) if phase is not Phase.CLAIMING else stale:
-            after = transition(SessionState(phase, stale), Event.SETTLED, facts)[0].phase
+    for phase, outdated, facts in product(Phase, (False, True), starmap(Facts, product((False, True), repeat=6))):
+        if facts.has_lease == (phase in OWNING) if phase is not Phase.CLAIMING else outdated:
+            after = transition(SessionState(phase, outdated), Event.SETTLED, facts)[0].phase
             if after is not phase:
                 arrows.setdefault((_name(phase), _name(after)), set()).add(Event.SETTLED.value)
     return _diagram(_name(Phase.FOLLOWING), arrows)

@@ -13,8 +13,8 @@ from server.sessions.turns.transitions import TRANSITIONS
 from tests.unit.sessions.diagrams import session_diagram, turn_diagram
 
 PROJECT = Path(__file__).parents[3]
-OWNER = Facts(holds=True)
-FOLLOWER = Facts(holds=False)
+OWNER = Facts(has_lease=True)
+FOLLOWER = Facts(has_lease=False)
 
 SETTLING = [
     # a follower
@@ -28,9 +28,9 @@ SETTLING = [
     (Phase.OWNER_IDLE, False, OWNER, Phase.RELEASING, Effect.RELEASE),
     (Phase.OWNER_IDLE, False, replace(OWNER, waits=True), Phase.STARTING, Effect.ACQUIRE_SLOT),
     (Phase.OWNER_IDLE, True, replace(OWNER, waits=True), Phase.CLAIMING, Effect.CLAIM),
-    (Phase.OWNER_IDLE, False, replace(OWNER, dangles=True), Phase.CLAIMING, Effect.CLAIM),
-    (Phase.OWNER_IDLE, False, replace(OWNER, keeps=True), Phase.OWNER_IDLE, None),
-    (Phase.OWNER_IDLE, False, replace(OWNER, waits=True, keeps=True), Phase.STARTING, Effect.ACQUIRE_SLOT),
+    (Phase.OWNER_IDLE, False, replace(OWNER, shows_running=True), Phase.CLAIMING, Effect.CLAIM),
+    (Phase.OWNER_IDLE, False, replace(OWNER, keeps_lease=True), Phase.OWNER_IDLE, None),
+    (Phase.OWNER_IDLE, False, replace(OWNER, waits=True, keeps_lease=True), Phase.STARTING, Effect.ACQUIRE_SLOT),
     (Phase.OWNER_IDLE, False, replace(OWNER, may_start=False), Phase.OWNER_IDLE, None),
     (Phase.OWNER_IDLE, True, replace(OWNER, waits=True, draining=True), Phase.RELEASING, Effect.RELEASE),
     (Phase.STARTING, False, replace(OWNER, waits=True), Phase.STARTING, None),
@@ -42,20 +42,20 @@ SETTLING = [
 ]
 
 
-@pytest.mark.parametrize(("phase", "stale", "facts", "after", "effect"), SETTLING)
+@pytest.mark.parametrize(("phase", "outdated", "facts", "after", "effect"), SETTLING)
 def test_a_session_that_has_nothing_left_to_do_decides_by_the_facts(
-    phase: Phase, stale: bool, facts: Facts, after: Phase, effect: Effect | None
+    phase: Phase, outdated: bool, facts: Facts, after: Phase, effect: Effect | None
 ) -> None:
-    assert transition(SessionState(phase, stale), Event.SETTLED, facts) == (SessionState(after, stale), effect)
+    assert transition(SessionState(phase, outdated), Event.SETTLED, facts) == (SessionState(after, outdated), effect)
 
 
 STEPS = [
     (Phase.FOLLOWING, Event.CLAIMED, Phase.OWNER_IDLE, None),
     (Phase.CLAIMING, Event.CLAIMED, Phase.OWNER_IDLE, None),
     (Phase.CLAIMING, Event.REFUSED, Phase.FOLLOWING, None),
-    (Phase.OWNER_IDLE, Event.STARTED, Phase.RUNNING, Effect.RUN),
-    (Phase.STARTING, Event.STARTED, Phase.RUNNING, Effect.RUN),
-    (Phase.RELEASING, Event.STARTED, Phase.RUNNING, Effect.RUN),
+    (Phase.OWNER_IDLE, Event.STARTED, Phase.RUNNING, None),
+    (Phase.STARTING, Event.STARTED, Phase.RUNNING, None),
+    (Phase.RELEASING, Event.STARTED, Phase.RUNNING, None),
     (Phase.RUNNING, Event.CLAIMED, Phase.RUNNING, None),
     (Phase.RUNNING, Event.ATTEMPT_ENDED, Phase.CONCLUDING, None),
     (Phase.CONCLUDING, Event.CLAIMED, Phase.CONCLUDING, None),
@@ -77,7 +77,7 @@ def test_an_event_moves_a_session_on_whatever_the_facts_are(
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.LOST])
 def test_another_owner_ends_a_session_in_every_phase(phase: Phase) -> None:
-    assert transition(SessionState(phase, True), Event.FENCED, OWNER) == (SessionState(Phase.LOST), Effect.RETIRE)
+    assert transition(SessionState(phase, True), Event.FENCED, OWNER) == (SessionState(Phase.LOST), None)
     assert transition(SessionState(phase, True), Event.CLOSED, OWNER) == (SessionState(Phase.LOST), None)
 
 
@@ -89,18 +89,18 @@ def test_a_lost_session_stays_lost_and_does_nothing(event: Event, facts: Facts) 
 @pytest.mark.parametrize("phase", sorted(BUSY))
 @pytest.mark.parametrize("draining", [False, True])
 def test_a_running_turn_is_left_alone(phase: Phase, draining: bool) -> None:
-    facts = Facts(holds=True, waits=True, dangles=True, draining=draining, may_start=not draining)
+    facts = Facts(has_lease=True, waits=True, shows_running=True, draining=draining, may_start=not draining)
     assert transition(SessionState(phase, True), Event.SETTLED, facts) == (SessionState(phase, True), None)
 
 
 @pytest.mark.parametrize("phase", sorted(OWNING | {Phase.FOLLOWING, Phase.CLAIMING}))
-def test_a_doubt_lasts_until_the_lease_was_claimed_or_refused(phase: Phase) -> None:
-    doubted, effect = transition(SessionState(phase), Event.DOUBTED, OWNER)
-    assert (doubted, effect) == (SessionState(phase, stale=True), None)
+def test_a_session_stays_outdated_until_the_lease_was_claimed_or_refused(phase: Phase) -> None:
+    marked, effect = transition(SessionState(phase), Event.OUTDATED, OWNER)
+    assert (marked, effect) == (SessionState(phase, outdated=True), None)
     for event in (Event.STARTED, Event.ATTEMPT_ENDED, Event.END_STORED):
-        assert transition(doubted, event, OWNER)[0].stale
-    assert not transition(doubted, Event.CLAIMED, OWNER)[0].stale
-    assert not transition(doubted, Event.REFUSED, FOLLOWER)[0].stale
+        assert transition(marked, event, OWNER)[0].outdated
+    assert not transition(marked, Event.CLAIMED, OWNER)[0].outdated
+    assert not transition(marked, Event.REFUSED, FOLLOWER)[0].outdated
 
 
 def test_the_documentation_shows_these_life_cycles() -> None:
