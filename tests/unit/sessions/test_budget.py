@@ -8,6 +8,7 @@ import pytest
 
 from server.ports import Announcement, ControlMessage
 from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus
 from tests.fakes.agent import Reply
 from tests.fakes.database import BillingRow
@@ -134,6 +135,29 @@ async def test_a_refusal_through_another_instance_is_published_on_all() -> None:
         for device in (near, far):
             assert (await device.until_end(first.turn.id))["type"] == "turn.completed"
             assert (await device.until_end(refused.turn.id))["turn"]["status"] == "unsent"
+
+
+@virtual_time
+async def test_a_refusal_through_another_instance_is_published_although_the_database_fails_for_a_while() -> None:
+    async with World(shared=True, reply=Reply(words=("on ",), stuck=True)) as world:
+        here, there, user = await world.process("a"), await world.process("b"), world.user()
+        near = await here.device(user)
+        first = await here.send(user, "first")
+        await near.until_text(first.turn.id, "on ")
+        set_budget(world, user, "-1")
+        fails = 3
+
+        async def unavailable(operation: str) -> None:
+            nonlocal fails
+            if operation == "open_turns" and fails:
+                fails -= 1
+                raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+
+        world.database.before = unavailable
+        refused = await there.send(user, "one more")
+        assert refused.turn.status is UNSENT
+        assert (await near.until_end(refused.turn.id))["turn"]["status"] == "unsent"
+        assert fails == 0
 
 
 @pytest.mark.parametrize("sender", [0, 1, 2])

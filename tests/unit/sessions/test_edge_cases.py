@@ -91,6 +91,28 @@ async def test_a_defect_in_running_turns_is_retried_with_growing_pauses(operatio
 
 
 @virtual_time
+async def test_a_user_whose_turns_crash_takes_no_slot_from_others_meanwhile() -> None:
+    async with World(limits=Limits(running_turns=1)) as world:
+        process, crashing, other = await world.process(), world.user(), world.user()
+        crashed = asyncio.Event()
+
+        async def crash(operation: str) -> None:
+            if operation == "finish" and crashing in process.hub.sessions:
+                crashed.set()
+                raise ValueError("a defect")
+
+        world.database.before = crash
+        await process.send(crashing, "one")
+        await crashed.wait()
+        await asyncio.sleep(0.01)
+        assert process.hub.admission.running == 0
+        world.database.before = None
+        device = await process.device(other)
+        turn = (await process.send(other, "two")).turn
+        assert (await device.until_end(turn.id))["type"] == "turn.completed"
+
+
+@virtual_time
 async def test_blocking_an_account_closes_its_connections_and_stops_its_spending() -> None:
     async with World(reply=Reply(words=("on ",), stuck=True)) as world:
         process, user, other = await world.process(), world.user(), world.user()
