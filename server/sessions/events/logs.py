@@ -1,10 +1,11 @@
 """The logs of all sessions of an instance: in its memory alone, or replicated so that every instance can read them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -16,6 +17,8 @@ from server.sessions.events.replication import NoReplication, Replication, Share
 from server.sessions.events.replicator import Replicator
 
 log = structlog.get_logger(__name__)
+_SYNCHRONIZED_AT_ONCE: Final = 8
+"""Ten thousand sessions that catch up after a reconnect take seconds, and the last must not time out in a queue."""
 
 
 class LogsListener(Protocol):
@@ -83,6 +86,7 @@ class ReplicatedLogs:
         self._shared: dict[str, SharedLog] = {}
         self._listener: LogsListener | None = None
         self._tasks = TaskSet("event logs")
+        self._synchronizing = asyncio.Semaphore(_SYNCHRONIZED_AT_ONCE)
 
     @asynccontextmanager
     async def running(self, listener: LogsListener) -> AsyncIterator[None]:
@@ -146,7 +150,11 @@ class ReplicatedLogs:
 
     def _synchronize(self, shared: SharedLog) -> None:
         if not shared.is_owned:
-            self._tasks.create(self._reporting(shared.synchronize), name=shared.user_id)
+            self._tasks.create(self._synchronized(shared), name=shared.user_id)
+
+    async def _synchronized(self, shared: SharedLog) -> None:
+        async with self._synchronizing:
+            await self._reporting(shared.synchronize)
 
     async def _broadcast(self, message: ControlMessage) -> None:
         if self._backend.is_available:  # else what it is about is in the rows, and is found there
