@@ -28,7 +28,7 @@ COLOURS: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a list of {service, name, level, says, mend}.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of {service, name, level, message, remedy}.")
 @env_file_option
 def doctor(as_json: bool, env_file: Path | None) -> None:
     """Check settings and services: what is wrong, and how to fix it. Exit code 1 if a check fails."""
@@ -36,9 +36,9 @@ def doctor(as_json: bool, env_file: Path | None) -> None:
     try:
         settings = read_settings(env_file)
     except ValidationError as error:
-        mend = "See .env.example."
+        remedy = "See .env.example."
         problems = settings_problems(error, env_file)
-        diagnoses = [Diagnosis("settings", "values", fail(says, mend)) for says in problems]
+        diagnoses = [Diagnosis("settings", "values", fail(message, remedy)) for message in problems]
     else:
         diagnoses = asyncio.run(diagnose(settings, misspelt(env_file)))
     echo_coloured(_json(diagnoses) if as_json else table(diagnoses))
@@ -76,9 +76,9 @@ def table(diagnoses: Iterable[Diagnosis]) -> str:
     for diagnosis in diagnoses:
         finding = diagnosis.finding
         level = coloured(f"{finding.level:<4}", COLOURS[finding.level])
-        lines.append(f"{level}  {diagnosis.service + ' ' + diagnosis.name:<24}  {printable(finding.says)}")
-        if finding.mend:
-            lines.append(f"{'':<32}→ {printable(finding.mend)}")
+        lines.append(f"{level}  {diagnosis.service + ' ' + diagnosis.name:<24}  {printable(finding.message)}")
+        if finding.remedy:
+            lines.append(f"{'':<32}→ {printable(finding.remedy)}")
     return "\n".join(lines)
 
 

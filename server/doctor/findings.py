@@ -15,11 +15,11 @@ CHECK_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`says` describes the state or the problem; `mend` how to fix it, empty for ok."""
+    """`message` describes the state or the problem; `remedy` how to fix it, empty for ok."""
 
     level: Level
-    says: str
-    mend: str = ""
+    message: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,16 @@ class Diagnosis:
     finding: Finding
 
 
-def ok(says: str) -> Finding:
-    return Finding("ok", says)
+def ok(message: str) -> Finding:
+    return Finding("ok", message)
 
 
-def warn(says: str, mend: str) -> Finding:
-    return Finding("warn", says, mend)
+def warn(message: str, remedy: str) -> Finding:
+    return Finding("warn", message, remedy)
 
 
-def fail(says: str, mend: str) -> Finding:
-    return Finding("fail", says, mend)
+def fail(message: str, remedy: str) -> Finding:
+    return Finding("fail", message, remedy)
 
 
 async def examine(checks: Sequence[Check]) -> list[Diagnosis]:
@@ -65,14 +65,14 @@ async def examine(checks: Sequence[Check]) -> list[Diagnosis]:
 
 
 async def _find(check: Check) -> Finding:
-    mend = f"See that {check.service} is running, and try again."
+    remedy = f"See that {check.service} is running, and try again."
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             return await check.run()
     except TimeoutError:
-        return fail(f"no answer within {CHECK_SECONDS:.0f} s", mend)
+        return fail(f"no answer within {CHECK_SECONDS:.0f} s", remedy)
     except (ServiceError, PlatformError) as error:
-        return fail(str(error) if isinstance(error, ServiceError) else error.message, mend)
+        return fail(str(error) if isinstance(error, ServiceError) else error.message, remedy)
     except Exception as error:
         # Without its message, which may quote a setting's value.
-        return fail(f"this could not be checked ({type(error).__name__})", mend)
+        return fail(f"this could not be checked ({type(error).__name__})", remedy)

@@ -97,8 +97,8 @@ def judge_expiry(expiring: int) -> Finding:
 def judge_log(log: SpendLog) -> Finding:
     off = abs(log.clock) - log.clock_error
     if off > _CLOCKS_MAY_DIFFER:
-        mend = "Synchronize both machines' clocks by NTP. Charges are reconciled nevertheless."
-        return warn(f"LiteLLM's clock and this machine's are {abs(log.clock):.0f} s apart", mend)
+        remedy = "Synchronize both machines' clocks by NTP. Charges are reconciled nevertheless."
+        return warn(f"LiteLLM's clock and this machine's are {abs(log.clock):.0f} s apart", remedy)
     return ok("LiteLLM's spend log can be read, from which users are charged")
 
 
@@ -107,15 +107,15 @@ def judge_model(model: str, *, is_demo: bool, production: bool) -> Finding:
         return ok(f"AGENT_MODEL {model} is listed")
     if not production:
         return ok(f"AGENT_MODEL {model} is listed, as the demo model")
-    mend = "Add a provider's model to LiteLLM's model_list, or set LITELLM_BASE_URL to a LiteLLM that has one."
-    return fail(f"AGENT_MODEL {model} is the demo model, with which a server in production does not start", mend)
+    remedy = "Add a provider's model to LiteLLM's model_list, or set LITELLM_BASE_URL to a LiteLLM that has one."
+    return fail(f"AGENT_MODEL {model} is the demo model, with which a server in production does not start", remedy)
 
 
 def judge_price(model: str, price: ModelPrice | None) -> Finding:
-    mend = "Set input_cost_per_token and output_cost_per_token in that model's litellm_params."
+    remedy = "Set input_cost_per_token and output_cost_per_token in that model's litellm_params."
     if price is None:
-        return warn(f"{model} has no price: turns cost nothing and no budget is ever used up", mend)
+        return warn(f"{model} has no price: turns cost nothing and no budget is ever used up", remedy)
     if not (price.prompt or price.completion):
-        return warn(f"{model} is listed as free: no budget is ever used up", mend)
+        return warn(f"{model} is listed as free: no budget is ever used up", remedy)
     prompt, completion = (f"${(1000 * value).normalize():f}" for value in (price.prompt, price.completion))
     return ok(f"{model} costs {prompt} in and {completion} out per 1,000 tokens")

@@ -87,8 +87,8 @@ class SupabaseChecks:
 
 def judge_anon_key(kind: str, *, accepted: bool) -> Finding:
     if kind in PRIVATE:
-        mend = f"Set it to the publishable key: {KEYS_PAGE}."
-        return fail(f"SUPABASE_ANON_KEY is the {kind} key: users' reads would pass row level security", mend)
+        remedy = f"Set it to the publishable key: {KEYS_PAGE}."
+        return fail(f"SUPABASE_ANON_KEY is the {kind} key: users' reads would pass row level security", remedy)
     if not accepted:
         return fail("Supabase refuses SUPABASE_ANON_KEY", f"Copy the publishable key again: {KEYS_PAGE}.")
     return ok(f"SUPABASE_ANON_KEY works ({kind})")
@@ -98,8 +98,8 @@ def judge_tokens(algorithms: frozenset[str], *, has_secret: bool) -> Finding:
     if algorithms:
         return ok(f"access tokens are verified here by published keys ({', '.join(sorted(algorithms))})")
     if has_secret:
-        mend = "Rotate to asymmetric signing keys when you can: Project Settings, JWT Keys."
-        return warn("access tokens are signed with a shared secret (HS256)", mend)
+        remedy = "Rotate to asymmetric signing keys when you can: Project Settings, JWT Keys."
+        return warn("access tokens are signed with a shared secret (HS256)", remedy)
     return warn(
         "access tokens can only be verified by asking Supabase about each",
         "Set SUPABASE_JWT_SECRET, or rotate to asymmetric signing keys: Project Settings, JWT Keys.",
@@ -113,8 +113,8 @@ def judge_issuer(discovered: str | None, *, own: str, configured: str | None) ->
     if discovered is None:
         return ok(f"tokens of SUPABASE_JWT_ISSUER are accepted, and of {own}")
     if configured not in (None, discovered):
-        mend = f"Set it to {discovered}, or leave it out: it is discovered."
-        return warn(f"SUPABASE_JWT_ISSUER is {configured}, but the project's tokens name {discovered}", mend)
+        remedy = f"Set it to {discovered}, or leave it out: it is discovered."
+        return warn(f"SUPABASE_JWT_ISSUER is {configured}, but the project's tokens name {discovered}", remedy)
     if discovered != own:
         return ok(f"tokens are issued by {discovered}, another name than SUPABASE_URL, and accepted")
     return ok(f"tokens are issued by {discovered}")
@@ -122,9 +122,9 @@ def judge_issuer(discovered: str | None, *, own: str, configured: str | None) ->
 
 def judge_confirmation(*, confirms: bool, production: bool, has_redirect: bool) -> Finding:
     if not confirms and production:
-        mend = "Turn on Confirm email: Authentication, Sign In / Providers, Email."
-        return warn("anybody can register with anybody's e-mail address: it is not confirmed", mend)
+        remedy = "Turn on Confirm email: Authentication, Sign In / Providers, Email."
+        return warn("anybody can register with anybody's e-mail address: it is not confirmed", remedy)
     if confirms and not has_redirect:
-        mend = "Set AUTH_REDIRECT_URL to a page of yours that Supabase allows as a redirect."
-        return warn("e-mail addresses are confirmed, and the link leads to the project's default page", mend)
+        remedy = "Set AUTH_REDIRECT_URL to a page of yours that Supabase allows as a redirect."
+        return warn("e-mail addresses are confirmed, and the link leads to the project's default page", remedy)
     return ok("e-mail addresses are confirmed" if confirms else "e-mail addresses are not confirmed")

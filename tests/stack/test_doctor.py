@@ -32,7 +32,7 @@ async def diagnosis(stack: RunningStack, **changed: str) -> tuple[int, dict[str,
 
 async def test_nothing_is_wrong_with_the_local_stack(stack: RunningStack) -> None:
     code, found = await diagnosis(stack)
-    assert {name: row["says"] for name, row in found.items() if row["level"] != "ok"} == {}
+    assert {name: row["message"] for name, row in found.items() if row["level"] != "ok"} == {}
     assert code == 0
     assert len(found) == 25
 
@@ -59,8 +59,8 @@ async def test_each_wrong_setting_is_named(
     code, found = await diagnosis(stack, **{setting: value})
     assert code == 1
     assert [name for name, row in found.items() if row["level"] == "fail"] == [check]
-    assert says in found[check]["says"]
-    assert found[check]["mend"]
+    assert says in found[check]["message"]
+    assert found[check]["remedy"]
 
 
 async def test_a_redis_for_several_instances_is_checked(stack: RunningStack, redis_server: OwnRedis) -> None:
@@ -77,9 +77,9 @@ async def test_a_redis_for_several_instances_is_checked(stack: RunningStack, red
 async def test_swapped_supabase_keys_are_reported(stack: RunningStack) -> None:
     anon, service = stack.env["SUPABASE_ANON_KEY"], stack.env["SUPABASE_SERVICE_KEY"]
     code, found = await diagnosis(stack, SUPABASE_ANON_KEY=service)
-    assert (code, "row level security" in found["settings values"]["says"]) == (1, True)
+    assert (code, "row level security" in found["settings values"]["message"]) == (1, True)
     code, found = await diagnosis(stack, SUPABASE_SERVICE_KEY=anon)
-    assert (code, "set it to the secret key" in found["settings values"]["says"]) == (1, True)
+    assert (code, "set it to the secret key" in found["settings values"]["message"]) == (1, True)
 
 
 @pytest.mark.parametrize("setting", ["SUPABASE_URL", "LITELLM_BASE_URL", "LETTA_BASE_URL"])
@@ -97,7 +97,7 @@ async def test_the_address_to_set_is_named(stack: RunningStack, setting: str, ki
         code, found = await diagnosis(stack, **{setting: wrong})
     assert code == 1
     (failed,) = [row for row in found.values() if row["level"] == "fail"]
-    assert failed["mend"] == f"Set {setting} to {right}."
+    assert failed["remedy"] == f"Set {setting} to {right}."
 
 
 async def test_a_wrong_database_password_is_reported_as_such(stack: RunningStack) -> None:
@@ -106,14 +106,14 @@ async def test_a_wrong_database_password_is_reported_as_such(stack: RunningStack
     user = account.partition("://")[2].partition(":")[0]
     code, found = await diagnosis(stack, SUPABASE_DB_URL=f"postgresql://{user}:wrong-hush@{place}")
     assert (code, found["supabase migrations"]["level"]) == (1, "fail")
-    assert "refuses the user name or password in SUPABASE_DB_URL" in found["supabase migrations"]["says"]
+    assert "refuses the user name or password in SUPABASE_DB_URL" in found["supabase migrations"]["message"]
     assert "hush" not in str(found)
 
 
 async def test_a_misspelt_variable_is_a_warning(stack: RunningStack) -> None:
     code, found = await diagnosis(stack, REDIS_ULR="redis://u:hush@127.0.0.1/0")
     assert (code, found["settings names"]["level"]) == (0, "warn")
-    assert "REDIS_ULR (for REDIS_URL?)" in found["settings names"]["says"]
+    assert "REDIS_ULR (for REDIS_URL?)" in found["settings names"]["message"]
     assert "hush" not in str(found)
 
 
@@ -126,7 +126,7 @@ async def test_a_default_expiry_of_keys_is_a_warning(stack: RunningStack, http: 
     try:
         code, found = await diagnosis(stack)
         assert (code, found["litellm keys"]["level"]) == (0, "warn")
-        assert found["litellm keys"]["says"].startswith("1 of the newest 100 keys will expire")
+        assert found["litellm keys"]["message"].startswith("1 of the newest 100 keys will expire")
     finally:
         async with http.post(f"{base}/key/delete", json={"keys": [key]}, headers=headers) as response:
             assert response.status == 200

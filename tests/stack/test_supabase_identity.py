@@ -193,4 +193,4 @@ async def test_a_project_with_a_custom_hostname_works_and_the_doctor_reports_its
             issuer = await SupabaseInspection(elsewhere.url, *keys, http).issuer()
     assert jwt.decode(token_of(principal), options={"verify_signature": False})["iss"] == issuer == own
     finding = judge_issuer(issuer, own=own_issuer(elsewhere.url), configured=None)
-    assert own in finding.says
+    assert own in finding.message

@@ -4,7 +4,7 @@ import json
 
 from server.adapters.supabase.client import SupabaseClient
 from server.adapters.supabase.outcomes import granted
-from server.adapters.supabase.probe import NOBODY
+from server.adapters.supabase.probe import NIL_ID
 from server.adapters.supabase.rows import account_of
 from server.ports import Account, AccountChange, ProvisioningClaim
 
@@ -66,7 +66,7 @@ class SupabaseAccountStore:
         """All accounts in the order of their ids, for operators; not in the port. `after` is the last id seen."""
         rows = await self._client.inspect(
             lambda service: (
-                service.table("user_profiles").select("*").gt("id", after or NOBODY).order("id").limit(limit)
+                service.table("user_profiles").select("*").gt("id", after or NIL_ID).order("id").limit(limit)
             )
         )
         return [account_of(row) for row in rows]

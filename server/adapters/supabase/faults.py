@@ -108,7 +108,7 @@ class Faults:
         """The error of a user's token. One that is not valid yet is temporary: a refreshed one would be newer still."""
         lower = message.lower()
         if any(words in lower for words in _TO_COME):
-            self.report("supabase.token_of_the_future", code, says=message)
+            self.report("supabase.token_of_the_future", code, message=message)
             return ServiceError(f"the token is not valid yet ({code})", retry_after=TO_COME_SECONDS, answered=True)
         if code == UNVERIFIABLE:
             return ServiceError(f"PostgREST cannot verify any token ({code})")
@@ -117,15 +117,15 @@ class Faults:
     def _cannot_serve(self, code: str, message: str) -> ServiceError:
         """The error of a call that fails for all users. Not counted by the breaker, since other calls work."""
         if code == READ_ONLY:
-            self.report("supabase.read_only", code, says=message)
+            self.report("supabase.read_only", code, message=message)
         elif code.startswith(SCHEMA_CACHE):
-            self.report("supabase.schema_unknown", code, says=message, hint="chat migrate, if it lasts over a minute")
+            self.report("supabase.schema_unknown", code, message=message, hint="chat migrate, if it lasts")
         else:
-            self.report("supabase.refused", code, says=message)
+            self.report("supabase.refused", code, message=message)
         return ServiceError(f"Supabase refuses a valid request ({code})", answered=True)
 
     def _key_refused(self, code: str, message: str, key: Setting) -> ServiceError:
-        self.report("supabase.key_refused", key, code=code, says=message[:200])
+        self.report("supabase.key_refused", key, code=code, message=message[:200])
         return ServiceError(f"Supabase refuses {key} ({code})")
 
 

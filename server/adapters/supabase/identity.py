@@ -191,5 +191,5 @@ def _refusal(code: str, status: int, sentence: str, faults: Faults) -> Exception
     if status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
         return PlatformError(ErrorCode.INVALID_REQUEST, sentence)
     if status != httpx.codes.CONFLICT:  # Auth's answer to concurrent refreshes of one session
-        faults.report("supabase.auth_refused", f"{status} {code}".rstrip(), says=sentence[:200])
+        faults.report("supabase.auth_refused", f"{status} {code}".rstrip(), message=sentence[:200])
     return ServiceError(f"Supabase Auth refuses a valid request ({status} {code})", answered=True)

@@ -12,7 +12,7 @@ from server.adapters.supabase.database import connect
 from server.adapters.supabase.issuers import DISCOVERY, discovered_issuer
 from server.adapters.supabase.migration_files import read_migrations
 from server.adapters.supabase.migrations import Recorded, pending_of, recorded_in
-from server.adapters.supabase.probe import NOBODY
+from server.adapters.supabase.probe import NIL_ID
 from server.resilience import ServiceError
 
 DEADLINE_SECONDS: Final = 8.0
@@ -35,7 +35,7 @@ class SupabaseInspection:
 
     async def service_access(self) -> Literal["granted", "refused", "no_schema"]:
         """Whether the service key may call our functions, and whether they exist."""
-        path, body = "/rest/v1/rpc/get_profile", {"p_user_id": NOBODY}
+        path, body = "/rest/v1/rpc/get_profile", {"p_user_id": NIL_ID}
         response = await self._ask("POST", path, self._service_key, body)
         if response.is_success:
             return "granted"

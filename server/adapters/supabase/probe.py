@@ -6,7 +6,7 @@ from uuid import UUID
 from server.adapters.supabase.client import SupabaseClient
 from server.adapters.supabase.faults import SupabaseError
 
-NOBODY: Final = str(UUID(int=0))
+NIL_ID: Final = str(UUID(int=0))
 
 
 class SupabaseProbe:
@@ -24,7 +24,7 @@ class SupabaseProbe:
 
         Renews the leases of an unknown owner: this changes no row, and fails if the database is read-only.
         """
-        await self._client.call("renew_sessions", owner=NOBODY)
+        await self._client.call("renew_sessions", owner=NIL_ID)
         response = await self._client.fetch("/auth/v1/health")
         if not response.is_success:
             raise SupabaseError(f"Supabase Auth answered {response.status_code} to its health check")

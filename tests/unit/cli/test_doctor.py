@@ -26,7 +26,7 @@ def test_every_missing_setting_is_named() -> None:
     assert done.returncode == 1
     rows = json.loads(done.stdout)
     assert {row["level"] for row in rows} == {"fail"}
-    assert {row["says"].split(":")[0] for row in rows} == {
+    assert {row["message"].split(":")[0] for row in rows} == {
         "SUPABASE_URL", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_KEY", "LETTA_BASE_URL", "LITELLM_BASE_URL",
         "LITELLM_MASTER_KEY", "SECRET_KEY",
     }  # fmt: skip

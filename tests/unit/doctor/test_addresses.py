@@ -76,7 +76,7 @@ async def test_a_failed_check_names_the_address_to_set(base: str, broken: bool) 
     async with httpx.AsyncClient() as http:
         check = located(Check("litellm", "alive", run), LITELLM, f"{base}/old/", http)  # type: ignore[arg-type]
         (found,) = await examine([check])
-    assert (found.finding.level, found.finding.mend) == ("fail", f"Set LITELLM_BASE_URL to {base}.")
+    assert (found.finding.level, found.finding.remedy) == ("fail", f"Set LITELLM_BASE_URL to {base}.")
 
 
 async def test_a_failed_check_at_the_right_address_has_its_own_message(base: str) -> None:
@@ -89,4 +89,4 @@ async def test_a_failed_check_at_the_right_address_has_its_own_message(base: str
     async with httpx.AsyncClient() as http:
         for run, says in ((down, "LiteLLM did not answer: ClientConnectorError"), (well, "LiteLLM answers")):
             (found,) = await examine([located(Check("litellm", "alive", run), LITELLM, base, http)])  # type: ignore[arg-type]
-            assert found.finding.says == says
+            assert found.finding.message == says

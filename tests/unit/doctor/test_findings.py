@@ -48,8 +48,8 @@ async def test_after_another_failure_later_checks_run() -> None:
 )
 async def test_an_error_is_a_finding(error: Exception, says: str) -> None:
     (found,) = await examine([check("a", error)])
-    assert (found.finding.level, found.finding.says) == ("fail", says)
-    assert found.finding.mend
+    assert (found.finding.level, found.finding.message) == ("fail", says)
+    assert found.finding.remedy
 
 
 def test_the_table_has_the_remedy_below_the_problem() -> None:

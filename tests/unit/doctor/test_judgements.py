@@ -80,7 +80,7 @@ def test_the_kind_of_a_key_is_recognized_by_its_form(key: str, kind: str) -> Non
 )
 def test_each_judgement_has_its_level_and_a_remedy_unless_ok(finding: Finding, level: Level) -> None:
     assert finding.level == level
-    assert bool(finding.mend) == (level != "ok")
+    assert bool(finding.remedy) == (level != "ok")
 
 
 def test_a_weak_secret_is_not_printed() -> None:
@@ -88,7 +88,7 @@ def test_a_weak_secret_is_not_printed() -> None:
 
 
 def test_prices_are_shown_per_thousand_tokens() -> None:
-    assert judge_price("gpt-4", GPT_4).says == "gpt-4 costs $0.03 in and $0.06 out per 1,000 tokens"
+    assert judge_price("gpt-4", GPT_4).message == "gpt-4 costs $0.03 in and $0.06 out per 1,000 tokens"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from server.adapters.letta.client import LettaClient, get_json
 from server.adapters.letta.transport import AiohttpTransport
 from tests.unit.adapters.letta.scripted import ScriptedLetta, cut, scripted_letta
 
-NOBODY = "http://127.0.0.1:9"
+NIL_ID = "http://127.0.0.1:9"
 
 
 class FlakyTransport(AiohttpTransport):
@@ -55,13 +55,13 @@ async def test_a_connection_that_hangs_is_retried_once(world: tuple[ScriptedLett
 async def test_a_second_failure_to_connect_is_final() -> None:
     transport = FlakyTransport(failures=9)
     with pytest.raises(httpx.ConnectError):
-        await post(transport, NOBODY)
+        await post(transport, NIL_ID)
     assert transport.tries == 2
 
 
 async def test_a_refused_connection_means_that_nothing_was_sent() -> None:
     with pytest.raises(httpx.ConnectError):
-        await post(AiohttpTransport(), NOBODY)
+        await post(AiohttpTransport(), NIL_ID)
 
 
 async def test_a_connection_lost_before_the_answer_is_not_retried(world: tuple[ScriptedLetta, LettaClient]) -> None:
