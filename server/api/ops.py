@@ -10,6 +10,7 @@ from server.api import schemas
 from server.http.app_keys import HUB, METRICS, READINESS
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
+from server.http.security_headers import PAGE_POLICY
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Json
@@ -19,10 +20,6 @@ OPENAPI: Final = web.AppKey[Json]("openapi")
 
 _PAGES: Final = files("server.api") / "pages"
 _MEDIA_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-_ONLY_OURS: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _READABLE: Final = frozenset({"style.css", "docs.js"})
 
 
@@ -66,7 +63,7 @@ def _page(name: str) -> web.Response:
         text=(_PAGES / name).read_text(encoding="utf-8"),
         content_type=_MEDIA_TYPES[name.rpartition(".")[2]],
         charset="utf-8",
-        headers={"Content-Security-Policy": _ONLY_OURS, "Referrer-Policy": "no-referrer"},
+        headers={"Content-Security-Policy": PAGE_POLICY},
     )
 
 

@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from server.http.frame_gate import GatedHandler
 from server.http.middlewares import HEADERS_BYTES, SERVER_NAME
 from server.http.problems import problem
+from server.http.security_headers import SECURITY_HEADERS
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 
@@ -232,12 +233,7 @@ def _malformed() -> web.Response:
     request_id = uuid.uuid4().hex
     response = problem(PlatformError(ErrorCode.INVALID_REQUEST, sentence), request_id)
     response.headers.update(
-        {
-            "X-Request-ID": request_id,
-            "X-Content-Type-Options": "nosniff",
-            "Cache-Control": "no-store",
-            "Server": SERVER_NAME,
-        }
+        {**SECURITY_HEADERS, "X-Request-ID": request_id, "Cache-Control": "no-store", "Server": SERVER_NAME}
     )
     response.force_close()
     return response

@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 
 from server.http.app_keys import CLIENT_ADDRESSES, METRICS, ORIGINS, SETTINGS
 from server.http.problems import from_http_exception, problem
+from server.http.security_headers import SECURITY_HEADERS
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 
@@ -156,8 +157,9 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     request[_SENT_STATUS] = response.status
     response.headers["Server"] = SERVER_NAME
     response.headers["X-Request-ID"] = request.get(REQUEST_ID, "")
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    if response.status >= 200:
+    if response.status >= 200:  # not for the handshake of a socket
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")
     if request.app[SETTINGS].is_production:
         response.headers["Strict-Transport-Security"] = _ONLY_HTTPS
@@ -168,7 +170,7 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
 
 
 def _origin_allowed(request: web.Request) -> bool:
-    return request.app[ORIGINS].allows(request.headers.get("Origin", ""), request.host)
+    return request.app[ORIGINS].allows(request.headers.get("Origin", ""))
 
 
 def _route(request: web.Request) -> str:

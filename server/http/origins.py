@@ -14,27 +14,27 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Origins:
-    """The rule of ALLOWED_ORIGINS. `*` allows every origin; `localhost_allowed` allows this machine's, on any port."""
+    """The origins of ALLOWED_ORIGINS (`*`: every one) and that of `own_url`, the server's own pages. The Host header is
+    never compared: whoever controls a domain can point it here. `localhost_allowed`: this machine's, on any port."""
 
-    def __init__(self, allowed: Iterable[str], *, localhost_allowed: bool) -> None:
-        self._allowed = frozenset(origin.lower() for origin in allowed)
+    def __init__(self, allowed: Iterable[str], *, own_url: str | None = None, localhost_allowed: bool) -> None:
+        own = () if own_url is None else (_origin_of(own_url),)
+        self._allowed = frozenset(origin.lower() for origin in (*allowed, *own))
         self._localhost_allowed = localhost_allowed
 
-    def allows(self, origin: str, host: str) -> bool:
-        """Whether a page of `origin` may send a request with this `host` (the Host header)."""
+    def allows(self, origin: str) -> bool:
+        """Whether a page of `origin` may use this server."""
         if not origin.isascii():
             return False
-        origin = origin.lower()
-        if "*" in self._allowed or origin in self._allowed:
+        if "*" in self._allowed or origin.lower() in self._allowed:
             return True
+        if not self._localhost_allowed:
+            return False
         try:
             parts = urlsplit(origin)
-            name = parts.hostname
+            return parts.scheme in ("http", "https") and parts.hostname in _LOOPBACK
         except ValueError:
             return False
-        if parts.scheme not in ("http", "https"):
-            return False
-        return parts.netloc == host.lower() or (self._localhost_allowed and name in _LOOPBACK)
 
     def refusal(self, origin: str) -> PlatformError:
         """The error for an origin that is not allowed. Logs it, since ALLOWED_ORIGINS may lack it by mistake."""
@@ -44,3 +44,11 @@ class Origins:
             hint="Pages of this origin may connect once it is in ALLOWED_ORIGINS, written exactly so.",
         )
         return PlatformError(ErrorCode.ORIGIN_NOT_ALLOWED)
+
+
+def _origin_of(url: str) -> str:
+    """The origin of a URL as browsers send it: without a path and the standard port."""
+    parts = urlsplit(url)
+    standard = {"http": 80, "https": 443}.get(parts.scheme)
+    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{name}" if parts.port in (None, standard) else f"{parts.scheme}://{name}:{parts.port}"

@@ -124,7 +124,7 @@ class WebSocketEndpoint:
     def _parse_request(self, request: web.Request, offered: list[str]) -> EventCursor | None:
         """Check origin and subprotocol, and parse the cursor to resume from. Raises PlatformError."""
         origin = request.headers.get("Origin")
-        if origin is not None and not self._origins.allows(origin, request.host):
+        if origin is not None and not self._origins.allows(origin):
             raise self._origins.refusal(origin)
         if offered and SUBPROTOCOL not in offered:
             message = f"Offer {SUBPROTOCOL} as a subprotocol, or none."
