@@ -5,14 +5,14 @@ from aiohttp import web
 
 from server.api import schemas
 from server.api.models import Login, Logout, Refresh, Register
-from server.http.app_keys import AUTHENTICATOR, CLIENT_ADDRESSES, IDENTITY, READS, SIGN_IN_LIMITS
+from server.http.app_keys import AUTHENTICATOR, CLIENT_ADDRESSES, IDENTITY, READS, SIGN_IN_LIMITS, UNIFORM_DELAY
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.ip_addresses import parse_address
 from server.ports import Principal, TokenPair
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import wire_time
+from server.protocol.shapes import Json, wire_time
 
 log = structlog.get_logger(__name__)
 
@@ -20,32 +20,46 @@ log = structlog.get_logger(__name__)
 async def register(request: web.Request, body: Register) -> web.Response:
     """Create the user. The agent is provisioned in the background."""
     request.app[SIGN_IN_LIMITS].sign_up(body.email)
-    with request.app[AUTHENTICATOR].opening_account():
-        tokens = await request.app[IDENTITY].sign_up(body.email, body.password, body.name, address=_address(request))
+    authenticator = request.app[AUTHENTICATOR]
+    authenticator.gate.admit(body.email)
+    delay_passed = request.app[UNIFORM_DELAY].begin()
+    with authenticator.opening_account():
+        tokens = await request.app[IDENTITY].sign_up(
+            body.email,
+            body.password,
+            body.name,
+            address=client_address(request),
+            captcha_token=body.captcha_token,
+        )
     if tokens is None:
+        await delay_passed()
         log.info("auth.confirmation_required")
         return json_response({"status": "confirmation_required", "email": body.email}, status=202)
     log.info("auth.registered", user_id=tokens.user_id)
-    return await _signed_in(request, tokens, status=201, name=body.name)
+    return await signed_in(request, tokens, status=201, name=body.name)
 
 
 async def login(request: web.Request, body: Login) -> web.Response:
     """Sign in. Unfinished provisioning continues in the background."""
-    address = _address(request)
+    address, delay_passed = client_address(request), request.app[UNIFORM_DELAY].begin()
     try:
         async with request.app[SIGN_IN_LIMITS].sign_in(body.email, address or "unknown"):
-            tokens = await request.app[IDENTITY].sign_in(body.email, body.password, address=address)
+            tokens = await request.app[IDENTITY].sign_in(
+                body.email, body.password, address=address, captcha_token=body.captcha_token
+            )
     except PlatformError as error:
         log.warning("auth.sign_in_failed", code=error.code)
+        if error.code is ErrorCode.UNAUTHORIZED:
+            await delay_passed()
         raise
     log.info("auth.signed_in", user_id=tokens.user_id)
-    return await _signed_in(request, tokens)
+    return await signed_in(request, tokens)
 
 
 async def refresh(request: web.Request, body: Refresh) -> web.Response:
     """Exchange a refresh token for a new pair of tokens. It can be used once."""
-    tokens = await request.app[IDENTITY].refresh(body.refresh_token, address=_address(request))
-    return await _signed_in(request, tokens)
+    tokens = await request.app[IDENTITY].refresh(body.refresh_token, address=client_address(request))
+    return await signed_in(request, tokens)
 
 
 async def me(request: web.Request, principal: Principal) -> web.Response:
@@ -62,36 +76,43 @@ async def logout(request: web.Request, principal: Principal, body: Logout) -> we
     return web.Response(status=204)
 
 
-async def _signed_in(
+async def signed_in(
     request: web.Request, tokens: TokenPair, *, status: int = 200, name: str | None = None
 ) -> web.Response:
+    """The response to a sign-in; the account is opened if it is new."""
+    return json_response(await signed_in_body(request, tokens, name=name, is_counted=status == 201), status=status)
+
+
+async def signed_in_body(
+    request: web.Request, tokens: TokenPair, *, name: str | None = None, is_counted: bool = False
+) -> Json:
+    """The body of that response. `is_counted`: see `Authenticator.open_account`."""
     account = await request.app[AUTHENTICATOR].open_account(
-        tokens.user_id, tokens.email, name, is_counted=status == 201
+        tokens.user_id, tokens.email, name, is_anonymous=tokens.is_anonymous, is_counted=is_counted
     )
-    if (address := _address(request)) is not None:
+    if (address := client_address(request)) is not None:
         await request.app[SIGN_IN_LIMITS].signed_in(tokens.user_id, tokens.email, address)
-    return json_response(
-        {
-            "access_token": tokens.access_token.get_secret_value(),
-            "token_type": "bearer",
-            "expires_in": tokens.expires_in,
-            "expires_at": wire_time(tokens.expires_at),
-            "refresh_token": tokens.refresh_token.get_secret_value(),
-            "user": account.user.wire(),
-        },
-        status=status,
-    )
+    return {
+        "access_token": tokens.access_token.get_secret_value(),
+        "token_type": "bearer",
+        "expires_in": tokens.expires_in,
+        "expires_at": wire_time(tokens.expires_at),
+        "refresh_token": tokens.refresh_token.get_secret_value(),
+        "user": account.user.wire(),
+    }
 
 
-def _address(request: web.Request) -> str | None:
+def client_address(request: web.Request) -> str | None:
     """The client's IP address; None if it is unknown."""
     return parse_address(request.app[CLIENT_ADDRESSES].of(request))
 
 
-_SIGNED_IN = Reply("Signed in.", schemas.SignedIn)
-_SIGN_IN_ERRORS = (
+SIGNED_IN = Reply("Signed in.", schemas.SignedIn)
+SIGN_IN_ERRORS = (
     ErrorCode.UNAUTHORIZED,
     ErrorCode.ACCOUNT_BLOCKED,
+    ErrorCode.REGISTRATION_CLOSED,
+    ErrorCode.ANONYMOUS_NOT_ALLOWED,
     ErrorCode.RATE_LIMITED,
     ErrorCode.SUPABASE_UNAVAILABLE,
 )
@@ -108,7 +129,13 @@ ROUTES = (
             201: Reply("Registered and signed in.", schemas.SignedIn),
             202: Reply("The e-mail address must be confirmed first, or exists already.", schemas.ConfirmationRequired),
         },
-        errors=(ErrorCode.WEAK_PASSWORD, ErrorCode.RATE_LIMITED, ErrorCode.SUPABASE_UNAVAILABLE),
+        errors=(
+            ErrorCode.REGISTRATION_CLOSED,
+            ErrorCode.WEAK_PASSWORD,
+            ErrorCode.CAPTCHA_FAILED,
+            ErrorCode.RATE_LIMITED,
+            ErrorCode.SUPABASE_UNAVAILABLE,
+        ),
         limited=True,
     ),
     Route(
@@ -118,8 +145,8 @@ ROUTES = (
         login,
         "auth",
         "Sign in",
-        {200: _SIGNED_IN},
-        errors=_SIGN_IN_ERRORS,
+        {200: SIGNED_IN},
+        errors=(*SIGN_IN_ERRORS, ErrorCode.CAPTCHA_FAILED),
         limited=True,
     ),
     Route(
@@ -129,8 +156,8 @@ ROUTES = (
         refresh,
         "auth",
         "Exchange a refresh token for a new pair of tokens",
-        {200: _SIGNED_IN},
-        errors=_SIGN_IN_ERRORS,
+        {200: SIGNED_IN},
+        errors=SIGN_IN_ERRORS,
         limited=True,
     ),
     Route("GET", "/api/v1/auth/me", "read", me, "auth", "The signed-in user", {200: Reply("The user.", schemas.User)}),

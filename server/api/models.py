@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from server.ports import LinkToken, MailCode, MailProof, MailType, PkceCode
 from server.protocol.frames import Content, FrameId
 from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy
@@ -66,15 +67,27 @@ Name = Annotated[
 ]
 
 
+CaptchaToken = Annotated[
+    str | None,
+    Field(
+        default=None,
+        max_length=4096,
+        description="What the captcha on your page returned, if the project requires one.",
+    ),
+]
+
+
 class Register(Request):
     email: Email
     password: NewPassword
     name: Name | None = None
+    captcha_token: CaptchaToken
 
 
 class Login(Request):
     email: Email
     password: Password
+    captcha_token: CaptchaToken
 
 
 class Refresh(Request):
@@ -83,6 +96,87 @@ class Refresh(Request):
 
 class Logout(Request):
     scope: Literal["local", "others", "global"] = "local"
+
+
+class Recover(Request):
+    email: Email
+    captcha_token: CaptchaToken
+
+
+class Resend(Request):
+    email: Email
+    type: Literal["signup", "email_change"] = "signup"
+    captcha_token: CaptchaToken
+
+
+MailSecret = Annotated[SecretStr, Field(min_length=1, max_length=512)]
+
+
+class ProofByMail(Request):
+    """Either `token_hash`, or `email` with `token`."""
+
+    token_hash: MailSecret | None = Field(default=None, description="From a mail's link.")
+    email: Email | None = None
+    token: MailSecret | None = Field(default=None, description="The code in a mail to `email`.")
+    captcha_token: CaptchaToken
+
+    def proof(self, type_: MailType) -> MailProof | None:
+        """The code or the token of a link; None if neither is complete, or both are given."""
+        if self.token_hash is not None:
+            return None if self.email is not None or self.token is not None else LinkToken(self.token_hash, type_)
+        return None if self.email is None or self.token is None else MailCode(self.email, self.token, type_)
+
+
+class Verify(ProofByMail):
+    """Either `token_hash` or `email` with `token`, and `type`; or `code` with `code_verifier`."""
+
+    type: MailType | None = Field(default=None, description="What the mail is for.")
+    code: MailSecret | None = Field(default=None, description="The code to which a link leads (PKCE).")
+    code_verifier: MailSecret | None = Field(default=None, description="The verifier of the client that began.")
+
+    @property
+    def mail_proof(self) -> MailProof | None:
+        """What was sent; None if it is incomplete or ambiguous."""
+        if self.code is None and self.code_verifier is None:
+            return None if self.type is None else self.proof(self.type)
+        if self.code is None or self.code_verifier is None:
+            return None
+        others = (self.token_hash, self.email, self.token, self.type)
+        return PkceCode(self.code, self.code_verifier) if others == (None, None, None, None) else None
+
+    @model_validator(mode="after")
+    def _one_proof(self) -> Self:
+        if self.mail_proof is None:
+            raise ValueError("give token_hash and type, or email, token and type, or code and code_verifier")
+        return self
+
+
+class Reset(ProofByMail):
+    """Either `token_hash`, or `email` with `token`; and the new password."""
+
+    password: NewPassword
+
+    @model_validator(mode="after")
+    def _one_proof(self) -> Self:
+        if self.proof("recovery") is None:
+            raise ValueError("give token_hash, or email and token")
+        return self
+
+
+class ChangePassword(Request):
+    password: NewPassword
+    current_password: Password | None = Field(
+        default=None, description="Required unless the user signed in during the last ten minutes."
+    )
+    captcha_token: CaptchaToken
+
+
+class ChangeEmail(Request):
+    email: Email
+    current_password: Password | None = Field(
+        default=None, description="Required unless the user signed in during the last ten minutes."
+    )
+    captcha_token: CaptchaToken
 
 
 class SendMessage(Request):

@@ -21,6 +21,9 @@ _SIGNED_IN = (
     ErrorCode.UNAUTHORIZED,
     ErrorCode.TOKEN_EXPIRED,
     ErrorCode.FORBIDDEN,
+    ErrorCode.MFA_REQUIRED,
+    ErrorCode.REGISTRATION_CLOSED,
+    ErrorCode.ANONYMOUS_NOT_ALLOWED,
     ErrorCode.ACCOUNT_BLOCKED,
     ErrorCode.RATE_LIMITED,  # of new accounts, which a first request opens
     ErrorCode.SUPABASE_UNAVAILABLE,

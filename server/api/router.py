@@ -4,13 +4,14 @@ from typing import Final
 
 from aiohttp import web
 
-from server.api import agent, auth, chat, ops, usage, user
+from server.api import agent, auth, chat, credentials, ops, usage, user
 from server.api.openapi import document
 from server.http import middlewares
 from server.http.routes import Route, add_routes
 
 ROUTES: Final[tuple[Route, ...]] = (
     *auth.ROUTES,
+    *credentials.ROUTES,
     *chat.ROUTES,
     *agent.ROUTES,
     *user.ROUTES,

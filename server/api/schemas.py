@@ -43,6 +43,18 @@ class SignedIn(Answer):
 
 class ConfirmationRequired(Answer):
     status: Literal["confirmation_required"]
+    email: str | None = Field(description="null if only a link's token was sent.")
+
+
+class MailRequested(Answer):
+    """The same whether an account exists or not."""
+
+    status: Literal["mail_requested"]
+    email: str
+
+
+class EmailChanged(Answer):
+    status: Literal["changed"]
     email: str
 
 
@@ -261,6 +273,7 @@ class Problem(Answer):
     request_id: str
     errors: list[FieldProblem]
     turn: Turn | None = Field(default=None, description="The failed turn, if there is one.")
+    session: SignedIn | None = Field(default=None, description="Of auth/reset, if only the new password was refused.")
     spent: Money | None = Field(default=None, description="Of a budget that is used up.")
     limit: Money | None = None
     resets_at: datetime | None = None

@@ -29,8 +29,11 @@ from server.api import router
 from server.app.clients import open_letta, open_litellm, open_redis, open_supabase, provisioning_context
 from server.app.lifecycle import LIFECYCLE, Lifecycle
 from server.auth.authenticator import Authenticator
+from server.auth.gate import AccountGate
+from server.auth.reauthentication import Reauthentication
 from server.auth.sign_ins import SignInLimits
 from server.auth.tickets import Tickets
+from server.auth.uniform_delay import UniformDelay
 from server.billing.budgets import Budgets
 from server.billing.pricing import Pricing
 from server.billing.reconciler import Reconciler
@@ -59,7 +62,9 @@ def create_app(settings: Settings) -> web.Application:
     app[app_keys.SETTINGS] = settings
     app[LIFECYCLE] = Lifecycle()
     app[app_keys.METRICS] = Metrics()
-    app[app_keys.ORIGINS] = Origins(settings.allowed_origins, localhost_allowed=not settings.is_production)
+    app[app_keys.ORIGINS] = Origins(
+        settings.allowed_origins, own_url=settings.own_url, localhost_allowed=not settings.is_production
+    )
     app[app_keys.CLIENT_ADDRESSES] = addresses = ClientAddresses(settings.address_header, settings.trusted_proxies)
     app[app_keys.AUTH_LIMITER] = AddressLimiter(settings.auth_requests_per_minute, addresses)
     app[app_keys.NOW] = lambda: datetime.now(UTC)
@@ -107,17 +112,28 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     app[app_keys.PROVISIONER] = provisioner
     app[app_keys.TICKETS] = tickets
     authenticator = Authenticator(
-        verifier, tickets, accounts, provisioner, new_accounts=Buckets(settings.new_accounts_per_minute)
+        verifier,
+        tickets,
+        accounts,
+        provisioner,
+        new_accounts=Buckets(settings.new_accounts_per_minute),
+        gate=AccountGate(settings.registration, settings.allow_anonymous),
+        requires_aal2=settings.require_aal2,
     )
     app[app_keys.AUTHENTICATOR] = authenticator
     secret_keys = [key for key in (settings.secret_key, settings.secret_key_previous) if key is not None]
     sign_in_limits = SignInLimits(accounts, settings.sign_ins_per_minute, secret_keys)
     app[app_keys.SIGN_IN_LIMITS] = sign_in_limits
+    app[app_keys.REAUTHENTICATION] = Reauthentication(
+        app[app_keys.IDENTITY], verifier, accounts, sign_in_limits, app[app_keys.NOW]
+    )
+    app[app_keys.UNIFORM_DELAY] = uniform_delay = UniformDelay()
     _set_sessions(app, hub)
 
     stack.push_async_callback(provisioner.aclose)
     stack.push_async_callback(authenticator.aclose)
     stack.push_async_callback(sign_in_limits.aclose)
+    stack.push_async_callback(uniform_delay.aclose)
     await stack.enter_async_context(hub.running())
     background = await stack.enter_async_context(TaskSet("background"))
     background.create(Reconciler(ledger, agents.billing, budgets, hub.announce).run(), name="billing")
@@ -144,7 +160,7 @@ def _set_services(
     redis: RedisClient | None,
 ) -> None:
     """Set the keys of services that handlers call directly."""
-    app[app_keys.IDENTITY] = SupabaseIdentity(supabase, app[app_keys.SETTINGS].auth_redirect_url)
+    app[app_keys.IDENTITY] = SupabaseIdentity(supabase, app[app_keys.SETTINGS].mail_link_url)
     app[app_keys.READS] = SupabaseReads(supabase)
     app[app_keys.MEMORY] = LettaMemory(letta)
     probes: list[Probe] = [SupabaseProbe(supabase), LettaProbe(letta), LiteLLMProbe(litellm)]

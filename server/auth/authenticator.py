@@ -14,6 +14,7 @@ import structlog
 from cachetools import LRUCache
 
 from server.aio import SingleFlight, StoppedError
+from server.auth.gate import AccountGate
 from server.auth.tickets import Purpose, TicketHolder, Tickets
 from server.ports import Access, Account, AccountStore, Principal, TokenVerifier
 from server.protocol.codes import ErrorCode
@@ -35,7 +36,8 @@ class Authenticator:
 
     A checked account is cached with a TTL of `trust` seconds, and longer while Supabase is unavailable; so a block
     takes effect after that time, except that the database refuses new turns at once. At most `cached` accounts are
-    cached; `new_accounts` limits new ones. Concurrent requests of a user, as after a network failure, share one check.
+    cached; `new_accounts` limits new ones, and `gate` decides who may have one. `requires_aal2` refuses tokens of users
+    who signed in without a second factor. Concurrent requests of a user, as after a network failure, share one check.
     Close with `aclose`.
     """
 
@@ -49,6 +51,8 @@ class Authenticator:
         trust: float = 15.0,
         cached: int = 10_000,
         new_accounts: Buckets | None = None,
+        gate: AccountGate | None = None,
+        requires_aal2: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._verifier = verifier
@@ -57,6 +61,8 @@ class Authenticator:
         self._opener = opener
         self._trust = trust
         self._new_accounts = new_accounts or Buckets(0)
+        self.gate = gate or AccountGate()
+        self._requires_aal2 = requires_aal2
         self._clock = clock
         self._checked_at: LRUCache[str, float] = LRUCache(cached)  # no TTL: used while Supabase is unavailable
         self._opening: SingleFlight[str, Account] = SingleFlight("account", ignored=(PlatformError,))
@@ -73,12 +79,15 @@ class Authenticator:
     async def token(self, token: str, access: Access) -> Principal:
         """Authenticate an access token for an endpoint of this access.
 
-        Raises PlatformError(unauthorized | token_expired | forbidden | account_blocked | supabase_unavailable).
+        Raises PlatformError(unauthorized | token_expired | forbidden | mfa_required | anonymous_not_allowed |
+        registration_closed | account_blocked | rate_limited | supabase_unavailable).
         """
         if not token.isascii():  # header bytes that are not UTF-8 would reach the parser as surrogates
             raise PlatformError(ErrorCode.UNAUTHORIZED)
         principal = await self._verifier.verify(token)
         authorize(principal, access)
+        self._refuse_weak(principal.aal)
+        self.gate.admit_credential(is_anonymous=principal.is_anonymous)
         await self.admit(principal)
         return principal
 
@@ -108,12 +117,17 @@ class Authenticator:
             ticket_id=holder.ticket_id,
         )
         authorize(principal, access)
+        self._refuse_weak(principal.aal)
         return principal
+
+    def _refuse_weak(self, aal: str) -> None:
+        if self._requires_aal2 and aal != "aal2":
+            raise PlatformError(ErrorCode.MFA_REQUIRED)
 
     async def admit(self, principal: Principal, name: str | None = None) -> None:
         """Admit a verified user: open the account if it is new, and continue its provisioning.
 
-        Raises PlatformError(account_blocked | rate_limited | supabase_unavailable).
+        Raises PlatformError(registration_closed | account_blocked | rate_limited | supabase_unavailable).
         """
         checked_at = self._checked_at.get(principal.user_id)
         if checked_at is not None and self._clock() - checked_at < self._trust:
@@ -122,14 +136,14 @@ class Authenticator:
             if name is None:
                 await self._open_once(principal)
             else:
-                await self.open_account(principal.user_id, principal.email, name)
+                await self.open_account(principal.user_id, principal.email, name, is_anonymous=principal.is_anonymous)
         except PlatformError as error:
             if error.code is not ErrorCode.SUPABASE_UNAVAILABLE or checked_at is None:
                 raise
 
     async def _open_once(self, principal: Principal) -> Account:
         """Call `open_account` once for concurrent requests of the user."""
-        opening = partial(self.open_account, principal.user_id, principal.email)
+        opening = partial(self.open_account, principal.user_id, principal.email, is_anonymous=principal.is_anonymous)
         try:
             return await self._opening.run(principal.user_id, opening)
         except StoppedError as cause:
@@ -157,13 +171,21 @@ class Authenticator:
             raise
 
     async def open_account(
-        self, user_id: str, email: str, name: str | None = None, *, is_counted: bool = False
+        self,
+        user_id: str,
+        email: str,
+        name: str | None = None,
+        *,
+        is_anonymous: bool = False,
+        is_counted: bool = False,
     ) -> Account:
-        """The user's account. Creates it if needed, and continues its provisioning.
+        """The user's account. Creates it if needed and allowed, and continues its provisioning.
 
-        `is_counted`: the caller has entered `opening_account`. Raises as `admit`.
+        `is_counted`: the caller has passed the gate and entered `opening_account`. Raises as `admit`.
         """
         is_known = is_counted or user_id in self._checked_at or await self._accounts.get(user_id) is not None
+        if not is_known:
+            self.gate.admit(email, is_anonymous=is_anonymous)
         with nullcontext() if is_known else self.opening_account():
             account = await self._opener.ensure_account(user_id, email, name)
         self._checked_at.pop(user_id, None)

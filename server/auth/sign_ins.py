@@ -82,6 +82,14 @@ class SignInLimits:
         PlatformError(rate_limited)."""
         self._buckets.take(f"sign-up/{account_name(email)}")
 
+    def mail(self, email: str) -> None:
+        """Count a request that may send a mail to this address. Raises PlatformError(rate_limited)."""
+        self._buckets.take(f"mail/{account_name(email)}")
+
+    def code(self, email: str) -> None:
+        """Count an attempt to verify a code that was sent to this address. Raises PlatformError(rate_limited)."""
+        self._buckets.take(f"code/{account_name(email)}")
+
     async def signed_in(self, user_id: str, email: str, address: str) -> None:
         """Give this address its own limit from now on. If the database is unavailable, the next sign-in retries."""
         hashed = self._hashes(account_name(email), network_of(address))[0]

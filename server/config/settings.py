@@ -27,6 +27,9 @@ RAILWAY_HEADER: Final = "X-Real-IP"
 varies between requests."""
 
 
+Registration = Literal["open", "closed"] | tuple[str, ...]
+
+
 class Settings(BaseSettings):
     """The server's configuration. Raises pydantic.ValidationError with each variable that is missing or invalid."""
 
@@ -66,7 +69,11 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: int = Field(default=0, ge=0, le=8)
     client_address_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")
+    public_url: HttpUrl | None = None
     auth_redirect_url: HttpUrl | None = None
+    registration: Annotated[Registration, NoDecode] = "open"
+    allow_anonymous: bool = False
+    require_aal2: bool = False
     redis_url: SecretStr | None = None
 
     max_running_turns: int = Field(default=16, ge=1)
@@ -91,7 +98,7 @@ class Settings(BaseSettings):
         clean = {name: validators.stripped(v) if isinstance(v, str) else v for name, v in values.items()}
         return {name: value for name, value in clean.items() if value != ""}
 
-    @field_validator("supabase_url", "letta_base_url", "litellm_base_url", "litellm_url_for_letta")
+    @field_validator("supabase_url", "letta_base_url", "litellm_base_url", "litellm_url_for_letta", "public_url")
     @classmethod
     def _is_base_url(cls, value: HttpUrl | None) -> HttpUrl | None:
         if value is not None:
@@ -135,6 +142,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split_origins(cls, value: object) -> object:
         return validators.origins(value) if isinstance(value, str) else value
+
+    @field_validator("registration", mode="before")
+    @classmethod
+    def _split_domains(cls, value: object) -> object:
+        return validators.registration(value) if isinstance(value, str) else value
 
     @field_validator("default_models", mode="before")
     @classmethod
@@ -184,6 +196,16 @@ class Settings(BaseSettings):
         return self.environment == "production"
 
     @property
+    def own_url(self) -> str | None:
+        """This server's address for browsers, without a slash at the end: PUBLIC_URL, else Railway's domain."""
+        return own_url_in_use(None if self.public_url is None else str(self.public_url), os.environ)
+
+    @property
+    def mail_link_url(self) -> str | None:
+        """The page to which links in e-mails lead; None for the project's Site URL."""
+        return None if self.auth_redirect_url is None else str(self.auth_redirect_url)
+
+    @property
     def address_header(self) -> str | None:
         """The header with the client's address, if a trusted proxy sets one."""
         return header_in_use(self.client_address_header, os.environ)
@@ -212,6 +234,14 @@ def header_in_use(named: str | None, environment: Mapping[str, str]) -> str | No
     if named:
         return named
     return RAILWAY_HEADER if any(name.upper().startswith("RAILWAY_") for name in environment) else None
+
+
+def own_url_in_use(named: str | None, environment: Mapping[str, str]) -> str | None:
+    """The server's own address: the one `named`, else that of the domain which Railway gave the service."""
+    if named:
+        return named.rstrip("/")
+    domain = environment.get("RAILWAY_PUBLIC_DOMAIN")
+    return f"https://{domain}" if domain else None
 
 
 def model_names(listed: str) -> tuple[str, ...]:

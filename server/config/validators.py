@@ -16,6 +16,7 @@ _QUOTES: Final = "\"'`"
 _NEW_KEYS: Final[tuple[tuple[str, KeyKind], ...]] = (("sb_publishable_", "publishable"), ("sb_secret_", "secret"))
 _LEGACY_ROLES: Final[dict[object, KeyKind]] = {"anon": "anon", "service_role": "service_role"}
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?)(?::([0-9]{1,5}))?")
+_DOMAIN: Final = re.compile(r"(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
 _ENCODED: Final = re.compile(r"%(?!00)[0-9A-Fa-f]{2}")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _STANDARD_PORTS: Final = {"http": 80, "https": 443}
@@ -113,6 +114,17 @@ def _check_connection_url(value: str, schemes: Iterable[str], example: str) -> N
 def origins(listed: str) -> tuple[str, ...]:
     """The web origins in a comma-separated list, in the form of browsers. Raises ValueError naming an invalid one."""
     return tuple(map(_origin, filter(None, map(stripped, listed.split(",")))))
+
+
+def registration(listed: str) -> str | tuple[str, ...]:
+    """`open`, `closed`, or the mail domains in a comma-separated list, in lower case. Raises ValueError."""
+    names = tuple(stripped(name).lower().removeprefix("@") for name in listed.split(",") if stripped(name))
+    if names in (("open",), ("closed",)):
+        return names[0]
+    for name in names:
+        if not _DOMAIN.fullmatch(name):
+            raise ValueError(f"{name} is no mail domain; write open, closed, or domains such as example.com")
+    return names
 
 
 def similar_names(given: Iterable[str], known: Iterable[str]) -> list[tuple[str, str]]:

@@ -7,8 +7,10 @@ from typing import Protocol
 from aiohttp import web
 
 from server.auth.authenticator import Authenticator
+from server.auth.reauthentication import Reauthentication
 from server.auth.sign_ins import SignInLimits
 from server.auth.tickets import Tickets
+from server.auth.uniform_delay import UniformDelay
 from server.billing.budgets import Budgets
 from server.config.settings import Settings
 from server.http.client_address import ClientAddresses
@@ -69,6 +71,8 @@ TICKETS = web.AppKey("tickets", Tickets)
 AUTH_LIMITER = web.AppKey("auth_limiter", AddressLimiter)
 CLIENT_ADDRESSES = web.AppKey("client_addresses", ClientAddresses)
 SIGN_IN_LIMITS = web.AppKey("sign_in_limits", SignInLimits)
+REAUTHENTICATION = web.AppKey("reauthentication", Reauthentication)
+UNIFORM_DELAY = web.AppKey("uniform_delay", UniformDelay)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 ORIGINS = web.AppKey("origins", Origins)
 METRICS = web.AppKey("metrics", Metrics)

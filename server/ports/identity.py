@@ -58,6 +58,7 @@ class TokenPair:
     expires_at: datetime
     user_id: str
     email: str
+    is_anonymous: bool = False
 
 
 class TokenVerifier(Protocol):
@@ -69,20 +70,95 @@ class TokenVerifier(Protocol):
         ...
 
 
-class IdentityProvider(Protocol):
-    """Sign-up and sign-in. Raises PlatformError(unauthorized | weak_password | invalid_request | rate_limited).
+MailType = Literal["signup", "recovery", "email", "email_change", "magiclink", "invite"]
+"""What a mail of the provider is for. `email`: its code signs in, whatever the mail was for."""
 
-    `address` is the client's IP address, which the provider may use for rate limits instead of ours.
+
+@dataclass(frozen=True, slots=True)
+class MailCode:
+    """A code that the user typed from a mail to this address."""
+
+    email: str
+    code: SecretStr
+    type: MailType
+
+
+@dataclass(frozen=True, slots=True)
+class LinkToken:
+    """The `token_hash` in a mail's link."""
+
+    token_hash: SecretStr
+    type: MailType
+
+
+@dataclass(frozen=True, slots=True)
+class PkceCode:
+    """The `?code=` to which a link leads, with the verifier of the client that began the flow."""
+
+    code: SecretStr
+    verifier: SecretStr
+
+
+MailProof = MailCode | LinkToken | PkceCode
+
+
+class IdentityProvider(Protocol):
+    """Sign-up, sign-in, and proof of an e-mail address.
+
+    Raises PlatformError(unauthorized | weak_password | invalid_request | rate_limited | captcha_failed | otp_expired |
+    registration_closed | mfa_required | reauthentication_required | account_blocked | supabase_unavailable).
+
+    `address` is the client's IP address, which the provider may use for rate limits instead of ours. `captcha_token`
+    is what the captcha of the client's page returned, for projects that require one.
     """
 
     async def sign_up(
-        self, email: str, password: SecretStr, name: str | None, *, address: str | None = None
+        self,
+        email: str,
+        password: SecretStr,
+        name: str | None,
+        *,
+        address: str | None = None,
+        captcha_token: str | None = None,
     ) -> TokenPair | None:
         """Create the user. None: the project requires a confirmation by e-mail (or the address exists already)."""
         ...
 
-    async def sign_in(self, email: str, password: SecretStr, *, address: str | None = None) -> TokenPair: ...
+    async def sign_in(
+        self, email: str, password: SecretStr, *, address: str | None = None, captcha_token: str | None = None
+    ) -> TokenPair: ...
 
     async def refresh(self, refresh_token: SecretStr, *, address: str | None = None) -> TokenPair: ...
 
     async def sign_out(self, principal: Principal, scope: Literal["local", "others", "global"]) -> None: ...
+
+    async def verify_otp(
+        self, proof: MailProof, *, address: str | None = None, captcha_token: str | None = None
+    ) -> TokenPair | None:
+        """Complete what the mail was for, and sign in. None: a change of the address also needs the other mail."""
+        ...
+
+    async def recover(self, email: str, *, address: str | None = None, captcha_token: str | None = None) -> None:
+        """Send a mail by which a new password can be set, if the account exists. Raises nothing that depends on
+        that."""
+        ...
+
+    async def resend(
+        self,
+        email: str,
+        kind: Literal["signup", "email_change"],
+        *,
+        address: str | None = None,
+        captcha_token: str | None = None,
+    ) -> None:
+        """Send the mail again, if one is due. Raises nothing that depends on that."""
+        ...
+
+    async def set_password(self, access_token: SecretStr, password: SecretStr, current: SecretStr | None) -> None:
+        """Set the user's password. `current` is the one before, if the user gave it."""
+        ...
+
+    async def set_email(self, access_token: SecretStr, email: str) -> bool:
+        """Ask for another e-mail address. True if it was changed at once, False if mails must be confirmed first (also
+        if the address is another user's)."""
+        ...

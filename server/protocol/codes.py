@@ -10,11 +10,17 @@ class ErrorCode(StrEnum):
 
     INVALID_REQUEST = "invalid_request"
     INVALID_CURSOR = "invalid_cursor"
+    CAPTCHA_FAILED = "captcha_failed"
     UNAUTHORIZED = "unauthorized"
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a code, not a secret
     BUDGET_EXCEEDED = "budget_exceeded"
     ACCOUNT_BLOCKED = "account_blocked"
     FORBIDDEN = "forbidden"
+    MFA_REQUIRED = "mfa_required"
+    REAUTHENTICATION_REQUIRED = "reauthentication_required"
+    OTP_EXPIRED = "otp_expired"
+    REGISTRATION_CLOSED = "registration_closed"
+    ANONYMOUS_NOT_ALLOWED = "anonymous_not_allowed"
     ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -52,6 +58,7 @@ class ErrorRule:
 ERRORS: Final[dict[ErrorCode, ErrorRule]] = {
     ErrorCode.INVALID_REQUEST: ErrorRule(400, False, "Invalid request", "The request is not valid."),
     ErrorCode.INVALID_CURSOR: ErrorRule(400, False, "Invalid cursor", "This cursor was not issued by this server."),
+    ErrorCode.CAPTCHA_FAILED: ErrorRule(400, False, "Captcha failed", "Solve the captcha again."),
     ErrorCode.UNAUTHORIZED: ErrorRule(401, False, "Unauthorized", "Sign in to use this."),
     ErrorCode.TOKEN_EXPIRED: ErrorRule(
         401, False, "Token expired", "The access token has expired. Refresh it and try again."
@@ -59,6 +66,22 @@ ERRORS: Final[dict[ErrorCode, ErrorRule]] = {
     ErrorCode.BUDGET_EXCEEDED: ErrorRule(402, True, "Budget exceeded", "The budget of this period is used up."),
     ErrorCode.ACCOUNT_BLOCKED: ErrorRule(403, False, "Account blocked", "This account is blocked."),
     ErrorCode.FORBIDDEN: ErrorRule(403, False, "Forbidden", "You may not do this."),
+    ErrorCode.MFA_REQUIRED: ErrorRule(
+        403, False, "Second factor required", "Sign in with your second factor to use this (assurance level aal2)."
+    ),
+    ErrorCode.REAUTHENTICATION_REQUIRED: ErrorRule(
+        403, False, "Reauthentication required", "Send your current password, or sign in again, and repeat this."
+    ),
+    ErrorCode.OTP_EXPIRED: ErrorRule(
+        403,
+        False,
+        "Code or link expired",
+        "This code or link is wrong, was used before or is too old. Ask for a new one.",
+    ),
+    ErrorCode.REGISTRATION_CLOSED: ErrorRule(403, False, "Registration closed", "Registration is closed."),
+    ErrorCode.ANONYMOUS_NOT_ALLOWED: ErrorRule(
+        403, False, "Anonymous not allowed", "This service needs a signed-in user with an e-mail address."
+    ),
     ErrorCode.ORIGIN_NOT_ALLOWED: ErrorRule(
         403, False, "Origin not allowed", "Pages of this origin may not connect here."
     ),

@@ -2,59 +2,34 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import httpx
-from pydantic import HttpUrl, SecretStr
-from supabase_auth.errors import AuthApiError, AuthError, CustomAuthError
-from supabase_auth.types import AuthResponse, Session
+import structlog
+from pydantic import SecretStr
+from supabase_auth.errors import AuthApiError
+from supabase_auth.types import AuthResponse, Session, UserAttributes, UserResponse
 
+from server.adapters.supabase.auth_calls import AddressExistsError, MailLimitError, auth_call, refuse_nul
 from server.adapters.supabase.client import ANON_KEY, SupabaseClient
-from server.adapters.supabase.faults import Faults, SupabaseError
-from server.ports import Principal, TokenPair
+from server.adapters.supabase.faults import SupabaseError
+from server.ports import LinkToken, MailCode, MailProof, PkceCode, Principal, TokenPair
 from server.protocol.codes import ErrorCode
-from server.protocol.errors import FieldError, PlatformError
-from server.resilience import ServiceError, retry_after_in
+from server.protocol.errors import PlatformError
 
-SECONDS: Final = 10.0
-"""The deadline of one call. Auth hashes passwords with bcrypt and may send an e-mail before it answers."""
+log = structlog.get_logger(__name__)
 
-RATE_LIMIT_SECONDS: Final = 60.0
-"""The `retry_after` of a 429 without one."""
-
-EXISTS: Final = frozenset({"user_already_exists", "email_exists"})
 SESSION_GONE: Final = frozenset({401, 403, 404})
 """The statuses of /logout for a session that has ended already."""
 
-ADDRESS: Final = (FieldError("/email", "is not an address that can be registered here"),)
-
-MEANINGS: Final[dict[str, tuple[ErrorCode, str]]] = {
-    "invalid_credentials": (ErrorCode.UNAUTHORIZED, "The e-mail address or the password is wrong."),
-    "email_not_confirmed": (ErrorCode.UNAUTHORIZED, "Confirm your e-mail address first, by the link that was sent."),
-    "user_not_found": (ErrorCode.UNAUTHORIZED, "This account no longer exists."),
-    "refresh_token_not_found": (ErrorCode.UNAUTHORIZED, "The refresh token is not valid. Sign in again."),
-    "refresh_token_already_used": (ErrorCode.UNAUTHORIZED, "The refresh token was used before. Sign in again."),
-    "session_not_found": (ErrorCode.UNAUTHORIZED, "The session has ended. Sign in again."),
-    "session_expired": (ErrorCode.UNAUTHORIZED, "The session has expired. Sign in again."),
-    "bad_jwt": (ErrorCode.UNAUTHORIZED, "The access token is not valid."),
-    "user_banned": (ErrorCode.ACCOUNT_BLOCKED, "This account is blocked."),
-    "signup_disabled": (ErrorCode.INVALID_REQUEST, "Registration is closed."),
-    "email_provider_disabled": (ErrorCode.INVALID_REQUEST, "Registration by e-mail is closed."),
-    "email_address_invalid": (ErrorCode.INVALID_REQUEST, "This e-mail address cannot be used."),
-    "email_address_not_authorized": (ErrorCode.INVALID_REQUEST, "This e-mail address cannot be used."),
-}
-"""Auth's error codes (supabase.com/docs/guides/auth/debugging/error-codes) in the protocol's terms."""
-
-T = TypeVar("T")
-
 
 class SupabaseIdentity:
-    """Implements `server.ports.IdentityProvider`. `redirect_url` is the target of the link in confirmation e-mails."""
+    """Implements `server.ports.IdentityProvider`. `redirect_url` is the target of the links in e-mails."""
 
     def __init__(
         self,
         client: SupabaseClient,
-        redirect_url: HttpUrl | None = None,
+        redirect_url: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
@@ -62,16 +37,26 @@ class SupabaseIdentity:
         self._now = now
 
     async def sign_up(
-        self, email: str, password: SecretStr, name: str | None, *, address: str | None = None
+        self,
+        email: str,
+        password: SecretStr,
+        name: str | None,
+        *,
+        address: str | None = None,
+        captcha_token: str | None = None,
     ) -> TokenPair | None:
-        _refuse_nul(email, password.get_secret_value(), name or "")
-        options: dict[str, Any] = {"data": {} if name is None else {"name": name}}
+        refuse_nul(email, password.get_secret_value(), name or "")
+        options: dict[str, Any] = {"data": {} if name is None else {"name": name}, "captcha_token": captcha_token}
         if self._redirect_url is not None:
-            options["email_redirect_to"] = str(self._redirect_url)
+            options["email_redirect_to"] = self._redirect_url
         credentials = {"email": email, "password": password.get_secret_value(), "options": options}
         try:
-            answer = await self._once(lambda: self._sign_up(credentials, address))
-        except _AddressExistsError:
+            answer = await auth_call(self._client, lambda: self._sign_up(credentials, address))
+        except AddressExistsError:
+            return None
+        except MailLimitError as limit:
+            if not limit.is_of_user:
+                raise
             return None
         if answer.session is not None:
             return self._pair(answer.session)
@@ -88,18 +73,23 @@ class SupabaseIdentity:
                 raise
             return await self._client.visitor(address).sign_up(credentials)
 
-    async def sign_in(self, email: str, password: SecretStr, *, address: str | None = None) -> TokenPair:
-        _refuse_nul(email, password.get_secret_value())
+    async def sign_in(
+        self, email: str, password: SecretStr, *, address: str | None = None, captcha_token: str | None = None
+    ) -> TokenPair:
+        refuse_nul(email, password.get_secret_value())
         auth = self._client.visitor(address)
-        answer = await self._once(
-            lambda: auth.sign_in_with_password({"email": email, "password": password.get_secret_value()})
-        )
+        credentials: Any = {
+            "email": email,
+            "password": password.get_secret_value(),
+            "options": {"captcha_token": captcha_token},
+        }
+        answer = await auth_call(self._client, lambda: auth.sign_in_with_password(credentials))
         return self._granted(answer.session)
 
     async def refresh(self, refresh_token: SecretStr, *, address: str | None = None) -> TokenPair:
         auth = self._client.visitor(address)
         try:
-            answer = await self._once(lambda: auth.refresh_session(refresh_token.get_secret_value()))
+            answer = await auth_call(self._client, lambda: auth.refresh_session(refresh_token.get_secret_value()))
         except PlatformError as refusal:
             if refusal.code is not ErrorCode.INVALID_REQUEST:
                 raise
@@ -119,21 +109,77 @@ class SupabaseIdentity:
                 if refused is not None or answer.status not in SESSION_GONE:
                     raise
 
-        await self._once(log_out)
+        await auth_call(self._client, log_out)
 
-    async def _once(self, call: Callable[[], Awaitable[T]]) -> T:
-        """One call without retries, since a sign-up sends an e-mail, and a refresh token can be used only once."""
+    async def verify_otp(
+        self, proof: MailProof, *, address: str | None = None, captcha_token: str | None = None
+    ) -> TokenPair | None:
+        auth = self._client.visitor(address)
+        if isinstance(proof, PkceCode):
+            exchange: Any = {
+                "auth_code": proof.code.get_secret_value(),
+                "code_verifier": proof.verifier.get_secret_value(),
+            }
+            answer = await auth_call(self._client, lambda: auth.exchange_code_for_session(exchange))
+            return self._granted(answer.session)
+        params = _otp_params(proof, captcha_token)
+        answer = await auth_call(self._client, lambda: auth.verify_otp(params))
+        return None if answer.session is None else self._pair(answer.session)
 
-        async def translated() -> T:
-            try:
-                with self._client.faults.translated(ANON_KEY):
-                    return await call()
-            except AuthError as cause:
-                raise _translated(cause, self._client.faults) from None
-            except (ValueError, TypeError, LookupError, AttributeError) as cause:  # the SDK could not read the answer
-                raise ServiceError("Supabase Auth answered with something unreadable") from cause
+    async def recover(self, email: str, *, address: str | None = None, captcha_token: str | None = None) -> None:
+        refuse_nul(email)
+        options: Any = {"redirect_to": self._redirect_url, "captcha_token": captcha_token}
+        auth = self._client.visitor(address)
+        await self._mailing(lambda: auth.reset_password_for_email(email, options))
 
-        return await self._client.guard.once(translated, deadline=SECONDS)
+    async def resend(
+        self,
+        email: str,
+        kind: Literal["signup", "email_change"],
+        *,
+        address: str | None = None,
+        captcha_token: str | None = None,
+    ) -> None:
+        refuse_nul(email)
+        options = {"email_redirect_to": self._redirect_url, "captcha_token": captcha_token}
+        credentials: Any = {"type": kind, "email": email, "options": options}
+        auth = self._client.visitor(address)
+        await self._mailing(lambda: auth.resend(credentials))
+
+    async def _mailing(self, call: Callable[[], Awaitable[object]]) -> None:
+        """One call that sends a mail if the account exists. Limits of mails are applied only then, so a refusal would
+        tell that the account exists: the limit of the project is logged instead."""
+        try:
+            await auth_call(self._client, call)
+        except MailLimitError as limit:
+            if not limit.is_of_user:
+                log.warning("supabase.mail_not_sent", hint="the project's limit of mails: set up an SMTP server")
+
+    async def set_password(self, access_token: SecretStr, password: SecretStr, current: SecretStr | None) -> None:
+        refuse_nul(password.get_secret_value())
+        attributes: UserAttributes = {"password": password.get_secret_value()}
+        if current is not None:
+            attributes["current_password"] = current.get_secret_value()
+        await auth_call(self._client, lambda: self._update(access_token, attributes))
+
+    async def set_email(self, access_token: SecretStr, email: str) -> bool:
+        refuse_nul(email)
+        try:
+            answer = await auth_call(self._client, lambda: self._update(access_token, {"email": email}))
+        except AddressExistsError:
+            return False
+        except MailLimitError as limit:
+            if not limit.is_of_user:
+                raise
+            return False
+        return (answer.user.email or "").lower() == email.lower()
+
+    async def _update(self, access_token: SecretStr, attributes: UserAttributes) -> UserResponse:
+        """Change the token's user. The SDK's client must have a session, but refreshes none of a valid token."""
+        auth = self._client.visitor()
+        await auth.set_session(access_token.get_secret_value(), "unused")
+        options: Any = {} if self._redirect_url is None else {"email_redirect_to": self._redirect_url}
+        return await auth.update_user(attributes, options)
 
     def _granted(self, session: Session | None) -> TokenPair:
         if session is None:
@@ -152,44 +198,13 @@ class SupabaseIdentity:
             expires_at=expires_at,
             user_id=session.user.id,
             email=session.user.email or "",
+            is_anonymous=session.user.is_anonymous,
         )
 
 
-def _refuse_nul(*texts: str) -> None:
-    """Refuse a NUL character, which PostgreSQL cannot store: Auth answers 500, which would look like an outage."""
-    if any("\0" in text for text in texts):
-        raise PlatformError(ErrorCode.INVALID_REQUEST, "The text contains a NUL character.")
-
-
-class _AddressExistsError(Exception):
-    """The address is registered already (answered by a project that does not confirm addresses)."""
-
-
-def _translated(error: AuthError, faults: Faults) -> Exception:
-    """The error that corresponds to an SDK error: the user's fault, or the service's, including our key."""
-    status = error.status if isinstance(error, AuthApiError | CustomAuthError) else 0
-    code = str(error.code or "")
-    if code in EXISTS:
-        return _AddressExistsError()
-    answer = getattr(error.__cause__, "response", None)
-    retry_after = None if answer is None else retry_after_in(answer.headers)
-    if status == 0 or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        return ServiceError(
-            f"Supabase Auth is unavailable ({code or status})", retry_after=retry_after, answered=status == 500
-        )
-    if status == httpx.codes.TOO_MANY_REQUESTS:
-        return PlatformError(ErrorCode.RATE_LIMITED, retry_after=retry_after or RATE_LIMIT_SECONDS)
-    return faults.refuses_our_key(status, error.message, ANON_KEY) or _refusal(code, status, error.message, faults)
-
-
-def _refusal(code: str, status: int, sentence: str, faults: Faults) -> Exception:
-    if code == "weak_password":
-        return PlatformError(ErrorCode.WEAK_PASSWORD, sentence)
-    if code in MEANINGS:
-        meaning, ours = MEANINGS[code]
-        return PlatformError(meaning, ours, errors=ADDRESS if code.startswith("email_address") else ())
-    if status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
-        return PlatformError(ErrorCode.INVALID_REQUEST, sentence)
-    if status != httpx.codes.CONFLICT:  # Auth's answer to concurrent refreshes of one session
-        faults.report("supabase.auth_refused", f"{status} {code}".rstrip(), message=sentence[:200])
-    return ServiceError(f"Supabase Auth refuses a valid request ({status} {code})", answered=True)
+def _otp_params(proof: MailCode | LinkToken, captcha_token: str | None) -> Any:
+    options = {"captcha_token": captcha_token}
+    if isinstance(proof, LinkToken):
+        return {"token_hash": proof.token_hash.get_secret_value(), "type": proof.type, "options": options}
+    refuse_nul(proof.email)
+    return {"email": proof.email, "token": proof.code.get_secret_value(), "type": proof.type, "options": options}

@@ -171,7 +171,8 @@ async def test_every_endpoint_but_the_open_ones_authenticates(world: World, rout
 
 def test_only_sign_in_and_operations_are_open() -> None:
     open_paths = {route.path for route in router.ROUTES if route.access == "public"}
-    signing_in = {f"/api/v1/auth/{name}" for name in ("register", "login", "refresh")}
+    names = ("register", "login", "refresh", "verify", "resend", "recover", "reset")
+    signing_in = {f"/api/v1/auth/{name}" for name in names}
     assert open_paths == signing_in | {"/health", "/ready", "/metrics", "/openapi.json", "/docs", "/", "/pages/{name}"}
 
 

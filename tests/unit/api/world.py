@@ -1,5 +1,6 @@
 """A server with fake services, and clients that validate every response with the schema of its route."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,8 +19,11 @@ from server.api.openapi import document
 from server.api.schemas import Problem
 from server.app.lifecycle import Lifecycle
 from server.auth.authenticator import Authenticator
+from server.auth.gate import AccountGate
+from server.auth.reauthentication import Reauthentication
 from server.auth.sign_ins import SignInLimits
 from server.auth.tickets import Tickets
+from server.auth.uniform_delay import UniformDelay
 from server.billing.budgets import Budgets
 from server.config.settings import Settings
 from server.http import app_keys
@@ -165,6 +169,10 @@ class World:
     sign_ins_per_minute: int = 0
     new_accounts_per_minute: int = 0
     address_header: str | None = None
+    gate: AccountGate = field(default_factory=AccountGate)
+    requires_aal2: bool = False
+    delays: list[float] = field(default_factory=list)
+    """The delays of answers that must not tell whether an account exists; they pass at once."""
     limits: Limits = field(default_factory=Limits)
     provisioner: Provisioner = field(init=False)
     hub: SessionHub = field(init=False)
@@ -177,6 +185,11 @@ class World:
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.passed
+
+    async def delay(self, seconds: float) -> None:
+        self.delays.append(seconds)
+        for _ in range(10):  # the steps of a call to the fake
+            await asyncio.sleep(0)
 
     @property
     def visitor(self) -> Client:
@@ -214,9 +227,14 @@ class World:
             accounts,
             self.provisioner,
             new_accounts=Buckets(self.new_accounts_per_minute, clock=lambda: self.seconds),
+            gate=self.gate,
+            requires_aal2=self.requires_aal2,
             clock=lambda: self.seconds,
         )
-        origins = Origins(self.origins, localhost_allowed=self.environment != "production")
+        origins = Origins(
+            self.origins, own_url="https://chat.example.com", localhost_allowed=self.environment != "production"
+        )
+        sign_in_limits = SignInLimits(accounts, self.sign_ins_per_minute, [SECRET], clock=lambda: self.seconds)
         app = web.Application()
         app[app_keys.SETTINGS] = self._settings()
         app[app_keys.HUB] = self.hub
@@ -230,9 +248,11 @@ class World:
         app[app_keys.BUDGETS] = self.budgets
         app[app_keys.TICKETS] = tickets
         app[app_keys.AUTHENTICATOR] = authenticator
-        app[app_keys.SIGN_IN_LIMITS] = SignInLimits(
-            accounts, self.sign_ins_per_minute, [SECRET], clock=lambda: self.seconds
+        app[app_keys.SIGN_IN_LIMITS] = sign_in_limits
+        app[app_keys.REAUTHENTICATION] = Reauthentication(
+            self.identity, self.identity, accounts, sign_in_limits, self.now
         )
+        app[app_keys.UNIFORM_DELAY] = UniformDelay(sleep=self.delay)
         app[app_keys.CLIENT_ADDRESSES] = addresses = ClientAddresses(self.address_header)
         app[app_keys.AUTH_LIMITER] = AddressLimiter(self.auth_per_minute, addresses)
         app[app_keys.ORIGINS] = origins

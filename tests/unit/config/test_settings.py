@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from server.app.clients import default_plan
 from server.config.environment import settings_problems
-from server.config.settings import Settings, header_in_use
+from server.config.settings import Settings, header_in_use, own_url_in_use
 from server.ports import Plan
 
 NEEDED = {
@@ -84,3 +84,21 @@ def test_the_settings_have_the_header(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_header_with_a_list_of_addresses_is_refused(name: str) -> None:
     (problem,) = problems(client_address_header=name)
     assert problem.startswith("CLIENT_ADDRESS_HEADER")
+
+
+@pytest.mark.parametrize(
+    ("named", "environment", "url"),
+    [
+        (None, {}, None),
+        (None, {"RAILWAY_PUBLIC_DOMAIN": "chat.up.railway.app"}, "https://chat.up.railway.app"),
+        ("https://chat.example.com/", {"RAILWAY_PUBLIC_DOMAIN": "chat.up.railway.app"}, "https://chat.example.com"),
+    ],
+)
+def test_the_servers_own_url_is_named_or_railways(named: str | None, environment: dict[str, str], url: str) -> None:
+    assert own_url_in_use(named, environment) == url
+
+
+@pytest.mark.parametrize("url", ["https://chat.example.com/?a=b", "https://a:b@chat.example.com", "chat.example.com"])
+def test_a_public_url_that_is_none_is_refused(url: str) -> None:
+    (problem,) = problems(public_url=url)
+    assert problem.startswith("PUBLIC_URL: ")

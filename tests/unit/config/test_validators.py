@@ -7,7 +7,7 @@ import string
 import pytest
 
 from server.config.settings import Settings
-from server.config.validators import origins, similar_names
+from server.config.validators import origins, registration, similar_names
 from tests.unit.config.test_settings import NEEDED, problems, settings
 
 DB = "postgresql://postgres.ref:p%40ss@aws-0-eu.pooler.supabase.com:5432/postgres"
@@ -193,4 +193,23 @@ def test_no_two_settings_are_one_letter_apart() -> None:
     names = list(Settings.model_fields)
     for name in names:
         assert similar_names([name], [other for other in names if other != name]) == []
-    assert set("".join(names)) <= set(string.ascii_lowercase + "_")
+    assert set("".join(names)) <= set(string.ascii_lowercase + string.digits + "_")
+
+
+@pytest.mark.parametrize(
+    ("listed", "meaning"),
+    [
+        ("open", "open"),
+        (" Closed ", "closed"),
+        ("example.com", ("example.com",)),
+        ("@Example.com, sub.example.org ,", ("example.com", "sub.example.org")),
+    ],
+)
+def test_registration_is_open_closed_or_a_list_of_mail_domains(listed: str, meaning: object) -> None:
+    assert registration(listed) == meaning
+
+
+@pytest.mark.parametrize("listed", ["opne", "example", "open,example.com", "*.example.com", "a@example.com", "-.com"])
+def test_what_is_no_mail_domain_is_refused_with_its_name(listed: str) -> None:
+    with pytest.raises(ValueError, match="is no mail domain; write open, closed, or domains"):
+        registration(listed)

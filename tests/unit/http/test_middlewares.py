@@ -9,6 +9,7 @@ from multidict import CIMultiDict
 from structlog.testing import capture_logs
 
 from server.api import router
+from server.http.security_headers import SECURITY_HEADERS
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.fakes.agent import Reply
@@ -275,3 +276,36 @@ async def test_production_sends_strict_transport_security(environment: str, expe
 async def test_no_response_reveals_versions_of_the_server(world: World) -> None:
     for path in ("/health", "/nothing", "/api/v1/auth/me"):
         assert (await world.visitor.get(path)).headers["Server"] == "chat"
+
+
+async def test_every_response_has_the_security_headers(faulty: World) -> None:
+    user = await faulty.user()
+    answers = [
+        *[await faulty.visitor.get(path) for path in ("/health", "/nothing", "/", "/pages/docs.js", "/test/broken")],
+        await user.get("/api/v1/auth/me"),
+        await user.post("/api/v1/chat/message", {"content": "hello"}),  # a stream
+        await faulty.visitor.request("OPTIONS", "/api/v1/auth/login", headers=PREFLIGHT),
+    ]
+    for answer in answers:
+        for name, value in SECURITY_HEADERS.items():
+            assert answer.headers[name] == value or name == "Content-Security-Policy"
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+
+
+async def test_no_response_sets_a_cookie(world: World) -> None:
+    credentials = {"email": "ann@example.com", "password": "correct horse battery"}
+    for path in ("/api/v1/auth/register", "/api/v1/auth/login"):
+        assert "Set-Cookie" not in (await world.visitor.post(path, credentials)).headers
+
+
+@pytest.mark.parametrize("host", ["evil.example.com", "chat.example.com"])
+async def test_the_host_header_makes_no_origin_the_servers_own(world: World, host: str) -> None:
+    """A page of a domain that points to this server, as with DNS rebinding, is of a foreign origin."""
+    headers = {"Host": host, "Origin": "https://evil.example.com"}
+    answer = await world.visitor.get("/health", headers=headers)
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    own = await world.visitor.get("/health", headers={"Host": host, "Origin": "https://chat.example.com"})
+    assert own.headers["Access-Control-Allow-Origin"] == "https://chat.example.com"

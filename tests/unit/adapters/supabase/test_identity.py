@@ -4,20 +4,22 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import jwt
 import pytest
 import structlog
 from aiohttp import web
-from pydantic import HttpUrl, SecretStr
+from pydantic import SecretStr
 
 from server.adapters.supabase.client import SupabaseClient
 from server.adapters.supabase.faults import Faults
 from server.adapters.supabase.identity import SupabaseIdentity
-from server.ports import Principal
+from server.ports import LinkToken, MailCode, MailProof, PkceCode, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.unit.adapters.supabase.project import ANON, SERVICE, Project
 
 SIGN_UP, TOKEN, LOGOUT = "/auth/v1/signup", "/auth/v1/token", "/auth/v1/logout"
+VERIFY, RECOVER, RESEND, USER_PATH = "/auth/v1/verify", "/auth/v1/recover", "/auth/v1/resend", "/auth/v1/user"
 USER = {
     "id": "01a209a8-402d-777c-bbf1-9331244edae0",
     "aud": "authenticated",
@@ -40,7 +42,12 @@ PRINCIPAL = Principal(str(USER["id"]), "ann@example.com", SecretStr("a.b.c"), da
 
 @pytest.fixture
 def identity(client: SupabaseClient) -> SupabaseIdentity:
-    return SupabaseIdentity(client, HttpUrl("https://chat.example/welcome"))
+    return SupabaseIdentity(client, "https://chat.example/welcome")
+
+
+def token() -> SecretStr:
+    """An access token that has not expired."""
+    return SecretStr(jwt.encode({"exp": 2_000_000_000, "sub": USER["id"]}, "a key of the tests that is long enough"))
 
 
 def refusal(code: str, message: str = "Auth's own words") -> dict[str, Any]:
@@ -100,7 +107,9 @@ async def test_a_sign_up_that_conflicts_with_another_is_retried_once(
         (429, "over_request_rate_limit", ErrorCode.RATE_LIMITED),
         (400, "validation_failed", ErrorCode.INVALID_REQUEST),
         (400, "email_address_invalid", ErrorCode.INVALID_REQUEST),
-        (422, "signup_disabled", ErrorCode.INVALID_REQUEST),
+        (422, "signup_disabled", ErrorCode.REGISTRATION_CLOSED),
+        (400, "captcha_failed", ErrorCode.CAPTCHA_FAILED),
+        (401, "insufficient_aal", ErrorCode.MFA_REQUIRED),
         (500, "unexpected_failure", ErrorCode.SUPABASE_UNAVAILABLE),
         (504, "request_timeout", ErrorCode.SUPABASE_UNAVAILABLE),
     ],
@@ -240,3 +249,148 @@ async def test_without_an_address_or_a_secret_key_no_address_is_forwarded(projec
     assert [(r.headers["apikey"], r.headers.get("Sb-Forwarded-For")) for r in project.seen] == [(ANON, None)] * 2
     await legacy.aclose()
     await modern.aclose()
+
+
+CAPTCHA = {"gotrue_meta_security": {"captcha_token": "solved"}}
+
+
+async def test_every_call_that_auth_protects_by_a_captcha_passes_its_token_on(
+    project: Project, identity: SupabaseIdentity
+) -> None:
+    project.answers |= {
+        SIGN_UP: (200, SESSION),
+        TOKEN: (200, SESSION),
+        VERIFY: (200, SESSION),
+        RECOVER: (200, {}),
+        RESEND: (200, {}),
+    }
+    await identity.sign_up("ann@example.com", PASSWORD, None, captcha_token="solved")
+    await identity.sign_in("ann@example.com", PASSWORD, captcha_token="solved")
+    await identity.recover("ann@example.com", captcha_token="solved")
+    await identity.resend("ann@example.com", "signup", captcha_token="solved")
+    code = MailCode("ann@example.com", SecretStr("123456"), "signup")
+    await identity.verify_otp(code, captcha_token="solved")
+
+    for request in project.seen:
+        assert CAPTCHA.items() <= (await request.json()).items()
+
+
+async def test_mails_lead_to_the_configured_page(project: Project, identity: SupabaseIdentity) -> None:
+    project.answers |= {RECOVER: (200, {}), RESEND: (200, {}), USER_PATH: (200, USER)}
+    await identity.recover("ann@example.com")
+    await identity.resend("ann@example.com", "email_change")
+    await identity.set_email(token(), "new@example.com")
+
+    writes = [request for request in project.seen if request.method != "GET"]
+    assert [request.path for request in writes] == [RECOVER, RESEND, USER_PATH]
+    assert {request.query["redirect_to"] for request in writes} == {"https://chat.example/welcome"}
+
+
+@pytest.mark.parametrize(
+    ("proof", "sent"),
+    [
+        (
+            MailCode("ann@example.com", SecretStr("123456"), "email"),
+            {"email": "ann@example.com", "token": "123456", "type": "email"},
+        ),
+        (LinkToken(SecretStr("a-hash"), "recovery"), {"token_hash": "a-hash", "type": "recovery"}),
+    ],
+)
+async def test_a_mails_code_or_token_signs_in(
+    project: Project, identity: SupabaseIdentity, proof: MailProof, sent: dict[str, str]
+) -> None:
+    project.answers[VERIFY] = (200, SESSION)
+    pair = await identity.verify_otp(proof)
+    assert pair
+    assert pair.user_id == USER["id"]
+    [request] = project.seen
+    assert sent.items() <= (await request.json()).items()
+
+
+async def test_a_pkce_code_is_exchanged_with_its_verifier(project: Project, identity: SupabaseIdentity) -> None:
+    project.answers[TOKEN] = (200, SESSION)
+    assert await identity.verify_otp(PkceCode(SecretStr("a-code"), SecretStr("a-verifier")))
+    [request] = project.seen
+    assert request.query["grant_type"] == "pkce"
+    assert await request.json() == {"auth_code": "a-code", "code_verifier": "a-verifier"}
+
+
+async def test_the_first_of_two_confirmations_of_a_new_address_signs_nobody_in(
+    project: Project, identity: SupabaseIdentity
+) -> None:
+    project.answers[VERIFY] = (200, {"code": "200", "msg": "Confirmation link accepted."})
+    assert await identity.verify_otp(LinkToken(SecretStr("a-hash"), "email_change")) is None
+
+
+@pytest.mark.parametrize("code", ["otp_expired", "flow_state_not_found", "flow_state_expired", "bad_code_verifier"])
+async def test_a_used_or_old_code_has_its_error(project: Project, identity: SupabaseIdentity, code: str) -> None:
+    project.answers[VERIFY] = (403, refusal(code))
+    with pytest.raises(PlatformError) as refused:
+        await identity.verify_otp(LinkToken(SecretStr("a-hash"), "signup"))
+    assert refused.value.code is ErrorCode.OTP_EXPIRED
+
+
+OF_USER = "For security purposes, you can only request this after 42 seconds."
+OF_PROJECT = "email rate limit exceeded"
+
+
+async def test_limits_of_mails_do_not_tell_that_an_account_exists(project: Project, identity: SupabaseIdentity) -> None:
+    """Auth applies them only where it would send a mail."""
+    for words in (OF_USER, OF_PROJECT):
+        limit = (429, refusal("over_email_send_rate_limit", words))
+        project.answers |= {RECOVER: limit, RESEND: limit}
+        await identity.recover("ann@example.com")
+        await identity.resend("ann@example.com", "signup")
+    project.answers[SIGN_UP] = (429, refusal("over_email_send_rate_limit", OF_USER))
+    assert await identity.sign_up("ann@example.com", PASSWORD, None) is None
+
+
+async def test_a_sign_up_that_the_projects_limit_of_mails_prevents_is_refused(
+    project: Project, identity: SupabaseIdentity
+) -> None:
+    project.answers[SIGN_UP] = (429, refusal("over_email_send_rate_limit", OF_PROJECT))
+    with pytest.raises(PlatformError) as refused:
+        await identity.sign_up("ann@example.com", PASSWORD, None)
+    assert refused.value.code is ErrorCode.RATE_LIMITED
+
+
+async def test_another_users_address_is_answered_like_one_to_confirm(
+    project: Project, identity: SupabaseIdentity
+) -> None:
+    def answer(request: web.BaseRequest) -> dict[str, Any]:
+        return USER
+
+    project.answers[USER_PATH] = (200, answer)
+    assert not await identity.set_email(token(), "new@example.com")
+    assert await identity.set_email(token(), "ANN@example.com")  # a project that confirms nothing has changed it
+    assert [request.headers["Authorization"] for request in project.seen] == [
+        f"Bearer {token().get_secret_value()}"
+    ] * 4
+
+
+async def test_a_password_is_set_with_the_users_own_token(project: Project, identity: SupabaseIdentity) -> None:
+    project.answers[USER_PATH] = (200, USER)
+    await identity.set_password(token(), SecretStr("Another-passw0rd"), SecretStr("Passw0rd123"))
+    request = project.seen[-1]
+    assert request.method == "PUT"
+    assert await request.json() == {"password": "Another-passw0rd", "current_password": "Passw0rd123"}
+    assert request.headers["Authorization"] == f"Bearer {token().get_secret_value()}"
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning"),
+    [
+        ("same_password", ErrorCode.WEAK_PASSWORD),
+        ("weak_password", ErrorCode.WEAK_PASSWORD),
+        ("reauthentication_needed", ErrorCode.REAUTHENTICATION_REQUIRED),
+        ("insufficient_aal", ErrorCode.MFA_REQUIRED),
+        ("session_not_found", ErrorCode.UNAUTHORIZED),
+    ],
+)
+async def test_a_refused_password_has_its_error(
+    project: Project, identity: SupabaseIdentity, code: str, meaning: ErrorCode
+) -> None:
+    project.answers[USER_PATH] = (422, refusal(code) | {"weak_password": {"reasons": ["length"]}})
+    with pytest.raises(PlatformError) as refused:
+        await identity.set_password(token(), SecretStr("Another-passw0rd"), None)
+    assert refused.value.code is meaning
