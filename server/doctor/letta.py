@@ -1,6 +1,7 @@
 """Checks of Letta: its release, its access protection, its conversations and its connection to LiteLLM."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from server.adapters.letta.client import LettaClient
 from server.adapters.letta.probe import LettaInspection, is_supported
@@ -8,6 +9,7 @@ from server.config.settings import Settings
 from server.doctor.findings import Check, Finding, fail, ok, warn
 
 SERVICE = "letta"
+SPEED_PATCHES: Final = ("tls_context", "prepared_statements")
 
 
 class LettaChecks:
@@ -26,6 +28,7 @@ class LettaChecks:
             Check(SERVICE, "conversations", self.conversations),
             Check(SERVICE, "reaches_litellm", self.model),
             Check(SERVICE, "stop", self.stop),
+            Check(SERVICE, "speed", self.speed),
         ]
 
     async def version(self) -> Finding:
@@ -78,6 +81,9 @@ class LettaChecks:
     async def stop(self) -> Finding:
         return judge_stop(await self._letta.patches())
 
+    async def speed(self) -> Finding:
+        return judge_speed(await self._letta.patches())
+
 
 def judge_stop(patches: Mapping[str, str | None]) -> Finding:
     """Judge whether a stop ends the model's call. `patches`: None for an applied patch, else why it is not applied."""
@@ -92,3 +98,19 @@ def judge_stop(patches: Mapping[str, str | None]) -> Finding:
             "Deploy Letta from this release's `deploy/letta/`, with LETTA_PATCH_STOP unset.",
         )
     return ok("a run that is cancelled closes its model's stream")
+
+
+def judge_speed(patches: Mapping[str, str | None]) -> Finding:
+    """Judge whether Letta has the patches that halve a turn's processor time. `patches`: see `judge_stop`."""
+    if not patches:
+        return warn(
+            "Letta is as it was released: it spends nearly twice the processor time on a turn",
+            "Deploy Letta from `deploy/letta/` (docs/deploy.md).",
+        )
+    missing = [f"{name}: {patches.get(name, 'unknown')}" for name in SPEED_PATCHES if patches.get(name, "") is not None]
+    if missing:
+        return warn(
+            f"Letta spends more processor time on a turn than it could ({'; '.join(missing)})",
+            "Deploy Letta from this release's `deploy/letta/`, with a direct address of PostgreSQL.",
+        )
+    return ok("Letta shares its TLS context and caches prepared statements")

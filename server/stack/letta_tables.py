@@ -8,7 +8,7 @@ import asyncio
 import letta.orm
 from letta.orm.base import Base
 from letta.server.db import engine
-from sqlalchemy import FetchedValue, text  # type: ignore[import-not-found]
+from sqlalchemy import FetchedValue, text
 
 
 async def create_tables() -> None:

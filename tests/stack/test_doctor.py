@@ -34,7 +34,7 @@ async def test_nothing_is_wrong_with_the_local_stack(stack: RunningStack) -> Non
     code, found = await diagnosis(stack)
     assert {name: row["message"] for name, row in found.items() if row["level"] != "ok"} == {}
     assert code == 0
-    assert len(found) == 25
+    assert len(found) == 26
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,9 @@ async def test_letta_lists_its_patches_only_with_its_password(stack: RunningStac
             assert (response.status, await response.json()) == (401, {"detail": "Unauthorized"})
     async with http.get(url, headers={"Authorization": f"Bearer {stack.env['LETTA_API_TOKEN']}"}) as response:
         answer = await response.json()
-    assert [(patch["name"], patch["applied"]) for patch in answer["patches"]] == [("stop", True)]
+    assert [(patch["name"], patch["applied"]) for patch in answer["patches"]] == [
+        (name, True) for name in ("stop", "tls_context", "prepared_statements")
+    ]
     assert "Patch stop is applied" in (stack.data_dir / "logs" / "letta.log").read_text()
 
 

@@ -16,11 +16,11 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final
 
-from letta_patches import stop
-from letta_patches.known import VERSION, UnknownCodeError
+from letta_patches import prepared_statements, stop, tls_context
+from letta_patches.known import VERSION, NotApplicableError
 
-PATCHES: Final = (stop,)
-"""Modules with a docstring, whose first line is the reason, and `apply()`, which raises UnknownCodeError."""
+PATCHES: Final = (stop, tls_context, prepared_statements)
+"""Modules with a docstring, whose first line is the reason, and `apply()`, which raises NotApplicableError."""
 ROUTE: Final = "/v1/patches"
 _APP: Final = "letta.server.rest_api.app"
 
@@ -69,7 +69,7 @@ def _apply(patch: ModuleType, version: str) -> Outcome:
         return Outcome(name, applied=False, detail=f"this is Letta {version}, it knows {VERSION}")
     try:
         patch.apply()
-    except UnknownCodeError as error:
+    except NotApplicableError as error:
         return Outcome(name, applied=False, detail=str(error))
     except Exception as error:  # an error here must not prevent Letta's start
         return Outcome(name, applied=False, detail=f"{type(error).__name__}: {error}")

@@ -8,7 +8,11 @@ from typing import Any, Final
 VERSION: Final = "0.16.8"
 
 
-class UnknownCodeError(Exception):
+class NotApplicableError(Exception):
+    """The patch must not be applied here; the message says why."""
+
+
+class UnknownCodeError(NotApplicableError):
     """The code to patch differs from the known one; the message names it."""
 
 

@@ -2,14 +2,16 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from letta_patches import known
+from letta_patches import known, tls_context
 from letta_patches.known import UnknownCodeError, digest, require
+from letta_patches.prepared_statements import is_transaction_pooler
 
 from server.stack.letta import patches_folder
 
@@ -51,8 +53,8 @@ def start(folder: Path, version: str, program: str = ASK, **environment: str) ->
     )
 
 
-def reported(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
-    [patch] = json.loads(done.stdout)["patches"]
+def reported(done: "subprocess.CompletedProcess[str]", name: str = "stop") -> dict[str, Any]:
+    [patch] = [patch for patch in json.loads(done.stdout)["patches"] if patch["name"] == name]
     return dict(patch)
 
 
@@ -71,6 +73,43 @@ def test_a_letta_with_other_code_starts_without_the_patch(tmp_path: Path) -> Non
 def test_a_patch_is_turned_off_by_its_switch(tmp_path: Path) -> None:
     done = start(tmp_path, "0.16.8", LETTA_PATCH_STOP="off")
     assert reported(done) == {"name": "stop", "applied": False, "detail": "LETTA_PATCH_STOP turns it off"}
+
+
+@pytest.mark.parametrize("name", ["stop", "tls_context", "prepared_statements"])
+def test_each_patch_has_a_switch(tmp_path: Path, name: str) -> None:
+    switch = f"LETTA_PATCH_{name.upper()}"
+    done = start(tmp_path, "0.16.8", **{switch: "off"})
+    assert reported(done, name) == {"name": name, "applied": False, "detail": f"{switch} turns it off"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("postgresql+asyncpg://letta:secret@127.0.0.1:5432/letta", False),
+        ("postgresql+asyncpg://postgres.abc:secret@aws-0-eu-west-1.pooler.supabase.com:5432/postgres", False),
+        ("postgresql+asyncpg://postgres.abc:secret@aws-0-eu-west-1.pooler.supabase.com:6543/postgres", True),
+        ("postgresql+asyncpg://letta:secret@ep-cool-1234-pooler.eu.example.com/letta", True),
+        ("postgresql+asyncpg://letta:secret@pgbouncer.railway.internal:5432/letta", True),
+        ("postgresql+asyncpg://letta:secret@db/letta?pgbouncer=true", True),
+    ],
+)
+def test_statements_are_not_cached_behind_a_transaction_pooler(uri: str, expected: bool) -> None:
+    assert is_transaction_pooler(uri) is expected
+
+
+def test_one_tls_context_is_shared_unless_the_caller_has_its_own() -> None:
+    created: list[tuple[object, object, bool]] = []
+
+    def create(verify: object = True, cert: object = None, trust_env: bool = True) -> ssl.SSLContext:
+        created.append((verify, cert, trust_env))
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    shared = tls_context._shared(create)
+    assert shared() is shared(verify=True) is not shared(verify=False)
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    assert shared(verify=own) is not shared(verify=own)
+    assert shared(cert="mine.pem") is not shared(cert="mine.pem")
+    assert len(created) == 6
 
 
 def test_a_process_that_does_not_serve_is_not_patched(tmp_path: Path) -> None:
