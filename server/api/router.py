@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from server.api import agent, auth, chat, credentials, ops, usage, user
+from server.api import admin_reports, admin_users, agent, auth, chat, credentials, ops, usage, user
 from server.api.openapi import document
 from server.http import middlewares
 from server.http.routes import Route, add_routes
@@ -16,6 +16,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *agent.ROUTES,
     *user.ROUTES,
     *usage.ROUTES,
+    *admin_users.ROUTES,
+    *admin_reports.ROUTES,
     *ops.ROUTES,
 )
 

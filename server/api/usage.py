@@ -14,26 +14,15 @@ from server.api import schemas
 from server.api.forecast import Forecast, forecast
 from server.api.models import UsageQuery
 from server.api.usage_csv import usage_csv
+from server.api.usage_shapes import budget_shape, models_shape, requested_range, spending_shape
 from server.http.app_keys import BUDGETS, NOW, READS
 from server.http.content_negotiation import prefers_csv
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.ports import ModelUsage, Principal, Standing, UsageDay, UsageSum
-from server.protocol.codes import ErrorCode
-from server.protocol.errors import FieldError, PlatformError
-from server.protocol.shapes import MONEY, Json, total_of, wire_money, wire_time
+from server.protocol.shapes import Json, total_of, wire_money, wire_time
 
-_DEFAULT_DAYS: Final = 30
-_LONGEST_DAYS: Final = 366
 _NOTHING: Final = UsageSum(0, 0, Decimal(0))
-_COUNTS: Final = (
-    "model_calls",
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_tokens",
-    "reasoning_tokens",
-    "tokens",
-)
 
 
 async def usage(request: web.Request, principal: Principal, query: UsageQuery) -> web.Response:
@@ -41,7 +30,7 @@ async def usage(request: web.Request, principal: Principal, query: UsageQuery) -
     model of the range."""
     now = request.app[NOW]().astimezone(UTC)
     today = now.date()
-    first, last = _range(query, today)
+    first, last = requested_range(query, today)
     reads = request.app[READS]
     if prefers_csv(request.headers.get("Accept")):
         return usage_csv(await reads.usage_models(principal, first, last), first, last)
@@ -56,31 +45,18 @@ async def usage(request: web.Request, principal: Principal, query: UsageQuery) -
     days, month, models, standing = in_range.result(), in_month.result(), by_model.result(), of_budget.result()
     return json_response(
         {
-            "total": _spending(total),
-            "today": _spending(_sum(day for day in month if day.date == today)),
+            "total": spending_shape(total),
+            "today": spending_shape(_sum(day for day in month if day.date == today)),
             "range": _range_shape(first, last, days, models),
-            "models": _by_model(models),
+            "models": models_shape(models),
             "days": _by_day(days, models),
-            "budget": _budget_shape(standing),
+            "budget": budget_shape(standing),
             "projection": _projection_shape(_projection(standing, _sum(month).cost, now)),
             "currency": "USD",
             "timezone": "UTC",
         },
         headers={"Vary": "Accept"},
     )
-
-
-def _range(query: UsageQuery, today: date) -> tuple[date, date]:
-    """The requested range, both days included. Raises PlatformError(invalid_request)."""
-    last = query.last or today
-    first = query.first or last - timedelta(days=_DEFAULT_DAYS - 1)
-    if first > last:
-        problem = FieldError("/from", "must not be after `to`")
-    elif (last - first).days >= _LONGEST_DAYS:
-        problem = FieldError("/from", f"must be at most {_LONGEST_DAYS} days before `to`, both included")
-    else:
-        return first, last
-    raise PlatformError(ErrorCode.INVALID_REQUEST, f"The range is not valid: {problem.detail}.", errors=(problem,))
 
 
 def _sum(days: Iterable[UsageDay]) -> UsageSum:
@@ -99,16 +75,12 @@ def _projection(standing: Standing | None, month: Decimal, now: datetime) -> For
     return forecast(month, datetime.combine(began, time(), UTC), datetime.combine(ends, time(), UTC), now)
 
 
-def _spending(spent: UsageSum) -> Json:
-    return {"messages": spent.messages, "tokens": spent.tokens, "cost": wire_money(spent.cost)}
-
-
 def _range_shape(first: date, last: date, days: Sequence[UsageDay], models: Sequence[ModelUsage]) -> Json:
     background = total_of(used.background_cost for used in models)
     return {
         "from": first.isoformat(),
         "to": last.isoformat(),
-        **_spending(_sum(days)),
+        **spending_shape(_sum(days)),
         "background": {"cost": wire_money(background)},
     }
 
@@ -120,39 +92,9 @@ def _by_day(days: Iterable[UsageDay], models: Sequence[ModelUsage]) -> list[Json
     for row in models:
         used.setdefault(row.date, []).append(row)
     return [
-        {"date": day.isoformat(), **_spending(spent.get(day, _NOTHING)), "models": _by_model(used.get(day, ()))}
+        {"date": day.isoformat(), **spending_shape(spent.get(day, _NOTHING)), "models": models_shape(used.get(day, ()))}
         for day in sorted(spent.keys() | used.keys())
     ]
-
-
-def _by_model(used: Sequence[ModelUsage]) -> list[Json]:
-    """Usage by model, the most expensive first."""
-    rows: dict[str, list[ModelUsage]] = {}
-    for row in used:
-        rows.setdefault(row.model, []).append(row)
-    costs = {model: total_of(row.cost for row in own) for model, own in rows.items()}
-    return [
-        {
-            "model": model,
-            **{name: sum(getattr(row, name) for row in rows[model]) for name in _COUNTS},
-            "cost": wire_money(costs[model]),
-        }
-        for model in sorted(costs, key=lambda model: (-costs[model], model))
-    ]
-
-
-def _budget_shape(standing: Standing | None) -> Json | None:
-    if standing is None or (standing.limit is None and standing.period is None):
-        return None
-    remaining = None if standing.limit is None else max(MONEY.subtract(standing.limit, standing.spent), Decimal(0))
-    return {
-        "limit": wire_money(standing.limit),
-        "spent": wire_money(standing.spent),
-        "remaining": wire_money(remaining),
-        "period": standing.period,
-        "started_at": wire_time(standing.started_at),
-        "resets_at": wire_time(standing.resets_at),
-    }
 
 
 def _projection_shape(projection: Forecast | None) -> Json | None:

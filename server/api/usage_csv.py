@@ -26,14 +26,19 @@ _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """The characters that begin a formula in spreadsheets, or that they strip before one."""
 
 
-def usage_csv(rows: Iterable[ModelUsage], first: date, last: date) -> web.Response:
-    """The usage as a CSV file named after the range."""
+def usage_csv_text(rows: Iterable[ModelUsage]) -> str:
+    """The header and a line for each row."""
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(HEADER)
     table.writerows(_cells(row) for row in rows)
+    return text.getvalue()
+
+
+def usage_csv(rows: Iterable[ModelUsage], first: date, last: date) -> web.Response:
+    """The usage as a CSV file named after the range."""
     return web.Response(
-        body=text.getvalue().encode(),
+        body=usage_csv_text(rows).encode(),
         headers={
             "Content-Type": "text/csv; charset=utf-8; header=present",
             "Content-Disposition": f'attachment; filename="usage-{first.isoformat()}-to-{last.isoformat()}.csv"',

@@ -11,11 +11,17 @@ from server.adapters.letta.template import agent_template
 from server.adapters.litellm.billing import LiteLLMBilling
 from server.adapters.litellm.client import LiteLLMClient
 from server.adapters.redis.client import RedisClient
+from server.adapters.supabase.accounts import SupabaseAccountStore
+from server.adapters.supabase.admin import SupabaseAdminStore
 from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.ledger import SupabaseLedger
+from server.adapters.supabase.user_creation import SupabaseUserCreation
+from server.admin.service import AdminContext, Publish
 from server.config.settings import Settings
 from server.keyring import KeyRing
-from server.ports import Plan
+from server.ports import Plan, Plans
 from server.protocol.codes import ErrorCode
+from server.provisioning import Provisioner
 from server.provisioning.steps import ProvisioningContext
 from server.resilience import Breaker, Guard
 
@@ -64,17 +70,40 @@ def provisioning_context(settings: Settings, letta: LettaClient, litellm: LiteLL
         billing=LiteLLMBilling(litellm),
         directory=LettaDirectory(letta),
         keys=KeyRing(settings.secret_key, settings.secret_key_previous),
-        plan=default_plan(settings),
+        plans=plans_of(settings),
         template=agent_template(settings.agent_model, settings.model_url_for_letta, settings.context_window),
     )
 
 
-def default_plan(settings: Settings) -> Plan:
-    """The plan of newly registered users."""
-    return Plan(
+def admin_context(
+    settings: Settings,
+    supabase: SupabaseClient,
+    agents: ProvisioningContext,
+    provisioner: Provisioner,
+    publish: Publish = lambda user_id, status, reason: None,
+) -> AdminContext:
+    """What operators' use cases need. `publish`: see `server.admin.service.Publish`."""
+    return AdminContext(
+        store=SupabaseAdminStore(supabase),
+        accounts=SupabaseAccountStore(supabase),
+        billing=agents.billing,
+        ledger=SupabaseLedger(supabase),
+        provisioner=provisioner,
+        plans=agents.plans,
+        users=SupabaseUserCreation(supabase),
+        agent_model=settings.agent_model,
+        publish=publish,
+    )
+
+
+def plans_of(settings: Settings) -> Plans:
+    """The plans of PLANS, and `default`, which the settings DEFAULT_… make up."""
+    default = Plan(
         budget=settings.default_budget_usd,
         period=settings.budget_period,
         tokens_per_minute=settings.default_tokens_per_minute,
         requests_per_minute=settings.default_requests_per_minute,
         models=settings.default_models,
     )
+    named = {name: Plan(**dict(preset)) for name, preset in settings.plans.items()}
+    return Plans(settings.default_plan, {"default": default} | named)

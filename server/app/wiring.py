@@ -24,9 +24,17 @@ from server.adapters.supabase.probe import SupabaseProbe
 from server.adapters.supabase.reads import SupabaseReads
 from server.adapters.supabase.sessions import SupabaseSessionStore
 from server.adapters.supabase.tokens import SupabaseTokenVerifier
+from server.admin.service import AdminService
 from server.aio import TaskSet
 from server.api import router
-from server.app.clients import open_letta, open_litellm, open_redis, open_supabase, provisioning_context
+from server.app.clients import (
+    admin_context,
+    open_letta,
+    open_litellm,
+    open_redis,
+    open_supabase,
+    provisioning_context,
+)
 from server.app.lifecycle import LIFECYCLE, Lifecycle
 from server.auth.authenticator import Authenticator
 from server.auth.gate import AccountGate
@@ -105,7 +113,12 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     budgets = Budgets(ledger, agents.billing)
     app[app_keys.BUDGETS] = budgets
     logs = None if redis is None else _shared(redis, attempts, settings)
-    hub = SessionHub(attempts, logs, has_budget=budgets.may_send_after_refresh)
+    hub = SessionHub(
+        attempts,
+        logs,
+        has_budget=budgets.may_send_after_refresh,
+        account_closed=lambda user_id: authenticator.evict(user_id),  # noqa: PLW0108 - it is made below
+    )
     tickets = Tickets(store, settings.secret_key, settings.secret_key_previous, seconds=settings.limits.ticket_seconds)
     verifier = SupabaseTokenVerifier(supabase, settings.supabase_jwt_secret, settings.supabase_jwt_issuer)
     app[app_keys.ACCOUNTS] = accounts
@@ -128,6 +141,9 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
         app[app_keys.IDENTITY], verifier, accounts, sign_in_limits, app[app_keys.NOW]
     )
     app[app_keys.UNIFORM_DELAY] = uniform_delay = UniformDelay()
+    app[app_keys.ADMIN] = AdminService(
+        admin_context(settings, supabase, agents, provisioner, publish=hub.agent_changed)
+    )
     _set_sessions(app, hub)
 
     stack.push_async_callback(provisioner.aclose)

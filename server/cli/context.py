@@ -1,6 +1,8 @@
 """The context of commands about users: services, wired as in the server, and the handling of errors."""
 
 import asyncio
+import getpass
+import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -9,15 +11,15 @@ from typing import TypeVar
 
 import click
 
-from server.adapters.litellm.billing import LiteLLMBilling
 from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.adapters.supabase.faults import SupabaseError
-from server.adapters.supabase.ledger import SupabaseLedger
-from server.app.clients import open_letta, open_litellm, open_supabase, provisioning_context
+from server.admin.service import AdminService
+from server.app.clients import admin_context, open_letta, open_litellm, open_supabase, provisioning_context
 from server.config.environment import require_settings
 from server.config.settings import Settings
 from server.keyring import KeyRing
 from server.observability.logs import configure_logging
+from server.ports import Actor
 from server.protocol.errors import PlatformError
 from server.provisioning import Provisioner
 
@@ -26,12 +28,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class OperatorContext:
-    """The account store, the model gateway, the ledger, and a provisioner of this process."""
+    """The use cases of operators, who uses them, and the account store for work on all accounts."""
 
+    admin: AdminService
+    actor: Actor
     accounts: SupabaseAccountStore
-    billing: LiteLLMBilling
-    ledger: SupabaseLedger
-    provisioner: Provisioner
     keys: KeyRing
     config_hash: str
 
@@ -43,10 +44,9 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
         accounts, agents = SupabaseAccountStore(supabase), provisioning_context(settings, letta, litellm)
         async with aclosing(Provisioner(accounts, agents)) as provisioner:
             yield OperatorContext(
+                AdminService(admin_context(settings, supabase, agents, provisioner)),
+                Actor(None, f"{getpass.getuser()}@{socket.gethostname()}"),
                 accounts,
-                LiteLLMBilling(litellm),
-                SupabaseLedger(supabase),
-                provisioner,
                 agents.keys,
                 agents.template.hash,
             )

@@ -1,4 +1,4 @@
-"""`chat users`: list accounts with their status, and repair their provisioning."""
+"""`chat users`: what operators do. The use cases are in `server.admin`, which the endpoints `admin/…` call as well."""
 
 from pathlib import Path
 from uuid import UUID
@@ -6,10 +6,14 @@ from uuid import UUID
 import click
 
 from server.cli.context import OperatorContext, open_operator_context, quiet_settings, run
-from server.cli.users_budget import set_budget
+from server.cli.users_access import block, create, set_admin, unblock
+from server.cli.users_budget import set_budget, set_plan
 from server.cli.users_keys import reencrypt_keys, rotate_key
+from server.cli.users_reports import show, show_actions, show_usage
 from server.config.environment import env_file_option
+from server.ports import AccountFilter
 from server.protocol.errors import PlatformError
+from server.protocol.shapes import AgentStatus
 from server.terminal import echo, printable
 
 ALL_AT_MOST = 10_000
@@ -22,14 +26,18 @@ def users() -> None:
 
 @users.command("list")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="How many, newest first.")
+@click.option("--search", metavar="TEXT", help="An id, or a part of an e-mail address.")
+@click.option("--status", type=click.Choice([status.value for status in AgentStatus]))
+@click.option("--admins", is_flag=True, help="Only admins.")
 @env_file_option
-def list_users(limit: int, env_file: Path | None) -> None:
+def list_users(limit: int, search: str | None, status: str | None, admins: bool, env_file: Path | None) -> None:
     """Show the newest accounts and the status of their agents."""
     settings = quiet_settings(env_file)
+    wanted = AccountFilter(search, None if status is None else AgentStatus(status), admins)
 
     async def show() -> None:
         async with open_operator_context(settings) as context:
-            for account in await context.accounts.newest(limit):
+            for account in (await context.admin.search(wanted, None, limit))[0]:
                 status = account.agent_status
                 email, reason = printable(account.email), printable(account.status_reason or "")
                 echo(f"{account.user_id}  {status:<12}  {email}  {reason}".rstrip())
@@ -66,7 +74,7 @@ def repair(user_id: UUID | None, everyone: bool, env_file: Path | None) -> None:
 
 async def _repair(context: OperatorContext, user_id: str, *, thorough: bool) -> bool:
     try:
-        agent = await context.provisioner.attempt(user_id, thorough=thorough, rebuild=True)
+        agent = await context.admin.repair(context.actor, user_id, thorough=thorough)
     except PlatformError as error:
         echo(printable(f"{user_id}: {error.message}"), err=True)
         return False
@@ -74,5 +82,9 @@ async def _repair(context: OperatorContext, user_id: str, *, thorough: bool) -> 
     return True
 
 
-for command in (reencrypt_keys, rotate_key, set_budget):
+for command in (
+    *(create, block, unblock, set_admin),
+    *(set_budget, set_plan, reencrypt_keys, rotate_key),
+    *(show, show_usage, show_actions),
+):
     users.add_command(command)

@@ -1,8 +1,6 @@
-"""`chat users set-budget`: change one user's plan at once, and print the plan and the budget."""
+"""`chat users set-budget` and `set-plan`: change one user's plan at once, and print the plan and the budget."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final
@@ -10,12 +8,11 @@ from uuid import UUID
 
 import click
 
-from server.cli.context import OperatorContext, open_operator_context, quiet_settings, run
+from server.admin.service import PlanChange
+from server.cli.context import open_operator_context, quiet_settings, run
 from server.config.environment import env_file_option
 from server.config.settings import BUDGET_PERIOD, HIGHEST_LIMIT, MOST_DIGITS, model_names
 from server.ports import Budget, Plan
-from server.protocol.codes import ErrorCode
-from server.protocol.errors import PlatformError
 from server.terminal import echo, printable
 
 NONE: Final = "none"
@@ -81,25 +78,36 @@ def set_budget(
         raise click.UsageError("Say what to change: --budget, --unlimited, --period, … (see --help).")
     change = {name: None if value == NONE else value for name, value in given.items()}
 
-    async def apply() -> tuple[Plan, Budget]:
+    async def apply() -> PlanChange:
         async with open_operator_context(settings) as context:
-            return await _change_plan(context, str(user_id), change)
+            return await context.admin.change_plan(context.actor, str(user_id), change)
 
-    for line in _lines(*run(apply())):
+    _show(run(apply()))
+
+
+@click.command("set-plan")
+@click.argument("user_id", type=click.UUID)
+@click.argument("plan")
+@env_file_option
+def set_plan(user_id: UUID, plan: str, env_file: Path | None) -> None:
+    """Give USER_ID the PLAN of that name in PLANS, from the next model call on.
+
+    The spending of the current period is kept, also when the period changes."""
+    settings = quiet_settings(env_file)
+
+    async def apply() -> PlanChange:
+        async with open_operator_context(settings) as context:
+            return await context.admin.set_plan(context.actor, str(user_id), plan)
+
+    _show(run(apply()))
+
+
+def _show(change: PlanChange) -> None:
+    if change.budget is None:
+        echo("The account gets this plan as soon as its agent is made.")
+        return
+    for line in lines_of(change.account.plan, change.plan, change.budget):
         echo(printable(line))
-
-
-async def _change_plan(context: OperatorContext, user_id: str, change: Mapping[str, Any]) -> tuple[Plan, Budget]:
-    """Apply the change. Returns the resulting plan and budget. Raises PlatformError."""
-    account = await context.accounts.get(user_id)
-    if account is None:
-        raise PlatformError(ErrorCode.NOT_FOUND, "This account does not exist.")
-    if not account.customer_ready:
-        raise PlatformError(ErrorCode.NOT_FOUND, "This account has no plan yet: see chat users repair USER_ID.")
-    plan = replace(await context.billing.plan(user_id), **change)
-    budget = await context.billing.set_plan(user_id, plan)
-    await context.ledger.store_budget(user_id, budget)  # so that it applies to the next message
-    return plan, budget
 
 
 def _models(listed: str, agent_model: str) -> tuple[str, ...]:
@@ -112,7 +120,8 @@ def _models(listed: str, agent_model: str) -> tuple[str, ...]:
     return names
 
 
-def _lines(plan: Plan, budget: Budget) -> list[str]:
+def lines_of(name: str | None, plan: Plan, budget: Budget) -> list[str]:
+    """A plan and its budget, for people."""
     limit = "none" if budget.limit is None else _dollars(budget.limit)
     resets_at = "never" if budget.resets_at is None else f"{budget.resets_at:%Y-%m-%d %H:%M} UTC"
     return [
@@ -123,6 +132,7 @@ def _lines(plan: Plan, budget: Budget) -> list[str]:
         f"tokens per minute    {plan.tokens_per_minute or 'unlimited'}",
         f"requests per minute  {plan.requests_per_minute or 'unlimited'}",
         f"models               {', '.join(plan.models) or 'all'}",
+        f"plan                 {name or 'none of the named ones'}",
     ]
 
 

@@ -29,7 +29,7 @@ def rotate_key(user_id: UUID, at_once: bool, env_file: Path | None) -> None:
 
     async def rotate() -> None:
         async with open_operator_context(settings) as context:
-            await context.provisioner.rotate_key(str(user_id), "at once" if at_once else "gently")
+            await context.admin.rotate_key(context.actor, str(user_id), at_once=at_once)
 
     run(rotate())
     echo(f"{user_id} has a new key. The old one {'is blocked' if at_once else 'ends in ten minutes'}.")

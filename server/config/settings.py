@@ -6,7 +6,8 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, HttpUrl, SecretStr, ValidationInfo, field_validator, model_validator
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.config import validators
@@ -28,6 +29,21 @@ varies between requests."""
 
 
 Registration = Literal["open", "closed"] | tuple[str, ...]
+
+
+class PlanPreset(BaseModel):
+    """A named plan in PLANS; what it leaves out is unlimited."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    budget: Decimal | None = Field(default=None, ge=0, max_digits=MOST_DIGITS)
+    period: str | None = Field(default=None, pattern=BUDGET_PERIOD)
+    tokens_per_minute: int | None = Field(default=None, gt=0, le=HIGHEST_LIMIT)
+    requests_per_minute: int | None = Field(default=None, gt=0, le=HIGHEST_LIMIT)
+    models: tuple[str, ...] = ()
+
+
+PlanName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
 class Settings(BaseSettings):
@@ -58,6 +74,8 @@ class Settings(BaseSettings):
     default_tokens_per_minute: int | None = Field(default=None, gt=0, le=HIGHEST_LIMIT)
     default_requests_per_minute: int | None = Field(default=None, gt=0, le=HIGHEST_LIMIT)
     default_models: Annotated[tuple[str, ...], NoDecode] = ()
+    plans: Annotated[dict[PlanName, PlanPreset], NoDecode] = {}
+    default_plan: PlanName = "default"
 
     secret_key: SecretStr
     secret_key_previous: SecretStr | None = None
@@ -153,6 +171,16 @@ class Settings(BaseSettings):
     def _split_models(cls, value: object) -> object:
         return model_names(value) if isinstance(value, str) else value
 
+    @field_validator("plans", mode="before")
+    @classmethod
+    def _parse_plans(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError as cause:
+            raise ValueError('must be JSON, such as {"pro": {"budget": "20", "period": "1mo"}}') from cause
+
     @field_validator("log_level", "environment", mode="before")
     @classmethod
     def _normalise_case(cls, value: object, info: object) -> object:
@@ -178,6 +206,17 @@ class Settings(BaseSettings):
     def _agents_model_is_in_the_plan(self) -> Self:
         if self.default_models and self.agent_model not in self.default_models:
             raise ValueError(f"DEFAULT_MODELS must contain AGENT_MODEL ({self.agent_model}), or no agent could answer")
+        return self
+
+    @model_validator(mode="after")
+    def _plans_are_usable(self) -> Self:
+        for name, preset in self.plans.items():
+            if name == "default":
+                raise ValueError("PLANS must not name a plan `default`: the settings DEFAULT_… are that one")
+            if preset.models and self.agent_model not in preset.models:
+                raise ValueError(f"PLANS: the models of {name} must contain AGENT_MODEL ({self.agent_model})")
+        if self.default_plan not in {"default", *self.plans}:
+            raise ValueError(f"DEFAULT_PLAN ({self.default_plan}) must be one of PLANS")
         return self
 
     @model_validator(mode="after")

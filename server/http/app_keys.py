@@ -6,6 +6,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from server.admin.service import AdminService
 from server.auth.authenticator import Authenticator
 from server.auth.reauthentication import Reauthentication
 from server.auth.sign_ins import SignInLimits
@@ -64,6 +65,7 @@ SOCKETS = web.AppKey[Sockets]("sockets")
 IDENTITY = web.AppKey[IdentityProvider]("identity")
 READS = web.AppKey[UserReads]("reads")
 ACCOUNTS = web.AppKey[AccountStore]("accounts")
+ADMIN = web.AppKey("admin", AdminService)
 PROVISIONER = web.AppKey("provisioner", Provisioner)
 MEMORY = web.AppKey[AgentMemory]("memory")
 BUDGETS = web.AppKey("budgets", Budgets)

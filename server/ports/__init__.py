@@ -5,6 +5,18 @@ the code of its service (`letta_unavailable`, `litellm_unavailable`, `supabase_u
 """
 
 from server.ports.accounts import Account, AccountChange, AccountStore, ProvisioningClaim
+from server.ports.admin import (
+    AccountDetails,
+    AccountFilter,
+    Actor,
+    AdminAction,
+    AdminStore,
+    DayOfAll,
+    Outcome,
+    TurnFailure,
+    UsageOfAll,
+    UserCreation,
+)
 from server.ports.agent import (
     AgentBusyError,
     AgentEvent,
@@ -27,7 +39,7 @@ from server.ports.agent import (
     ToolReturned,
     UsageReported,
 )
-from server.ports.billing import BillingGateway, Budget, KeyState, ModelCall, ModelPrice, Plan, SpendLog
+from server.ports.billing import BillingGateway, Budget, KeyState, ModelCall, ModelPrice, Plan, Plans, SpendLog
 from server.ports.directory import AgentDirectory, AgentTemplate
 from server.ports.health import Probe
 from server.ports.identity import (
@@ -94,7 +106,12 @@ __all__ = [
     "Access",
     "Account",
     "AccountChange",
+    "AccountDetails",
+    "AccountFilter",
     "AccountStore",
+    "Actor",
+    "AdminAction",
+    "AdminStore",
     "AgentBusyError",
     "AgentDirectory",
     "AgentEvent",
@@ -111,6 +128,7 @@ __all__ = [
     "Claim",
     "ContextWindow",
     "ControlMessage",
+    "DayOfAll",
     "Deviation",
     "EntryStatus",
     "Estimate",
@@ -136,12 +154,14 @@ __all__ = [
     "ModelPrice",
     "ModelUsage",
     "NewTurn",
+    "Outcome",
     "OutgoingMessage",
     "OwnedWork",
     "Passage",
     "PassagePage",
     "PkceCode",
     "Plan",
+    "Plans",
     "Principal",
     "Probe",
     "Profile",
@@ -174,8 +194,11 @@ __all__ = [
     "ToolReturned",
     "TurnCharge",
     "TurnEnd",
+    "TurnFailure",
     "UsageDay",
+    "UsageOfAll",
     "UsageReported",
     "UsageSum",
+    "UserCreation",
     "UserReads",
 ]

@@ -15,7 +15,8 @@ class Account:
     """A user's profile row with the results of provisioning so far. `encrypted_key` is `v1:…`, never plaintext.
 
     `intent` names a step that was begun and whose result is not recorded yet, `told_name` the name that was last
-    written to the agent.
+    written to the agent. `plan`: the name of the user's plan; None if it was not given one yet, or was changed by hand.
+    `is_admin`: by the metadata that only the project writes, never by what the user writes.
     """
 
     user_id: str
@@ -37,6 +38,8 @@ class Account:
     intent: str | None
     created_at: datetime
     updated_at: datetime
+    plan: str | None = None
+    is_admin: bool = False
 
     def refuse_closed(self) -> None:
         """Raises PlatformError(account_blocked) if the account was blocked or is being deleted."""
@@ -77,6 +80,7 @@ class AccountChange:
     told_name: str | None = None
     config_hash: str | None = None
     intent: str | None = None
+    plan: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Customers of the model gateway: their keys, plans, prices and spending. Money is in US dollars, unrounded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -21,6 +21,19 @@ class Plan:
     tokens_per_minute: int | None = None
     requests_per_minute: int | None = None
     models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """The named plans, and the name of the one that newly registered users get."""
+
+    default: str
+    named: Mapping[str, Plan]
+
+    def of_new(self, name: str | None) -> tuple[str, Plan]:
+        """The plan for a user who has none at the gateway: the one named, else the default one."""
+        chosen = self.default if name is None or name not in self.named else name
+        return chosen, self.named[chosen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +106,10 @@ class BillingGateway(Protocol):
 
     async def ensure_customer(self, user_id: str, email: str, plan: Plan) -> None:
         """Create the customer with this plan unless it exists."""
+        ...
+
+    async def plan(self, user_id: str) -> Plan:
+        """An existing customer's plan. Raises PlatformError(not_found)."""
         ...
 
     async def set_plan(self, user_id: str, plan: Plan) -> Budget:

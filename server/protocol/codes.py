@@ -27,6 +27,7 @@ class ErrorCode(StrEnum):
     BUSY = "busy"
     ID_CONFLICT = "id_conflict"
     NOT_RETRYABLE = "not_retryable"
+    LAST_ADMIN = "last_admin"
     TOO_LARGE = "too_large"
     CONTENT_REFUSED = "content_refused"
     WEAK_PASSWORD = "weak_password"  # noqa: S105
@@ -94,6 +95,7 @@ ERRORS: Final[dict[ErrorCode, ErrorRule]] = {
     ErrorCode.NOT_RETRYABLE: ErrorRule(
         409, False, "Not retryable", "Only a failed, cancelled or unsent turn can be retried."
     ),
+    ErrorCode.LAST_ADMIN: ErrorRule(409, False, "Last admin", "This is the only admin. Make somebody else one first."),
     ErrorCode.TOO_LARGE: ErrorRule(413, False, "Too large", "This is larger than the limit."),
     ErrorCode.CONTENT_REFUSED: ErrorRule(
         422, False, "Content refused", "The language model's content policy does not allow an answer to this message."

@@ -11,7 +11,7 @@ import structlog
 from pydantic import SecretStr
 
 from server.keyring import KeyRing, UnreadableSecretError, fingerprint
-from server.ports import Account, AccountChange, AgentDirectory, AgentTemplate, BillingGateway, Plan
+from server.ports import Account, AccountChange, AgentDirectory, AgentTemplate, BillingGateway, Plans
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
@@ -45,12 +45,12 @@ class OrganizationGoneError(PlatformError):
 
 @dataclass(frozen=True, slots=True)
 class ProvisioningContext:
-    """What the steps use: the services, the key ring, and the plan and template of every user."""
+    """What the steps use: the services, the key ring, the plans, and the template of every user."""
 
     billing: BillingGateway
     directory: AgentDirectory
     keys: KeyRing
-    plan: Plan
+    plans: Plans
     template: AgentTemplate
 
 
@@ -150,8 +150,9 @@ def new_key(context: ProvisioningContext, user_id: str) -> AccountChange:
 
 
 async def _create_customer(context: ProvisioningContext, job: Job) -> AccountChange:
-    await context.billing.ensure_customer(job.user_id, job.account.email, context.plan)
-    return AccountChange(customer_ready=True)
+    name, plan = context.plans.of_new(job.account.plan)
+    await context.billing.ensure_customer(job.user_id, job.account.email, plan)
+    return AccountChange(customer_ready=True, plan=name)
 
 
 async def _register_key(context: ProvisioningContext, job: Job) -> AccountChange:

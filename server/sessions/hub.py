@@ -35,6 +35,7 @@ from server.sessions.turns.attempt import AttemptServices
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+_CLOSED: Final = (AgentStatus.BLOCKED, AgentStatus.DELETING)
 _CLAIMS_AT_ONCE: Final = 16
 _RELEASE_SECONDS: Final = 3.0
 """How long an instance that ends tries to release a lease, which runs out by itself."""
@@ -77,14 +78,18 @@ class SessionHub:
         logs: Logs | None = None,
         rhythm: Rhythm = RHYTHM,
         owner: str | None = None,
+        *,
         has_budget: Callable[[str], Awaitable[bool]] | None = None,
+        account_closed: Callable[[str], None] = lambda user_id: None,
     ) -> None:
-        """`has_budget`: whether a user whose message the budget refused may send it after all."""
+        """`has_budget`: whether a user whose message the budget refused may send it after all. `account_closed`: called
+        on every instance when an account was blocked or is deleted."""
         self.owner = owner or uuid.uuid4().hex
         self._logs = logs or LocalLogs(attempts.limits, attempts.now)
         self.draining = False
         self._attempts = attempts
         self._has_budget = has_budget
+        self._account_closed = account_closed
         self._limits = attempts.limits
         self.sessions: dict[str, Session] = {}
         self.opening: dict[str, asyncio.Task[Session]] = {}
@@ -227,13 +232,17 @@ class SessionHub:
 
     def received(self, message: ControlMessage) -> None:
         session = self.sessions.get(message.user_id)
+        is_closed = message.event is not None and message.event.fields.get("status") in _CLOSED
+        if is_closed:
+            self._account_closed(message.user_id)
         if message.kind == "unowned":
             self.spawn_recovery(message.user_id)
         elif session is not None and message.kind == "refresh":
             session.refresh(message.ended)
         elif session is not None and message.event is not None:
             session.announce(message.event)
-            if message.event.fields.get("status") in (AgentStatus.BLOCKED, AgentStatus.DELETING):
+            if is_closed:
+                session.refresh()
                 session.disconnect(ACCOUNT_CLOSED)
 
     def leases_are_current(self) -> bool:

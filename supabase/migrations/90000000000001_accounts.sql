@@ -61,10 +61,32 @@ begin
 end
 $$;
 
+-- The metadata that only the project writes, as an object; users cannot change it. Supabase Lite stores its text.
+create or replace function private.app_metadata(p_user_id uuid) returns jsonb
+language plpgsql stable set search_path = '' as $$
+declare
+  v_data jsonb;
+begin
+  select to_jsonb(u) -> 'raw_app_meta_data' into v_data from auth.users u where u.id = p_user_id;
+  if jsonb_typeof(v_data) = 'string' then
+    v_data := (v_data #>> '{}')::jsonb;
+  end if;
+  return case when jsonb_typeof(v_data) = 'object' then v_data else '{}' end;
+exception when invalid_text_representation then
+  return '{}';
+end
+$$;
+
+create or replace function private.is_admin(p_user_id uuid) returns boolean
+language sql stable set search_path = '' as $$
+  select coalesce(private.app_metadata(p_user_id) ->> 'role' = 'admin', false)
+$$;
+
 -- A profile as the adapter reads it.
 create or replace function private.account_json(p_profile public.user_profiles) returns jsonb
 language sql stable set search_path = '' as $$
   select to_jsonb(p_profile) - array['litellm_key_hash', 'provisioning_owner', 'provisioning_expires_at']
+    || jsonb_build_object('is_admin', private.is_admin(p_profile.id))
 $$;
 
 -- Create the profile or bring its e-mail address up to date. A name that was set stays: it is changed in the profile,

@@ -47,6 +47,7 @@ begin
     letta_agent_id = coalesce(v_patch ->> 'letta_agent_id', letta_agent_id),
     letta_conversation_id = coalesce(v_patch ->> 'letta_conversation_id', letta_conversation_id),
     told_name = coalesce(v_patch ->> 'told_name', told_name),
+    plan = coalesce(v_patch ->> 'plan', plan),
     config_hash = coalesce(v_patch ->> 'config_hash', config_hash),
     intent = nullif(coalesce(v_patch ->> 'intent', intent), ''),
     provisioning_expires_at = greatest(provisioning_expires_at, clock_timestamp() + interval '15 seconds'),

@@ -74,6 +74,14 @@ class FakeBilling:
             self._begin_period(self.customers[user_id])
         await self._answered("ensure_customer")
 
+    async def plan(self, user_id: str) -> Plan:
+        await self._reached("plan")
+        customer = self.customers.get(user_id)
+        await self._answered("plan")
+        if customer is None:
+            raise PlatformError(ErrorCode.NOT_FOUND)
+        return customer.plan
+
     async def set_plan(self, user_id: str, plan: Plan) -> Budget:
         await self._reached("set_plan")
         customer = self.customers.get(user_id)

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
-from server.ports import Account, EntryStatus, Forgotten, LogMark, ModelUsage, Standing
+from server.ports import Account, AdminAction, EntryStatus, Forgotten, LogMark, ModelUsage, Standing
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, MessageStatus, Turn, TurnStatus, Usage
@@ -145,6 +145,10 @@ class MemoryDatabase:
     models: dict[str, list[ModelUsage]] = field(default_factory=dict)
     """By user, the usage of each model per day, added by tests."""
     standings: dict[str, Standing] = field(default_factory=dict)
+    admins: set[str] = field(default_factory=set)
+    """The users whose metadata, which only the project writes, says that they are admins."""
+    actions: list[AdminAction] = field(default_factory=list)
+    """The record of admins' actions, oldest first."""
 
     def sign_up(self, email: str | None = None, metadata: Mapping[str, object] | None = None) -> str:
         """A user of the project, as Supabase Auth would store it with the sign-up's `metadata`. Returns the id."""
@@ -167,6 +171,7 @@ class MemoryDatabase:
         self.addresses.pop(user_id, None)
         self.models.pop(user_id, None)
         self.standings.pop(user_id, None)
+        self.admins.discard(user_id)
 
     async def reached(self, operation: str) -> None:
         if self.before is not None:
@@ -216,6 +221,7 @@ class MemoryDatabase:
             intent=None,
             created_at=now,
             updated_at=now,
+            is_admin=user_id in self.admins,
         )
 
     def of_user(self, user_id: str) -> list[TurnRow]:

@@ -15,7 +15,7 @@ from server.adapters.litellm.billing import LiteLLMBilling
 from server.adapters.litellm.client import LiteLLMClient
 from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.adapters.supabase.client import SupabaseClient
-from server.app.clients import default_plan
+from server.app.clients import plans_of
 from server.config.settings import Settings
 from server.keyring import KeyRing, fingerprint
 from server.ports import Account, AccountStore, AgentDirectory, BillingGateway
@@ -107,7 +107,7 @@ class Lab:
             billing=cast("BillingGateway", guard(LiteLLMBilling(litellm or self.litellm))),
             directory=cast("AgentDirectory", guard(LettaDirectory(self.letta))),
             keys=self.keys,
-            plan=default_plan(settings),
+            plans=plans_of(settings),
             template=agent_template(settings.agent_model, settings.model_url_for_letta, settings.context_window),
         )
         store = cast("AccountStore", guard(SupabaseAccountStore(self.supabase)))

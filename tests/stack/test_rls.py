@@ -27,7 +27,10 @@ TABLES = {
 }
 """The tables that users may read, and the column with the owner of a row."""
 
-HIDDEN_TABLES = ("sessions", "tickets", "attempts", "model_keys", "known_addresses")
+HIDDEN_TABLES = (
+    *("sessions", "tickets", "attempts", "model_keys", "known_addresses"),
+    *("admin_actions", "admin_outcomes"),
+)
 HIDDEN_COLUMNS = {
     "user_profiles": (
         "litellm_key",
@@ -40,6 +43,7 @@ HIDDEN_COLUMNS = {
         "letta_provider_id",
         "letta_conversation_id",
         "told_name",
+        "plan",
         "config_hash",
         "intent",
         "provisioning_owner",

@@ -64,10 +64,10 @@ def test_users_list_escapes_a_hostile_account(monkeypatch: pytest.MonkeyPatch) -
 
     @asynccontextmanager
     async def context(_settings: object) -> AsyncIterator[Any]:
-        async def newest(_limit: int) -> list[Any]:
-            return [account]
+        async def search(*_: object) -> tuple[list[Any], bool]:
+            return [account], False
 
-        yield SimpleNamespace(accounts=SimpleNamespace(newest=newest))
+        yield SimpleNamespace(admin=SimpleNamespace(search=search))
 
     monkeypatch.setattr(users, "open_operator_context", context)
     environment = {name.upper(): value for name, value in NEEDED.items()}

@@ -58,7 +58,6 @@ class LiteLLMBilling:
         return budget_of(user)
 
     async def plan(self, user_id: str) -> Plan:
-        """The customer's current plan; not in the port. Raises PlatformError(not_found)."""
         return plan_of(await self._customer(user_id))
 
     async def ensure_key(self, user_id: str, key: SecretStr) -> None:

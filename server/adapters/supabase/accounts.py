@@ -24,6 +24,7 @@ COLUMNS = {
     "told_name": "told_name",
     "config_hash": "config_hash",
     "intent": "intent",
+    "plan": "plan",
 }
 """Field of an AccountChange → column of user_profiles."""
 
@@ -68,13 +69,6 @@ class SupabaseAccountStore:
             lambda service: (
                 service.table("user_profiles").select("*").gt("id", after or NIL_ID).order("id").limit(limit)
             )
-        )
-        return [account_of(row) for row in rows]
-
-    async def newest(self, limit: int) -> list[Account]:
-        """The newest accounts, for operators; not in the port."""
-        rows = await self._client.inspect(
-            lambda service: service.table("user_profiles").select("*").order("created_at", desc=True).limit(limit)
         )
         return [account_of(row) for row in rows]
 

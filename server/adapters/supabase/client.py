@@ -14,7 +14,7 @@ import httpx
 from postgrest import AsyncPostgrestClient
 from pydantic import SecretStr
 from supabase import AsyncClient, AsyncClientOptions
-from supabase_auth import AsyncGoTrueClient
+from supabase_auth import AsyncGoTrueAdminAPI, AsyncGoTrueClient
 
 from server.adapters.supabase.faults import Faults, Setting
 from server.aio import TaskSet
@@ -171,6 +171,12 @@ class SupabaseClient:
             persist_session=False,
             http_client=self.http,
         )
+
+    def administrator(self) -> AsyncGoTrueAdminAPI:
+        """Auth's admin API, which Supabase Lite does not have. Calls without an anonymous client's rate limits."""
+        key = self._service_key
+        headers = {"apikey": key, "Authorization": f"Bearer {key}"}
+        return AsyncGoTrueAdminAPI(url=f"{self.url}/auth/v1", headers=headers, http_client=self.http)
 
     async def fetch(self, path: str, *, headers: dict[str, str] | None = None, deadline: float = 5.0) -> httpx.Response:
         """GET `path` with the anon key. Raises PlatformError(supabase_unavailable) for 5xx, 429 and no answer."""

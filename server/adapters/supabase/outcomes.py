@@ -11,6 +11,7 @@ REFUSALS: Final = {
     "account_blocked": (ErrorCode.ACCOUNT_BLOCKED, None),
     "busy": (ErrorCode.BUSY, None),
     "id_conflict": (ErrorCode.ID_CONFLICT, None),
+    "last_admin": (ErrorCode.LAST_ADMIN, None),
     "no_account": (ErrorCode.UNAUTHORIZED, "This account no longer exists."),
     "not_found": (ErrorCode.NOT_FOUND, None),
     "not_retryable": (ErrorCode.NOT_RETRYABLE, None),

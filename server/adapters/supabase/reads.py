@@ -117,7 +117,7 @@ class SupabaseReads:
         found: list[ModelUsage] = []
         while len(found) < MOST_ROWS:
             page = await self._usage_models(principal, first, last, len(found))
-            found += [_model_usage_of(row) for row in page]
+            found += [model_usage_of(row) for row in page]
             if len(page) < PAGE_ROWS:
                 return found
         raise PlatformError(ErrorCode.INVALID_REQUEST, "The range has too many rows: ask for fewer days.")
@@ -142,7 +142,7 @@ class SupabaseReads:
             principal,
             lambda rest: rest.from_("budget_standings").select(STANDING).eq("user_id", principal.user_id),
         )
-        return _standing_of(rows[0]) if rows else None
+        return standing_of(rows[0]) if rows else None
 
     async def usage_total(self, principal: Principal) -> UsageSum:
         rows = await self._read(
@@ -159,7 +159,7 @@ class SupabaseReads:
         return UsageSum(row["total_messages"], row["total_tokens"], Decimal(row["total_cost"]))
 
 
-def _model_usage_of(row: Row) -> ModelUsage:
+def model_usage_of(row: Row) -> ModelUsage:
     return ModelUsage(
         date=date.fromisoformat(row["date"]),
         model=row["model"],
@@ -174,7 +174,7 @@ def _model_usage_of(row: Row) -> ModelUsage:
     )
 
 
-def _standing_of(row: Row) -> Standing:
+def standing_of(row: Row) -> Standing:
     return Standing(
         limit=money_or_none(row["limit"]),
         spent=money_or_none(row["spent"]) or Decimal(0),

@@ -117,4 +117,6 @@ def account_of(row: Row) -> Account:
         intent=row["intent"],
         created_at=time_of(row["created_at"]),
         updated_at=time_of(row["updated_at"]),
+        plan=row.get("plan"),
+        is_admin=row.get("is_admin", False),  # absent where a table's row was read
     )

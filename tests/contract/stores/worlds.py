@@ -14,13 +14,15 @@ import psycopg
 from pydantic import SecretStr
 
 from server.adapters.supabase.accounts import SupabaseAccountStore
+from server.adapters.supabase.admin import SupabaseAdminStore
 from server.adapters.supabase.client import SupabaseClient
 from server.adapters.supabase.ledger import SupabaseLedger
 from server.adapters.supabase.rows import message_of
 from server.adapters.supabase.sessions import SupabaseSessionStore
-from server.ports import AccountStore, Ledger, SessionStore
+from server.ports import AccountStore, AdminStore, Ledger, SessionStore
 from server.protocol.shapes import AgentStatus, Message
 from tests.fakes.accounts import FakeAccountStore
+from tests.fakes.admin import FakeAdminStore
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.store import FakeSessionStore
@@ -41,12 +43,17 @@ class World(Protocol):
     sessions: SessionStore
     accounts: AccountStore
     ledger: Ledger
+    admin: AdminStore
 
     async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
         """A user with `metadata` of the sign-up at Auth."""
         ...
 
     async def delete_user(self, user_id: str) -> None: ...
+
+    async def only_admins(self, *user_ids: str) -> None:
+        """Make nobody else an admin."""
+        ...
 
     async def let_leases_expire(self, user_id: str) -> None:
         """Make the user's lease and provisioning claim expire."""
@@ -88,12 +95,18 @@ class MemoryWorld:
         self.sessions: SessionStore = FakeSessionStore(self.database)
         self.accounts: AccountStore = FakeAccountStore(self.database)
         self.ledger: Ledger = FakeLedger(self.database)
+        self.admin: AdminStore = FakeAdminStore(self.database)
 
     async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
         return self.database.sign_up(metadata=metadata)
 
     async def delete_user(self, user_id: str) -> None:
         self.database.delete_user(user_id)
+
+    async def only_admins(self, *user_ids: str) -> None:
+        self.database.admins = set(user_ids)
+        for user_id, row in self.database.profiles.items():
+            row.account = replace(row.account, is_admin=user_id in user_ids)
 
     async def let_leases_expire(self, user_id: str) -> None:
         self.database.sessions[user_id].heartbeat_at -= timedelta(seconds=13)
@@ -142,6 +155,7 @@ class SupabaseWorld:
         self.sessions: SessionStore = SupabaseSessionStore(client)
         self.accounts: AccountStore = SupabaseAccountStore(client)
         self.ledger: Ledger = SupabaseLedger(client)
+        self.admin: AdminStore = SupabaseAdminStore(client)
 
     @classmethod
     async def open(cls, env: dict[str, str]) -> "SupabaseWorld":
@@ -161,6 +175,12 @@ class SupabaseWorld:
 
     async def delete_user(self, user_id: str) -> None:
         await self.database.execute("delete from auth.users where id = %s", [user_id])
+
+    async def only_admins(self, *user_ids: str) -> None:
+        await self.database.execute(
+            "update auth.users set raw_app_meta_data = case when id = any (%s::uuid[]) then %s::jsonb else '{}' end",
+            [list(user_ids), '{"role": "admin", "provider": "email"}'],
+        )
 
     async def let_leases_expire(self, user_id: str) -> None:
         await self.database.execute(

@@ -164,7 +164,7 @@ def test_all_endpoints_of_the_protocol_are_described() -> None:
     "route", [r for r in router.ROUTES if r.access != "public" and r.credential != "socket"], ids=lambda r: r.path
 )
 async def test_every_endpoint_but_the_open_ones_authenticates(world: World, route: Route) -> None:
-    path = route.path.replace("{turn_id}", "1").replace("{label}", "human")
+    path = route.path.replace("{turn_id}", "1").replace("{label}", "human").replace("{user_id}", "1")
     answer = await world.visitor.request(route.method, path)
     assert (answer.status, answer.code) == (401, "unauthorized")
 

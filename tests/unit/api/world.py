@@ -14,6 +14,7 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
+from server.admin.service import AdminContext, AdminService
 from server.api import router
 from server.api.openapi import document
 from server.api.schemas import Problem
@@ -33,7 +34,7 @@ from server.http.rate_limits import AddressLimiter
 from server.keyring import KeyRing
 from server.observability.metrics import Metrics
 from server.observability.readiness import Readiness
-from server.ports import AgentTemplate, Estimate, Plan
+from server.ports import AgentTemplate, Estimate, Plan, Plans
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
 from server.provisioning import Provisioner, ProvisioningContext
@@ -43,6 +44,7 @@ from server.sessions.turns.attempt import AttemptServices
 from server.streaming.sse import EventStreams
 from server.streaming.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore
+from tests.fakes.admin import FakeAdminStore, FakeUserCreation
 from tests.fakes.agent import FakeAgentGateway
 from tests.fakes.billing import FakeBilling
 from tests.fakes.database import MemoryDatabase
@@ -55,6 +57,7 @@ from tests.fakes.store import FakeSessionStore
 
 SECRET = SecretStr("a secret key that is long enough for this")
 PASSWORD = "correct horse battery"
+PLANS = Plans("default", {"default": Plan(Decimal(5), "30d"), "pro": Plan(Decimal(50), "30d")})
 DOCUMENT = document(router.ROUTES, "test")
 
 
@@ -215,11 +218,15 @@ class World:
         """Run the server; `change` may modify the application before it starts."""
         accounts, store = FakeAccountStore(self.database), FakeSessionStore(self.database)
         template = AgentTemplate("gpt-4", "http://litellm/v1", "hash-1")
-        context = ProvisioningContext(self.billing, self.directory, KeyRing(SECRET), Plan(Decimal(5), "30d"), template)
+        context = ProvisioningContext(self.billing, self.directory, KeyRing(SECRET), PLANS, template)
         self.provisioner = Provisioner(accounts, context)
         attempts = AttemptServices(store, self.gateway, self.provisioner, FlatPrice(), self.limits, now=self.now)
         self.budgets = Budgets(FakeLedger(self.database), self.billing, clock=lambda: self.seconds)
-        self.hub = SessionHub(attempts, has_budget=self.budgets.may_send_after_refresh)
+        self.hub = SessionHub(
+            attempts,
+            has_budget=self.budgets.may_send_after_refresh,
+            account_closed=lambda user_id: authenticator.evict(user_id),  # noqa: PLW0108 - it is made below
+        )
         tickets = Tickets(store, SECRET, seconds=self.limits.ticket_seconds, clock=self.now)
         authenticator = Authenticator(
             self.identity,
@@ -243,6 +250,19 @@ class World:
         app[app_keys.IDENTITY] = self.identity
         app[app_keys.READS] = FakeReads(self.database, self.identity)
         app[app_keys.ACCOUNTS] = accounts
+        app[app_keys.ADMIN] = AdminService(
+            AdminContext(
+                store=FakeAdminStore(self.database),
+                accounts=accounts,
+                billing=self.billing,
+                ledger=FakeLedger(self.database),
+                provisioner=self.provisioner,
+                plans=PLANS,
+                users=FakeUserCreation(self.database),
+                agent_model="gpt-4",
+                publish=self.hub.agent_changed,
+            )
+        )
         app[app_keys.PROVISIONER] = self.provisioner
         app[app_keys.MEMORY] = self.memory
         app[app_keys.BUDGETS] = self.budgets

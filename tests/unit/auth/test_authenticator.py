@@ -212,3 +212,49 @@ async def test_access_is_refused_before_an_account_is_opened() -> None:
     with pytest.raises(PlatformError, match="forbidden"):
         await door.authenticator.token(door.token(), "admin")
     assert door.looks == 0
+
+
+@pytest.mark.parametrize(("requires_aal2", "is_anonymous"), [(True, False), (False, True)])
+async def test_an_operator_needs_what_every_user_needs(requires_aal2: bool, is_anonymous: bool) -> None:
+    door = Door()
+    user_id = door.database.sign_up()
+    door.database.admins.add(user_id)
+    door.database.profile(user_id)
+    token = door.token(user_id)
+    assert (await door.authenticator.token(token, "admin")).user_id == user_id
+
+    class Anonymous:
+        async def verify(self, token: str) -> Principal:
+            return replace(await door.identity.verify(token), is_anonymous=is_anonymous)
+
+    strict = Authenticator(
+        Anonymous(), door.tickets, FakeAccountStore(door.database), door, requires_aal2=requires_aal2
+    )
+    with pytest.raises(PlatformError, match=r"mfa_required|anonymous_not_allowed"):
+        await strict.token(token, "admin")
+
+
+async def test_an_operator_who_is_blocked_is_refused() -> None:
+    door = Door()
+    user_id = door.database.sign_up()
+    door.database.admins.add(user_id)
+    door.database.profile(user_id)
+    door.block(user_id)
+    with pytest.raises(PlatformError, match="account_blocked"):
+        await door.authenticator.token(door.token(user_id), "admin")
+
+
+@pytest.mark.parametrize("shown", ["key_id", "ticket_id"])
+async def test_no_api_key_or_ticket_is_enough_for_an_operator(shown: str) -> None:
+    door = Door()
+    user_id = door.database.sign_up()
+    door.database.admins.add(user_id)
+    door.database.profile(user_id)
+
+    class Presented:
+        async def verify(self, token: str) -> Principal:
+            return replace(await door.identity.verify(token), **{shown: "1"})  # type: ignore[arg-type]
+
+    keyed = Authenticator(Presented(), door.tickets, FakeAccountStore(door.database), door)
+    with pytest.raises(PlatformError, match="forbidden"):
+        await keyed.token(door.token(user_id), "admin")

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from pydantic import ValidationError
 
-from server.app.clients import default_plan
+from server.app.clients import plans_of
 from server.config.environment import settings_problems
 from server.config.settings import Settings, header_in_use, own_url_in_use
 from server.ports import Plan
@@ -32,11 +32,11 @@ def problems(**more: str) -> list[str]:
 
 
 def test_without_limits_the_plan_is_unlimited() -> None:
-    assert default_plan(settings()) == Plan()
+    assert plans_of(settings()).named["default"] == Plan()
 
 
 def test_every_default_becomes_part_of_the_plan() -> None:
-    plan = default_plan(
+    plans = plans_of(
         settings(
             default_budget_usd="2.50",
             budget_period="30d",
@@ -45,7 +45,43 @@ def test_every_default_becomes_part_of_the_plan() -> None:
             default_models="gpt-4, mini,",
         )
     )
-    assert plan == Plan(Decimal("2.50"), "30d", 90_000, 20, ("gpt-4", "mini"))
+    assert plans.of_new(None) == ("default", Plan(Decimal("2.50"), "30d", 90_000, 20, ("gpt-4", "mini")))
+
+
+PRESETS = '{"free": {"budget": "0.50", "period": "1d"}, "pro": {"budget": 20.1, "requests_per_minute": 60}}'
+
+
+def test_named_plans_are_read_from_json_and_one_of_them_is_the_default() -> None:
+    plans = plans_of(settings(plans=PRESETS, default_plan="free", default_budget_usd="3"))
+    assert plans.named == {
+        "default": Plan(Decimal(3)),
+        "free": Plan(Decimal("0.50"), "1d"),
+        "pro": Plan(Decimal("20.1"), requests_per_minute=60),
+    }
+    assert plans.of_new(None)[0] == plans.of_new("of yesterday")[0] == "free"
+    assert plans.of_new("pro")[0] == "pro"
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("pro", "must be JSON"),
+        ('["pro"]', "PLANS"),
+        ('{"Pro plan": {}}', "PLANS"),
+        ('{"pro": {"budget": "-1"}}', "PLANS"),
+        ('{"pro": {"period": "1y"}}', "PLANS"),
+        ('{"pro": {"budgets": "1"}}', "PLANS"),
+        ('{"pro": {"tokens_per_minute": 0}}', "PLANS"),
+        ('{"default": {}}', "must not name a plan `default`"),
+        ('{"pro": {"models": ["mini"]}}', "the models of pro must contain AGENT_MODEL (gpt-4)"),
+    ],
+)
+def test_a_plan_that_could_not_be_used_is_refused(value: str, complaint: str) -> None:
+    assert any(complaint in problem for problem in problems(plans=value))
+
+
+def test_the_default_plan_must_exist() -> None:
+    assert problems(plans=PRESETS, default_plan="gold") == ["settings: DEFAULT_PLAN (gold) must be one of PLANS"]
 
 
 def test_a_plan_without_the_agents_model_is_refused_with_its_name() -> None:

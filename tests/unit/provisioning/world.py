@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from server.aio import Sleep
 from server.keyring import KeyRing, fingerprint
-from server.ports import Account, AgentTemplate, Plan
+from server.ports import Account, AgentTemplate, Plan, Plans
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
@@ -82,7 +82,9 @@ class World:
 
     def process(self, sleep: Sleep | None = None) -> Provisioner:
         """A new provisioner, as of another instance or after a restart. `sleep` replaces the world's."""
-        context = ProvisioningContext(self.billing, self.directory, self.keys, PLAN, self.template)
+        context = ProvisioningContext(
+            self.billing, self.directory, self.keys, Plans("default", {"default": PLAN}), self.template
+        )
         return Provisioner(self.store, context, observer=self._observe, sleep=sleep or self.sleep, clock=self.clock)
 
     def intercept(self, before: Hook | None = None, after: Hook | None = None) -> None:

@@ -1,0 +1,115 @@
+"""Models of the responses of `admin/…`."""
+
+from datetime import date, datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import ConfigDict, Field
+
+from server.api import examples
+from server.api.schemas import Answer, Background, Budget, ModelSpending, Money, Spending, User
+from server.protocol.codes import ErrorCode
+
+
+class AdminUser(User):
+    """A user as operators see them. `status_reason`: why the account is blocked or not ready."""
+
+    status_reason: str | None
+    is_admin: bool
+    plan: str | None = Field(description="null: none of the named plans.")
+    agent_id: str | None
+    updated_at: datetime
+
+
+class AdminUsers(Answer):
+    data: list[AdminUser] = Field(description="Newest first.")
+    has_more: bool
+    next_cursor: UUID | None
+
+
+class PlanFields(Answer):
+    budget: Money | None
+    period: str | None
+    tokens_per_minute: int | None
+    requests_per_minute: int | None
+    models: list[str] = Field(description="Empty: all.")
+
+
+class Plans(Answer):
+    default: str
+    plans: dict[str, PlanFields]
+
+
+class Failure(Answer):
+    """The error of a turn. No text of the conversation."""
+
+    turn_id: UUID
+    at: datetime
+    code: ErrorCode
+    message: str
+
+
+class AdminUserDetails(AdminUser):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.ADMIN_USER]})
+
+    limits: PlanFields | None = Field(description="As the model gateway enforces them; null if it cannot be asked.")
+    budget: Budget | None
+    total: Spending = Field(description="Since registration.")
+    open_turns: int
+    connections: int = Field(description="Sockets and event streams on the instance that answers.")
+    last_message_at: datetime | None
+    errors: list[Failure] = Field(description="The last ten, newest first.")
+
+
+class AdminPlan(Answer):
+    plan: str | None
+    limits: PlanFields
+    spent: Money | None = Field(description="In this period; null before the user's agent is made.")
+    resets_at: datetime | None
+
+
+class DayOfAll(Spending):
+    date: date
+    users: int = Field(description="How many wrote a message or had a model call.")
+    models: list[ModelSpending] = Field(description="The most expensive first.")
+
+
+class RangeOfAll(Spending):
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
+
+    first: date = Field(alias="from")
+    last: date = Field(alias="to")
+    background: Background = Field(description="The part of the models' costs that belongs to no message.")
+
+
+class UsageOfAll(Answer):
+    """All users together. All days are days in UTC."""
+
+    range: RangeOfAll
+    models: list[ModelSpending] = Field(description="Each model over the range, the most expensive first.")
+    days: list[DayOfAll] = Field(description="The days of the range with usage, oldest first.")
+    currency: Literal["USD"]
+    timezone: Literal["UTC"]
+
+
+class Action(Answer):
+    """What an operator did. Never changed."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.ACTION]})
+
+    id: int
+    at: datetime
+    actor_id: UUID | None = Field(description="The admin; null: a command on the server.")
+    source: str = Field(description="The admin's IP address, or `user@host` of the command.")
+    action: str
+    user_id: UUID | None = Field(description="The user it was about.")
+    details: dict[str, Any]
+    outcome: Literal["done", "failed"] | None = Field(description="null: under way, or interrupted.")
+    reason: str | None = Field(description="Why it failed.")
+    ended_at: datetime | None
+
+
+class Actions(Answer):
+    data: list[Action] = Field(description="Newest first.")
+    has_more: bool
+    next_cursor: int | None
