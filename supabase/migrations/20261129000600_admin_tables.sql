@@ -25,6 +25,8 @@ alter table public.admin_actions enable row level security;
 alter table public.admin_outcomes enable row level security;
 revoke all on public.admin_actions, public.admin_outcomes from public, anon, authenticated, service_role;
 revoke all on sequence public.admin_actions_id_seq from public, anon, authenticated, service_role;
+grant select on public.admin_actions, public.admin_outcomes to service_role; -- without any right, Supabase Lite does not start
+grant select on sequence public.admin_actions_id_seq to service_role;
 
 alter table public.user_profiles add column plan text check (char_length(plan) <= 64); -- null: not given one yet, or changed by hand
 create index user_profiles_newest on public.user_profiles (created_at desc, id desc);
