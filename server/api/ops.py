@@ -7,6 +7,7 @@ from aiohttp import web
 
 from server import __version__
 from server.api import schemas
+from server.config.settings import MAIL_LINK_PATH
 from server.http.app_keys import HUB, METRICS, READINESS
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
@@ -20,7 +21,7 @@ OPENAPI: Final = web.AppKey[Json]("openapi")
 
 _PAGES: Final = files("server.api") / "pages"
 _MEDIA_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-_READABLE: Final = frozenset({"style.css", "docs.js"})
+_READABLE: Final = frozenset({"style.css", "docs.js", "callback.js"})
 
 
 async def health() -> web.Response:
@@ -49,6 +50,11 @@ async def docs() -> web.Response:
 
 async def index() -> web.Response:
     return _page("index.html")
+
+
+async def callback() -> web.Response:
+    """The page to which links in e-mails lead. Its script reads them: the server does not see a fragment."""
+    return _page("callback.html")
 
 
 async def page(name: str) -> web.Response:
@@ -107,6 +113,15 @@ ROUTES = (
         {200: Reply("OpenAPI 3.1.", media="application/json")},
     ),
     Route("GET", "/docs", "public", docs, _TAG, "API reference", {200: Reply("A page.", media="text/html")}),
+    Route(
+        "GET",
+        MAIL_LINK_PATH,
+        "public",
+        callback,
+        _TAG,
+        "Where the links in e-mails lead",
+        {200: Reply("A page.", media="text/html")},
+    ),
     Route("GET", "/", "public", index, _TAG, "What this is", {200: Reply("A page.", media="text/html")}),
     Route(
         "GET",

@@ -28,6 +28,9 @@ RAILWAY_HEADER: Final = "X-Real-IP"
 varies between requests."""
 
 
+MAIL_LINK_PATH: Final = "/auth/callback"
+"""The path of the page that takes the links in Supabase's e-mails."""
+
 Registration = Literal["open", "closed"] | tuple[str, ...]
 
 
@@ -242,7 +245,9 @@ class Settings(BaseSettings):
     @property
     def mail_link_url(self) -> str | None:
         """The page to which links in e-mails lead; None for the project's Site URL."""
-        return None if self.auth_redirect_url is None else str(self.auth_redirect_url)
+        if self.auth_redirect_url is not None:
+            return str(self.auth_redirect_url)
+        return None if self.own_url is None else self.own_url + MAIL_LINK_PATH
 
     @property
     def address_header(self) -> str | None:

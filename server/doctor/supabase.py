@@ -81,7 +81,7 @@ class SupabaseChecks:
         return judge_confirmation(
             confirms=not found.get("mailer_autoconfirm", False),
             production=self._settings.is_production,
-            has_redirect=self._settings.auth_redirect_url is not None,
+            has_redirect=self._settings.mail_link_url is not None,
         )
 
 
@@ -125,6 +125,6 @@ def judge_confirmation(*, confirms: bool, production: bool, has_redirect: bool) 
         remedy = "Turn on Confirm email: Authentication, Sign In / Providers, Email."
         return warn("anybody can register with anybody's e-mail address: it is not confirmed", remedy)
     if confirms and not has_redirect:
-        remedy = "Set AUTH_REDIRECT_URL to a page of yours that Supabase allows as a redirect."
+        remedy = "Set PUBLIC_URL to this server's address, and allow its /auth/callback as a redirect at Supabase."
         return warn("e-mail addresses are confirmed, and the link leads to the project's default page", remedy)
     return ok("e-mail addresses are confirmed" if confirms else "e-mail addresses are not confirmed")

@@ -15,6 +15,7 @@ def stack_environment(layout: Layout) -> dict[str, str]:
         "ENVIRONMENT": "development",
         "HOST": LOOPBACK,
         "PORT": str(layout.api_port),
+        "PUBLIC_URL": f"http://{LOOPBACK}:{layout.api_port}",
         "SECRET_KEY": layout.secret("server_secret_key"),
         "SUPABASE_URL": supabase_url(layout),
         "SUPABASE_ANON_KEY": anon_key(layout),

@@ -62,7 +62,7 @@ class ServerProcess:
         self.log = log
         self._code = code
         self._env = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        self._env |= {**env, "PORT": str(self.port), "NO_PROXY": "127.0.0.1,localhost"}
+        self._env |= {**env, "PORT": str(self.port), "PUBLIC_URL": self.url, "NO_PROXY": "127.0.0.1,localhost"}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "ServerProcess":

@@ -93,13 +93,13 @@ async def test_reports_are_cached() -> None:
 
 
 async def test_the_pages_load_only_from_their_own_origin(world: World) -> None:
-    for path in ("/", "/docs"):
+    for path in ("/", "/docs", "/auth/callback?code=x"):
         answer = await world.visitor.get(path)
         assert answer.status == 200
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert b"//" not in answer.raw.replace(b"<!--", b"")
-    for name, kind in (("style.css", "text/css"), ("docs.js", "text/javascript")):
+    for name, kind in (("style.css", "text/css"), ("docs.js", "text/javascript"), ("callback.js", "text/javascript")):
         assert (await world.visitor.get(f"/pages/{name}")).headers["Content-Type"].startswith(kind)
     assert (await world.visitor.get("/pages/index.html")).status == 404
 
@@ -156,6 +156,7 @@ def test_all_endpoints_of_the_protocol_are_described() -> None:
         ("GET", "/metrics"),
         ("GET", "/openapi.json"),
         ("GET", "/docs"),
+        ("GET", "/auth/callback"),
         ("GET", "/"),
     }
 
@@ -173,7 +174,16 @@ def test_only_sign_in_and_operations_are_open() -> None:
     open_paths = {route.path for route in router.ROUTES if route.access == "public"}
     names = ("register", "login", "refresh", "verify", "resend", "recover", "reset")
     signing_in = {f"/api/v1/auth/{name}" for name in names}
-    assert open_paths == signing_in | {"/health", "/ready", "/metrics", "/openapi.json", "/docs", "/", "/pages/{name}"}
+    assert open_paths == signing_in | {
+        "/health",
+        "/ready",
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+        "/",
+        "/pages/{name}",
+        "/auth/callback",
+    }
 
 
 def test_the_description_says_who_may_use_each_endpoint() -> None:

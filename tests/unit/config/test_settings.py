@@ -134,6 +134,13 @@ def test_the_servers_own_url_is_named_or_railways(named: str | None, environment
     assert own_url_in_use(named, environment) == url
 
 
+def test_links_in_mails_lead_to_the_apps_page_else_to_ours_else_to_the_projects_site() -> None:
+    assert settings(public_url="https://chat.example.com/").mail_link_url == "https://chat.example.com/auth/callback"
+    both = settings(public_url="https://chat.example.com", auth_redirect_url="https://app.example.com/welcome")
+    assert both.mail_link_url == "https://app.example.com/welcome"
+    assert settings().mail_link_url is None
+
+
 @pytest.mark.parametrize("url", ["https://chat.example.com/?a=b", "https://a:b@chat.example.com", "chat.example.com"])
 def test_a_public_url_that_is_none_is_refused(url: str) -> None:
     (problem,) = problems(public_url=url)
