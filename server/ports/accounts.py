@@ -15,8 +15,9 @@ class Account:
     """A user's profile row with the results of provisioning so far. `encrypted_key` is `v1:…`, never plaintext.
 
     `intent` names a step that was begun and whose result is not recorded yet, `told_name` the name that was last
-    written to the agent. `plan`: the name of the user's plan; None if it was not given one yet, or was changed by hand.
-    `is_admin`: by the metadata that only the project writes, never by what the user writes.
+    written to the agent, `customer_email` the address that the billing customer was given. `plan`: the name of the
+    user's plan; None if it was not given one yet, or was changed by hand. `is_admin`: by the metadata that only the
+    project writes, never by what the user writes.
     """
 
     user_id: str
@@ -34,6 +35,7 @@ class Account:
     agent_id: str | None
     conversation_id: str | None
     told_name: str | None
+    customer_email: str | None
     config_hash: str | None
     intent: str | None
     created_at: datetime
@@ -78,6 +80,7 @@ class AccountChange:
     agent_id: str | None = None
     conversation_id: str | None = None
     told_name: str | None = None
+    customer_email: str | None = None
     config_hash: str | None = None
     intent: str | None = None
     plan: str | None = None
@@ -98,7 +101,8 @@ class AccountStore(Protocol):
     async def ensure(self, user_id: str, email: str, name: str | None) -> Account:
         """The user's profile, created as `provisioning` if it does not exist.
 
-        A profile without a name gets `name`, or else the name of the user's sign-up at the identity provider."""
+        Its address is the identity provider's; `email` counts only if that has none. A profile without a name gets
+        `name`, or else the name of the user's sign-up at the identity provider."""
         ...
 
     async def get(self, user_id: str) -> Account | None: ...
@@ -115,6 +119,10 @@ class AccountStore(Protocol):
 
     async def incomplete(self, config_hash: str, limit: int) -> list[str]:
         """Users without a claim whose provisioning is incomplete, failed, or of another configuration."""
+        ...
+
+    async def outdated_customers(self, limit: int) -> list[str]:
+        """Users without a claim whose billing customer has another address than the profile."""
         ...
 
     async def rename(self, user_id: str, name: str) -> Account: ...

@@ -112,6 +112,10 @@ class BillingGateway(Protocol):
         """An existing customer's plan. Raises PlatformError(not_found)."""
         ...
 
+    async def set_address(self, user_id: str, email: str) -> None:
+        """Change an existing customer's e-mail address. Raises PlatformError(not_found)."""
+        ...
+
     async def set_plan(self, user_id: str, plan: Plan) -> Budget:
         """Change an existing customer's plan, at once. Raises PlatformError(not_found)."""
         ...

@@ -19,6 +19,7 @@ from server.aio import SingleFlight, Sleep, StoppedError
 from server.ports import Account, AccountStore, AgentHandle, FencedError, ProvisioningClaim
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.provisioning.address_sync import AddressSync
 from server.provisioning.key_health import KeyHealth
 from server.provisioning.name_sync import NameSync
 from server.provisioning.saga import (
@@ -30,7 +31,7 @@ from server.provisioning.saga import (
     RunOptions,
     Saga,
 )
-from server.provisioning.steps import ProvisioningContext, has_current_name, is_complete
+from server.provisioning.steps import ProvisioningContext, has_current_address, has_current_name, is_complete
 from server.resilience import Backoff, retry
 
 log = structlog.get_logger(__name__)
@@ -73,21 +74,28 @@ class Provisioner:
         self._saga = Saga(store, context, observer)
         self._owner = owner or f"provisioner-{uuid4()}"
         self._name_sync = NameSync(store, context.directory, f"{self._owner}-name")
+        self._address_sync = AddressSync(store, context.billing, f"{self._owner}-address")
         self._key_health = KeyHealth(store, context, observer, f"{self._owner}-keys")
         self._sleep = sleep
         self._slots = asyncio.Semaphore(CONCURRENT_RUNS)
         self._runs: SingleFlight[str, AgentHandle] = SingleFlight("provisioning", ignored=(PlatformError,))
         self._key_checks: SingleFlight[str, None] = SingleFlight("key check")
+        self._address_syncs: SingleFlight[str, None] = SingleFlight("address sync")
         self._agents: TTLCache[str, _Ready] = TTLCache(CACHED_AGENTS, CACHED_SECONDS, timer=clock)
         self._closed = False
 
     async def ensure_account(self, user_id: str, email: str, name: str | None = None) -> Account:
-        """The user's account, created if it is missing. If its agent is not ready, a run starts in the background.
+        """The user's account, created if it is missing. If its agent is not ready, or its billing customer has another
+        address, a run starts in the background.
 
         Raises PlatformError(supabase_unavailable)."""
         account = await self._store.ensure(user_id, email, name)
-        if not account.agent_status.closed and not is_complete(account, self._template) and not self._closed:
+        if account.agent_status.closed or self._closed:
+            return account
+        if not is_complete(account, self._template):
             self.start(user_id)
+        elif not has_current_address(account):
+            self._address_syncs.start(user_id, partial(self._address_sync.run, user_id))
         return account
 
     def start(self, user_id: str) -> None:
@@ -146,6 +154,11 @@ class Provisioner:
             if ready is not None:
                 ready.has_current_name = True  # in place, so that its TTL does not begin again
 
+    async def sync_address(self, user_id: str) -> None:
+        """Give the user's billing customer the profile's address. Raises PlatformError(draining)."""
+        with _draining():
+            await self._address_syncs.run(user_id, partial(self._address_sync.run, user_id))
+
     def key_refused(self, user_id: str) -> None:
         """Check a key that the model gateway refused, in the background, one check per user at a time. Raises
         nothing."""
@@ -159,7 +172,7 @@ class Provisioner:
     async def aclose(self) -> None:
         """Stop all runs and release their claims. Any instance can continue them."""
         self._closed = True
-        await asyncio.gather(self._runs.aclose(), self._key_checks.aclose())
+        await asyncio.gather(self._runs.aclose(), self._key_checks.aclose(), self._address_syncs.aclose())
 
     async def _wait_for_active_run(self, user_id: str) -> None:
         """Evict the user's agent and wait until this process runs nothing for the user."""

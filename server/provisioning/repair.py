@@ -60,6 +60,8 @@ class RepairLoop:
         tried."""
         try:
             found = await self.store.incomplete(self.config_hash, BATCH)
+            for user_id in await self.store.outdated_customers(BATCH):
+                await self.provisioner.sync_address(user_id)
         except PlatformError as error:
             log.warning("repair.postponed", code=error.code)
             return False

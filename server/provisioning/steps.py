@@ -115,6 +115,11 @@ def has_current_name(account: Account) -> bool:
     return account.name is None or account.name == account.told_name
 
 
+def has_current_address(account: Account) -> bool:
+    """Whether the billing customer, if there is one, has the profile's e-mail address."""
+    return not account.customer_ready or account.email == (account.customer_email or "")
+
+
 def part(field: str) -> Need:
     """The step of a part is needed if the part is not recorded, or if the agent is outdated."""
     return lambda account, template: not getattr(account, field) or is_outdated(account, template)
@@ -152,7 +157,7 @@ def new_key(context: ProvisioningContext, user_id: str) -> AccountChange:
 async def _create_customer(context: ProvisioningContext, job: Job) -> AccountChange:
     name, plan = context.plans.of_new(job.account.plan)
     await context.billing.ensure_customer(job.user_id, job.account.email, plan)
-    return AccountChange(customer_ready=True, plan=name)
+    return AccountChange(customer_ready=True, customer_email=job.account.email, plan=name)
 
 
 async def _register_key(context: ProvisioningContext, job: Job) -> AccountChange:

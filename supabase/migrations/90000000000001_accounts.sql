@@ -39,7 +39,7 @@ begin
   select * into v_profile from public.user_profiles where id = p_user_id for no key update;
   if not found then
     insert into public.user_profiles (id, email, name, agent_status)
-      select u.id, coalesce(p_email, u.email), coalesce(p_name, private.name_at_auth(u.id)), 'provisioning'
+      select u.id, coalesce(nullif(u.email, ''), p_email), coalesce(p_name, private.name_at_auth(u.id)), 'provisioning'
       from auth.users u where u.id = p_user_id
       on conflict (id) do nothing;
     select * into v_profile from public.user_profiles where id = p_user_id for no key update;
@@ -89,19 +89,20 @@ language sql stable set search_path = '' as $$
     || jsonb_build_object('is_admin', private.is_admin(p_profile.id))
 $$;
 
--- Create the profile or bring its e-mail address up to date. A name that was set stays: it is changed in the profile,
--- not at Auth.
+-- Create the profile or bring its e-mail address up to date. The address is Auth's: that of a token may be older. A name
+-- that was set stays: it is changed in the profile, not at Auth.
 create or replace function public.ensure_profile(p_user_id uuid, p_email text, p_name text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   v_profile public.user_profiles := private.lock_profile(p_user_id, p_email, p_name);
   v_name text := coalesce(v_profile.name, p_name, private.name_at_auth(p_user_id));
+  v_email text := coalesce((select nullif(u.email, '') from auth.users u where u.id = p_user_id), p_email);
 begin
   if v_profile.id is null then
     return jsonb_build_object('outcome', 'no_account');
   end if;
-  if v_profile.email is distinct from p_email or v_profile.name is distinct from v_name then
-    update public.user_profiles set email = p_email, name = v_name, updated_at = clock_timestamp()
+  if v_profile.email is distinct from v_email or v_profile.name is distinct from v_name then
+    update public.user_profiles set email = v_email, name = v_name, updated_at = clock_timestamp()
       where id = p_user_id returning * into v_profile;
   end if;
   return jsonb_build_object('outcome', 'ok', 'account', private.account_json(v_profile));

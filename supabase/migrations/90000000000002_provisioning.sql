@@ -48,6 +48,7 @@ begin
     letta_conversation_id = coalesce(v_patch ->> 'letta_conversation_id', letta_conversation_id),
     told_name = coalesce(v_patch ->> 'told_name', told_name),
     plan = coalesce(v_patch ->> 'plan', plan),
+    customer_email = coalesce(v_patch ->> 'customer_email', customer_email),
     config_hash = coalesce(v_patch ->> 'config_hash', config_hash),
     intent = nullif(coalesce(v_patch ->> 'intent', intent), ''),
     provisioning_expires_at = greatest(provisioning_expires_at, clock_timestamp() + interval '15 seconds'),
@@ -82,11 +83,27 @@ language sql stable security definer set search_path = '' as $$
   ) incomplete
 $$;
 
+-- Users whose customer at LiteLLM has another e-mail address than the profile, and who are not claimed.
+create or replace function public.outdated_customers(p_limit integer) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(id order by updated_at), '[]')
+  from (
+    select p.id, p.updated_at from public.user_profiles p
+    where p.customer_ready and p.email is distinct from p.customer_email
+      and p.agent_status not in ('blocked', 'deleting')
+      and (p.provisioning_expires_at is null or p.provisioning_expires_at <= clock_timestamp())
+    order by p.updated_at
+    limit p_limit
+  ) outdated
+$$;
+
 revoke all on function
   public.claim_provisioning(uuid, text, double precision), public.record_provisioning(uuid, bigint, text),
-  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer)
+  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer),
+  public.outdated_customers(integer)
 from public, anon, authenticated;
 grant execute on function
   public.claim_provisioning(uuid, text, double precision), public.record_provisioning(uuid, bigint, text),
-  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer)
+  public.release_provisioning(uuid, bigint), public.incomplete_profiles(text, integer),
+  public.outdated_customers(integer)
 to service_role;

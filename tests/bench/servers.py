@@ -71,6 +71,7 @@ class Opener:
             agent_id=None,
             conversation_id=None,
             told_name=None,
+            customer_email=email,
             config_hash=None,
             intent=None,
             created_at=moment,

@@ -100,6 +100,38 @@ async def test_a_customer_without_a_plan_is_unlimited(billing: BillingGateway, u
     assert budget.limit is None
 
 
+async def address(billing: BillingGateway, user_id: str) -> str | None:
+    if isinstance(billing, FakeBilling):
+        return billing.customers[user_id].email
+    found = (await _litellm(billing).get("/user/info", {"user_id": user_id})).body["user_info"]["user_email"]
+    return None if found is None else str(found)
+
+
+async def test_a_customers_address_changes_and_nothing_else(billing: BillingGateway, user_id: str, email: str) -> None:
+    await billing.ensure_customer(user_id, email, PLAN)
+    before = await billing.budget(user_id)
+    for _ in range(2):
+        await billing.set_address(user_id, f"new-{email}")
+        assert await address(billing, user_id) == f"new-{email}"
+    assert await billing.budget(user_id) == before
+
+
+async def test_an_address_that_another_customer_has_is_set(billing: BillingGateway, user_id: str, email: str) -> None:
+    """That of a user who was deleted."""
+    other = str(uuid.uuid4())
+    await billing.ensure_customer(user_id, email, PLAN)
+    await billing.ensure_customer(other, f"other-{email}", PLAN)
+    await billing.set_address(user_id, f"other-{email}")
+    assert await address(billing, user_id) == f"other-{email}"
+
+
+async def test_the_address_of_an_unknown_customer_creates_none(billing: BillingGateway, user_id: str) -> None:
+    with pytest.raises(PlatformError) as refused:
+        await billing.set_address(user_id, "ann@example.com")
+    assert refused.value.code is ErrorCode.NOT_FOUND
+    assert await billing.budget(user_id) is None
+
+
 async def test_ensuring_a_customer_again_changes_nothing(billing: BillingGateway, user_id: str, email: str) -> None:
     await billing.ensure_customer(user_id, email, PLAN)
     await billing.ensure_customer(user_id, email, Plan(Decimal(9), "1d"))

@@ -33,6 +33,7 @@ class FakeAccountStore:
     def _ensure(self, user_id: str, email: str, name: str | None) -> Account:
         row = self.database.profile(user_id, email, name)
         account = row.account
+        email = self.database.users[user_id] or email
         name = account.name or name or self.database.name_at_auth(user_id)
         if (account.email, account.name) != (email, name):
             self._save(row, replace(account, email=email, name=name))
@@ -94,6 +95,20 @@ class FakeAccountStore:
             for row in rows
             if not row.account.agent_status.closed
             and (row.account.agent_status is not AgentStatus.ACTIVE or row.account.config_hash != config_hash)
+            and (row.claimed_until is None or row.claimed_until <= now)
+        ][:limit]
+
+    async def outdated_customers(self, limit: int) -> list[str]:
+        return await self._apply("outdated_customers", lambda: self._outdated_customers(limit))
+
+    def _outdated_customers(self, limit: int) -> list[str]:
+        now = self.database.clock()
+        return [
+            row.account.user_id
+            for row in sorted(self.database.profiles.values(), key=lambda row: row.account.updated_at)
+            if row.account.customer_ready
+            and row.account.email != row.account.customer_email
+            and not row.account.agent_status.closed
             and (row.claimed_until is None or row.claimed_until <= now)
         ][:limit]
 

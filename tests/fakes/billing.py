@@ -82,6 +82,14 @@ class FakeBilling:
             raise PlatformError(ErrorCode.NOT_FOUND)
         return customer.plan
 
+    async def set_address(self, user_id: str, email: str) -> None:
+        await self._reached("set_address")
+        customer = self.customers.get(user_id)
+        if customer is None:
+            raise PlatformError(ErrorCode.NOT_FOUND)
+        customer.email = email
+        await self._answered("set_address")
+
     async def set_plan(self, user_id: str, plan: Plan) -> Budget:
         await self._reached("set_plan")
         customer = self.customers.get(user_id)

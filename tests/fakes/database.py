@@ -187,7 +187,7 @@ class MemoryDatabase:
             raise PlatformError(ErrorCode.UNAUTHORIZED, "This account no longer exists.")
         if user_id not in self.profiles:
             name = name or self.name_at_auth(user_id)
-            self.profiles[user_id] = ProfileRow(self._new_account(user_id, email or self.users[user_id], name))
+            self.profiles[user_id] = ProfileRow(self._new_account(user_id, self.users[user_id] or email or "", name))
         return self.profiles[user_id]
 
     def name_at_auth(self, user_id: str) -> str | None:
@@ -217,6 +217,7 @@ class MemoryDatabase:
             agent_id=None,
             conversation_id=None,
             told_name=None,
+            customer_email=None,
             config_hash=None,
             intent=None,
             created_at=now,

@@ -44,6 +44,15 @@ class LiteLLMBilling:
         if not answer.ok and answer.status != 409:
             raise refused("customer", answer)
 
+    async def set_address(self, user_id: str, email: str) -> None:
+        """See the port. Reads the customer first, since LiteLLM would create an unknown one; unlike at a creation, it
+        accepts an address that another customer has. Raises PlatformError(not_found | internal_error)."""
+        if (await self._customer(user_id)).get("user_email") == email:
+            return
+        answer = await self._client.post("/user/update", {"user_id": user_id, "user_email": email})
+        if not answer.ok:
+            raise refused("address", answer)
+
     async def set_plan(self, user_id: str, plan: Plan) -> Budget:
         """See the port. Sends only the fields that differ, since a sent period begins again. Reads the customer first,
         since LiteLLM would create an unknown one. Raises PlatformError(not_found | internal_error)."""

@@ -22,6 +22,7 @@ COLUMNS = {
     "agent_id": "letta_agent_id",
     "conversation_id": "letta_conversation_id",
     "told_name": "told_name",
+    "customer_email": "customer_email",
     "config_hash": "config_hash",
     "intent": "intent",
     "plan": "plan",
@@ -61,6 +62,10 @@ class SupabaseAccountStore:
 
     async def incomplete(self, config_hash: str, limit: int) -> list[str]:
         users: list[str] = await self._client.call("incomplete_profiles", config_hash=config_hash, limit=limit)
+        return users
+
+    async def outdated_customers(self, limit: int) -> list[str]:
+        users: list[str] = await self._client.call("outdated_customers", limit=limit)
         return users
 
     async def page(self, after: str | None, limit: int) -> list[Account]:

@@ -113,6 +113,7 @@ def account_of(row: Row) -> Account:
         agent_id=row["letta_agent_id"],
         conversation_id=row["letta_conversation_id"],
         told_name=row["told_name"],
+        customer_email=row["customer_email"],
         config_hash=row["config_hash"],
         intent=row["intent"],
         created_at=time_of(row["created_at"]),

@@ -28,12 +28,17 @@ async def claimed(accounts: AccountStore, user_id: str, owner: str = "me") -> Pr
     return claim
 
 
-async def test_a_new_account_is_provisioning_and_has_nothing_yet(accounts: AccountStore, user_id: str) -> None:
+async def test_a_new_account_is_provisioning_and_has_nothing_yet(
+    world: World, accounts: AccountStore, user_id: str
+) -> None:
     assert await accounts.get(user_id) is None
 
-    account = await accounts.ensure(user_id, "ann@example.com", "Ann")
+    email = f"{user_id}@example.com"
+    await world.set_address(user_id, email)
 
-    assert (account.user_id, account.email, account.name) == (user_id, "ann@example.com", "Ann")
+    account = await accounts.ensure(user_id, email, "Ann")
+
+    assert (account.user_id, account.email, account.name) == (user_id, email, "Ann")
     assert account.agent_status is AgentStatus.PROVISIONING
     assert (account.encrypted_key, account.organization_id, account.agent_id, account.intent) == (None,) * 4
     assert (account.customer_ready, account.key_ready, account.tools_ready) == (False, False, False)
@@ -41,13 +46,44 @@ async def test_a_new_account_is_provisioning_and_has_nothing_yet(accounts: Accou
     assert await accounts.get(user_id) == account
 
 
-async def test_ensuring_again_keeps_the_name_and_follows_the_address(accounts: AccountStore, user_id: str) -> None:
-    await accounts.ensure(user_id, "ann@example.com", None)
-    assert (await accounts.ensure(user_id, "ann@example.com", "Ann")).name == "Ann"
+async def test_ensuring_again_keeps_the_name_and_follows_the_address_at_auth(
+    world: World, accounts: AccountStore, user_id: str
+) -> None:
+    old, new = f"{user_id}@example.com", f"{user_id}@example.org"
+    await world.set_address(user_id, old)
+    await accounts.ensure(user_id, old, None)
+    assert (await accounts.ensure(user_id, old, "Ann")).name == "Ann"
+    await world.set_address(user_id, new)
 
-    account = await accounts.ensure(user_id, "ann@example.org", "Somebody else")
+    account = await accounts.ensure(user_id, old, "Somebody else")  # with an older token
 
-    assert (account.name, account.email) == ("Ann", "ann@example.org")
+    assert (account.name, account.email) == ("Ann", new)
+
+
+async def test_a_user_without_an_address_at_auth_has_that_of_the_token(
+    world: World, accounts: AccountStore, user_id: str
+) -> None:
+    await world.set_address(user_id, "")
+    assert (await accounts.ensure(user_id, "ann@example.com", None)).email == "ann@example.com"
+
+
+async def test_a_customer_with_another_address_is_found_until_it_has_the_profiles(
+    world: World, accounts: AccountStore, user_id: str
+) -> None:
+    old, new = f"{user_id}@example.com", f"{user_id}@example.org"
+    await world.set_address(user_id, old)
+    await accounts.ensure(user_id, "", None)
+    assert user_id not in await accounts.outdated_customers(1000)
+    claim = await claimed(accounts, user_id)
+    account = await accounts.record(claim, AccountChange(customer_ready=True, customer_email=old))
+    assert account.customer_email == old
+    await world.set_address(user_id, new)
+    await accounts.ensure(user_id, "", None)
+    assert user_id not in await accounts.outdated_customers(1000)  # claimed
+    await accounts.release(claim)
+    assert user_id in await accounts.outdated_customers(1000)
+    await world.set_status(user_id, AgentStatus.BLOCKED)
+    assert user_id not in await accounts.outdated_customers(1000)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,10 @@ class World(Protocol):
 
     async def set_status(self, user_id: str, status: AgentStatus) -> None: ...
 
+    async def set_address(self, user_id: str, email: str) -> None:
+        """Change the user's e-mail address at Auth; "" for none."""
+        ...
+
     async def today(self, user_id: str) -> Day: ...
 
     async def day(self, user_id: str, days_ago: int) -> Day: ...
@@ -99,6 +103,9 @@ class MemoryWorld:
 
     async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
         return self.database.sign_up(metadata=metadata)
+
+    async def set_address(self, user_id: str, email: str) -> None:
+        self.database.users[user_id] = email
 
     async def delete_user(self, user_id: str) -> None:
         self.database.delete_user(user_id)
@@ -172,6 +179,9 @@ class SupabaseWorld:
             [user_id, f"{user_id[:8]}@example.com", json.dumps(metadata or {})],
         )
         return user_id
+
+    async def set_address(self, user_id: str, email: str) -> None:
+        await self.database.execute("update auth.users set email = nullif(%s, '') where id = %s", [email, user_id])
 
     async def delete_user(self, user_id: str) -> None:
         await self.database.execute("delete from auth.users where id = %s", [user_id])

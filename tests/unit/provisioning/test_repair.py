@@ -40,7 +40,7 @@ async def test_a_round_with_nothing_to_do_calls_no_service(world: World, loop: R
     await loop.round()
     world.calls.clear()
     await loop.round()
-    assert world.calls == ["incomplete"]
+    assert world.calls == ["incomplete", "outdated_customers"]
 
 
 async def test_an_unavailable_service_ends_the_round_at_the_first_user(world: World, loop: RepairLoop) -> None:
