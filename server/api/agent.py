@@ -149,6 +149,7 @@ ROUTES = (
         "The agent's memory",
         {200: Reply("Memory blocks, archival memory, and the use of the context window.", schemas.AgentMemory)},
         errors=(ErrorCode.INVALID_CURSOR, *_MEMORY_ERRORS),
+        rate="memory_requests",
         query_bytes=SEARCH_BYTES,
     ),
     Route(
@@ -160,6 +161,7 @@ ROUTES = (
         "Rewrite a memory block",
         {200: Reply("The block.", schemas.Block)},
         errors=(ErrorCode.NOT_FOUND, ErrorCode.BUSY, ErrorCode.TOO_LARGE, *_MEMORY_ERRORS),
+        rate="memory_requests",
         body_bytes=TEXT_BYTES,
     ),
 )

@@ -19,11 +19,11 @@ log = structlog.get_logger(__name__)
 
 async def register(request: web.Request, body: Register) -> web.Response:
     """Create the user. The agent is provisioned in the background."""
-    request.app[SIGN_IN_LIMITS].sign_up(body.email)
+    await request.app[SIGN_IN_LIMITS].sign_up(body.email)
     authenticator = request.app[AUTHENTICATOR]
     authenticator.gate.admit(body.email)
     delay_passed = request.app[UNIFORM_DELAY].begin()
-    with authenticator.opening_account():
+    async with authenticator.opening_account():
         tokens = await request.app[IDENTITY].sign_up(
             body.email,
             body.password,

@@ -32,7 +32,7 @@ async def verify(request: web.Request, body: Verify) -> web.Response:
 
 async def resend(request: web.Request, body: Resend) -> web.Response:
     """Send the mail of a registration or of a change of the address again, if it waits for one."""
-    request.app[SIGN_IN_LIMITS].mail(body.email)
+    await request.app[SIGN_IN_LIMITS].mail(body.email)
     call = request.app[IDENTITY].resend(
         body.email, body.type, address=client_address(request), captcha_token=body.captcha_token
     )
@@ -42,7 +42,7 @@ async def resend(request: web.Request, body: Resend) -> web.Response:
 
 async def recover(request: web.Request, body: Recover) -> web.Response:
     """Send a mail by which a new password can be set, if the account exists."""
-    request.app[SIGN_IN_LIMITS].mail(body.email)
+    await request.app[SIGN_IN_LIMITS].mail(body.email)
     call = request.app[IDENTITY].recover(body.email, address=client_address(request), captcha_token=body.captcha_token)
     await request.app[UNIFORM_DELAY].run(call)
     return json_response({"status": "mail_requested", "email": body.email}, status=202)
@@ -80,7 +80,7 @@ async def change_email(request: web.Request, principal: Principal, body: ChangeE
     """Ask for another e-mail address. It takes effect when the mail to it is confirmed, and, with the project's secure
     change, the one to the old address as well. Also 202 if the address is another user's: then no mail is sent."""
     for counted in (body.email, principal.user_id):
-        request.app[SIGN_IN_LIMITS].mail(counted)
+        await request.app[SIGN_IN_LIMITS].mail(counted)
     token = await _reauthenticate(request, principal, body)
     delay_passed = request.app[UNIFORM_DELAY].begin()
     is_changed = await request.app[IDENTITY].set_email(token, body.email)
@@ -94,7 +94,7 @@ async def change_email(request: web.Request, principal: Principal, body: ChangeE
 
 async def _verified(request: web.Request, proof: MailProof, captcha_token: str | None) -> TokenPair | None:
     if isinstance(proof, MailCode):
-        request.app[SIGN_IN_LIMITS].code(proof.email)
+        await request.app[SIGN_IN_LIMITS].code(proof.email)
     try:
         tokens = await request.app[IDENTITY].verify_otp(
             proof, address=client_address(request), captcha_token=captcha_token

@@ -270,6 +270,8 @@ class Problem(Answer):
     code: ErrorCode
     retryable: bool
     retry_after: int | None = Field(default=None, description="Seconds; equal to the Retry-After header.")
+    rate_limit: str | None = Field(default=None, description="Which limit refused the request (docs/protocol.md).")
+    retry_at: datetime | None = Field(default=None, description="When there is room again.")
     request_id: str
     errors: list[FieldProblem]
     turn: Turn | None = Field(default=None, description="The failed turn, if there is one.")

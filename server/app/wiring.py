@@ -13,6 +13,7 @@ from server.adapters.letta.memory import LettaMemory
 from server.adapters.letta.probe import LettaProbe
 from server.adapters.litellm.client import LiteLLMClient
 from server.adapters.litellm.probe import LiteLLMProbe
+from server.adapters.redis.buckets import RedisBuckets
 from server.adapters.redis.client import RedisClient
 from server.adapters.redis.probe import RedisProbe
 from server.adapters.redis.replicas import RedisReplicas
@@ -56,7 +57,7 @@ from server.ports import Probe
 from server.protocol.shapes import AgentStatus
 from server.provisioning.provisioner import Provisioner
 from server.provisioning.repair import RepairLoop
-from server.resilience.token_buckets import Buckets
+from server.resilience.rate_limiter import RateLimiter
 from server.sessions.events.logs import ReplicatedLogs
 from server.sessions.hub import SessionHub
 from server.sessions.turns.attempt import AttemptServices
@@ -73,8 +74,7 @@ def create_app(settings: Settings) -> web.Application:
     app[app_keys.ORIGINS] = Origins(
         settings.allowed_origins, own_url=settings.own_url, localhost_allowed=not settings.is_production
     )
-    app[app_keys.CLIENT_ADDRESSES] = addresses = ClientAddresses(settings.address_header, settings.trusted_proxies)
-    app[app_keys.AUTH_LIMITER] = AddressLimiter(settings.auth_requests_per_minute, addresses)
+    app[app_keys.CLIENT_ADDRESSES] = ClientAddresses(settings.address_header, settings.trusted_proxies)
     app[app_keys.NOW] = lambda: datetime.now(UTC)
     router.install(app)
     app.cleanup_ctx.append(_collaborators)
@@ -94,6 +94,9 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     litellm = await stack.enter_async_context(open_litellm(settings))
     redis = await stack.enter_async_context(open_redis(settings))
     _set_services(app, supabase, letta, litellm, redis)
+    shared = None if redis is None else RedisBuckets(redis, _deployment(settings))
+    app[app_keys.LIMITER] = limiter = RateLimiter(settings.rates, shared)
+    app[app_keys.AUTH_LIMITER] = AddressLimiter(limiter, app[app_keys.CLIENT_ADDRESSES])
 
     store, accounts = SupabaseSessionStore(supabase), SupabaseAccountStore(supabase)
     agents = provisioning_context(settings, letta, litellm)
@@ -129,13 +132,13 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
         tickets,
         accounts,
         provisioner,
-        new_accounts=Buckets(settings.new_accounts_per_minute),
+        limiter=limiter,
         gate=AccountGate(settings.registration, settings.allow_anonymous),
         requires_aal2=settings.require_aal2,
     )
     app[app_keys.AUTHENTICATOR] = authenticator
     secret_keys = [key for key in (settings.secret_key, settings.secret_key_previous) if key is not None]
-    sign_in_limits = SignInLimits(accounts, settings.sign_ins_per_minute, secret_keys)
+    sign_in_limits = SignInLimits(accounts, limiter, secret_keys)
     app[app_keys.SIGN_IN_LIMITS] = sign_in_limits
     app[app_keys.REAUTHENTICATION] = Reauthentication(
         app[app_keys.IDENTITY], verifier, accounts, sign_in_limits, app[app_keys.NOW]
@@ -163,9 +166,13 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
 
 
 def _shared(redis: RedisClient, attempts: AttemptServices, settings: Settings) -> ReplicatedLogs:
-    """Event logs replicated through Redis. The Supabase project identifies the deployment, in a shared Redis too."""
-    deployment = hashlib.sha256(str(settings.supabase_url).encode()).hexdigest()[:12]
-    return ReplicatedLogs(RedisReplicas(redis, deployment), attempts.limits, attempts.now)
+    """Event logs replicated through Redis."""
+    return ReplicatedLogs(RedisReplicas(redis, _deployment(settings)), attempts.limits, attempts.now)
+
+
+def _deployment(settings: Settings) -> str:
+    """The Supabase project identifies the deployment, in a shared Redis too."""
+    return hashlib.sha256(str(settings.supabase_url).encode()).hexdigest()[:12]
 
 
 def _set_services(

@@ -5,8 +5,8 @@ that is asked for, and `authorize` alone decides whether it is granted.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Final, Protocol
 
@@ -20,7 +20,7 @@ from server.ports import Access, Account, AccountStore, Principal, TokenVerifier
 from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
-from server.resilience.token_buckets import Buckets
+from server.resilience.rate_limiter import RateLimiter
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ class Authenticator:
         *,
         trust: float = 15.0,
         cached: int = 10_000,
-        new_accounts: Buckets | None = None,
+        limiter: RateLimiter | None = None,
         gate: AccountGate | None = None,
         requires_aal2: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -62,7 +62,7 @@ class Authenticator:
         self._accounts = accounts
         self._opener = opener
         self._trust = trust
-        self._new_accounts = new_accounts or Buckets(0)
+        self._limiter = limiter or RateLimiter({})
         self.gate = gate or AccountGate()
         self._requires_aal2 = requires_aal2
         self._clock = clock
@@ -169,21 +169,21 @@ class Authenticator:
         """Stop opening accounts."""
         await self._opening.aclose()
 
-    @contextmanager
-    def opening_account(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def opening_account(self) -> AsyncIterator[None]:
         """Count a new account against the limit per minute; if the body raises, it does not count.
 
         Raises PlatformError(rate_limited) with retry_after.
         """
         try:
-            self._new_accounts.take("")
+            await self._limiter.take("new_accounts")
         except PlatformError as refusal:
             log.warning("auth.too_many_new_accounts", retry_after=refusal.retry_after_seconds)
             raise
         try:
             yield
         except BaseException:
-            self._new_accounts.put_back("")
+            await self._limiter.put_back("new_accounts")
             raise
 
     async def open_account(
@@ -202,7 +202,7 @@ class Authenticator:
         is_known = is_counted or user_id in self._checked_at or await self._accounts.get(user_id) is not None
         if not is_known:
             self.gate.admit(email, is_anonymous=is_anonymous)
-        with nullcontext() if is_known else self.opening_account():
+        async with nullcontext() if is_known else self.opening_account():
             account = await self._opener.ensure_account(user_id, email, name)
         self._checked_at.pop(user_id, None)
         account.refuse_closed()

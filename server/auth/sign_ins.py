@@ -20,7 +20,7 @@ from server.aio import TaskSet
 from server.ip_addresses import network_of
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.resilience.token_buckets import Buckets
+from server.resilience.rate_limiter import RateLimiter
 
 log = structlog.get_logger(__name__)
 
@@ -39,20 +39,20 @@ class KnownAddresses(Protocol):
 
 
 class SignInLimits:
-    """Limits attempts per account; `per_minute` 0 turns the limit off. `clock` in seconds. Close with `aclose`."""
+    """The limits `sign_ins`, `registrations`, `mails` and `codes`. `clock` in seconds. Close with `aclose`."""
 
     def __init__(
         self,
         store: KnownAddresses,
-        per_minute: int,
+        limiter: RateLimiter,
         secret_keys: Sequence[SecretStr],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`secret_keys`: the key of new hashes, then the keys of older ones."""
         self._store = store
-        self._buckets = Buckets(per_minute, clock=clock)
-        self._is_on = per_minute > 0
+        self._limiter = limiter
+        self._is_on = limiter.per_minute("sign_ins") > 0
         self._keys = [hmac.digest(key.get_secret_value().encode(), _KEY_CONTEXT, hashlib.sha256) for key in secret_keys]
         self._queries = TaskSet("known addresses", ignored=(PlatformError,))
         self._known: TTLCache[str, asyncio.Task[list[str]]] = TTLCache(CACHED, KNOWN_SECONDS, timer=clock)
@@ -70,25 +70,25 @@ class SignInLimits:
             yield
         except PlatformError as error:
             if error.code is not ErrorCode.UNAUTHORIZED:
-                self._buckets.put_back(key)
+                await self._limiter.put_back("sign_ins", key)
             raise
         except BaseException:
-            self._buckets.put_back(key)
+            await self._limiter.put_back("sign_ins", key)
             raise
-        self._buckets.put_back(key)
+        await self._limiter.put_back("sign_ins", key)
 
-    def sign_up(self, email: str) -> None:
+    async def sign_up(self, email: str) -> None:
         """Count an attempt to register this e-mail address, which may send a mail. Raises
         PlatformError(rate_limited)."""
-        self._buckets.take(f"sign-up/{account_name(email)}")
+        await self._limiter.take("registrations", account_name(email))
 
-    def mail(self, email: str) -> None:
+    async def mail(self, email: str) -> None:
         """Count a request that may send a mail to this address. Raises PlatformError(rate_limited)."""
-        self._buckets.take(f"mail/{account_name(email)}")
+        await self._limiter.take("mails", account_name(email))
 
-    def code(self, email: str) -> None:
+    async def code(self, email: str) -> None:
         """Count an attempt to verify a code that was sent to this address. Raises PlatformError(rate_limited)."""
-        self._buckets.take(f"code/{account_name(email)}")
+        await self._limiter.take("codes", account_name(email))
 
     async def signed_in(self, user_id: str, email: str, address: str) -> None:
         """Give this address its own limit from now on. If the database is unavailable, the next sign-in retries."""
@@ -109,18 +109,17 @@ class SignInLimits:
 
     async def _take(self, account: str, network: str) -> str:
         """Count an attempt in the shared bucket, or if that is empty, in the bucket of a known address."""
-        shared = f"sign-in/{account}"
         try:
-            self._buckets.take(shared)
-            return shared
+            await self._limiter.take("sign_ins", account)
+            return account
         except PlatformError:
             hashes = self._hashes(account, network)
             known = await self._addresses(account)
             if not any(hashed in known for hashed in hashes):
                 log.warning("auth.account_rate_limited", address=network)
                 raise
-        own = f"{shared}/{hashes[0]}"
-        self._buckets.take(own)
+        own = f"{account}/{hashes[0]}"
+        await self._limiter.take("sign_ins", own)
         return own
 
     async def _addresses(self, account: str) -> list[str]:

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.config import validators
 from server.protocol.limits import Limits, reminder_bytes
+from server.protocol.rates import RATES, RateName
 
 MIN_SECRET_LENGTH = 32
 BUDGET_PERIOD = r"^([1-9][0-9]*[smhd]|1mo)$"
@@ -107,6 +108,8 @@ class Settings(BaseSettings):
     auth_requests_per_minute: int = Field(default=60, ge=0)
     sign_ins_per_minute: int = Field(default=10, ge=0)
     new_accounts_per_minute: int = Field(default=60, ge=0)
+    requests_per_minute: int = Field(default=600, ge=0)
+    memory_requests_per_minute: int = Field(default=60, ge=0)
     turn_timeout_seconds: float = Field(default=240.0, gt=0, le=280, allow_inf_nan=False)
     drain_seconds: float = Field(default=20.0, ge=0, allow_inf_nan=False)
 
@@ -266,6 +269,11 @@ class Settings(BaseSettings):
             turn_seconds=self.turn_timeout_seconds,
             reminder_bytes=reminder_bytes(self.context_window),
         )
+
+    @property
+    def rates(self) -> dict[RateName, int]:
+        """The number per minute of each rate; `messages` are counted by the database."""
+        return {name: getattr(self, rule.setting.lower()) for name, rule in RATES.items()}
 
     @property
     def model_url_for_letta(self) -> str:

@@ -31,6 +31,7 @@ from server.ports import (
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.provisioning.provisioner import Provisioner
+from server.resilience.rate_limiter import RateLimiter
 from server.sessions.hub import SessionHub
 
 
@@ -70,6 +71,7 @@ PROVISIONER = web.AppKey("provisioner", Provisioner)
 MEMORY = web.AppKey[AgentMemory]("memory")
 BUDGETS = web.AppKey("budgets", Budgets)
 TICKETS = web.AppKey("tickets", Tickets)
+LIMITER = web.AppKey("limiter", RateLimiter)
 AUTH_LIMITER = web.AppKey("auth_limiter", AddressLimiter)
 CLIENT_ADDRESSES = web.AppKey("client_addresses", ClientAddresses)
 SIGN_IN_LIMITS = web.AppKey("sign_in_limits", SignInLimits)

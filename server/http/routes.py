@@ -16,11 +16,12 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel
 
-from server.http.app_keys import AUTH_LIMITER, AUTHENTICATOR
+from server.http.app_keys import AUTH_LIMITER, AUTHENTICATOR, LIMITER
 from server.http.inputs import BODY_BYTES, QUERY_BYTES, limit_query, path_id, read_body, read_query
 from server.ports import Access, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor
+from server.protocol.rates import RateName
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 
@@ -57,6 +58,8 @@ class Route:
     request does not spend; or in one of the places of a WebSocket. For the last two the handler authenticates."""
     limited: bool = False
     """Subject to the rate limit of sign-in endpoints per address."""
+    rate: RateName | None = None
+    """A limit per user beside the one of all requests."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Request headers that this endpoint reads, with their descriptions."""
     parameters: type[BaseModel] | None = None
@@ -104,9 +107,11 @@ def _bind(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]
         if reads_query:
             limit_query(request, route.query_bytes)
         if route.limited:
-            request.app[AUTH_LIMITER].admit(request)
+            await request.app[AUTH_LIMITER].admit(request)
         if route.access != "public" and route.credential == "header":
             principal = await authenticate(request)
+            if route.rate is not None:
+                await request.app[LIMITER].take(route.rate, principal.user_id)
             if "principal" in parameters:
                 given["principal"] = principal
         for name, kind in ids.items():
@@ -137,6 +142,8 @@ async def authenticate(
             principal = await authenticator.ticket(request.query["ticket"], "chat", access)
     else:
         principal = await authenticator.header(header, access)
+    if principal.key_id is None:
+        await request.app[LIMITER].take("requests", principal.user_id)
     request[PRINCIPAL] = principal
     structlog.contextvars.bind_contextvars(user_id=principal.user_id)
     return principal

@@ -73,6 +73,7 @@ from server.ports.ledger import (
     SettledAttempt,
     TurnCharge,
 )
+from server.ports.rates import SharedBuckets
 from server.ports.reads import MessagePage, ModelUsage, Profile, Standing, UsageDay, UsageSum, UserReads
 from server.ports.replicas import (
     Announcement,
@@ -182,6 +183,7 @@ __all__ = [
     "SentAttempt",
     "SessionStore",
     "SettledAttempt",
+    "SharedBuckets",
     "SignInMethod",
     "SpendLog",
     "Standing",

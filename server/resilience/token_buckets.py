@@ -32,18 +32,19 @@ class Buckets:
 
     def take(self, key: str) -> None:
         """Take a token. Raises PlatformError(rate_limited) with the seconds until there is one: at most a minute."""
-        if not self._burst:
-            return
-        bucket = self._filled(key)
-        if bucket.left < 1:
-            raise PlatformError(ErrorCode.RATE_LIMITED, retry_after=(1 - bucket.left) / self._per_second)
-        bucket.left -= 1
+        if wait := self.try_take(key):
+            raise PlatformError(ErrorCode.RATE_LIMITED, retry_after=wait)
 
-    def put_back(self, key: str) -> None:
-        """Undo a `take`, for a request that should not count."""
-        if self._burst:
-            bucket = self._filled(key)
-            bucket.left = min(self._burst, bucket.left + 1)
+    def try_take(self, key: str, tokens: int = 1) -> float:
+        """Take `tokens`; negative ones are put back. Returns 0, or the seconds until there are enough: at most a minute
+        for one."""
+        if not self._burst:
+            return 0.0
+        bucket = self._filled(key)
+        if bucket.left < tokens:
+            return (tokens - bucket.left) / self._per_second
+        bucket.left = min(self._burst, bucket.left - tokens)
+        return 0.0
 
     def _filled(self, key: str) -> _Bucket:
         now = self._clock()

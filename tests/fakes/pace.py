@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus
+from server.resilience.rate_limiter import rate_limited
 from tests.fakes.charges import over_budget, standing
 from tests.fakes.database import MemoryDatabase, TurnRow
 
@@ -18,7 +18,7 @@ def refuse_pace(database: MemoryDatabase, user_id: str, per_minute: int) -> None
         return
     pause = max(session.paced_until - database.clock(), timedelta()) + MINUTE / per_minute - MINUTE
     if pause > timedelta():
-        raise PlatformError(ErrorCode.RATE_LIMITED, retry_after=pause.total_seconds())
+        raise rate_limited("messages", pause.total_seconds(), database.clock())
 
 
 def count_message(database: MemoryDatabase, user_id: str, per_minute: int) -> None:

@@ -38,6 +38,8 @@ def server_environment(stack: RunningStack, supabase: Mapping[str, str]) -> dict
         "AUTH_REQUESTS_PER_MINUTE": "0",
         "SIGN_INS_PER_MINUTE": "0",
         "NEW_ACCOUNTS_PER_MINUTE": "0",
+        "REQUESTS_PER_MINUTE": "0",
+        "MEMORY_REQUESTS_PER_MINUTE": "0",
         "MESSAGES_PER_MINUTE": "0",
     }
 

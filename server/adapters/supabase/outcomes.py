@@ -1,11 +1,13 @@
 """Maps the `outcome` of our SQL functions to the core's errors."""
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from server.adapters.supabase.rows import error_of
 from server.ports import FencedError
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
+from server.resilience.rate_limiter import rate_limited
 
 REFUSALS: Final = {
     "account_blocked": (ErrorCode.ACCOUNT_BLOCKED, None),
@@ -17,7 +19,6 @@ REFUSALS: Final = {
     "not_retryable": (ErrorCode.NOT_RETRYABLE, None),
     "overloaded": (ErrorCode.OVERLOADED, None),
     "queue_full": (ErrorCode.QUEUE_FULL, None),
-    "rate_limited": (ErrorCode.RATE_LIMITED, "Too many messages in a minute. Try again shortly."),
 }
 
 
@@ -26,6 +27,8 @@ def granted(answer: dict[str, Any], user_id: str) -> dict[str, Any]:
     outcome = answer["outcome"]
     if outcome == "fenced":
         raise FencedError(user_id)
+    if outcome == "rate_limited":
+        raise rate_limited("messages", answer["retry_after"], datetime.now(UTC))
     if outcome in REFUSALS:
         code, message = REFUSALS[outcome]
         raise PlatformError(code, message, retry_after=answer.get("retry_after"))

@@ -36,9 +36,10 @@ from server.observability.metrics import Metrics
 from server.observability.readiness import Readiness
 from server.ports import AgentTemplate, Estimate, Plan, Plans
 from server.protocol.limits import Limits
+from server.protocol.rates import RateName
 from server.protocol.shapes import AgentStatus, Usage
 from server.provisioning import Provisioner, ProvisioningContext
-from server.resilience.token_buckets import Buckets
+from server.resilience.rate_limiter import RateLimiter
 from server.sessions.hub import SessionHub
 from server.sessions.turns.attempt import AttemptServices
 from server.streaming.sse import EventStreams
@@ -56,6 +57,7 @@ from tests.fakes.reads import FakeReads
 from tests.fakes.store import FakeSessionStore
 
 SECRET = SecretStr("a secret key that is long enough for this")
+ACCOUNT_RATES: tuple[RateName, ...] = ("sign_ins", "registrations", "mails", "codes")
 PASSWORD = "correct horse battery"
 PLANS = Plans("default", {"default": Plan(Decimal(5), "30d"), "pro": Plan(Decimal(50), "30d")})
 DOCUMENT = document(router.ROUTES, "test")
@@ -171,6 +173,8 @@ class World:
     auth_per_minute: int = 0
     sign_ins_per_minute: int = 0
     new_accounts_per_minute: int = 0
+    requests_per_minute: int = 0
+    memory_requests_per_minute: int = 0
     address_header: str | None = None
     gate: AccountGate = field(default_factory=AccountGate)
     requires_aal2: bool = False
@@ -193,6 +197,17 @@ class World:
         self.delays.append(seconds)
         for _ in range(10):  # the steps of a call to the fake
             await asyncio.sleep(0)
+
+    def rates(self) -> dict[RateName, int]:
+        """The number per minute of each limit."""
+        of_account: dict[RateName, int] = dict.fromkeys(ACCOUNT_RATES, self.sign_ins_per_minute)
+        return {
+            **of_account,
+            "auth_requests": self.auth_per_minute,
+            "new_accounts": self.new_accounts_per_minute,
+            "requests": self.requests_per_minute,
+            "memory_requests": self.memory_requests_per_minute,
+        }
 
     @property
     def visitor(self) -> Client:
@@ -228,12 +243,13 @@ class World:
             account_closed=lambda user_id: authenticator.evict(user_id),  # noqa: PLW0108 - it is made below
         )
         tickets = Tickets(store, SECRET, seconds=self.limits.ticket_seconds, clock=self.now)
+        limiter = RateLimiter(self.rates(), clock=lambda: self.seconds, now=self.now)
         authenticator = Authenticator(
             self.identity,
             tickets,
             accounts,
             self.provisioner,
-            new_accounts=Buckets(self.new_accounts_per_minute, clock=lambda: self.seconds),
+            limiter=limiter,
             gate=self.gate,
             requires_aal2=self.requires_aal2,
             clock=lambda: self.seconds,
@@ -241,7 +257,7 @@ class World:
         origins = Origins(
             self.origins, own_url="https://chat.example.com", localhost_allowed=self.environment != "production"
         )
-        sign_in_limits = SignInLimits(accounts, self.sign_ins_per_minute, [SECRET], clock=lambda: self.seconds)
+        sign_in_limits = SignInLimits(accounts, limiter, [SECRET], clock=lambda: self.seconds)
         app = web.Application()
         app[app_keys.SETTINGS] = self._settings()
         app[app_keys.HUB] = self.hub
@@ -274,7 +290,8 @@ class World:
         )
         app[app_keys.UNIFORM_DELAY] = UniformDelay(sleep=self.delay)
         app[app_keys.CLIENT_ADDRESSES] = addresses = ClientAddresses(self.address_header)
-        app[app_keys.AUTH_LIMITER] = AddressLimiter(self.auth_per_minute, addresses)
+        app[app_keys.AUTH_LIMITER] = AddressLimiter(limiter, addresses)
+        app[app_keys.LIMITER] = limiter
         app[app_keys.ORIGINS] = origins
         app[app_keys.METRICS] = Metrics()
         app[app_keys.READINESS] = Readiness([self.letta, self.supabase], lambda: self.lifecycle.phase)

@@ -9,8 +9,10 @@ from pydantic import SecretStr
 from server.auth.sign_ins import KNOWN_SECONDS, SignInLimits, account_name
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.resilience.token_buckets import Buckets
+from server.protocol.rates import RateName
+from server.resilience.rate_limiter import RateLimiter
 
+ACCOUNT_RATES: tuple[RateName, ...] = ("sign_ins", "registrations", "mails", "codes")
 SECRET, OLDER = SecretStr("a secret key, long enough to use"), SecretStr("an older key, long enough to use")
 ANN = "ann@example.com"
 HOME, MOBILE = "192.0.2.1", "2001:db8::1"
@@ -54,7 +56,9 @@ class Door:
     pauses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.limits = SignInLimits(self.store, self.per_minute, self.keys, clock=lambda: self.seconds)
+        rates: dict[RateName, int] = dict.fromkeys(ACCOUNT_RATES, self.per_minute)
+        limiter = RateLimiter(rates, clock=lambda: self.seconds)
+        self.limits = SignInLimits(self.store, limiter, self.keys, clock=lambda: self.seconds)
 
     async def tries(
         self, address: str, email: str = ANN, outcome: ErrorCode | None = ErrorCode.UNAUTHORIZED
@@ -220,19 +224,13 @@ async def test_without_a_limit_nothing_is_counted_or_stored() -> None:
     assert (door.store.hashes, door.store.asked) == ([], 0)
 
 
-def test_sign_ups_of_one_address_are_limited_beside_its_sign_ins() -> None:
+async def test_registrations_of_one_address_are_limited_beside_its_sign_ins() -> None:
     door = Door()
     for _ in range(5):
-        door.limits.sign_up(ANN)
-    with pytest.raises(PlatformError, match="rate_limited"):
-        door.limits.sign_up("ANN@example.com")
-    door.limits.sign_up("ben@example.com")
-
-
-def test_returned_tokens_do_not_exceed_the_capacity_of_the_bucket() -> None:
-    buckets = Buckets(1, clock=lambda: 0.0)
-    for _ in range(3):
-        buckets.put_back("a")
-    buckets.take("a")
-    with pytest.raises(PlatformError):
-        buckets.take("a")
+        await door.limits.sign_up(ANN)
+    with pytest.raises(PlatformError, match="rate_limited") as refusal:
+        await door.limits.sign_up("ANN@example.com")
+    assert refusal.value.members["rate_limit"] == "registrations"
+    await door.limits.sign_up("ben@example.com")
+    await door.limits.mail(ANN)
+    await door.limits.code(ANN)
