@@ -39,6 +39,7 @@ READABLE: Final[dict[str, Relation]] = {
             "provisioning_expires_at",
             "told_name",
             "plan",
+            "customer_email",
         ),
     ),
     "profiles": Relation(
