@@ -80,7 +80,8 @@ class LifeCycle:
         self.state, effect = transition(before, event, self._actor.facts())
         if self.phase is before.phase:
             return False
-        log.debug("session.moved", user_id=self._actor.user_id, before=before.phase, phase=self.phase, cause=event)
+        moved = {"before": before.phase.value, "phase": self.phase.value, "cause": event.value}
+        log.debug("session.moved", user_id=self._actor.user_id, **moved)
         self._end_effect()
         if self._quiet is not None and self.phase in QUIET:
             self._quiet.set_result(None)
