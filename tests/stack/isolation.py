@@ -160,8 +160,8 @@ ENDPOINTS: Final[dict[str, tuple[Attempt, ...]]] = {
     "POST /api/v1/user/api-keys": _own(201, {"name": "script", "scopes": ["read"]}),
     "DELETE /api/v1/user/api-keys/{key_id}": (Attempt(NOT_FOUND),),
     "GET /api/v1/user/export": _own(),
-    "DELETE /api/v1/user": (Attempt(204, {}, ends_sender=True),),
-    "DELETE /api/v1/chat/history": (Attempt(204, ends_sender=True),),
+    "DELETE /api/v1/user": (Attempt(204, {}, ends_sender=True, needs_sign_in=True),),
+    "DELETE /api/v1/chat/history": _own(204),
     # -- admin -----------------------------------------------------------------------------------------------------
     "GET /api/v1/admin/users": _for_admins(query="{email}"),
     "POST /api/v1/admin/users": _for_admins({"email": "{email}", "password": _NEW_PASSWORD}),
