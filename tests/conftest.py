@@ -239,6 +239,7 @@ def _local_stack(data_dir: Path, api_port: int, model_port: int) -> Iterator[Non
         "NEW_ACCOUNTS_PER_MINUTE": "0",
         "REQUESTS_PER_MINUTE": "0",
         "MEMORY_REQUESTS_PER_MINUTE": "0",
+        "EXPORTS_PER_MINUTE": "0",
         "MESSAGES_PER_MINUTE": "0",
     }
     command = [sys.executable, "-m", "server", "up", "--data-dir", str(data_dir), "--port", str(api_port)]

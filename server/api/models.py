@@ -196,6 +196,17 @@ class UpdateBlock(Request):
     value: str
 
 
+class PassageText(Request):
+    text: Content
+
+
+class DeleteUser(Request):
+    current_password: Password | None = Field(
+        default=None, description="Required unless the user signed in during the last ten minutes."
+    )
+    captcha_token: CaptchaToken
+
+
 class UpdateProfile(Request):
     name: Name
 

@@ -4,7 +4,19 @@ from typing import Final
 
 from aiohttp import web
 
-from server.api import admin_reports, admin_users, agent, auth, chat, credentials, ops, usage, user
+from server.api import (
+    admin_reports,
+    admin_users,
+    agent,
+    auth,
+    chat,
+    credentials,
+    history,
+    memory,
+    ops,
+    usage,
+    user,
+)
 from server.api.openapi import document
 from server.http import middlewares
 from server.http.routes import Route, add_routes
@@ -13,7 +25,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     *auth.ROUTES,
     *credentials.ROUTES,
     *chat.ROUTES,
+    *history.ROUTES,
     *agent.ROUTES,
+    *memory.ROUTES,
     *user.ROUTES,
     *usage.ROUTES,
     *admin_users.ROUTES,

@@ -32,6 +32,12 @@ class Profile(User):
     updated_at: datetime
 
 
+class Deleting(Answer):
+    """The rest of a deletion is done in the background."""
+
+    status: Literal["deleting"]
+
+
 class SignedIn(Answer):
     access_token: str
     token_type: Literal["bearer"]

@@ -1,14 +1,29 @@
-"""The user's profile."""
+"""The user's profile, the export of all data, and the deletion of the account."""
 
+import asyncio
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
+from typing import Final
 
 import structlog
 from aiohttp import web
 
+from server.accounts.export import in_large_pieces
 from server.api import schemas
-from server.api.models import UpdateProfile
-from server.http.app_keys import ACCOUNTS, HUB, PROVISIONER, READS
+from server.api.auth import client_address
+from server.api.models import DeleteUser, UpdateProfile
+from server.http.app_keys import (
+    ACCOUNT_DELETION,
+    ACCOUNT_EXPORT,
+    ACCOUNTS,
+    HUB,
+    NOW,
+    PROVISIONER,
+    READS,
+    REAUTHENTICATION,
+    RUNNING_EXPORTS,
+)
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.ports import Principal
@@ -33,6 +48,42 @@ async def update_profile(request: web.Request, principal: Principal, body: Updat
     return json_response(_profile(account.user, account.agent_id, account.updated_at))
 
 
+async def delete_user(request: web.Request, principal: Principal, body: DeleteUser) -> web.Response:
+    """Delete the account with everything that belongs to it, which cannot be undone. Needs the password, or a sign-in
+    within the last ten minutes; a refresh of the token is no sign-in."""
+    app = request.app
+    if not principal.is_anonymous:  # who never signed in has nothing else to prove it with
+        await app[REAUTHENTICATION].require(
+            principal, body.current_password, address=client_address(request), captcha_token=body.captcha_token
+        )
+    is_complete = await app[ACCOUNT_DELETION].delete(principal.user_id, timeout=_DELETION_SECONDS)
+    app[PROVISIONER].evict(principal.user_id)
+    return web.Response(status=204) if is_complete else json_response({"status": "deleting"}, 202)
+
+
+async def export(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """Everything that is stored about the user, as one JSON document. A document that is whole ends with `"complete":
+    true`; if a service fails in the middle, the connection breaks and the document is no valid JSON."""
+    user_id, response = principal.user_id, web.StreamResponse(headers=_EXPORT_HEADERS)
+    response.content_type = "application/json"
+    pieces = request.app[ACCOUNT_EXPORT].document(user_id, str(wire_time(request.app[NOW]())))
+    with request.app[RUNNING_EXPORTS].one(user_id):
+        async with aclosing(in_large_pieces(pieces)) as document:
+            first = await anext(document)
+            await response.prepare(request)
+            try:
+                async with asyncio.timeout(_EXPORT_SECONDS):
+                    await response.write(first)
+                    async for piece in document:
+                        await response.write(piece)
+                    await response.write_eof()
+            except (PlatformError, TimeoutError) as error:
+                log.warning("export.broken_off", user_id=user_id, reason=str(error) or type(error).__name__)
+                if request.transport is not None:
+                    request.transport.abort()
+    return response
+
+
 async def _sync_name(request: web.Request, user_id: str) -> None:
     """Write the name to the agent's memory. If a turn runs or Letta is unavailable, the next turn does it."""
     provisioner = request.app[PROVISIONER]
@@ -46,6 +97,12 @@ async def _sync_name(request: web.Request, user_id: str) -> None:
 def _profile(user: User, agent_id: str | None, updated_at: datetime) -> Json:
     return {**user.wire(), "agent_id": agent_id, "updated_at": wire_time(updated_at)}
 
+
+_EXPORT_HEADERS: Final = {"Content-Disposition": 'attachment; filename="chat-export.json"', "Cache-Control": "no-store"}
+_EXPORT_SECONDS: Final = 600.0
+"""The longest time of an export, so that a client that reads nothing does not hold it open."""
+_DELETION_SECONDS: Final = 25.0
+"""How long a request waits for the deletion to be complete. The rest is done in the background."""
 
 ROUTES = (
     Route(
@@ -65,5 +122,30 @@ ROUTES = (
         "user",
         "Change the user's name",
         {200: Reply("The profile.", schemas.Profile)},
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/user",
+        "account",
+        delete_user,
+        "user",
+        "Delete the account",
+        {
+            204: Reply("The account is deleted."),
+            202: Reply("The account is closed, and the rest is deleted in the background.", schemas.Deleting),
+        },
+        errors=(ErrorCode.REAUTHENTICATION_REQUIRED, ErrorCode.CAPTCHA_FAILED, ErrorCode.LAST_ADMIN),
+        limited=True,
+    ),
+    Route(
+        "GET",
+        "/api/v1/user/export",
+        "account",
+        export,
+        "user",
+        "Export everything that is stored about the user",
+        {200: Reply("The document.", media="application/json")},
+        errors=(ErrorCode.NOT_FOUND, ErrorCode.AGENT_UNAVAILABLE, ErrorCode.LETTA_UNAVAILABLE),
+        rate="exports",
     ),
 )

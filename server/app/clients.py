@@ -5,8 +5,11 @@ from contextlib import aclosing, asynccontextmanager
 
 import aiohttp
 
+from server.accounts.deletion import DeletionServices
+from server.accounts.export import AccountExport
 from server.adapters.letta.client import LettaClient
 from server.adapters.letta.directory import LettaDirectory
+from server.adapters.letta.memory import LettaMemory
 from server.adapters.letta.template import agent_template
 from server.adapters.litellm.billing import LiteLLMBilling
 from server.adapters.litellm.client import LiteLLMClient
@@ -14,7 +17,9 @@ from server.adapters.redis.client import RedisClient
 from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.adapters.supabase.admin import SupabaseAdminStore
 from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.export import SupabaseExportStore
 from server.adapters.supabase.ledger import SupabaseLedger
+from server.adapters.supabase.sessions import SupabaseSessionStore
 from server.adapters.supabase.user_creation import SupabaseUserCreation
 from server.admin.service import AdminContext, Publish
 from server.config.settings import Settings
@@ -73,6 +78,22 @@ def provisioning_context(settings: Settings, letta: LettaClient, litellm: LiteLL
         plans=plans_of(settings),
         template=agent_template(settings.agent_model, settings.model_url_for_letta, settings.context_window),
     )
+
+
+def deletion_services(settings: Settings, supabase: SupabaseClient, agents: ProvisioningContext) -> DeletionServices:
+    """The services from which users are deleted."""
+    return DeletionServices(
+        accounts=SupabaseAccountStore(supabase),
+        turns=SupabaseSessionStore(supabase),
+        billing=agents.billing,
+        directory=agents.directory,
+        keep_spend=settings.keep_spend_of_deleted_users,
+    )
+
+
+def account_export(supabase: SupabaseClient, letta: LettaClient) -> AccountExport:
+    """The export of a user's data."""
+    return AccountExport(SupabaseAccountStore(supabase), SupabaseExportStore(supabase), LettaMemory(letta))
 
 
 def admin_context(

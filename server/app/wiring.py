@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from server.accounts.deletion import AccountDeletion
+from server.accounts.export import RunningExports
+from server.accounts.history import HistoryDeletion
 from server.adapters.letta.client import LettaClient
 from server.adapters.letta.gateway import LettaGateway
 from server.adapters.letta.memory import LettaMemory
@@ -29,7 +32,9 @@ from server.admin.service import AdminService
 from server.aio import TaskSet
 from server.api import router
 from server.app.clients import (
+    account_export,
     admin_context,
+    deletion_services,
     open_letta,
     open_litellm,
     open_redis,
@@ -55,6 +60,7 @@ from server.observability.metrics import Metrics
 from server.observability.readiness import Readiness
 from server.ports import Probe
 from server.protocol.shapes import AgentStatus
+from server.provisioning import Observer, ProvisioningContext
 from server.provisioning.provisioner import Provisioner
 from server.provisioning.repair import RepairLoop
 from server.resilience.rate_limiter import RateLimiter
@@ -148,8 +154,10 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
         admin_context(settings, supabase, agents, provisioner, publish=hub.agent_changed)
     )
     _set_sessions(app, hub)
+    deletion = _set_account_services(app, supabase, letta, agents, agent_changed)
 
     stack.push_async_callback(provisioner.aclose)
+    stack.push_async_callback(deletion.aclose)
     stack.push_async_callback(authenticator.aclose)
     stack.push_async_callback(sign_in_limits.aclose)
     stack.push_async_callback(uniform_delay.aclose)
@@ -157,6 +165,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     background = await stack.enter_async_context(TaskSet("background"))
     background.create(Reconciler(ledger, agents.billing, budgets, hub.announce).run(), name="billing")
     repair = background.create(RepairLoop(provisioner, accounts, agents.template.hash).run(), name="repair")
+    background.create(deletion.run_periodically(), name="deletion")
 
     async def drain(seconds: float) -> None:
         repair.cancel()  # two versions at once would undo each other's configuration of agents
@@ -190,6 +199,18 @@ def _set_services(
     if redis is not None:
         probes.append(RedisProbe(redis))
     app[app_keys.READINESS] = Readiness(probes, lambda: app[LIFECYCLE].phase, needed_first=["supabase"])
+
+
+def _set_account_services(
+    app: web.Application, supabase: SupabaseClient, letta: LettaClient, agents: ProvisioningContext, observer: Observer
+) -> AccountDeletion:
+    """Set the keys of what is done with a user's data as a whole. Returns the deletions, whose owner closes them."""
+    deletion = AccountDeletion(deletion_services(app[app_keys.SETTINGS], supabase, agents), observer)
+    app[app_keys.ACCOUNT_DELETION] = deletion
+    app[app_keys.ACCOUNT_EXPORT] = account_export(supabase, letta)
+    app[app_keys.RUNNING_EXPORTS] = RunningExports()
+    app[app_keys.HISTORY_DELETION] = HistoryDeletion(SupabaseAccountStore(supabase), agents.directory)
+    return deletion
 
 
 def _set_sessions(app: web.Application, hub: SessionHub) -> None:

@@ -11,10 +11,20 @@ from typing import TypeVar
 
 import click
 
+from server.accounts.deletion import AccountDeletion
+from server.accounts.export import AccountExport
 from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.adapters.supabase.faults import SupabaseError
 from server.admin.service import AdminService
-from server.app.clients import admin_context, open_letta, open_litellm, open_supabase, provisioning_context
+from server.app.clients import (
+    account_export,
+    admin_context,
+    deletion_services,
+    open_letta,
+    open_litellm,
+    open_supabase,
+    provisioning_context,
+)
 from server.config.environment import require_settings
 from server.config.settings import Settings
 from server.keyring import KeyRing
@@ -28,11 +38,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class OperatorContext:
-    """The use cases of operators, who uses them, and the account store for work on all accounts."""
+    """The use cases of operators, who uses them, and the services of this process for all accounts."""
 
     admin: AdminService
     actor: Actor
     accounts: SupabaseAccountStore
+    deletion: AccountDeletion
+    export: AccountExport
     keys: KeyRing
     config_hash: str
 
@@ -42,13 +54,18 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
     """Open the services while the command runs."""
     async with open_supabase(settings) as supabase, open_letta(settings) as letta, open_litellm(settings) as litellm:
         accounts, agents = SupabaseAccountStore(supabase), provisioning_context(settings, letta, litellm)
-        async with aclosing(Provisioner(accounts, agents)) as provisioner:
+        async with (
+            aclosing(Provisioner(accounts, agents)) as provisioner,
+            aclosing(AccountDeletion(deletion_services(settings, supabase, agents))) as deletion,
+        ):
             yield OperatorContext(
-                AdminService(admin_context(settings, supabase, agents, provisioner)),
-                Actor(None, f"{getpass.getuser()}@{socket.gethostname()}"),
-                accounts,
-                agents.keys,
-                agents.template.hash,
+                admin=AdminService(admin_context(settings, supabase, agents, provisioner)),
+                actor=Actor(None, f"{getpass.getuser()}@{socket.gethostname()}"),
+                accounts=accounts,
+                deletion=deletion,
+                export=account_export(supabase, letta),
+                keys=agents.keys,
+                config_hash=agents.template.hash,
             )
 
 

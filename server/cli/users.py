@@ -8,7 +8,9 @@ import click
 from server.cli.context import OperatorContext, open_operator_context, quiet_settings, run
 from server.cli.users_access import block, create, set_admin, unblock
 from server.cli.users_budget import set_budget, set_plan
+from server.cli.users_data import delete_user, export_user
 from server.cli.users_keys import reencrypt_keys, rotate_key
+from server.cli.users_purge import purge
 from server.cli.users_reports import show, show_actions, show_usage
 from server.config.environment import env_file_option
 from server.ports import AccountFilter
@@ -86,5 +88,6 @@ for command in (
     *(create, block, unblock, set_admin),
     *(set_budget, set_plan, reencrypt_keys, rotate_key),
     *(show, show_usage, show_actions),
+    *(delete_user, export_user, purge),
 ):
     users.add_command(command)

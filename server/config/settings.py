@@ -66,10 +66,12 @@ class Settings(BaseSettings):
 
     letta_base_url: HttpUrl
     letta_api_token: SecretStr = SecretStr("")
+    letta_db_url: SecretStr | None = None
 
     litellm_base_url: HttpUrl
     litellm_master_key: SecretStr
     litellm_url_for_letta: HttpUrl | None = None
+    litellm_db_url: SecretStr | None = None
 
     agent_model: str = "gpt-4"
     context_window: int = Field(default=32_000, ge=4_000)
@@ -110,6 +112,8 @@ class Settings(BaseSettings):
     new_accounts_per_minute: int = Field(default=60, ge=0)
     requests_per_minute: int = Field(default=600, ge=0)
     memory_requests_per_minute: int = Field(default=60, ge=0)
+    exports_per_minute: int = Field(default=2, ge=0)
+    keep_spend_of_deleted_users: bool = True
     turn_timeout_seconds: float = Field(default=240.0, gt=0, le=280, allow_inf_nan=False)
     drain_seconds: float = Field(default=20.0, ge=0, allow_inf_nan=False)
 
@@ -141,7 +145,7 @@ class Settings(BaseSettings):
         validators.check_credential(value.get_secret_value())
         return value
 
-    @field_validator("supabase_db_url")
+    @field_validator("supabase_db_url", "letta_db_url", "litellm_db_url")
     @classmethod
     def _is_database_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:

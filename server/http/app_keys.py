@@ -6,6 +6,9 @@ from typing import Protocol
 
 from aiohttp import web
 
+from server.accounts.deletion import AccountDeletion
+from server.accounts.export import AccountExport, RunningExports
+from server.accounts.history import HistoryDeletion
 from server.admin.service import AdminService
 from server.auth.authenticator import Authenticator
 from server.auth.reauthentication import Reauthentication
@@ -68,6 +71,10 @@ READS = web.AppKey[UserReads]("reads")
 ACCOUNTS = web.AppKey[AccountStore]("accounts")
 ADMIN = web.AppKey("admin", AdminService)
 PROVISIONER = web.AppKey("provisioner", Provisioner)
+ACCOUNT_DELETION = web.AppKey("account_deletion", AccountDeletion)
+ACCOUNT_EXPORT = web.AppKey("account_export", AccountExport)
+RUNNING_EXPORTS = web.AppKey("running_exports", RunningExports)
+HISTORY_DELETION = web.AppKey("history_deletion", HistoryDeletion)
 MEMORY = web.AppKey[AgentMemory]("memory")
 BUDGETS = web.AppKey("budgets", Budgets)
 TICKETS = web.AppKey("tickets", Tickets)

@@ -41,6 +41,7 @@ from server.ports.agent import (
 )
 from server.ports.billing import BillingGateway, Budget, KeyState, ModelCall, ModelPrice, Plan, Plans, SpendLog
 from server.ports.directory import AgentDirectory, AgentTemplate
+from server.ports.export import ExportPage, ExportStore
 from server.ports.health import Probe
 from server.ports.identity import (
     ALL_SCOPES,
@@ -133,6 +134,8 @@ __all__ = [
     "Deviation",
     "EntryStatus",
     "Estimate",
+    "ExportPage",
+    "ExportStore",
     "FencedError",
     "Findings",
     "Forgotten",

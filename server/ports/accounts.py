@@ -45,6 +45,8 @@ class Account:
 
     def refuse_closed(self) -> None:
         """Raises PlatformError(account_blocked) if the account was blocked or is being deleted."""
+        if self.agent_status is AgentStatus.DELETING:
+            raise PlatformError(ErrorCode.ACCOUNT_BLOCKED, "This account is being deleted.")
         if self.agent_status.closed:
             raise PlatformError(ErrorCode.ACCOUNT_BLOCKED)
 
@@ -126,6 +128,28 @@ class AccountStore(Protocol):
         ...
 
     async def rename(self, user_id: str, name: str) -> Account: ...
+
+    async def begin_deletion(self, user_id: str) -> None:
+        """Mark the account as being deleted, for ever: no turn begins any more, queued ones are cancelled, the running
+        one is asked to stop. Raises PlatformError(unauthorized) if the user does not exist, and (last_admin)."""
+        ...
+
+    async def unfinished_deletions(self, limit: int) -> list[str]:
+        """Users without a claim who are being deleted, the longest waiting first."""
+        ...
+
+    async def delete(self, user_id: str, *, keep_spend: bool) -> None:
+        """Delete the user from the identity provider, and every row of the user; nothing happens if there is none.
+
+        `keep_spend`: what was spent is added to the sums of deleted users, which have no names. Raises FencedError if
+        the account is not being deleted."""
+        ...
+
+    async def delete_history(self, user_id: str, conversation_id: str) -> None:
+        """Delete the user's messages, and all that turns hold besides figures; the agent goes on in this conversation.
+
+        Raises PlatformError(busy) while a turn waits or runs."""
+        ...
 
     async def known_addresses(self, email: str) -> list[str]:
         """The hashes of the addresses that last signed in to the account of this e-mail address; at most 20."""

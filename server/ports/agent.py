@@ -200,4 +200,23 @@ class AgentMemory(Protocol):
         """Archival memory, newest first, or what matches `query`."""
         ...
 
+    async def add_passage(self, agent: AgentHandle, text: str) -> Passage:
+        """Add to the archival memory. Raises PlatformError(too_large)."""
+        ...
+
+    async def replace_passage(self, agent: AgentHandle, passage_id: str, text: str) -> Passage:
+        """Replace a passage by another with this text and the same time. Raises PlatformError(not_found |
+        too_large)."""
+        ...
+
+    async def delete_passage(self, agent: AgentHandle, passage_id: str) -> None:
+        """Raises PlatformError(not_found)."""
+        ...
+
     async def context(self, agent: AgentHandle) -> ContextWindow: ...
+
+    def export(self, agent: AgentHandle) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The service's own file of the agent and its conversation: one JSON document, in pieces.
+
+        Entering and iterating raise PlatformError(letta_unavailable)."""
+        ...

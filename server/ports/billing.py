@@ -131,6 +131,10 @@ class BillingGateway(Protocol):
         """Block every other key of ours for this user, effective at once, also during a turn."""
         ...
 
+    async def delete_customer(self, user_id: str) -> None:
+        """Delete the customer and every key of the customer, effective at once. Repeating it changes nothing."""
+        ...
+
     async def key_state(self, key_hash: str) -> KeyState:
         """The state of a key, which is named by the SHA-256 hex of its value."""
         ...

@@ -61,3 +61,17 @@ class AgentDirectory(Protocol):
         text. Raises PlatformError(too_large) if the name does not fit.
         """
         ...
+
+    async def begin_conversation(self, agent: AgentHandle) -> str:
+        """A new conversation of the agent, which knows its memory and no message. Raises AgentGoneError."""
+        ...
+
+    async def delete_other_conversations(self, agent: AgentHandle) -> None:
+        """Delete every conversation of the agent but the one in `agent`, with its messages. May be repeated."""
+        ...
+
+    async def delete_everything(self, organization_id: str, member_id: str | None) -> None:
+        """Delete all that the service has of the organization's user, as far as its interface can: agents with their
+        conversations and memory, the model provider with its key, the member, the organization. May be repeated after
+        any failure. `member_id` None: it is not known whether there is a member."""
+        ...

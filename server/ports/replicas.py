@@ -86,7 +86,7 @@ class Published:
 class Announcement:
     """An event that no running turn causes; `turn_id`, `attempt` where it is about one. `fields` are JSON."""
 
-    type: Literal["agent.status", "usage.settled", "budget.warning"]
+    type: Literal["agent.status", "usage.settled", "budget.warning", "history.deleted"]
     fields: Json
     turn_id: str | None = None
     attempt: int | None = None

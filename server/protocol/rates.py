@@ -12,6 +12,7 @@ RateName = Literal[
     "new_accounts",
     "requests",
     "memory_requests",
+    "exports",
     "messages",
 ]
 
@@ -62,5 +63,6 @@ RATES: Final[dict[RateName, RateRule]] = {
         "reads and changes of the agent's memory",
         "Too many requests of the agent's memory.",
     ),
+    "exports": RateRule("user", "EXPORTS_PER_MINUTE", "exports of all data", "Too many exports in a minute."),
     "messages": RateRule("user", "MESSAGES_PER_MINUTE", "messages and retries", "Too many messages in a minute."),
 }

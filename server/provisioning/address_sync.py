@@ -8,7 +8,7 @@ import structlog
 
 from server.ports import AccountChange, AccountStore, BillingGateway, FencedError, ProvisioningClaim
 from server.protocol.errors import PlatformError
-from server.provisioning.saga import CLAIM_SECONDS
+from server.provisioning.claims import CLAIM_SECONDS
 from server.provisioning.steps import has_current_address
 
 log = structlog.get_logger(__name__)

@@ -9,7 +9,8 @@ import structlog
 from server.keyring import UnreadableSecretError, fingerprint
 from server.ports import Account, AccountChange, AccountStore, FencedError, KeyState
 from server.protocol.shapes import AgentStatus
-from server.provisioning.saga import CLAIM_SECONDS, Observer
+from server.provisioning.claims import CLAIM_SECONDS
+from server.provisioning.saga import Observer
 from server.provisioning.steps import ProvisioningContext, key_of
 
 log = structlog.get_logger(__name__)

@@ -20,10 +20,10 @@ from server.ports import Account, AccountStore, AgentHandle, FencedError, Provis
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.provisioning.address_sync import AddressSync
+from server.provisioning.claims import CLAIM_SECONDS
 from server.provisioning.key_health import KeyHealth
 from server.provisioning.name_sync import NameSync
 from server.provisioning.saga import (
-    CLAIM_SECONDS,
     DEFAULT_OPTIONS,
     Observer,
     ProvisioningError,
@@ -236,6 +236,7 @@ class Provisioner:
 
     async def _run_claimed(self, claim: ProvisioningClaim, options: RunOptions) -> AgentHandle:
         try:
+            claim.account.refuse_closed()  # since it was read, the user may have been deleted
             return self._cache(await self._saga.run(claim, options))
         except FencedError as cause:
             raise PlatformError(ErrorCode.AGENT_UNAVAILABLE, retry_after=1.0) from cause

@@ -4,18 +4,17 @@ The next run continues from the stored state. Touches the account store and, thr
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import structlog
 
-from server.aio import TaskSet
 from server.ports import Account, AccountChange, AccountStore, FencedError, ProvisioningClaim
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
+from server.provisioning.claims import renewing
 from server.provisioning.steps import (
     AGENT_STEPS,
     IN_DOUBT,
@@ -33,12 +32,6 @@ from server.provisioning.steps import (
 
 log = structlog.get_logger(__name__)
 
-CLAIM_SECONDS: Final = 15.0
-"""TTL of a claim. Short, since a new user's first message waits for its end after a crash."""
-RENEW_SECONDS: Final = 4.0
-"""Interval between renewals of the claim during a step."""
-UNRENEWED_SECONDS: Final = 10.0
-"""A step is stopped when its claim could not be renewed for this long, so that no two runs work on one user."""
 STEP_SECONDS: Final = 45.0
 
 Rotation = Literal["gently", "at once"]
@@ -107,7 +100,7 @@ class Saga:
     async def _block_older_keys(self, claim: ProvisioningClaim, account: Account) -> None:
         """Block the older keys, as the last step: only turns that are running still use them."""
         try:
-            async with asyncio.timeout(STEP_SECONDS), self._renewing(claim):
+            async with asyncio.timeout(STEP_SECONDS), renewing(self._store, claim):
                 key = key_of(account, self._context.keys)
                 await self._context.billing.block_other_keys(account.user_id, key)
         except TimeoutError as cause:
@@ -118,7 +111,7 @@ class Saga:
         started = time.monotonic()
         outcome = "done"
         try:
-            async with asyncio.timeout(STEP_SECONDS), self._renewing(claim):
+            async with asyncio.timeout(STEP_SECONDS), renewing(self._store, claim):
                 change = await step.run(self._context, job)
             return await self._record(claim, account, replace(_recovered(account, change), intent=""))
         except FencedError:
@@ -135,28 +128,6 @@ class Saga:
         finally:
             duration_ms = round((time.monotonic() - started) * 1000)
             log.info("saga.step", user_id=account.user_id, step=step.name, outcome=outcome, duration_ms=duration_ms)
-
-    @asynccontextmanager
-    async def _renewing(self, claim: ProvisioningClaim) -> AsyncIterator[None]:
-        """Renew the claim during a step. Raises TimeoutError inside the block when that was not possible in time."""
-        async with asyncio.timeout(UNRENEWED_SECONDS) as deadline, TaskSet("provisioning claim") as tasks:
-            tasks.create(self._renew(claim, deadline), name=claim.user_id)
-            yield
-
-    async def _renew(self, claim: ProvisioningClaim, deadline: asyncio.Timeout) -> None:
-        now = asyncio.get_running_loop().time
-        while True:
-            await asyncio.sleep(RENEW_SECONDS)
-            began = now()
-            try:
-                await self._store.record(claim, AccountChange())
-            except FencedError:
-                deadline.reschedule(now())
-                return
-            except PlatformError as error:
-                log.warning("saga.claim_not_renewed", user_id=claim.user_id, code=error.code)
-            else:
-                deadline.reschedule(began + UNRENEWED_SECONDS)
 
     async def _store_failure(self, claim: ProvisioningClaim, account: Account, failure: ProvisioningError) -> None:
         """Store the reason. The intent stays, as it is unknown whether the step took effect. An active agent stays

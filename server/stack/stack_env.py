@@ -3,7 +3,7 @@
 from server.stack.layout import LOOPBACK, Layout, write_private
 from server.stack.letta import letta_token, letta_url
 from server.stack.litellm import litellm_master_key, litellm_url, upstream
-from server.stack.postgres import superuser_url
+from server.stack.postgres import database_url, superuser_url
 from server.stack.supabase_lite import anon_key, service_key, supabase_url
 
 HEADER = "# Written by `chat up` for the services of this data directory. Keep it private: these are master keys.\n"
@@ -23,9 +23,11 @@ def stack_environment(layout: Layout) -> dict[str, str]:
         "SUPABASE_DB_URL": superuser_url(layout),
         "LETTA_BASE_URL": letta_url(layout),
         "LETTA_API_TOKEN": letta_token(layout),
+        "LETTA_DB_URL": database_url(layout, "letta"),
         "LITELLM_BASE_URL": litellm_url(layout),
         "LITELLM_MASTER_KEY": litellm_master_key(layout),
         "LITELLM_URL_FOR_LETTA": litellm_url(layout),
+        "LITELLM_DB_URL": database_url(layout, "litellm"),
         "AGENT_MODEL": upstream(layout).model,
     }
 

@@ -88,12 +88,14 @@ language sql stable security definer set search_path = '' as $$
   )
 $$;
 
+-- A turn whose history was deleted has no messages any more: to its user it does not exist.
 create or replace function public.get_turn(p_user_id uuid, p_turn_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
-  select private.turn_json(t) from public.turns t where t.user_id = p_user_id and t.id = p_turn_id
+  select private.turn_json(t) from public.turns t
+  where t.user_id = p_user_id and t.id = p_turn_id and t.content_hash <> ''
 $$;
 
--- The turn with an attempt that was the given run of the agent.
+-- The turn with an attempt that was the given run of the agent. Turns of a deleted history have no runs.
 create or replace function public.turn_by_run(p_user_id uuid, p_run_id text) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select private.turn_json(t) from public.turns t where t.user_id = p_user_id and t.run_id = p_run_id

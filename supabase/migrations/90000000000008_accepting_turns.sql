@@ -192,7 +192,7 @@ begin
   if v_refusal is not null then
     return jsonb_build_object('outcome', v_refusal);
   end if;
-  select * into v_turn from public.turns where user_id = p_user_id and id = p_turn_id;
+  select * into v_turn from public.turns where user_id = p_user_id and id = p_turn_id and content_hash <> '';
   if not found then
     return jsonb_build_object('outcome', 'not_found');
   elsif v_turn.status in ('queued', 'running') then
@@ -232,7 +232,10 @@ begin
   perform from public.user_profiles where id = p_user_id for no key update;
   select * into v_turn from public.turns t
     where t.user_id = p_user_id
-      and case when p_turn_id is null then t.status in ('queued', 'running') else t.id = p_turn_id end
+      and case
+        when p_turn_id is null then t.status in ('queued', 'running')
+        else t.id = p_turn_id and t.content_hash <> '' -- not of a deleted history
+      end
     order by t.status = 'running' desc, t.number
     limit 1;
   if not found then

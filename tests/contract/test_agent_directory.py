@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pytest
@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from server.adapters.letta.client import LettaClient
 from server.adapters.letta.memory import LettaMemory
 from server.adapters.letta.template import agent_template
-from server.ports import AgentDirectory, AgentHandle, AgentTemplate, MemoryBlock
+from server.ports import AgentDirectory, AgentGoneError, AgentHandle, AgentTemplate, MemoryBlock
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.fakes.directory import HUMAN_CHARACTERS, FakeDirectory
@@ -209,3 +209,52 @@ async def test_a_name_that_does_not_fit_does_not_change_the_memory(world: Direct
 
     assert refusal.value.code is ErrorCode.TOO_LARGE
     assert await world.human(agent) == full
+
+
+async def test_an_agent_begins_a_new_conversation_and_the_others_are_deleted(
+    world: DirectoryWorld, agent: AgentHandle
+) -> None:
+    directory = world.directory
+    begun = [replace(agent, conversation_id=await directory.begin_conversation(agent)) for _ in range(2)]
+    assert len({agent.conversation_id, *(one.conversation_id for one in begun)}) == 3
+    for _ in range(2):
+        await directory.delete_other_conversations(begun[1])
+    for known in (begun[1].conversation_id, agent.conversation_id):
+        found = await directory.ensure_conversation(agent.member_id, agent.agent_id, known=known)
+        assert found == begun[1].conversation_id
+
+
+async def test_a_conversation_of_an_agent_that_is_gone_cannot_begin(world: DirectoryWorld, agent: AgentHandle) -> None:
+    await world.delete_agent(agent.member_id, agent.agent_id)
+    with pytest.raises(AgentGoneError):
+        await world.directory.begin_conversation(agent)
+
+
+async def test_everything_of_a_user_is_deleted_and_nothing_of_another(
+    world: DirectoryWorld, agent: AgentHandle, user_id: str
+) -> None:
+    directory = world.directory
+    organization = await directory.find_organization(user_id)
+    assert organization is not None
+    other_user = str(uuid.uuid4())
+    other = await directory.create_organization(other_user)
+    member = await directory.ensure_member(other, other_user)
+    for member_id in (agent.member_id, None):
+        await directory.delete_everything(organization, member_id)
+    assert await directory.find_organization(user_id) is None
+    assert not await directory.has_organization(organization)
+    with pytest.raises(AgentGoneError):
+        await directory.begin_conversation(agent)
+    assert await directory.find_organization(other_user) == other
+    assert await directory.ensure_member(other, other_user) == member
+
+
+@pytest.mark.parametrize("has_member", [True, False])
+async def test_what_an_interrupted_registration_left_is_deleted(
+    world: DirectoryWorld, user_id: str, has_member: bool
+) -> None:
+    organization = await world.directory.create_organization(user_id)
+    if has_member:
+        await world.directory.ensure_member(organization, user_id)
+    await world.directory.delete_everything(organization, None)
+    assert await world.directory.find_organization(user_id) is None

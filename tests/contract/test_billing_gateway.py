@@ -267,3 +267,19 @@ async def test_the_agents_model_has_a_price(billing: BillingGateway) -> None:
 
 async def test_an_unlisted_model_has_none(billing: BillingGateway) -> None:
     assert await billing.price(f"no-such-model-{uuid.uuid4()}") is None
+
+
+async def test_a_deleted_customer_leaves_no_key_and_may_come_again(
+    billing: BillingGateway, user_id: str, email: str
+) -> None:
+    ours, by_hand = new_key(), new_key()
+    for _ in range(2):
+        await billing.ensure_customer(user_id, email, PLAN)
+        await billing.ensure_key(user_id, ours)
+    await make_by_hand(billing, user_id, by_hand)
+    for _ in range(2):
+        await billing.delete_customer(user_id)
+    assert await billing.budget(user_id) is None
+    assert [await billing.key_state(fingerprint(key)) for key in (ours, by_hand)] == ["missing", "missing"]
+    await billing.ensure_customer(other := str(uuid.uuid4()), email, PLAN)
+    assert await billing.budget(other) is not None

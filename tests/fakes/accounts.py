@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from server.ports import Account, AccountChange, FencedError, ProvisioningClaim
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import AgentStatus
+from server.protocol.shapes import AgentStatus, TurnStatus
 from tests.fakes.database import MemoryDatabase, ProfileRow
 
 T = TypeVar("T")
@@ -124,6 +125,65 @@ class FakeAccountStore:
 
     def _save(self, row: ProfileRow, account: Account) -> None:
         row.account = replace(account, updated_at=self.database.clock())
+
+    async def begin_deletion(self, user_id: str) -> None:
+        await self._apply("begin_deletion", lambda: self._begin_deletion(user_id))
+
+    def _begin_deletion(self, user_id: str) -> None:
+        row = self.database.profile(user_id)
+        if row.account.agent_status is not AgentStatus.DELETING:
+            self.database.refuse_last_admin(user_id)
+            self._save(row, replace(row.account, agent_status=AgentStatus.DELETING, status_reason=None))
+        for open_row in [one for one in self.database.of_user(user_id) if one.open]:
+            now = self.database.clock()
+            asked = open_row.turn.cancel_requested_at or now
+            open_row.turn = replace(open_row.turn, cancel_requested_at=asked)
+            if open_row.turn.status is TurnStatus.QUEUED:
+                open_row.turn = replace(open_row.turn, status=TurnStatus.CANCELLED, finished_at=now)
+
+    async def unfinished_deletions(self, limit: int) -> list[str]:
+        return await self._apply("unfinished_deletions", lambda: self._unfinished_deletions(limit))
+
+    def _unfinished_deletions(self, limit: int) -> list[str]:
+        now = self.database.clock()
+        rows = sorted(self.database.profiles.values(), key=lambda row: row.account.updated_at)
+        return [
+            row.account.user_id
+            for row in rows
+            if row.account.agent_status is AgentStatus.DELETING
+            and (row.claimed_until is None or row.claimed_until <= now)
+        ][:limit]
+
+    async def delete(self, user_id: str, *, keep_spend: bool) -> None:
+        await self._apply("delete", lambda: self._delete(user_id, keep_spend))
+
+    def _delete(self, user_id: str, keep_spend: bool) -> None:
+        row = self.database.profiles.get(user_id)
+        if row is None:
+            return
+        if row.account.agent_status is not AgentStatus.DELETING:
+            raise FencedError(user_id)
+        if keep_spend:
+            for entry in [one for one in self.database.ledger.values() if one.user_id == user_id and one.counted]:
+                key = (entry.started_at.date(), entry.model)
+                spent = self.database.deleted_usage.get(key, Decimal(0))
+                self.database.deleted_usage[key] = spent + (entry.cost or 0)
+        self.database.delete_user(user_id)
+
+    async def delete_history(self, user_id: str, conversation_id: str) -> None:
+        await self._apply("delete_history", lambda: self._delete_history(user_id, conversation_id))
+
+    def _delete_history(self, user_id: str, conversation_id: str) -> None:
+        row = self.database.profile(user_id)
+        row.account.refuse_closed()
+        turns = self.database.of_user(user_id)
+        if any(one.open for one in turns):
+            raise PlatformError(ErrorCode.BUSY)
+        for one in turns:
+            one.content_hash, one.is_deleted, one.carried_by = "", True, one.carried_by or one.turn.id
+            one.past_runs.clear()
+            one.turn = replace(one.turn, run_id=None, error=None, reason=None)
+        self._save(row, replace(row.account, conversation_id=conversation_id))
 
     async def known_addresses(self, email: str) -> list[str]:
         return await self._apply("known_addresses", lambda: self._known_addresses(email))

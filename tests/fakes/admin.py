@@ -91,7 +91,7 @@ class FakeAdminStore:
 
     def _block(self, user_id: str, reason: str | None, actor: Actor) -> Account:
         row = self._profile(user_id)
-        self._refuse_last_admin(user_id)
+        self.database.refuse_last_admin(user_id)
         self._save(row, replace(row.account, agent_status=AgentStatus.BLOCKED, status_reason=reason))
         now = self.database.clock()
         for turn_row in self.database.of_user(user_id):
@@ -123,7 +123,7 @@ class FakeAdminStore:
         if user_id not in self.database.users:
             raise PlatformError(ErrorCode.NOT_FOUND)
         if not is_admin:
-            self._refuse_last_admin(user_id)
+            self.database.refuse_last_admin(user_id)
         (self.database.admins.add if is_admin else self.database.admins.discard)(user_id)
         row = self.database.profile(user_id)
         row.account = replace(row.account, is_admin=is_admin)
@@ -225,15 +225,6 @@ class FakeAdminStore:
         if row.account.agent_status is AgentStatus.DELETING and not closed_too:
             raise PlatformError(ErrorCode.NOT_FOUND)
         return row
-
-    def _refuse_last_admin(self, user_id: str) -> None:
-        others = [
-            other
-            for other in self.database.admins - {user_id}
-            if other not in self.database.profiles or not self.database.profiles[other].account.agent_status.closed
-        ]
-        if user_id in self.database.admins and not others:
-            raise PlatformError(ErrorCode.LAST_ADMIN)
 
     def _save(self, row: ProfileRow, account: Account) -> None:
         row.account = replace(account, updated_at=self.database.clock())

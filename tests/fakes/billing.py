@@ -120,6 +120,12 @@ class FakeBilling:
             other.blocked = other.blocked or other.value != key.get_secret_value()
         await self._answered("block_other_keys")
 
+    async def delete_customer(self, user_id: str) -> None:
+        await self._reached("delete_customer")
+        self.customers.pop(user_id, None)
+        self.keys = {name: key for name, key in self.keys.items() if key.user_id != user_id}
+        await self._answered("delete_customer")
+
     async def key_state(self, key_hash: str) -> KeyState:
         await self._reached("key_state")
         key = self.keys.get(key_hash)

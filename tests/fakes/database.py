@@ -31,6 +31,8 @@ class TurnRow:
     carried_by: str | None = None
     past_runs: set[str] = field(default_factory=set)
     came_while_stopping: str | None = None
+    is_deleted: bool = False
+    """Its history was deleted: it has figures, and to its user it does not exist."""
 
     @property
     def open(self) -> bool:
@@ -149,6 +151,8 @@ class MemoryDatabase:
     """The users whose metadata, which only the project writes, says that they are admins."""
     actions: list[AdminAction] = field(default_factory=list)
     """The record of admins' actions, oldest first."""
+    deleted_usage: dict[tuple[date, str], Decimal] = field(default_factory=dict)
+    """What deleted users spent, by day and model."""
 
     def sign_up(self, email: str | None = None, metadata: Mapping[str, object] | None = None) -> str:
         """A user of the project, as Supabase Auth would store it with the sign-up's `metadata`. Returns the id."""
@@ -160,6 +164,8 @@ class MemoryDatabase:
     def delete_user(self, user_id: str) -> None:
         """Delete the user and all rows that depend on it."""
         del self.users[user_id]
+        self.metadata.pop(user_id, None)
+        self.key_hashes = {key: owner for key, owner in self.key_hashes.items() if owner != user_id}
         self.profiles.pop(user_id, None)
         self.sessions.pop(user_id, None)
         self.sign_ins = {key: owner for key, owner in self.sign_ins.items() if owner != user_id}
@@ -172,6 +178,16 @@ class MemoryDatabase:
         self.models.pop(user_id, None)
         self.standings.pop(user_id, None)
         self.admins.discard(user_id)
+
+    def refuse_last_admin(self, user_id: str) -> None:
+        """Raises PlatformError(last_admin) if the user is the only admin whose account is not closed."""
+        others = [
+            other
+            for other in self.admins - {user_id}
+            if other not in self.profiles or not self.profiles[other].account.agent_status.closed
+        ]
+        if user_id in self.admins and not others:
+            raise PlatformError(ErrorCode.LAST_ADMIN)
 
     async def reached(self, operation: str) -> None:
         if self.before is not None:

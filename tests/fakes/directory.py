@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pydantic import SecretStr
 
 from server.adapters.letta.template import with_name
-from server.ports import AgentHandle, AgentTemplate
+from server.ports import AgentGoneError, AgentHandle, AgentTemplate
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.fakes.database import Hook
@@ -35,6 +35,7 @@ class Member:
     agents: list[Agent] = field(default_factory=list)
     conversations: dict[str, str] = field(default_factory=dict)
     """Conversation id by agent id."""
+    other_conversations: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -125,6 +126,33 @@ class FakeDirectory:
             raise PlatformError(ErrorCode.TOO_LARGE)
         found.human = text
         await self._answered("write_name")
+
+    async def begin_conversation(self, agent: AgentHandle) -> str:
+        await self._reached("begin_conversation")
+        member = self._holder(agent)
+        member.other_conversations.add(member.conversations[agent.agent_id])
+        begun = member.conversations[agent.agent_id] = _new("conv")
+        await self._answered("begin_conversation")
+        return begun
+
+    async def delete_other_conversations(self, agent: AgentHandle) -> None:
+        await self._reached("delete_other_conversations")
+        member = self._holder(agent)
+        member.conversations[agent.agent_id] = agent.conversation_id
+        member.other_conversations.clear()
+        await self._answered("delete_other_conversations")
+
+    async def delete_everything(self, organization_id: str, member_id: str | None) -> None:
+        await self._reached("delete_everything")
+        self.members = {id_: one for id_, one in self.members.items() if one.organization_id != organization_id}
+        self.organizations.pop(organization_id, None)
+        await self._answered("delete_everything")
+
+    def _holder(self, agent: AgentHandle) -> Member:
+        member = self.members.get(agent.member_id)
+        if member is None or all(one.id != agent.agent_id for one in member.agents):
+            raise AgentGoneError
+        return member
 
     def agent(self, handle: AgentHandle) -> Agent:
         """The agent as it is now."""

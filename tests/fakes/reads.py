@@ -35,7 +35,9 @@ class FakeReads:
     async def turn(self, principal: Principal, turn_id: str) -> Turn | None:
         owner = await self._owner(principal, "turn")
         row = self.database.turns.get(turn_id)
-        return self.database.shown(row) if row is not None and row.turn.user_id == owner else None
+        if row is None or row.is_deleted or row.turn.user_id != owner:
+            return None
+        return self.database.shown(row)
 
     async def usage_days(self, principal: Principal, first: date, last: date) -> list[UsageDay]:
         return self._days(await self._owner(principal, "usage_days"), first, last)
@@ -59,7 +61,7 @@ class FakeReads:
         return (await self.verifier.verify(principal.access_token.get_secret_value())).user_id
 
     def _messages(self, user_id: str) -> Sequence[Message]:
-        turns = [row.turn for row in self.database.of_user(user_id)]
+        turns = [row.turn for row in self.database.of_user(user_id) if not row.is_deleted]
         return [message for turn in turns for message in (turn.user_message, turn.message) if message is not None]
 
     def _days(self, user_id: str, first: date, last: date) -> list[UsageDay]:

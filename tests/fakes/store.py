@@ -327,7 +327,7 @@ class FakeSessionStore:
 
     def _own(self, user_id: str, turn_id: str) -> TurnRow:
         row = self.database.turns.get(turn_id)
-        if row is None or row.turn.user_id != user_id:
+        if row is None or row.is_deleted or row.turn.user_id != user_id:
             raise PlatformError(ErrorCode.NOT_FOUND)
         return row
 
@@ -344,7 +344,9 @@ class FakeSessionStore:
 
     def _turn(self, user_id: str, turn_id: str) -> Turn | None:
         row = self.database.turns.get(turn_id)
-        return self.database.shown(row) if row is not None and row.turn.user_id == user_id else None
+        if row is None or row.is_deleted or row.turn.user_id != user_id:
+            return None
+        return self.database.shown(row)
 
     async def turn_by_run(self, user_id: str, run_id: str) -> Turn | None:
         return await self._apply("turn_by_run", lambda: self._turn_by_run(user_id, run_id))

@@ -40,6 +40,7 @@ def server_environment(stack: RunningStack, supabase: Mapping[str, str]) -> dict
         "NEW_ACCOUNTS_PER_MINUTE": "0",
         "REQUESTS_PER_MINUTE": "0",
         "MEMORY_REQUESTS_PER_MINUTE": "0",
+        "EXPORTS_PER_MINUTE": "0",
         "MESSAGES_PER_MINUTE": "0",
     }
 

@@ -95,7 +95,7 @@ READABLE: Final[dict[str, Relation]] = {
 
 HIDDEN: Final = (
     *("sessions", "tickets", "attempts", "model_keys", "known_addresses"),
-    *("admin_actions", "admin_outcomes"),
+    *("admin_actions", "admin_outcomes", "deleted_usage"),
 )
 """Tables of which users read nothing."""
 

@@ -83,9 +83,10 @@ class LettaClient:
         """The SDK without a member: only for organizations, members and health."""
         return self._root
 
-    async def once(self, call: Callable[[], Awaitable[T]]) -> T:
-        """One call. Raises RefusedError, or PlatformError(letta_unavailable)."""
-        return await self._guard.once(lambda: classified(call), deadline=self.timeouts.call)
+    async def once(self, call: Callable[[], Awaitable[T]], *, deadline: float | None = None) -> T:
+        """One call. `deadline` in seconds, if it may take longer than others. Raises RefusedError, or
+        PlatformError(letta_unavailable)."""
+        return await self._guard.once(lambda: classified(call), deadline=deadline or self.timeouts.call)
 
     async def repeatable(self, call: Callable[[], Awaitable[T]]) -> T:
         """An idempotent call, retried while Letta is at fault. Raises as `once` does."""
@@ -160,6 +161,11 @@ async def post_json(client: AsyncLetta, path: str, body: Mapping[str, object] | 
 async def patch_json(client: AsyncLetta, path: str, body: Mapping[str, object]) -> Any:
     """One PATCH, without a deadline. Raises the SDK's errors."""
     return await client.patch(path, cast_to=cast("type[Any]", object), body=body)
+
+
+async def delete_json(client: AsyncLetta, path: str, query: Mapping[str, str] | None = None) -> Any:
+    """One DELETE, without a deadline. Raises the SDK's errors."""
+    return await client.delete(path, cast_to=cast("type[Any]", object), options={"params": dict(query or {})})
 
 
 async def classified(call: Callable[[], Awaitable[T]]) -> T:

@@ -12,8 +12,9 @@ from letta_client import AsyncLetta
 from pydantic import SecretStr
 
 from server.adapters.letta.client import LettaClient, patch_json, post_json, rows
-from server.adapters.letta.errors import RefusedError
-from server.adapters.letta.memory import LettaMemory
+from server.adapters.letta.errors import RefusedError, none_if_missing
+from server.adapters.letta.memory import LettaMemory, agent_gone_if_missing
+from server.adapters.letta.removal import LettaRemoval
 from server.adapters.letta.template import (
     AGENT_TYPE,
     HUMAN,
@@ -53,17 +54,21 @@ class LettaDirectory:
         listed = self._client.read(
             self._client.as_admin(), "/v1/admin/orgs/", rows("id"), after=organization_id, limit=1
         )
-        return await _none_if_missing(listed) is not None
+        return await none_if_missing(listed) is not None
 
     async def ensure_member(self, organization_id: str, user_id: str, *, search: bool = True) -> str:
         """The organization's member, created if there is none. `search=False` if there cannot be one yet: the search
         reads all members of all organizations."""
-        if search:
-            async for member in self._all("/v1/admin/users/", "organization_id"):
-                if member["organization_id"] == organization_id:
-                    return str(member["id"])
+        if search and (found := await self._find_member(organization_id)) is not None:
+            return found
         body = {"name": user_id, "organization_id": organization_id}
         return await self._create(self._client.as_admin(), "/v1/admin/users/", body)
+
+    async def _find_member(self, organization_id: str) -> str | None:
+        async for member in self._all("/v1/admin/users/", "organization_id"):
+            if member["organization_id"] == organization_id:
+                return str(member["id"])
+        return None
 
     async def ensure_tools(self, member_id: str) -> None:
         """Letta's own tools, which a new organization lacks."""
@@ -148,12 +153,34 @@ class LettaDirectory:
         if human is not None and (text := with_name(human.value, previous, name)) != human.value:
             await memory.update_block(agent, HUMAN, text)
 
+    async def begin_conversation(self, agent: AgentHandle) -> str:
+        """See the port."""
+        conversations = self._client.as_member(agent.member_id).conversations
+
+        async def create() -> str:
+            return (await conversations.create(agent_id=agent.agent_id)).id
+
+        with agent_gone_if_missing():
+            return await self._client.once(create)
+
+    async def delete_other_conversations(self, agent: AgentHandle) -> None:
+        """See the port. Letta only marks them, and their messages, as deleted: docs/operations.md has the statement
+        that removes them."""
+        await LettaRemoval(self._client).delete_other_conversations(agent)
+
+    async def delete_everything(self, organization_id: str, member_id: str | None) -> None:
+        """See the port. Where turns were run, the rows of the organization and its provider stay, without name and
+        key: docs/operations.md has the statement that removes them."""
+        if member_id is None:
+            member_id = await self._find_member(organization_id)
+        await LettaRemoval(self._client).delete_everything(organization_id, member_id)
+
     async def _find_twice(self, find: Callable[[], Awaitable[T]]) -> T | None:
         """The result of `find`; None if Letta answers twice, with a pause between, that the object does not exist."""
-        found = await _none_if_missing(self._client.repeatable(find))
+        found = await none_if_missing(self._client.repeatable(find))
         if found is None:
             await asyncio.sleep(self._client.timeouts.recheck)
-            found = await _none_if_missing(self._client.repeatable(find))
+            found = await none_if_missing(self._client.repeatable(find))
         return found
 
     async def _provider(self, member_id: str) -> str | None:
@@ -190,13 +217,3 @@ class LettaDirectory:
             for row in page:
                 yield row
             after = {"after": page[-1]["id"]}
-
-
-async def _none_if_missing(call: Awaitable[T]) -> T | None:
-    """The result of the call; None if Letta answers that the object does not exist."""
-    try:
-        return await call
-    except RefusedError as refusal:
-        if refusal.status == 404:
-            return None
-        raise

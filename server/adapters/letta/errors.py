@@ -2,9 +2,9 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx
 from letta_client import APIConnectionError, APIStatusError
@@ -14,6 +14,8 @@ from server.adapters.letta.quoted import QuotedAnswer
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnError
+
+T = TypeVar("T")
 
 _RESETS_AT: Final = re.compile(r"resets at: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 _LONGEST_WINDOW_SECONDS: Final = 300
@@ -55,6 +57,16 @@ class RefusedError(PlatformError):
         # The reason of a 422 repeats the request, including messages and keys.
         self.detail = "" if error.status_code == 422 else str(_body(error).get("detail", ""))[:500]
         super().__init__(_CODES_BY_STATUS.get(error.status_code, ErrorCode.INTERNAL_ERROR), retryable=False)
+
+
+async def none_if_missing(call: Awaitable[T]) -> T | None:
+    """The result of the call; None if Letta answers that the object does not exist."""
+    try:
+        return await call
+    except RefusedError as refusal:
+        if refusal.status == 404:
+            return None
+        raise
 
 
 def is_service_fault(error: APIStatusError) -> bool:

@@ -75,6 +75,12 @@ class LiteLLMBilling:
     async def block_other_keys(self, user_id: str, key: SecretStr) -> None:
         await self._keys.block_others(user_id, key)
 
+    async def delete_customer(self, user_id: str) -> None:
+        """See the port. LiteLLM deletes the customer's keys, also those made by hand, in the same call."""
+        answer = await self._client.post("/user/delete", {"user_ids": [user_id]})
+        if not answer.ok and answer.status != 404:
+            raise refused("deletion of a customer", answer)
+
     async def key_state(self, key_hash: str) -> KeyState:
         return await self._keys.state(key_hash)
 

@@ -81,6 +81,20 @@ class SupabaseAccountStore:
         answer = await self._client.call("rename_profile", user_id=user_id, name=name)
         return account_of(granted(answer, user_id)["account"])
 
+    async def begin_deletion(self, user_id: str) -> None:
+        granted(await self._client.call("begin_deletion", user_id=user_id), user_id)
+
+    async def unfinished_deletions(self, limit: int) -> list[str]:
+        users: list[str] = await self._client.call("unfinished_deletions", limit=limit)
+        return users
+
+    async def delete(self, user_id: str, *, keep_spend: bool) -> None:
+        granted(await self._client.call("delete_user", user_id=user_id, keep_spend=keep_spend), user_id)
+
+    async def delete_history(self, user_id: str, conversation_id: str) -> None:
+        answer = await self._client.call("delete_history", user_id=user_id, conversation_id=conversation_id)
+        granted(answer, user_id)
+
     async def known_addresses(self, email: str) -> list[str]:
         hashes: list[str] = await self._client.call("known_addresses", email=email)
         return hashes

@@ -21,28 +21,28 @@ class DatabaseError(Exception):
     """Why the database could not be used, as one sentence for an operator."""
 
 
-def connect(dsn: str) -> psycopg.Connection:
-    """A connection in autocommit mode. Raises DatabaseError."""
+def connect(dsn: str, variable: str = "SUPABASE_DB_URL") -> psycopg.Connection:
+    """A connection in autocommit mode to the address in this variable. Raises DatabaseError."""
     try:
         check_database_url(dsn)
     except ValueError as cause:
-        raise DatabaseError(f"SUPABASE_DB_URL {cause}.") from None
+        raise DatabaseError(f"{variable} {cause}.") from None
     try:
         return psycopg.connect(
             dsn, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS, client_encoding="utf8"
         )
     except psycopg.OperationalError as cause:
-        raise DatabaseError(_reason(cause, dsn)) from None
+        raise DatabaseError(_reason(cause, dsn, variable)) from None
     except (psycopg.Error, UnicodeError):  # the driver quotes an address that it cannot parse, with the password
-        raise DatabaseError(f"SUPABASE_DB_URL cannot be read; it must look like {DATABASE_EXAMPLE}.") from None
+        raise DatabaseError(f"{variable} cannot be read; it must look like {DATABASE_EXAMPLE}.") from None
 
 
-def _reason(error: psycopg.OperationalError, dsn: str) -> str:
+def _reason(error: psycopg.OperationalError, dsn: str, variable: str) -> str:
     text = " ".join(str(error).split())
     if error.sqlstate in ("28P01", "28000") or _PASSWORD_REFUSED.search(text):
-        return "The database refuses the user name or password in SUPABASE_DB_URL."
+        return f"The database refuses the user name or password in {variable}."
     if _USER_UNKNOWN.search(text):
-        return "The database does not know the user in SUPABASE_DB_URL: at the session pooler it is postgres.<ref>."
+        return f"The database does not know the user in {variable}: at the session pooler it is postgres.<ref>."
     return f"The database did not answer: {_without_secrets(text, dsn) or type(error).__name__}"
 
 

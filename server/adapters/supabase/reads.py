@@ -75,6 +75,8 @@ class SupabaseReads:
             return None
         row = rows[0]
         messages = {message["role"]: message for message in row.pop("messages")}
+        if "user" not in messages:  # its history was deleted
+            return None
         position = await self._queue_position(principal, row) if row["status"] == TurnStatus.QUEUED else None
         return turn_of(
             row | {"user_message": messages["user"], "message": messages.get("assistant"), "queue_position": position}

@@ -87,6 +87,10 @@ class World(Protocol):
 
     async def tickets(self) -> set[str]: ...
 
+    async def deleted_spend(self) -> Decimal:
+        """What all deleted users spent, in US dollars."""
+        ...
+
     async def aclose(self) -> None: ...
 
 
@@ -143,11 +147,14 @@ class MemoryWorld:
         self.database.billing[user_id].resets_at = self.now
 
     async def history(self, user_id: str) -> list[Message]:
-        turns = [row.turn for row in self.database.of_user(user_id)]
+        turns = [row.turn for row in self.database.of_user(user_id) if not row.is_deleted]
         return [message for turn in turns for message in (turn.user_message, turn.message) if message is not None]
 
     async def tickets(self) -> set[str]:
         return set(self.database.tickets)
+
+    async def deleted_spend(self) -> Decimal:
+        return sum(self.database.deleted_usage.values(), Decimal(0))
 
     async def aclose(self) -> None:
         pass
@@ -248,6 +255,11 @@ class SupabaseWorld:
             "select private.message_json(m) from public.messages m where user_id = %s order by position", [user_id]
         )
         return [message_of(row) for (row,) in await cursor.fetchall()]
+
+    async def deleted_spend(self) -> Decimal:
+        cursor = await self.database.execute("select coalesce(sum(cost), 0) from public.deleted_usage")
+        [(cost,)] = await cursor.fetchall()
+        return Decimal(cost)
 
     async def tickets(self) -> set[str]:
         cursor = await self.database.execute("select id from public.tickets")

@@ -137,7 +137,7 @@ async def test_a_closed_account_loses_its_agent_within_seconds(world: World) -> 
 
 async def test_memory_is_503_after_the_timeout_of_letta(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     user = await world.user()
-    monkeypatch.setattr("server.api.agent._LETTA_TIMEOUT", 0.05)
+    monkeypatch.setattr("server.api.memory._LETTA_TIMEOUT", 0.05)
 
     async def never(_memory: FakeMemory, _agent: AgentHandle) -> ContextWindow:
         await asyncio.Event().wait()
@@ -168,3 +168,59 @@ async def test_after_an_outage_a_request_to_the_memory_makes_one_call_first(
     monkeypatch.setattr(FakeMemory, "context", context)
     assert (await user.get(MEMORY)).status == 503
     assert asked == ["blocks"]
+
+
+ARCHIVAL = f"{MEMORY}/archival"
+
+
+async def test_passages_are_added_replaced_and_deleted(world: World) -> None:
+    user = await _remembering(world, "likes tea")
+    added = await user.post(ARCHIVAL, {"text": "has a cat"})
+    assert (added.status, added.json["text"]) == (201, "has a cat")
+    replaced = await user.patch(f"{ARCHIVAL}/{added.json['id']}", {"text": "has two cats"})
+    assert (replaced.status, replaced.json["text"]) == (200, "has two cats")
+    assert replaced.json["created_at"] == added.json["created_at"]
+    assert [one["text"] for one in (await user.get(ARCHIVAL)).json["data"]] == ["has two cats", "likes tea"]
+    assert (await user.delete(f"{ARCHIVAL}/{replaced.json['id']}")).status == 204
+    assert [one["text"] for one in (await user.get(ARCHIVAL)).json["data"]] == ["likes tea"]
+
+
+async def test_the_archival_memory_alone_is_paged_and_searched(world: World) -> None:
+    user = await _remembering(world, "one cat", "two dogs", "three cats")
+    first = (await user.get(ARCHIVAL, params={"limit": 2})).json
+    assert [one["text"] for one in first["data"]] == ["three cats", "two dogs"]
+    rest = (await user.get(ARCHIVAL, params={"before": first["next_cursor"]})).json
+    assert ([one["text"] for one in rest["data"]], rest["next_cursor"]) == (["one cat"], None)
+    found = (await user.get(ARCHIVAL, params={"query": "dogs"})).json
+    assert [one["text"] for one in found["data"]] == ["two dogs"]
+    assert (await user.get(ARCHIVAL, params={"before": "passage-1"})).code == "invalid_cursor"
+
+
+@pytest.mark.parametrize("passage_id", ["passage-1", "passage-00000000-0000-4000-8000-000000000000", "..%2Fblocks"])
+async def test_a_passage_that_does_not_exist_is_not_found(world: World, passage_id: str) -> None:
+    user = await _remembering(world, "likes tea")
+    for answer in (
+        await user.patch(f"{ARCHIVAL}/{passage_id}", {"text": "x"}),
+        await user.delete(f"{ARCHIVAL}/{passage_id}"),
+    ):
+        assert (answer.status, answer.code) == (404, "not_found")
+
+
+async def test_passages_of_another_user_cannot_be_reached(world: World) -> None:
+    ada, bob = await _remembering(world, "likes tea"), await world.user()
+    (passage,) = (await ada.get(ARCHIVAL)).json["data"]
+    assert (await bob.delete(f"{ARCHIVAL}/{passage['id']}")).status == 404
+    assert (await bob.patch(f"{ARCHIVAL}/{passage['id']}", {"text": "x"})).status == 404
+    assert (await ada.get(ARCHIVAL)).json["data"] == [passage]
+
+
+@pytest.mark.parametrize("body", [{}, {"text": ""}, {"text": " "}, {"text": None}, {"text": "x", "tags": []}])
+async def test_a_passage_needs_a_readable_text(world: World, body: dict[str, object]) -> None:
+    user = await world.user()
+    assert (await user.post(ARCHIVAL, body)).code == "invalid_request"
+
+
+async def test_a_passage_that_the_agent_service_finds_too_long_is_refused(world: World) -> None:
+    user = await world.user()
+    answer = await user.post(ARCHIVAL, {"text": "x" * 20_000})
+    assert (answer.status, answer.code) == (413, "too_large")

@@ -1,6 +1,7 @@
 """Health, readiness, and the API's description of itself."""
 
 import asyncio
+import re
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
@@ -148,6 +149,13 @@ def test_all_endpoints_of_the_protocol_are_described() -> None:
         ("GET", f"{api}/agent/status"),
         ("GET", f"{api}/agent/memory"),
         ("PATCH", f"{api}/agent/memory/{{label}}"),
+        ("GET", f"{api}/agent/memory/archival"),
+        ("POST", f"{api}/agent/memory/archival"),
+        ("PATCH", f"{api}/agent/memory/archival/{{passage_id}}"),
+        ("DELETE", f"{api}/agent/memory/archival/{{passage_id}}"),
+        ("DELETE", f"{api}/chat/history"),
+        ("DELETE", f"{api}/user"),
+        ("GET", f"{api}/user/export"),
         ("GET", f"{api}/user/profile"),
         ("PATCH", f"{api}/user/profile"),
         ("GET", f"{api}/user/usage"),
@@ -165,7 +173,7 @@ def test_all_endpoints_of_the_protocol_are_described() -> None:
     "route", [r for r in router.ROUTES if r.access != "public" and r.credential != "socket"], ids=lambda r: r.path
 )
 async def test_every_endpoint_but_the_open_ones_authenticates(world: World, route: Route) -> None:
-    path = route.path.replace("{turn_id}", "1").replace("{label}", "human").replace("{user_id}", "1")
+    path = re.sub(r"{\w+}", "1", route.path)
     answer = await world.visitor.request(route.method, path)
     assert (answer.status, answer.code) == (401, "unauthorized")
 

@@ -14,6 +14,9 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
+from server.accounts.deletion import AccountDeletion, DeletionServices
+from server.accounts.export import AccountExport, RunningExports
+from server.accounts.history import HistoryDeletion
 from server.admin.service import AdminContext, AdminService
 from server.api import router
 from server.api.openapi import document
@@ -50,6 +53,7 @@ from tests.fakes.agent import FakeAgentGateway
 from tests.fakes.billing import FakeBilling
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.directory import FakeDirectory
+from tests.fakes.export import FakeExportStore
 from tests.fakes.identity import LIFETIME, FakeIdentity
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.memory import FakeMemory
@@ -119,6 +123,9 @@ class Client:
     async def patch(self, path: str, json: Any) -> Answer:
         return await self.request("PATCH", path, json=json)
 
+    async def delete(self, path: str, json: Any = None) -> Answer:
+        return await self.request("DELETE", path, **({"json": json} if json is not None else {}))
+
     async def request(self, method: str, path: str, headers: Mapping[str, str] | None = None, **options: Any) -> Answer:
         own = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         async with self.http.request(method, path, headers={**own, **(headers or {})}, **options) as response:
@@ -175,6 +182,7 @@ class World:
     new_accounts_per_minute: int = 0
     requests_per_minute: int = 0
     memory_requests_per_minute: int = 0
+    exports_per_minute: int = 0
     address_header: str | None = None
     gate: AccountGate = field(default_factory=AccountGate)
     requires_aal2: bool = False
@@ -184,6 +192,7 @@ class World:
     provisioner: Provisioner = field(init=False)
     hub: SessionHub = field(init=False)
     budgets: Budgets = field(init=False)
+    deletion: AccountDeletion = field(init=False)
     http: "TestClient[web.Request, web.Application]" = field(init=False)
 
     def __post_init__(self) -> None:
@@ -207,6 +216,7 @@ class World:
             "new_accounts": self.new_accounts_per_minute,
             "requests": self.requests_per_minute,
             "memory_requests": self.memory_requests_per_minute,
+            "exports": self.exports_per_minute,
         }
 
     @property
@@ -281,6 +291,13 @@ class World:
         )
         app[app_keys.PROVISIONER] = self.provisioner
         app[app_keys.MEMORY] = self.memory
+        self.deletion = AccountDeletion(
+            DeletionServices(accounts, store, self.billing, self.directory), self.hub.agent_changed
+        )
+        app[app_keys.ACCOUNT_DELETION] = self.deletion
+        app[app_keys.ACCOUNT_EXPORT] = AccountExport(accounts, FakeExportStore(self.database), self.memory)
+        app[app_keys.RUNNING_EXPORTS] = RunningExports()
+        app[app_keys.HISTORY_DELETION] = HistoryDeletion(accounts, self.directory)
         app[app_keys.BUDGETS] = self.budgets
         app[app_keys.TICKETS] = tickets
         app[app_keys.AUTHENTICATOR] = authenticator
@@ -301,6 +318,7 @@ class World:
         async with self.hub.running(), self.gateway, TestClient(TestServer(app)) as self.http:
             yield self
         await self.provisioner.aclose()
+        await self.deletion.aclose()
 
     def _settings(self) -> Settings:
         settings = Settings.model_validate(

@@ -19,11 +19,18 @@ pytestmark = pytest.mark.usefixtures("logging_restored")
 SECRETS = sorted(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
 MARK = "hush7me"
 USER = "00000000-0000-4000-8000-000000000000"
-URLS = {"supabase_db_url": "postgresql", "redis_url": "redis"}
+URLS = {
+    "supabase_db_url": "postgresql",
+    "letta_db_url": "postgresql",
+    "litellm_db_url": "postgresql",
+    "redis_url": "redis",
+}
 FORMED = {
     "supabase_anon_key": "sb_publishable_hush7me",
     "supabase_service_key": "sb_secret_hush7me",
     "supabase_db_url": "postgresql://u:hush7me@127.0.0.1:9/postgres",
+    "letta_db_url": "postgresql://u:hush7me@127.0.0.1:9/letta",
+    "litellm_db_url": "postgresql://u:hush7me@127.0.0.1:9/litellm",
     "redis_url": "redis://u:hush7me@127.0.0.1:9/0",
 }
 """Well-formed values; for other settings the mark alone is well-formed. Nothing listens on port 9."""
@@ -60,6 +67,9 @@ INVOCATIONS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("users", "reencrypt", USER),
         ("users", "rotate-key", USER),
         ("users", "set-budget", USER, "--unlimited"),
+        ("users", "delete", USER, "--yes"),
+        ("users", "export", USER),
+        ("users", "purge"),
     ),
     "billing": (("billing", "audit", USER), ("billing", "settle", USER)),
     "doctor": (("doctor",), ("doctor", "--json")),
@@ -92,7 +102,7 @@ def shown(result: Result) -> str:
 
 def test_every_command_and_every_secret_is_covered() -> None:
     assert set(INVOCATIONS) == set(COMMANDS)
-    assert len(SECRETS) == 9
+    assert len(SECRETS) == 11
     assert all(isinstance(getattr(Settings.model_validate(environment_fields()), name), SecretStr) for name in SECRETS)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.provisioning.saga import CLAIM_SECONDS, UNRENEWED_SECONDS, ProvisioningError
+from server.provisioning.claims import CLAIM_SECONDS, UNRENEWED_SECONDS
+from server.provisioning.saga import ProvisioningError
 from tests.unit.provisioning.world import ANN, World
 from tests.virtual_time import now, virtual_time
 

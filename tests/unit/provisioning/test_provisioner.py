@@ -7,8 +7,8 @@ import pytest
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
+from server.provisioning.claims import CLAIM_SECONDS
 from server.provisioning.provisioner import CACHED_SECONDS, CONCURRENT_RUNS
-from server.provisioning.saga import CLAIM_SECONDS
 from tests.unit.provisioning.world import ANN, OTHER_TEMPLATE, Killed, World, unavailable
 from tests.virtual_time import virtual_time
 
