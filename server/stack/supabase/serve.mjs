@@ -24,6 +24,15 @@ if (process.argv.includes("--prepare")) {
 // Lite grants rights to its roles at its first request. Of two concurrent first requests, one would fail (23505).
 await app.connection.ensureRlsContext();
 
+/** How and when the user of a session signed in, as in its tokens' `amr`; a refresh is no sign-in. `method` is stored at the
+ * first call, in a column that Lite does not use. */
+async function signIn(sessionId, method) {
+  const { rows } = await app.connection.exec`
+    update auth.sessions set tag = coalesce(tag, ${method}) where id = ${sessionId}
+    returning tag as method, floor(extract(epoch from created_at))::bigint::text as timestamp`;
+  return rows[0] && { method: rows[0].method, timestamp: Number(rows[0].timestamp) };
+}
+
 const lite = (request, peerAddress) => app.fetch(request, { peerAddress });
 const handle = withCors(
   await withHostedTokens(withMailCodes(withDestinations(lite)), {
@@ -31,6 +40,7 @@ const handle = withCors(
     secret: config.auth.jwt_secret,
     keyFile: process.env.LITE_SIGNING_KEY_FILE,
     apiKey: config.auth.publishable_key,
+    signIn,
   }),
 );
 

@@ -31,8 +31,9 @@ const published = (content) =>
 const isJson = (response) => /^application\/json\b/.test(response.headers.get("content-type") ?? "");
 
 /** Wraps Lite's request handler so that clients get ES256 tokens of `issuer`: in responses, and in the fragments of redirects
- * from links in e-mails and from other providers. `apiKey` is the publishable one. */
-export async function withHostedTokens(handle, { issuer, secret, keyFile, apiKey }) {
+ * from links in e-mails and from other providers. `apiKey` is the publishable one; `signIn` says how and when the user of a
+ * session signed in. */
+export async function withHostedTokens(handle, { issuer, secret, keyFile, apiKey, signIn }) {
   const { d, ...publicKey } = await signingKey(keyFile);
   const [signer, verifier] = [await importJWK({ ...publicKey, d }, "ES256"), await importJWK(publicKey, "ES256")];
   const shared = new TextEncoder().encode(secret);
@@ -76,7 +77,7 @@ export async function withHostedTokens(handle, { issuer, secret, keyFile, apiKey
       app_metadata: user?.app_metadata,
       user_metadata: user?.user_metadata,
       aal: "aal1",
-      amr: [{ method, timestamp: payload.iat }],
+      amr: [(await signIn(payload.session_id, method)) ?? { method, timestamp: payload.iat }],
       is_anonymous: false,
     };
     return await new SignJWT(claims).setProtectedHeader({ alg: "ES256", kid: publicKey.kid, typ: "JWT" }).sign(signer);
