@@ -31,15 +31,15 @@ class Acceptance:
         self._open = ownership.open_turns
         self._store = context.attempts.store
 
-    async def accept(self, store: Callable[..., Awaitable[Accepted]]) -> Accepted:
-        """Have a turn stored, and see to it: run it, publish it, or leave both to the owner."""
+    async def accept(self, write: Callable[..., Awaitable[Accepted]]) -> Accepted:
+        """Store a turn by `write`, and see to it: run it, publish it, or leave both to the owner."""
         context, ownership = self._context, self._ownership
         if ownership.view and not ownership.publishes:
             await ownership.claim()  # its owner may be gone: then it is for this instance to publish how it ended
         overloaded = context.admission.overloaded
         has_slot, started = self._can_start() and context.admission.try_acquire(), False
         try:
-            accepted = await self._stored(partial(store, context.owner, start=has_slot, overloaded=overloaded))
+            accepted = await self._written(partial(write, context.owner, start=has_slot, overloaded=overloaded))
             started = has_slot and accepted.started and not accepted.duplicate and not ownership.is_over
         finally:
             if has_slot and not started:
@@ -52,17 +52,17 @@ class Acceptance:
             self._publish(accepted, started)
         elif not (accepted.turn.status.ended or self._open.knows(accepted.turn)):
             self._life.move(Event.OUTDATED)  # begun elsewhere, or before an answer was lost
-            await ownership.compare_with_rows()
+            await ownership.reconcile()
         return accepted
 
     def _can_start(self) -> bool:
         state = self._life.state
         return state.phase in FREE and not state.outdated and not self._ownership.view and self._context.may_start()
 
-    async def _stored(self, store: Callable[[], Awaitable[Accepted]]) -> Accepted:
+    async def _written(self, write: Callable[[], Awaitable[Accepted]]) -> Accepted:
         context, ownership = self._context, self._ownership
         try:
-            accepted = await store()
+            accepted = await write()
             ownership.check(accepted.lease)
             if accepted.lease is not None and await ownership.granted(accepted.lease, accepted.mark):
                 await self._take_over(accepted)
@@ -97,16 +97,16 @@ class Acceptance:
 
     def _publish(self, accepted: Accepted, started: bool) -> None:
         for turn in accepted.cancelled:
-            self._open.ended(turn)
+            self._open.publish_end(turn)
         if accepted.interrupted is not None:
             self._ownership.runner.stop(accepted.interrupted)
         if started:
-            self._open.started(accepted.turn)
+            self._open.publish_started(accepted.turn)
             self._ownership.start(RunnableTurn(accepted.turn, accepted.forgotten))
         elif accepted.turn.status.ended:
-            self._open.ended(accepted.turn)
+            self._open.publish_end(accepted.turn)
         else:
-            self._open.queued(accepted.turn)
+            self._open.publish_queued(accepted.turn)
 
     def _ask_owner(self, turn: Turn, *, is_news: bool) -> None:
         """Have the owner read the rows. `is_news`: it may not know yet that the turn ended, if it did."""
@@ -131,5 +131,5 @@ class Acceptance:
             if self._life.phase not in BUSY:
                 self._life.move(Event.OUTDATED)
         elif was_open:
-            self._open.ended(turn)
+            self._open.publish_end(turn)
         return Cancelled(turn, duplicate=not was_open)

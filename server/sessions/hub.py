@@ -34,8 +34,8 @@ from server.sessions.session import Session
 from server.sessions.turns.attempt import AttemptServices
 
 log = structlog.get_logger(__name__)
+_CLOSED: Final = frozenset(status for status in AgentStatus if status.closed)
 T = TypeVar("T")
-_CLOSED: Final = (AgentStatus.BLOCKED, AgentStatus.DELETING)
 _CLAIMS_AT_ONCE: Final = 16
 _RELEASE_SECONDS: Final = 3.0
 """How long an instance that ends tries to release a lease, which runs out by itself."""
@@ -189,7 +189,7 @@ class SessionHub:
             finally:
                 self._waits.discard(wait)
 
-    async def ended(self, user_id: str, turn_id: str) -> Turn | None:
+    async def turn_if_ended(self, user_id: str, turn_id: str) -> Turn | None:
         """The turn, if it has ended."""
         turn = await self._attempts.store.turn(user_id, turn_id)
         return turn if turn is not None and turn.status.ended else None

@@ -60,8 +60,11 @@ class LifeCycle:
         return not self._mailbox.is_busy and self.phase in QUIET
 
     async def quiet(self) -> None:
-        """Return when no turn runs here and the lease was released, or is kept with nothing to do."""
-        while self.phase not in QUIET:
+        """Return when nothing is being done here, and the lease was released, or is kept with nothing to do."""
+        while not self.is_quiet:
+            await self._mailbox.idle()
+            if self.phase in QUIET:
+                continue
             if self._quiet is None:
                 self._quiet = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._quiet)

@@ -36,6 +36,11 @@ class Mailbox:
         """Whether a command is being carried out or waits."""
         return self._actor is not None
 
+    async def idle(self) -> None:
+        """Return when no command is being carried out or waits."""
+        while self._actor is not None:
+            await asyncio.wait((self._actor,))
+
     async def do(self, command: Callable[[], Awaitable[T]], *, always: bool = False) -> T:
         """Carry out the command after those before it. Raises what it raises, PlatformError(draining) if cut short,
         PlatformError(rate_limited) where too many wait already, unless it is `always` taken."""

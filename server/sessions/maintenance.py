@@ -123,7 +123,7 @@ class Maintenance:
         if any(session.lease is not None for session in self._hub.sessions.values()):
             for work in await self._store.owned_work(self._hub.owner):
                 if (session := self._hub.sessions.get(work.user_id)) is not None:
-                    session.compare(work)
+                    session.refresh_if_changed(work)
 
     async def _claim_silent(self) -> None:
         """Claim followed sessions whose owner publishes nothing: it may have crashed before it published an end."""

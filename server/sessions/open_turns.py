@@ -34,15 +34,15 @@ class OpenTurns:
 
     # -- what happens here ---------------------------------------------------------------------------------------
 
-    def queued(self, turn: Turn) -> None:
+    def publish_queued(self, turn: Turn) -> None:
         self.view = replace(self.view, waiting=(*self.view.waiting_but(turn.id), turn.wire()))
         self._publish("turn.queued", turn)
 
-    def started(self, turn: Turn) -> None:
+    def publish_started(self, turn: Turn) -> None:
         self.view = replace(self.view, running=RunningTurn.of(turn), waiting=self.view.waiting_but(turn.id))
         self._publish("turn.started", turn)
 
-    def ended(self, turn: Turn) -> None:
+    def publish_end(self, turn: Turn) -> None:
         """Publish the terminal event of an attempt. No other code does."""
         self.view = self.view.with_end(turn)
         self._events.append(turn.terminal_event, turn.id, turn.attempt, view=self.view, turn=turn.wire())
@@ -65,7 +65,7 @@ class OpenTurns:
         if known is not None and (running is None or running.id != known.turn_id):
             await self._publish_missed_end(known.turn_id)
         if running is not None and (known is None or (known.turn_id, known.attempt) != (running.id, running.attempt)):
-            self.started(running)
+            self.publish_started(running)
 
     async def reconcile_waiting(self, running: Turn | None, queued: tuple[Turn, ...]) -> None:
         """As `reconcile`, without the running turn, which the turn runner reports."""
@@ -74,19 +74,19 @@ class OpenTurns:
             await self._publish_missed_end(turn_id)
         for turn in queued:
             if turn.id not in self.view.waiting_ids:
-                self.queued(turn)
+                self.publish_queued(turn)
         self.view = replace(self.view, waiting=tuple(turn.wire() for turn in queued))
 
-    async def publish_end(self, turn_id: str) -> None:
+    async def publish_end_of(self, turn_id: str) -> None:
         """Publish the end of a turn that another instance ended, perhaps before it was known here."""
         stored = await self._store.turn(self._user_id, turn_id)
         if stored is not None and stored.status.ended and not self.has_ended(stored):
-            self.ended(stored)
+            self.publish_end(stored)
 
     async def _publish_missed_end(self, turn_id: str) -> None:
         stored = await self._store.turn(self._user_id, turn_id)
         if stored is not None and stored.status.ended:
-            self.ended(stored)
+            self.publish_end(stored)
         elif self.view.runs(turn_id):
             self.view = replace(self.view, running=None)
 

@@ -34,8 +34,8 @@ class Host(Protocol):
         """Whether it has connections, or was opened just now for one."""
         ...
 
-    def ended(self, code: CloseCode) -> None:
-        """It is over on this instance: close the connections."""
+    def session_over(self, code: CloseCode) -> None:
+        """It is lost or closed on this instance: close the connections."""
         ...
 
 
@@ -65,7 +65,7 @@ class Ownership:
         self._host = host
         self._store = context.attempts.store
         self._is_releasing = False  # asked for, and not answered: until then nothing is appended
-        self._is_closed = False
+        self._is_closed = False  # a lease that is granted while the instance ends is still handed over
         self.life = LifeCycle(self, context)
         self.open_turns = OpenTurns(user_id, self._store, self.log)
         self.runner = TurnRunner(context, self.log, self)
@@ -133,9 +133,7 @@ class Ownership:
         await self.granted(claim.lease, claim.mark)
         if self.is_over:
             return False
-        if self.life.phase in BUSY:
-            self.life.move(Event.CLAIMED)
-        else:
+        if self.life.phase not in BUSY:  # else the runner goes on, and the rows are compared after it
             await self._go_on(claim)
         return True
 
@@ -147,7 +145,8 @@ class Ownership:
             raise
         self.life.move(Event.CLAIMED)  # not before: what fails is retried with pauses, as a part of the claim
         if claim.running is not None:
-            self.start(RunnableTurn(claim.running, claim.forgotten, spent=claim.running_for))
+            age = claim.running_for or 0.0
+            self.start(RunnableTurn(claim.running, claim.forgotten, is_taken_over=True, age=age))
 
     def check(self, lease: Lease | None) -> None:
         """Raise FencedError if an answer says that another owner holds the lease that was ours."""
@@ -219,7 +218,7 @@ class Ownership:
         if self.life.move(Event.STARTED):
             self.runner.start(runnable)
 
-    async def compare_with_rows(self) -> bool:
+    async def reconcile(self) -> bool:
         """Publish what other instances changed. Returns True if the user has open turns, here or at another owner."""
         is_busy = self.life.phase in BUSY
         running, queued = await self._store.open_turns(self.user_id)
@@ -243,7 +242,7 @@ class Ownership:
             self.lost()  # the user was deleted
             return
         # Without replicas another owner's events are not received: wait for its lease to end.
-        if self.replication.is_shared or not await self.compare_with_rows():
+        if self.replication.is_shared or not await self.reconcile():
             self.life.move(Event.REFUSED)
 
     async def _start_waiting(self) -> None:
@@ -254,7 +253,7 @@ class Ownership:
                 return
             started = await self._store.start(lease)
             while started is not None and started.turn.status.ended and not self.is_over:
-                self.open_turns.ended(started.turn)  # the budget was used up while it waited
+                self.open_turns.publish_end(started.turn)  # the budget was used up while it waited
                 started = await self._store.start(lease) if self.open_turns.view.waiting else None
             if self.is_over or not self.open_turns.view.waiting:
                 return
@@ -262,7 +261,7 @@ class Ownership:
                 self.life.move(Event.OUTDATED)  # what waits here is not what waits in the rows
             else:
                 has_slot = False
-                self.open_turns.started(started.turn)
+                self.open_turns.publish_started(started.turn)
                 self.start(RunnableTurn(started.turn, started.forgotten))
         finally:
             if has_slot:
@@ -273,7 +272,7 @@ class Ownership:
 
     async def end_stored(self, turn: Turn) -> None:
         async def publish() -> None:
-            self.open_turns.ended(turn)
+            self.open_turns.publish_end(turn)
             self.life.move(Event.END_STORED)
 
         await self.life.mailbox.do(publish, always=True)
@@ -281,7 +280,8 @@ class Ownership:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def lost(self) -> None:
-        """Another owner has the session: stop everything here, change nothing, close the connections."""
+        """Another owner has the session, or may have, or it cannot go on here: stop everything, change nothing, send
+        its connections away."""
         if not self.is_over:
             log.warning("session.lost", user_id=self.user_id, fence=self.lease and self.lease.fence)
             self.life.move(Event.FENCED)
@@ -291,7 +291,7 @@ class Ownership:
         """Stop at once. The lease is another owner's, or is left to run out."""
         self.life.move(Event.CLOSED)
         self.lease, self._is_closed = None, True
-        self._host.ended(code)
+        self._host.session_over(code)
         self.replication.close()
         self.runner.abandon()
 

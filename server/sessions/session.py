@@ -35,7 +35,7 @@ from server.sessions.store_retry import retry_while_unavailable
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-_OPENING_SECONDS: Final = 5.0
+_WANTED_SECONDS: Final = 5.0
 
 
 class Session:
@@ -95,17 +95,17 @@ class Session:
             raise PlatformError(ErrorCode.EVENTS_UNAVAILABLE, retry_after=2.0)
 
     async def send(self, new: NewTurn) -> Accepted:
-        store = partial(self._store.accept, new, allowance=self._context.attempts.limits.allowance())
-        return await self._mailbox.do(partial(self._accept, store))
+        write = partial(self._store.accept, new, allowance=self._context.attempts.limits.allowance())
+        return await self._mailbox.do(partial(self._accept, write))
 
     async def retry(self, turn_id: str, *, is_paced: bool = True) -> Accepted:
         """`is_paced`: the user asks for it, and it counts as a message does."""
         allowance = self._context.attempts.limits.allowance(is_paced=is_paced)
-        store = partial(self._store.retry, self.user_id, turn_id, allowance=allowance)
-        return await self._mailbox.do(partial(self._accept, store))
+        write = partial(self._store.retry, self.user_id, turn_id, allowance=allowance)
+        return await self._mailbox.do(partial(self._accept, write))
 
-    async def _accept(self, store: Callable[..., Awaitable[Accepted]]) -> Accepted:
-        accepted = await self._acceptance.accept(store)
+    async def _accept(self, write: Callable[..., Awaitable[Accepted]]) -> Accepted:
+        accepted = await self._acceptance.accept(write)
         self.used()
         return accepted
 
@@ -166,7 +166,7 @@ class Session:
             self._is_refreshing = True
             self._context.spawn(self._refresh(ended))
 
-    def compare(self, work: OwnedWork) -> None:
+    def refresh_if_changed(self, work: OwnedWork) -> None:
         """Read the rows if they contain anything that is not known here."""
         is_known = work.cancelled is None or self._ownership.runner.is_stopping(work.cancelled)
         if not is_known or work.waiting != self.view.waiting_ids:
@@ -228,10 +228,10 @@ class Session:
     @property
     def is_wanted(self) -> bool:
         """Whether it has connections, or was opened just now for one."""
-        return bool(self.connections) or self._context.clock() - self._used_at < _OPENING_SECONDS
+        return bool(self.connections) or self._context.clock() - self._used_at < _WANTED_SECONDS
 
     async def quiet(self) -> None:
-        """Return when no turn runs here and the lease was released, or is kept with nothing to do."""
+        """Return when nothing is being done here, and the lease was released, or is kept with nothing to do."""
         await self.life.quiet()
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -240,8 +240,8 @@ class Session:
         """Another owner has the session."""
         self._ownership.lost()
 
-    def ended(self, code: CloseCode) -> None:
-        """It is over on this instance: close the connections."""
+    def session_over(self, code: CloseCode) -> None:
+        """It is lost or closed on this instance: close the connections."""
         self._context.forget(self.user_id, self)
         self.disconnect(code)
 
@@ -266,13 +266,13 @@ class Session:
     async def _refresh(self, ended: str | None) -> None:
         self._is_refreshing = False
 
-        async def compare() -> None:
-            if await self._ownership.compare_with_rows():
+        async def reconcile() -> None:
+            if await self._ownership.reconcile():
                 self.life.move(Event.OUTDATED)
             if ended is not None and self._ownership.publishes:
-                await self._ownership.open_turns.publish_end(ended)
+                await self._ownership.open_turns.publish_end_of(ended)
 
-        await self._quietly(compare)
+        await self._quietly(reconcile)
 
     async def _quietly(self, command: Callable[[], Awaitable[Any]]) -> None:
         """For what no caller waits for; repeated while the database is unavailable."""

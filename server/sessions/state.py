@@ -10,7 +10,9 @@ from typing import Final
 
 class Phase(StrEnum):
     FOLLOWING = "following"  # another instance owns the session, or none does
-    CLAIMING = "claiming"  # turns may be open that no owner runs: the lease is asked for
+    CLAIMING = (
+        "claiming"  # the rows may hold what is not known here: the lease is claimed or renewed, and they are compared
+    )
     OWNER_IDLE = "owner idle"  # this instance owns the session and runs no turn
     STARTING = "starting"  # turns wait, and the first of them for a slot
     RUNNING = "running"  # an attempt at a turn is under way
@@ -21,7 +23,7 @@ class Phase(StrEnum):
 
 class Event(StrEnum):
     OUTDATED = "outdated"  # the rows may hold open turns that are not known here, or that no owner runs
-    CLAIMED = "claimed"
+    CLAIMED = "claimed"  # the lease was granted, and the rows were compared
     REFUSED = "refused"  # another owner's lease is valid
     STARTED = "started"  # a turn is the running one in the database, and runs here
     ATTEMPT_ENDED = "attempt ended"
@@ -66,7 +68,6 @@ class Facts:
     keeps_lease: bool = False
 
 
-OWNING: Final = frozenset({Phase.OWNER_IDLE, Phase.STARTING, Phase.RUNNING, Phase.CONCLUDING, Phase.RELEASING})
 BUSY: Final = frozenset({Phase.RUNNING, Phase.CONCLUDING})
 
 MOVES: Final[dict[tuple[Phase, Event], Phase]] = {

@@ -23,12 +23,13 @@ _INTERNAL: Final = TurnError.by_rule(ErrorCode.INTERNAL_ERROR)
 
 @dataclass(frozen=True, slots=True)
 class RunnableTurn:
-    """A turn that is the running one in the database. `spent`: seconds since it was started, by another owner, who had
-    the slot of admission that it needs."""
+    """A turn that is the running one in the database. One that is taken over was started by another owner `age` seconds
+    ago, and needs no slot of admission here: it must not wait for one."""
 
     turn: Turn
     forgotten: tuple[Forgotten, ...]
-    spent: float | None = None
+    is_taken_over: bool = False
+    age: float = 0.0
 
 
 class RunnerCallbacks(Protocol):
@@ -64,7 +65,7 @@ class TurnRunner:
     def start(self, runnable: RunnableTurn) -> None:
         assert self._task is None, "one turn at a time"
         self._task = self._context.spawn(self._run(runnable))
-        self._slot_since = self._context.clock() if runnable.spent is None else None
+        self._slot_since = self._context.clock() if not runnable.is_taken_over else None
         self._task.add_done_callback(self._ended)
 
     def stop(self, turn: Turn) -> None:
@@ -147,7 +148,8 @@ class TurnRunner:
             turn,
             runnable.forgotten,
             may_send=self._context.is_current,
-            spent=runnable.spent,
+            is_taken_over=runnable.is_taken_over,
+            age=runnable.age,
         )
         if turn.cancel_requested_at is not None or (turn.id, turn.attempt) in self._to_stop:
             attempt.stop()

@@ -100,7 +100,7 @@ class EventStreams:
                 if accepted.duplicate:
                     ready = ready_on_attach(attachment, user_id, self._limits, accepted.turn)
                     await stream.write_ready(attachment.subscription.cursor, ready)
-                ended = partial(self._hub.ended, user_id, accepted.turn.id)
+                ended = partial(self._hub.turn_if_ended, user_id, accepted.turn.id)
                 await stream.relay(attachment, user_id, accepted.turn, ended)
         return response
 

@@ -90,8 +90,8 @@ class AttemptServices:
 class Attempt:
     """Runs once. `stop()` asks it to end early with the text so far.
 
-    `may_send` is False while the lease may have run out: another owner could send the same message. `spent` is
-    how many seconds ago an attempt that is taken over was started by its last owner.
+    `may_send` is False while the lease may have run out: another owner could send the same message. An attempt that is
+    taken over was started `age` seconds ago by its last owner.
     """
 
     def __init__(
@@ -103,21 +103,22 @@ class Attempt:
         forgotten: Sequence[Forgotten],
         *,
         may_send: Callable[[], bool] = lambda: True,
-        spent: float | None = None,
+        is_taken_over: bool = False,
+        age: float = 0.0,
     ) -> None:
         self._services = services
         self._lease = lease
         self._forgotten = tuple(forgotten)
         self._may_send = may_send
-        self._taken_over = taken_over = spent is not None
-        self._spent = spent or 0.0
+        self._taken_over = is_taken_over
+        self._spent = age
         self._stop = asyncio.Event()
         self._deadline = asyncio.timeout(None)
         self._timed_out = False
         self._agent: AgentHandle | None = None
         self._replaced_agent = False
-        self.sent_after: float | None = 0.0 if taken_over else None
-        self._streamed_here = not taken_over
+        self.sent_after: float | None = 0.0 if is_taken_over else None  # if taken over: it may have been sent
+        self._streamed_here = not is_taken_over
         self._storing: asyncio.Task[None] | None = None
         self._begun = asyncio.get_running_loop().time() - self._spent
         self._runs = Runs(services.store, services.gateway, services.pauses, turn, self._age)
@@ -274,7 +275,7 @@ class Attempt:
     async def _recover(self, agent: AgentHandle, run_id: str) -> None:
         """Wait for a run that goes on without our stream, then publish the rest of its text."""
         log.info("turn.recovering", turn_id=self.turn.id, run_id=run_id)
-        self.reply.complete_from(await self._runs.ended(agent, run_id))
+        self.reply.complete_from(await self._runs.wait_until_ended(agent, run_id))
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ class Runs:
         owner = await self._turn_of(run_id)
         return self._is_this(owner, run_id) or (owner is None and run_id in await self._begun_since(agent))
 
-    async def ended(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
+    async def wait_until_ended(self, agent: AgentHandle, run_id: str) -> list[AgentEvent]:
         """Wait for a run that goes on without our stream, and read its events. Raises RunLostError."""
         now = asyncio.get_running_loop().time
         given_up_at = math.inf

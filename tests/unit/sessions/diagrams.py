@@ -2,8 +2,10 @@
 
 from itertools import product, starmap
 
-from server.sessions.state import MOVES, OWNING, Event, Facts, Phase, SessionState, transition
+from server.sessions.state import MOVES, Event, Facts, Phase, SessionState, transition
 from server.sessions.turns.transitions import TRANSITIONS
+
+OWNING = frozenset({Phase.OWNER_IDLE, Phase.STARTING, Phase.RUNNING, Phase.CONCLUDING, Phase.RELEASING})
 
 
 def session_diagram() -> str:

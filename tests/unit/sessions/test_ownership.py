@@ -138,6 +138,27 @@ async def test_drain_closes_idle_connections_before_it_waits_for_running_turns()
 
 
 @virtual_time
+async def test_a_message_that_is_being_stored_while_its_instance_drains_is_acknowledged() -> None:
+    async with World() as world:
+        process, user = await world.process(), world.user()
+        await process.device(user)
+        arrived = asyncio.Event()
+
+        async def slow(operation: str) -> None:
+            if operation == "accept":
+                arrived.set()
+                await asyncio.sleep(1)
+
+        world.database.before = slow
+        sending = asyncio.create_task(process.send(user, "hello"))
+        await arrived.wait()
+        await process.hub.drain(60)
+        accepted = await sending
+        assert world.turns(user) == [world.turn(accepted.turn.id)]
+        assert world.owner(user) is None
+
+
+@virtual_time
 async def test_a_lease_is_held_only_while_turns_are_open() -> None:
     async with World() as world:
         process, user = await world.process("a"), world.user()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from server.protocol.shapes import TurnStatus
-from server.sessions.state import BUSY, OWNING, Effect, Event, Facts, Phase, SessionState, transition
+from server.sessions.state import BUSY, Effect, Event, Facts, Phase, SessionState, transition
 from server.sessions.turns.transitions import TRANSITIONS
-from tests.unit.sessions.diagrams import session_diagram, turn_diagram
+from tests.unit.sessions.diagrams import OWNING, session_diagram, turn_diagram
 
 PROJECT = Path(__file__).parents[3]
 OWNER = Facts(has_lease=True)
