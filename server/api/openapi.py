@@ -15,6 +15,12 @@ from server.protocol.codes import CLOSE_CODES, ERRORS, ErrorCode
 from server.protocol.shapes import Json
 
 _REFERENCE: Final = "#/components/schemas/{model}"
+_EVENTS: Final = "text/event-stream"
+_MEDIA: Final[dict[str, Json]] = {
+    _EVENTS: {},  # OpenAPI 3.1 has no schema for a sequence of events
+    "application/json": {"schema": {"type": "object"}},
+}
+"""The content of replies without a model, where it is no string."""
 _PARSING = (ErrorCode.INVALID_REQUEST,)
 _BODY = (ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE)
 _SIGNED_IN = (
@@ -130,11 +136,11 @@ def _split(field: Json) -> Json:
 def _response(reply: Reply) -> Json:
     content: Json = {}
     if reply.stream:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content[_EVENTS] = _MEDIA[_EVENTS]
     if reply.model is not None:
         content["application/json"] = _schema_of(reply.model)
     if reply.media is not None:
-        content[reply.media] = {"schema": {"type": "string"}}
+        content[reply.media] = _MEDIA.get(reply.media, {"schema": {"type": "string"}})
     return {"description": reply.description} | ({"content": content} if content else {})
 
 

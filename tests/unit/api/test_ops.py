@@ -125,6 +125,13 @@ def test_every_reference_of_the_description_resolves() -> None:
     assert _references(api) <= {f"#/components/schemas/{name}" for name in api["components"]["schemas"]}
 
 
+def test_the_description_gives_json_an_object_and_events_no_schema() -> None:
+    paths = document(router.ROUTES, "0")["paths"]
+    itself = paths["/openapi.json"]["get"]["responses"]["200"]["content"]
+    assert itself == {"application/json": {"schema": {"type": "object"}}}
+    assert paths["/api/v1/chat/events"]["get"]["responses"]["200"]["content"] == {"text/event-stream": {}}
+
+
 def test_operation_ids_are_unique() -> None:
     ids = [op["operationId"] for path in document(router.ROUTES, "1")["paths"].values() for op in path.values()]
     assert len(ids) == len(set(ids))
