@@ -1,0 +1,33 @@
+"""One run: shares the inputs among the kinds, and begins anew after each chunk."""
+
+import asyncio
+from typing import Final
+
+from tests.fuzz.frames import Streams
+from tests.fuzz.rest import Rest
+from tests.fuzz.sockets import Sockets
+from tests.fuzz.target import FuzzedServer, Tally
+
+CHUNK: Final = 5_000
+"""Inputs between two fresh starts."""
+
+
+def run(inputs: int, seed: int, chunk: int = CHUNK) -> Tally:
+    """Send about so many inputs to a server of its own. The same seed sends the same."""
+    tally = Tally()
+    with FuzzedServer() as server:
+        server.renew(tally)
+        number = 0
+        while tally.total < inputs:
+            share = max(20, min(chunk, inputs - tally.total) // 20)
+            target = server.renew(tally)
+            rest = Rest(target, tally, seed + number)
+            rest.run(4 * share)
+            rest.run_sequences(share)
+            asyncio.run(Streams(target, tally, seed + number).run(5 * share))
+            asyncio.run(Sockets(target, tally, seed + number).run(10 * share))
+            server.settle(target, tally)
+            number += 1
+        server.renew(tally)
+    tally.conclude()
+    return tally
