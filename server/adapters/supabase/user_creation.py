@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from pydantic import SecretStr
-from supabase_auth.errors import AuthApiError
+from supabase_auth.errors import AuthError
 
 from server.adapters.supabase.auth_calls import AddressExistsError, auth_call, refuse_nul
 from server.adapters.supabase.client import SupabaseClient
@@ -13,6 +13,8 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import FieldError, PlatformError
 
 _NO_ADMIN_API: Final = frozenset({404, 405})
+_NO_BEARER: Final = "no_authorization"
+"""Auth's answer without a bearer token. Hosted projects put one in place of a secret key; Lite does not."""
 T = TypeVar("T")
 
 
@@ -39,8 +41,9 @@ class SupabaseUserCreation:
             answer = await self._client.administrator().create_user(
                 {"email": email, "password": password, "email_confirm": True, "user_metadata": metadata}
             )
-        except AuthApiError as failure:
-            if failure.status in _NO_ADMIN_API:
+        except AuthError as failure:
+            response = getattr(failure.__cause__, "response", None)  # the SDK's own status is of JSON answers only
+            if failure.code == _NO_BEARER or (response is not None and response.status_code in _NO_ADMIN_API):
                 return None
             raise
         return answer.user.id

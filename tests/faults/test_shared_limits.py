@@ -1,0 +1,85 @@
+"""Two instances count rates together, and close the connections of a blocked user on both."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import psycopg
+import pytest
+
+from tests.conftest import NewServer, report_logs
+from tests.faults.two_servers import TwoServers, start_two, two_servers
+from tests.stack.chat_client import TIMEOUT
+from tests.stack.own_redis import OwnRedis
+from tests.stack.own_server import ServerProcess
+from tests.stack.running_stack import RunningStack
+
+PER_MINUTE = 12
+
+
+@pytest.fixture(scope="module")
+async def pair(new_shared_server: NewServer, redis_server: OwnRedis) -> tuple[ServerProcess, ServerProcess]:
+    return await start_two(
+        new_shared_server,
+        REDIS_URL=redis_server.url,
+        MEMORY_REQUESTS_PER_MINUTE=str(PER_MINUTE),
+        SIGN_INS_PER_MINUTE="4",
+    )
+
+
+@pytest.fixture
+async def both(
+    stack: RunningStack,
+    http: aiohttp.ClientSession,
+    pair: tuple[ServerProcess, ServerProcess],
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[TwoServers]:
+    async with two_servers(stack, http, pair) as servers:
+        yield servers
+    report_logs(request, *pair)
+
+
+async def test_a_users_rate_is_one_for_both_instances(both: TwoServers) -> None:
+    ann, ben = await both.user(), await both.user()
+    statuses = []
+    for number in range(PER_MINUTE + 6):
+        server = both.first if number % 2 else both.second
+        status, body = await both.call(server, ann, "PATCH", "/agent/memory/none", {"value": "x"})
+        statuses.append(status)
+    # A few more may have been allowed while the requests took their time.
+    assert PER_MINUTE <= statuses.index(429) <= PER_MINUTE + 5
+    assert (body["code"], body["rate_limit"]) == ("rate_limited", "memory_requests")
+    for server in (both.first, both.second):
+        assert (await both.call(server, ben, "PATCH", "/agent/memory/none", {"value": "x"}))[0] == 404
+
+
+async def test_wrong_passwords_are_counted_over_both_instances(both: TwoServers) -> None:
+    ann = await both.user()
+    wrong = {"email": ann.email, "password": "not this one"}
+    codes = []
+    for number in range(14):
+        server = both.first if number % 2 else both.second
+        async with both.http.post(f"{server.url}/api/v1/auth/login", json=wrong) as answer:
+            codes.append((await answer.json())["code"])
+    # Four from anywhere, and four from this address, which has signed in: eight, not sixteen.
+    assert "rate_limited" in codes[8:12]
+    assert codes[:8] == ["unauthorized"] * 8
+
+
+async def test_a_user_blocked_on_one_instance_is_disconnected_from_the_other(
+    both: TwoServers, server_env: dict[str, str]
+) -> None:
+    root, ann = await both.user(), await both.user()
+    async with await psycopg.AsyncConnection.connect(server_env["SUPABASE_DB_URL"], autocommit=True) as database:
+        await database.execute("select public.set_admin(%s, true, null, 'test')", [root.id])
+    phone, laptop = await both.device(ann, both.first), await both.device(ann, both.second)
+    status, _ = await both.call(both.first, root, "POST", f"/admin/users/{ann.id}/block", {})
+    assert status == 200
+    for device in (phone, laptop):
+        async with asyncio.timeout(TIMEOUT):
+            while device.stopped_because is None:
+                await asyncio.sleep(0.05)
+        assert (device.stopped_because, device.closes[4503]) == ("closed with 4503", 1)
+    for server in (both.first, both.second):
+        status, body = await both.call(server, ann, "GET", "/chat/history")
+        assert (status, body["code"]) == (403, "account_blocked")
