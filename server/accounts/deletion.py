@@ -29,7 +29,8 @@ JITTER: Final = 0.3
 BATCH: Final = 100
 AFTER_FAILURE: Final = Backoff(first=60.0, longest=3600.0)
 """Backoff of a user whose deletion failed for a reason that does not concern all users."""
-STEP_SECONDS: Final = 60.0
+STEP_SECONDS: Final = 180.0
+"""Long, since an agent with a long history is deleted by one call."""
 WAIT_SECONDS: Final = 20.0
 """How long a run waits for the claim, and for the user's running turn to end. A cancelled turn ends in five seconds;
 a turn whose instance crashed is taken over first."""

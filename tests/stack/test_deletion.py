@@ -198,12 +198,12 @@ async def test_a_deletion_killed_between_any_two_requests_to_letta_is_completed(
     await deletion.begin(user.id)
     left = 0
 
-    async def mortal(call: object) -> object:
+    async def mortal(call: object, **options: float) -> object:
         nonlocal left
         left -= 1
         if left < 0:
             raise Killed
-        return await repeatable(call)  # type: ignore[arg-type]
+        return await repeatable(call, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(lab.letta, "repeatable", mortal, raising=False)
     for requests in range(1, 100):

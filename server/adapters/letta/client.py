@@ -88,9 +88,9 @@ class LettaClient:
         PlatformError(letta_unavailable)."""
         return await self._guard.once(lambda: classified(call), deadline=deadline or self.timeouts.call)
 
-    async def repeatable(self, call: Callable[[], Awaitable[T]]) -> T:
-        """An idempotent call, retried while Letta is at fault. Raises as `once` does."""
-        return await self._guard.repeatable(lambda: classified(call), deadline=self.timeouts.call)
+    async def repeatable(self, call: Callable[[], Awaitable[T]], *, deadline: float | None = None) -> T:
+        """An idempotent call, retried while Letta is at fault. `deadline` and errors as of `once`."""
+        return await self._guard.repeatable(lambda: classified(call), deadline=deadline or self.timeouts.call)
 
     async def read(self, member: AsyncLetta, path: str, parse: Callable[[Any], T], **query: str | int) -> T:
         """GET `path` as JSON, for paths without an SDK method or with an unsuitable model. If `parse` raises, the
@@ -163,9 +163,12 @@ async def patch_json(client: AsyncLetta, path: str, body: Mapping[str, object]) 
     return await client.patch(path, cast_to=cast("type[Any]", object), body=body)
 
 
-async def delete_json(client: AsyncLetta, path: str, query: Mapping[str, str] | None = None) -> Any:
-    """One DELETE, without a deadline. Raises the SDK's errors."""
-    return await client.delete(path, cast_to=cast("type[Any]", object), options={"params": dict(query or {})})
+async def delete_json(
+    client: AsyncLetta, path: str, query: Mapping[str, str] | None = None, *, timeout: float = DEFAULT_TIMEOUTS.call
+) -> Any:
+    """One DELETE, which may take `timeout` seconds. Raises the SDK's errors."""
+    options: Any = {"params": dict(query or {}), "timeout": httpx.Timeout(timeout, connect=DEFAULT_TIMEOUTS.connect)}
+    return await client.delete(path, cast_to=cast("type[Any]", object), options=options)
 
 
 async def classified(call: Callable[[], Awaitable[T]]) -> T:
