@@ -214,7 +214,8 @@ language sql stable security definer set search_path = '' as $$
   from public.user_profiles p where p.id = p_user_id
 $$;
 
--- The usage of all users together by UTC day, and by day and model. Money as text, so that no digit is lost in JSON.
+-- The usage of all users together by UTC day, and by day and model; deleted users are in the sums, except of users and
+-- messages. Money as text, so that no digit is lost in JSON.
 create or replace function public.usage_of_all(p_first date, p_last date) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
@@ -223,9 +224,14 @@ language sql stable security definer set search_path = '' as $$
         'date', d.date, 'users', d.users, 'messages', d.messages, 'tokens', d.tokens, 'cost', d.cost::text
       ) order by d.date), '[]')
       from (
-        select m.date, count(*) as users, sum(m.total_messages) as messages, sum(m.total_tokens) as tokens,
+        select m.date, count(m.user_id) as users, sum(m.total_messages) as messages, sum(m.total_tokens) as tokens,
           sum(m.exact_cost) as cost
-        from public.usage_metrics m where m.date between p_first and p_last group by m.date
+        from (
+          select date, user_id, total_messages, total_tokens, exact_cost from public.usage_metrics
+          union all
+          select date, null, 0, prompt_tokens + completion_tokens, cost from public.deleted_usage
+        ) m
+        where m.date between p_first and p_last group by m.date
       ) d
     ),
     'models', (
@@ -235,8 +241,17 @@ language sql stable security definer set search_path = '' as $$
           sum(l.completion_tokens) as completion_tokens, sum(l.cached_tokens) as cached_tokens,
           sum(l.reasoning_tokens) as reasoning_tokens, sum(l.total_tokens) as total_tokens,
           coalesce(sum(l.cost), 0)::text as cost,
-          coalesce(sum(l.cost) filter (where l.turn_id is null), 0)::text as background_cost
-        from public.ledger l where l.counted and l.date between p_first and p_last group by l.date, l.model
+          coalesce(sum(l.cost) filter (where l.is_background), 0)::text as background_cost
+        from (
+          select date, model, model_calls, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens,
+            total_tokens, cost, turn_id is null as is_background
+          from public.ledger where counted
+          union all
+          select date, model, model_calls, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens,
+            prompt_tokens + completion_tokens, cost, false
+          from public.deleted_usage
+        ) l
+        where l.date between p_first and p_last group by l.date, l.model
       ) u
     )
   )

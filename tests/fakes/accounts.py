@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any, TypeVar
 
 from server.ports import Account, AccountChange, FencedError, ProvisioningClaim
@@ -164,10 +163,8 @@ class FakeAccountStore:
         if row.account.agent_status is not AgentStatus.DELETING:
             raise FencedError(user_id)
         if keep_spend:
-            for entry in [one for one in self.database.ledger.values() if one.user_id == user_id and one.counted]:
-                key = (entry.started_at.date(), entry.model)
-                spent = self.database.deleted_usage.get(key, Decimal(0))
-                self.database.deleted_usage[key] = spent + (entry.cost or 0)
+            spent = [entry for entry in self.database.ledger.values() if entry.user_id == user_id and entry.counted]
+            self.database.deleted_usage += [replace(entry, user_id="", turn_id="", attempt=None) for entry in spent]
         self.database.delete_user(user_id)
 
     async def delete_history(self, user_id: str, conversation_id: str) -> None:

@@ -152,11 +152,16 @@ class FakeAdminStore:
                     of_all.tokens + row.tokens,
                     of_all.cost + row.cost,
                 )
+        for entry in self.database.deleted_usage:
+            if first <= (day := entry.started_at.date()) <= last:
+                of_all = days.get(day, DayOfAll(day, 0, 0, 0, Decimal(0)))
+                tokens = of_all.tokens + entry.usage.total_tokens
+                days[day] = replace(of_all, tokens=tokens, cost=of_all.cost + (entry.cost or 0))
         return UsageOfAll(tuple(days[day] for day in sorted(days)), self._models(first, last))
 
     def _models(self, first: date, last: date) -> tuple[ModelUsage, ...]:
         sums: dict[tuple[date, str], ModelUsage] = {}
-        for entry in self.database.ledger.values():
+        for entry in (*self.database.ledger.values(), *self.database.deleted_usage):
             day = entry.started_at.date()
             if not entry.counted or not first <= day <= last:
                 continue

@@ -151,8 +151,8 @@ class MemoryDatabase:
     """The users whose metadata, which only the project writes, says that they are admins."""
     actions: list[AdminAction] = field(default_factory=list)
     """The record of admins' actions, oldest first."""
-    deleted_usage: dict[tuple[date, str], Decimal] = field(default_factory=dict)
-    """What deleted users spent, by day and model."""
+    deleted_usage: list[LedgerEntry] = field(default_factory=list)
+    """What deleted users spent, without their names and turns."""
 
     def sign_up(self, email: str | None = None, metadata: Mapping[str, object] | None = None) -> str:
         """A user of the project, as Supabase Auth would store it with the sign-up's `metadata`. Returns the id."""

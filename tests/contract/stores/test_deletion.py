@@ -1,5 +1,6 @@
 """Deletion of accounts and of histories: what goes, what stays, and when it is refused."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -89,3 +90,26 @@ async def test_a_deleted_history_leaves_figures_and_no_text(world: World) -> Non
     assert again.turn.number == failed.number + 1
     with refused(ErrorCode.BUSY):
         await world.accounts.delete_history(chat.user_id, "conv-3")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+async def test_the_usage_of_all_users_keeps_what_a_deleted_one_spent(world: World, keep: bool) -> None:
+    chat = Chat(world, await world.sign_up())
+    turn, lease = await chat.running("hello")
+    await chat.end(lease, turn, TurnStatus.COMPLETED, "hi", usage=Usage(10, 5, 15), cost=Decimal("0.25"))
+    today = datetime.now(UTC).date()
+
+    async def spent() -> list[tuple[int, Decimal]]:
+        """Tokens and cost of today, by day and by model."""
+        usage = await world.admin.usage(today, today)
+        days, models = usage.days, usage.models
+        return [
+            (sum(one.tokens for one in days), sum((one.cost for one in days), Decimal(0))),
+            (sum(one.tokens for one in models), sum((one.cost for one in models), Decimal(0))),
+        ]
+
+    before = await spent()
+    await world.accounts.begin_deletion(chat.user_id)
+    await world.accounts.delete(chat.user_id, keep_spend=keep)
+    gone = (0, Decimal(0)) if keep else (15, Decimal("0.25"))
+    assert await spent() == [(tokens - gone[0], cost - gone[1]) for tokens, cost in before]

@@ -154,7 +154,7 @@ class MemoryWorld:
         return set(self.database.tickets)
 
     async def deleted_spend(self) -> Decimal:
-        return sum(self.database.deleted_usage.values(), Decimal(0))
+        return sum((entry.cost or Decimal(0) for entry in self.database.deleted_usage), Decimal(0))
 
     async def aclose(self) -> None:
         pass
