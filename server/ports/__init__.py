@@ -40,12 +40,14 @@ from server.ports.agent import (
     UsageReported,
 )
 from server.ports.billing import BillingGateway, Budget, KeyState, ModelCall, ModelPrice, Plan, Plans, SpendLog
+from server.ports.credentials import ApiKey, CredentialStore, NewApiKey, SignIn, StoredApiKey
 from server.ports.directory import AgentDirectory, AgentTemplate
 from server.ports.export import ExportPage, ExportStore
 from server.ports.health import Probe
 from server.ports.identity import (
     ALL_SCOPES,
     Access,
+    Credential,
     IdentityProvider,
     LinkToken,
     MailCode,
@@ -80,6 +82,7 @@ from server.ports.replicas import (
     Announcement,
     Append,
     ControlMessage,
+    OpenConnection,
     Published,
     Refusal,
     ReplicaBackend,
@@ -123,6 +126,7 @@ __all__ = [
     "AgentMemory",
     "AgentTemplate",
     "Announcement",
+    "ApiKey",
     "Append",
     "BillingGateway",
     "Budget",
@@ -130,6 +134,8 @@ __all__ = [
     "Claim",
     "ContextWindow",
     "ControlMessage",
+    "Credential",
+    "CredentialStore",
     "DayOfAll",
     "Deviation",
     "EntryStatus",
@@ -157,7 +163,9 @@ __all__ = [
     "ModelCall",
     "ModelPrice",
     "ModelUsage",
+    "NewApiKey",
     "NewTurn",
+    "OpenConnection",
     "Outcome",
     "OutgoingMessage",
     "OwnedWork",
@@ -187,10 +195,12 @@ __all__ = [
     "SessionStore",
     "SettledAttempt",
     "SharedBuckets",
+    "SignIn",
     "SignInMethod",
     "SpendLog",
     "Standing",
     "Started",
+    "StoredApiKey",
     "StreamBrokenError",
     "TextDelta",
     "TokenPair",

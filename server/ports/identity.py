@@ -6,6 +6,9 @@ from typing import Final, Literal, Protocol
 
 from pydantic import SecretStr
 
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
+
 Scope = Literal["read", "chat", "account"]
 """What an API key may be used for. `read`: the user's data and events. `chat`: messages, and the agent's memory.
 `account`: changes of the account."""
@@ -14,6 +17,16 @@ Access = Literal["public", "read", "chat", "account", "admin"]
 """Who may use an endpoint: anybody, a user whose credential has this scope, or an operator."""
 
 ALL_SCOPES: Final[frozenset[Scope]] = frozenset({"read", "chat", "account"})
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a user presented: a sign-in (by its access token or a ticket) or an API key, by their ids. Both None: a
+    token that names no sign-in."""
+
+    user_id: str
+    session_id: str | None = None
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,16 @@ class Principal:
     ticket_id: str | None = None
     key_id: str | None = None
     scopes: frozenset[Scope] = ALL_SCOPES
+
+    @property
+    def credential(self) -> Credential:
+        return Credential(self.user_id, self.session_id, self.key_id)
+
+    def token(self) -> SecretStr:
+        """The access token, for what only a signed-in user may do. Raises PlatformError(forbidden) without one."""
+        if self.access_token is None:
+            raise PlatformError(ErrorCode.FORBIDDEN, "An API key cannot do this: sign in.")
+        return self.access_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +153,12 @@ class IdentityProvider(Protocol):
 
     async def refresh(self, refresh_token: SecretStr, *, address: str | None = None) -> TokenPair: ...
 
-    async def sign_out(self, principal: Principal, scope: Literal["local", "others", "global"]) -> None: ...
+    async def sign_out(self, principal: Principal, scope: Literal["local", "others", "global"]) -> None:
+        """End this sign-in, the user's other ones, or all; not an error if they have ended already.
+
+        Raises PlatformError(forbidden) for an API key, which is no sign-in.
+        """
+        ...
 
     async def verify_otp(
         self, proof: MailProof, *, address: str | None = None, captcha_token: str | None = None

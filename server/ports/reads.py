@@ -5,6 +5,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Protocol
 
+from server.ports.credentials import ApiKey
 from server.ports.identity import Principal
 from server.protocol.shapes import Message, Turn, User
 
@@ -77,7 +78,7 @@ class UsageSum:
 
 
 class UserReads(Protocol):
-    """A user's own rows, read with that user's token."""
+    """A user's own rows, read with that user's token, or for an API key under that user's role and claims."""
 
     async def profile(self, principal: Principal) -> Profile | None: ...
 
@@ -86,6 +87,10 @@ class UserReads(Protocol):
     ) -> MessagePage: ...
 
     async def turn(self, principal: Principal, turn_id: str) -> Turn | None: ...
+
+    async def api_keys(self, principal: Principal) -> list[ApiKey]:
+        """The user's API keys, the newest first, also expired ones."""
+        ...
 
     async def usage_days(self, principal: Principal, first: date, last: date) -> list[UsageDay]: ...
 

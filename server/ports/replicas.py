@@ -7,6 +7,7 @@ it, under the fence of its lease.
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Literal, Protocol
 
@@ -93,17 +94,31 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenConnection:
+    """An open connection of a user, and the sign-in or the API key with which it was opened, by its id."""
+
+    kind: Literal["websocket", "events"]
+    opened_at: datetime
+    session_id: str | None
+    key_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ControlMessage:
     """What instances send each other beside events.
 
     `refresh`: the user's rows have changed, and their owner should read them; `ended` is a turn that was ended there.
-    `unowned`: open turns wait for an owner. `announce`: an event for the user's connections.
+    `unowned`: open turns wait for an owner. `announce`: an event for the user's connections. `recheck`: the user's
+    account, or a sign-in or API key of the user, may have ended. `connections`: each instance that has connections of
+    the user should name them, by a `connected` with the same `request`.
     """
 
-    kind: Literal["refresh", "unowned", "announce"]
+    kind: Literal["refresh", "unowned", "announce", "recheck", "connections", "connected"]
     user_id: str
     ended: str | None = None
     event: Announcement | None = None
+    request: str | None = None
+    connections: tuple[OpenConnection, ...] = ()
 
 
 class ReplicaListener(Protocol):

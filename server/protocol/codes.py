@@ -28,6 +28,7 @@ class ErrorCode(StrEnum):
     ID_CONFLICT = "id_conflict"
     NOT_RETRYABLE = "not_retryable"
     LAST_ADMIN = "last_admin"
+    TOO_MANY_KEYS = "too_many_keys"
     TOO_LARGE = "too_large"
     CONTENT_REFUSED = "content_refused"
     WEAK_PASSWORD = "weak_password"  # noqa: S105
@@ -96,6 +97,7 @@ ERRORS: Final[dict[ErrorCode, ErrorRule]] = {
         409, False, "Not retryable", "Only a failed, cancelled or unsent turn can be retried."
     ),
     ErrorCode.LAST_ADMIN: ErrorRule(409, False, "Last admin", "This is the only admin. Make somebody else one first."),
+    ErrorCode.TOO_MANY_KEYS: ErrorRule(409, False, "Too many keys", "Revoke one of your API keys first."),
     ErrorCode.TOO_LARGE: ErrorRule(413, False, "Too large", "This is larger than the limit."),
     ErrorCode.CONTENT_REFUSED: ErrorRule(
         422, False, "Content refused", "The language model's content policy does not allow an answer to this message."
@@ -153,6 +155,9 @@ TOO_MANY_CONNECTIONS: Final = CloseCode(
 )
 UNAUTHORIZED: Final = CloseCode(4500, "unauthorized", False, "No valid token or ticket was presented in time.")
 PROTOCOL_ERROR: Final = CloseCode(4501, "protocol_error", False, "The client broke the protocol.")
+SIGNED_OUT: Final = CloseCode(
+    4502, "signed_out", False, "The sign-in or the API key with which the connection was opened has ended."
+)
 ACCOUNT_CLOSED: Final = CloseCode(4503, "account_closed", False, "The account was blocked or deleted.")
 
 CLOSE_CODES: Final[tuple[CloseCode, ...]] = (
@@ -166,5 +171,6 @@ CLOSE_CODES: Final[tuple[CloseCode, ...]] = (
     TOO_MANY_CONNECTIONS,
     UNAUTHORIZED,
     PROTOCOL_ERROR,
+    SIGNED_OUT,
     ACCOUNT_CLOSED,
 )

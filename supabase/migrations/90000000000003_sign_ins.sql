@@ -21,7 +21,7 @@ end
 $$;
 
 -- Whether a sign-in is still valid, after its access token may have expired. A sign-out deletes Auth's session.
--- Columns that this version of Auth does not have are ignored.
+-- Columns that this version of Auth does not have are ignored. Called by the last release only.
 create or replace function public.is_signed_in(p_user_id uuid, p_session_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select to_jsonb(exists (

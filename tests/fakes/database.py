@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
-from server.ports import Account, AdminAction, EntryStatus, Forgotten, LogMark, ModelUsage, Standing
+from server.ports import Account, AdminAction, EntryStatus, Forgotten, LogMark, ModelUsage, Standing, StoredApiKey
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, MessageStatus, Turn, TurnStatus, Usage
@@ -136,6 +136,10 @@ class MemoryDatabase:
     tickets: dict[str, datetime] = field(default_factory=dict)
     sign_ins: dict[str, str] = field(default_factory=dict)
     """User id by the id of the sign-in, for valid ones."""
+    banned: set[str] = field(default_factory=set)
+    """Users who are banned at Auth."""
+    api_keys: dict[str, StoredApiKey] = field(default_factory=dict)
+    """By id, the newest last."""
     addresses: dict[str, list[str]] = field(default_factory=dict)
     """By user, the hashes of the addresses that signed in, the newest last."""
     days: dict[tuple[str, date], DayRow] = field(default_factory=dict)
@@ -169,6 +173,7 @@ class MemoryDatabase:
         self.profiles.pop(user_id, None)
         self.sessions.pop(user_id, None)
         self.sign_ins = {key: owner for key, owner in self.sign_ins.items() if owner != user_id}
+        self.api_keys = {key: row for key, row in self.api_keys.items() if row.user_id != user_id}
         self.turns = {key: row for key, row in self.turns.items() if row.turn.user_id != user_id}
         self.days = {key: day for key, day in self.days.items() if key[0] != user_id}
         self.attempts = {key: row for key, row in self.attempts.items() if row.user_id != user_id}

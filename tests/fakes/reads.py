@@ -1,11 +1,21 @@
-"""UserReads in memory: like row level security, the token alone determines the rows, which are its owner's."""
+"""UserReads in memory: like row level security, the token, or without one the user, determines the rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from server.ports import MessagePage, ModelUsage, Principal, Profile, Standing, TokenVerifier, UsageDay, UsageSum
+from server.ports import (
+    ApiKey,
+    MessagePage,
+    ModelUsage,
+    Principal,
+    Profile,
+    Standing,
+    TokenVerifier,
+    UsageDay,
+    UsageSum,
+)
 from server.protocol.shapes import Message, Turn
 from tests.fakes.charges import standing
 from tests.fakes.database import MemoryDatabase
@@ -39,6 +49,10 @@ class FakeReads:
             return None
         return self.database.shown(row)
 
+    async def api_keys(self, principal: Principal) -> list[ApiKey]:
+        owner = await self._owner(principal, "api_keys")
+        return [stored.key for stored in reversed(self.database.api_keys.values()) if stored.user_id == owner]
+
     async def usage_days(self, principal: Principal, first: date, last: date) -> list[UsageDay]:
         return self._days(await self._owner(principal, "usage_days"), first, last)
 
@@ -57,7 +71,8 @@ class FakeReads:
 
     async def _owner(self, principal: Principal, operation: str) -> str:
         await self.database.reached(operation)
-        assert principal.access_token is not None
+        if principal.access_token is None:
+            return principal.user_id
         return (await self.verifier.verify(principal.access_token.get_secret_value())).user_id
 
     def _messages(self, user_id: str) -> Sequence[Message]:

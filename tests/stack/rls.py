@@ -88,6 +88,11 @@ READABLE: Final[dict[str, Relation]] = {
         ("user_id", "budget_limit", "budget_period", "budget_started_at", "budget_resets_at"),
         ("look_at", "reread_at", "budget_read_at", "warned_level", "warned_period"),
     ),
+    "api_keys": Relation(
+        "user_id",
+        ("id", "user_id", "name", "prefix", "scopes", "created_at", "expires_at", "last_used_at"),
+        ("secret_hash",),
+    ),
     "budget_standings": Relation(
         "user_id", ("user_id", "limit", "spent", "period", "started_at", "resets_at"), is_view=True
     ),

@@ -10,9 +10,10 @@ from psycopg import sql
 
 from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.credentials import SupabaseCredentials
 from server.adapters.supabase.migration_files import project_migrations
 from server.adapters.supabase.migrations import apply_migrations
-from server.ports import Principal
+from server.ports import ALL_SCOPES, NewApiKey, Principal
 from server.protocol.shapes import Turn
 from tests.stack.schema import empty_project
 from tests.stack.supabase_users import converse, sign_up
@@ -71,6 +72,8 @@ async def make_pair(client: SupabaseClient) -> Pair:
     ann, ben = await sign_up(client), await sign_up(client)
     for principal in (ann, ben):
         await SupabaseAccountStore(client).ensure(principal.user_id, principal.email, None)
+        key = NewApiKey(principal.user_id, "script", f"chat_{principal.user_id[-12:]}", "0" * 64, ALL_SCOPES, None)
+        await SupabaseCredentials(client).create_key(key, most=10)
     await converse(client, ann.user_id, "ann's")
     [turn] = await converse(client, ben.user_id, "ben's")
     return Pair(ann, ben, turn)

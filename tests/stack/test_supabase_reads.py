@@ -4,10 +4,12 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -15,11 +17,14 @@ from pydantic import SecretStr
 
 from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.credentials import SupabaseCredentials
+from server.adapters.supabase.faults import SupabaseError
 from server.adapters.supabase.probe import SupabaseProbe
 from server.adapters.supabase.reads import SupabaseReads
+from server.adapters.supabase.select import Select
 from server.adapters.supabase.sessions import SupabaseSessionStore
 from server.adapters.supabase.tokens import SupabaseTokenVerifier
-from server.ports import NewTurn, Principal, Standing, UsageDay, UsageSum
+from server.ports import ALL_SCOPES, NewApiKey, NewTurn, Principal, Standing, UsageDay, UsageSum
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Allowance
@@ -34,8 +39,16 @@ async def client(supabase_env: dict[str, str]) -> AsyncIterator[SupabaseClient]:
     await client.aclose()
 
 
+@pytest.fixture(params=["token", "no token"])
+async def ann(client: SupabaseClient, request: pytest.FixtureRequest) -> Principal:
+    """A user with an access token, and one without, as on an API key: both read the same."""
+    signed_up = await sign_up(client)
+    return signed_up if request.param == "token" else replace(signed_up, access_token=None)
+
+
 @pytest.fixture
-async def ann(client: SupabaseClient) -> Principal:
+async def ben(client: SupabaseClient) -> Principal:
+    """A user with an access token."""
     return await sign_up(client)
 
 
@@ -137,11 +150,87 @@ async def test_a_users_standing_can_be_read_before_the_budget_was_read_from_lite
     assert await reads.standing(ann) == Standing(None, Decimal("0.25"), None, None, None)
 
 
-async def test_a_forged_token_is_unauthorized(reads: SupabaseReads, ann: Principal) -> None:
-    forged = Principal(ann.user_id, ann.email, SecretStr(token_of(ann)[:-10] + "A" * 10), ann.expires_at)
+async def test_a_forged_token_is_unauthorized(reads: SupabaseReads, ben: Principal) -> None:
+    forged = Principal(ben.user_id, ben.email, SecretStr(token_of(ben)[:-10] + "A" * 10), ben.expires_at)
     with pytest.raises(PlatformError) as refusal:
         await reads.profile(forged)
     assert refusal.value.code is ErrorCode.UNAUTHORIZED
+
+
+NO_TOKEN = ("user_profiles", "turns", "messages", "ledger", "usage_metrics", "billing_accounts", "api_keys")
+
+
+@pytest.mark.parametrize("table", NO_TOKEN)
+async def test_a_user_without_a_token_reads_own_rows_only_whatever_is_asked(
+    client: SupabaseClient, ben: Principal, table: str
+) -> None:
+    """The policies decide, not the filters of a query."""
+    other = await sign_up(client)
+    key = "id" if table == "user_profiles" else "user_id"
+    for principal in (ben, other):
+        await converse(client, principal.user_id, "hello", cost=Decimal("0.01"))
+        credentials = SupabaseCredentials(client)
+        new = NewApiKey(principal.user_id, "script", f"chat_{uuid.uuid4().hex[:12]}", "0" * 64, ALL_SCOPES, None)
+        await credentials.create_key(new, 10)
+
+    mine = await client.read_as_user(ben.user_id, Select(table, key).wire())
+    theirs = await client.read_as_user(ben.user_id, Select(table, key, ((key, "eq", other.user_id),)).wire())
+
+    assert mine
+    assert {row[key] for row in mine} == {ben.user_id}
+    assert theirs == []
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("user_profiles", "litellm_key"),
+        ("turns", "run_id"),
+        ("api_keys", "secret_hash"),
+        ("tickets", "id"),
+        ("sessions", "user_id"),
+        ("known_addresses", "user_id"),
+    ],
+)
+async def test_a_user_without_a_token_reads_no_hidden_column_or_table(
+    client: SupabaseClient, ben: Principal, table: str, column: str
+) -> None:
+    await converse(client, ben.user_id, "hello")
+    with pytest.raises((PlatformError, SupabaseError)):
+        await client.read_as_user(ben.user_id, Select(table, column).wire())
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"table": "messages where true; --", "columns": ["id"]},
+        {"table": "messages", "columns": ["id from public.messages --"]},
+        {"table": "messages", "columns": ["*"]},
+        {"table": "messages", "columns": ["id"], "where": [["id", "= id or true --", "1"]]},
+        {"table": "messages", "columns": ["id"], "where": [["id or true --", "eq", "1"]]},
+        {"table": "messages", "columns": ["id"], "where": [["content", "eq", "' or '1' = '1"]]},
+        {"table": "messages", "columns": ["id"], "order": [["id; drop table public.messages", False]]},
+        {"table": "messages", "columns": ["id"], "limit": "0) or (true"},
+    ],
+)
+async def test_a_query_cannot_smuggle_sql(client: SupabaseClient, ben: Principal, query: dict[str, Any]) -> None:
+    await converse(client, ben.user_id, "hello")
+    asked = {"where": [], "order": [], "limit": None, "offset": 0} | query
+    with suppress(PlatformError, SupabaseError):
+        assert await client.read_as_user(ben.user_id, asked) == []
+    assert len(await client.read_as_user(ben.user_id, Select("messages", "id").wire())) == 2
+
+
+async def test_a_read_as_one_user_leaves_nothing_of_that_user_to_the_next_request(
+    client: SupabaseClient, reads: SupabaseReads, ben: Principal
+) -> None:
+    """The role and the claims end with the transaction, also on a connection that others use next."""
+    await converse(client, ben.user_id, "hello")
+    for _ in range(20):
+        assert await client.read_as_user(ben.user_id, Select("messages", "id").wire())
+        assert await SupabaseSessionStore(client).open_turns(ben.user_id) == (None, ())
+        other = str(uuid.uuid4())
+        assert await client.read_as_user(other, Select("messages", "id").wire()) == []
 
 
 async def test_the_probe_answers(client: SupabaseClient) -> None:
@@ -169,14 +258,14 @@ def _signed(env: dict[str, str], principal: Principal, **changes: object) -> Pri
 async def test_a_token_from_another_time_is_treated_alike_at_sign_in_and_in_reads(
     client: SupabaseClient,
     reads: SupabaseReads,
-    ann: Principal,
+    ben: Principal,
     supabase_env: dict[str, str],
     ahead: int,
     lasts: int,
     meaning: ErrorCode | None,
 ) -> None:
     now = int(time.time())
-    signed = _signed(supabase_env, ann, iat=now + ahead, exp=now + lasts)
+    signed = _signed(supabase_env, ben, iat=now + ahead, exp=now + lasts)
     asked = (SupabaseTokenVerifier(client).verify(token_of(signed)), reads.profile(signed))
     for answer in asked:
         if meaning is None:

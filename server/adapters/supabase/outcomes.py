@@ -19,6 +19,7 @@ REFUSALS: Final = {
     "not_retryable": (ErrorCode.NOT_RETRYABLE, None),
     "overloaded": (ErrorCode.OVERLOADED, None),
     "queue_full": (ErrorCode.QUEUE_FULL, None),
+    "too_many_keys": (ErrorCode.TOO_MANY_KEYS, None),
 }
 
 

@@ -1,18 +1,26 @@
-"""UserReads through PostgREST with the user's own token: row level security restricts the rows.
+"""UserReads under row level security: through PostgREST with the user's own token, or for an API key, which has none,
+by a SQL function that takes the user's role and claims. The same policies restrict the rows.
 
 Columns are listed, since users are not granted all of them, and amounts are cast to text, since JSON numbers lose
 digits.
 """
 
-from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 
-from postgrest import AsyncPostgrestClient
-
-from server.adapters.supabase.client import Query, SupabaseClient
-from server.adapters.supabase.rows import Row, is_uuid, message_of, money_or_none, time_of, time_or_none, turn_of
-from server.ports import MessagePage, ModelUsage, Principal, Profile, Standing, UsageDay, UsageSum
+from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.rows import (
+    Row,
+    api_key_of,
+    is_uuid,
+    message_of,
+    money_or_none,
+    time_of,
+    time_or_none,
+    turn_of,
+)
+from server.adapters.supabase.select import Condition, Select
+from server.ports import ApiKey, MessagePage, ModelUsage, Principal, Profile, Standing, UsageDay, UsageSum
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, Turn, TurnStatus, User
@@ -21,7 +29,7 @@ PROFILE = "id,email,name,agent_status,status_reason,letta_agent_id,created_at,up
 MESSAGE = "id,turn_id,role,content,status,tokens_used,cost::text,created_at,position"
 TURN = (
     "id,user_id,number,client_message_id,status,attempt,cancel_requested_at,error,reason,usage,cost::text,cost_status,"
-    f"created_at,started_at,finished_at,messages({MESSAGE})"
+    "created_at,started_at,finished_at"
 )
 DAY = "date,total_messages,total_tokens,cost:exact_cost::text"
 MODEL_DAY = (
@@ -29,6 +37,8 @@ MODEL_DAY = (
     "background_cost"
 )
 STANDING = "limit,spent,period,started_at,resets_at"
+API_KEY = "id,name,prefix,scopes,created_at,expires_at,last_used_at"
+TOTAL = "total_messages,total_tokens,total_cost"
 
 PAGE_ROWS = 500
 """Less than PostgREST's maximum (1,000 at Supabase), so that a page with fewer rows is the last one."""
@@ -42,41 +52,37 @@ class SupabaseReads:
     def __init__(self, client: SupabaseClient) -> None:
         self._client = client
 
-    async def _read(self, principal: Principal, query: Callable[[AsyncPostgrestClient], Query]) -> list[Row]:
-        assert principal.access_token is not None
-        return await self._client.read(principal.access_token, query)
+    async def _read(self, principal: Principal, select: Select) -> list[Row]:
+        if principal.access_token is None:
+            return await self._client.read_as_user(principal.user_id, select.wire())
+        return await self._client.read(principal.access_token, select.of)
 
     async def profile(self, principal: Principal) -> Profile | None:
-        rows = await self._read(
-            principal, lambda rest: rest.from_("user_profiles").select(PROFILE).eq("id", principal.user_id)
-        )
+        rows = await self._read(principal, Select("user_profiles", PROFILE, (("id", "eq", principal.user_id),)))
         return _profile_of(rows[0]) if rows else None
 
     async def history(self, principal: Principal, limit: int, *, before: int | None, after: int | None) -> MessagePage:
         """A page by position; with `after`, the next `limit` messages after it. Always newest first."""
-
-        def page_of(rest: AsyncPostgrestClient) -> Query:
-            query = rest.from_("messages").select(MESSAGE).eq("user_id", principal.user_id)
-            if before is not None:
-                query = query.lt("position", before)
-            if after is not None:
-                query = query.gt("position", after)
-            return query.order("position", desc=after is None).limit(limit + 1)
-
-        rows = await self._read(principal, page_of)
+        where: tuple[Condition, ...] = (("user_id", "eq", principal.user_id),)
+        if before is not None:
+            where = (*where, ("position", "lt", before))
+        if after is not None:
+            where = (*where, ("position", "gt", after))
+        order = "-position" if after is None else "position"
+        rows = await self._read(principal, Select("messages", MESSAGE, where, (order,), limit + 1))
         page = [message_of(row) for row in rows[:limit]]
         return MessagePage(tuple(page if after is None else reversed(page)), has_more=len(rows) > limit)
 
     async def turn(self, principal: Principal, turn_id: str) -> Turn | None:
+        """The turn, and then its messages: a reply is stored together with the turn's end, so none is missing."""
         if not is_uuid(turn_id):
             return None
-        rows = await self._read(principal, lambda rest: rest.from_("turns").select(TURN).eq("id", turn_id))
-        if not rows:
+        rows = await self._read(principal, Select("turns", TURN, (("id", "eq", turn_id),)))
+        said = await self._read(principal, Select("messages", MESSAGE, (("turn_id", "eq", turn_id),))) if rows else []
+        messages = {message["role"]: message for message in said}
+        if "user" not in messages:  # there is no such turn, or its history was deleted just now
             return None
         row = rows[0]
-        messages = {message["role"]: message for message in row.pop("messages")}
-        if "user" not in messages:  # its history was deleted
-            return None
         position = await self._queue_position(principal, row) if row["status"] == TurnStatus.QUEUED else None
         return turn_of(
             row | {"user_message": messages["user"], "message": messages.get("assistant"), "queue_position": position}
@@ -84,30 +90,22 @@ class SupabaseReads:
 
     async def _queue_position(self, principal: Principal, row: Row) -> int:
         """The turn's place among those that wait. It may have begun since its row was read: then it is next."""
-        ahead = await self._read(
-            principal,
-            lambda rest: (
-                rest.from_("turns")
-                .select("id")
-                .eq("user_id", principal.user_id)
-                .eq("status", "queued")
-                .lt("number", row["number"])
-            ),
+        where: tuple[Condition, ...] = (
+            ("user_id", "eq", principal.user_id),
+            ("status", "eq", "queued"),
+            ("number", "lt", row["number"]),
         )
-        return len(ahead) + 1
+        return len(await self._read(principal, Select("turns", "id", where))) + 1
+
+    async def api_keys(self, principal: Principal) -> list[ApiKey]:
+        where: tuple[Condition, ...] = (("user_id", "eq", principal.user_id),)
+        rows = await self._read(principal, Select("api_keys", API_KEY, where, ("-created_at", "id")))
+        return [api_key_of(row) for row in rows]
 
     async def usage_days(self, principal: Principal, first: date, last: date) -> list[UsageDay]:
         """Both days included, oldest first, at most 1,000 (PostgREST's maximum)."""
         rows = await self._read(
-            principal,
-            lambda rest: (
-                rest.from_("usage_metrics")
-                .select(DAY)
-                .eq("user_id", principal.user_id)
-                .gte("date", first.isoformat())
-                .lte("date", last.isoformat())
-                .order("date")
-            ),
+            principal, Select("usage_metrics", DAY, _between(principal, first, last), ("date",), limit=1_000)
         )
         return [
             UsageDay(date.fromisoformat(row["date"]), row["total_messages"], row["total_tokens"], Decimal(row["cost"]))
@@ -118,47 +116,35 @@ class SupabaseReads:
         """See the port. Reads pages, since a year of several models has more rows than one page."""
         found: list[ModelUsage] = []
         while len(found) < MOST_ROWS:
-            page = await self._usage_models(principal, first, last, len(found))
+            where, order = _between(principal, first, last), ("date", "model")
+            page = await self._read(
+                principal, Select("usage_by_model", MODEL_DAY, where, order, PAGE_ROWS, offset=len(found))
+            )
             found += [model_usage_of(row) for row in page]
             if len(page) < PAGE_ROWS:
                 return found
         raise PlatformError(ErrorCode.INVALID_REQUEST, "The range has too many rows: ask for fewer days.")
 
-    async def _usage_models(self, principal: Principal, first: date, last: date, offset: int) -> list[Row]:
-        return await self._read(
-            principal,
-            lambda rest: (
-                rest.from_("usage_by_model")
-                .select(MODEL_DAY)
-                .eq("user_id", principal.user_id)
-                .gte("date", first.isoformat())
-                .lte("date", last.isoformat())
-                .order("date")
-                .order("model")
-                .range(offset, offset + PAGE_ROWS - 1)
-            ),
-        )
-
     async def standing(self, principal: Principal) -> Standing | None:
         rows = await self._read(
-            principal,
-            lambda rest: rest.from_("budget_standings").select(STANDING).eq("user_id", principal.user_id),
+            principal, Select("budget_standings", STANDING, (("user_id", "eq", principal.user_id),))
         )
         return standing_of(rows[0]) if rows else None
 
     async def usage_total(self, principal: Principal) -> UsageSum:
-        rows = await self._read(
-            principal,
-            lambda rest: (
-                rest.from_("usage_totals")
-                .select("total_messages,total_tokens,total_cost")
-                .eq("user_id", principal.user_id)
-            ),
-        )
+        rows = await self._read(principal, Select("usage_totals", TOTAL, (("user_id", "eq", principal.user_id),)))
         if not rows:
             return UsageSum(0, 0, Decimal(0))
         row = rows[0]
         return UsageSum(row["total_messages"], row["total_tokens"], Decimal(row["total_cost"]))
+
+
+def _between(principal: Principal, first: date, last: date) -> tuple[Condition, ...]:
+    return (
+        ("user_id", "eq", principal.user_id),
+        ("date", "gte", first.isoformat()),
+        ("date", "lte", last.isoformat()),
+    )
 
 
 def model_usage_of(row: Row) -> ModelUsage:

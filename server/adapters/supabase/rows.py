@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from server.ports import Account, Forgotten
+from server.ports import Account, ApiKey, Forgotten
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import AgentStatus, Message, Turn, TurnError, TurnStatus, Usage
 
@@ -94,6 +94,18 @@ def turn_or_none(row: Row | None) -> Turn | None:
 
 def forgotten_of(rows: list[Row]) -> tuple[Forgotten, ...]:
     return tuple(Forgotten(**row) for row in rows)
+
+
+def api_key_of(row: Row) -> ApiKey:
+    return ApiKey(
+        id=row["id"],
+        name=row["name"],
+        prefix=row["prefix"],
+        scopes=frozenset(row["scopes"]),
+        created_at=time_of(row["created_at"]),
+        expires_at=time_or_none(row["expires_at"]),
+        last_used_at=time_or_none(row["last_used_at"]),
+    )
 
 
 def account_of(row: Row) -> Account:

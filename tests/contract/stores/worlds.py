@@ -16,15 +16,20 @@ from pydantic import SecretStr
 from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.adapters.supabase.admin import SupabaseAdminStore
 from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.credentials import SupabaseCredentials
 from server.adapters.supabase.ledger import SupabaseLedger
+from server.adapters.supabase.reads import SupabaseReads
 from server.adapters.supabase.rows import message_of
 from server.adapters.supabase.sessions import SupabaseSessionStore
-from server.ports import AccountStore, AdminStore, Ledger, SessionStore
+from server.ports import AccountStore, AdminStore, CredentialStore, Ledger, SessionStore, UserReads
 from server.protocol.shapes import AgentStatus, Message
 from tests.fakes.accounts import FakeAccountStore
 from tests.fakes.admin import FakeAdminStore
+from tests.fakes.credentials import FakeCredentials
 from tests.fakes.database import MemoryDatabase
+from tests.fakes.identity import FakeIdentity
 from tests.fakes.ledger import FakeLedger
+from tests.fakes.reads import FakeReads
 from tests.fakes.store import FakeSessionStore
 
 
@@ -44,6 +49,16 @@ class World(Protocol):
     accounts: AccountStore
     ledger: Ledger
     admin: AdminStore
+    credentials: CredentialStore
+    reads: UserReads
+
+    async def sign_in(self, user_id: str) -> str:
+        """A sign-in of the user at Auth. Returns its id."""
+        ...
+
+    async def ban(self, user_id: str) -> None:
+        """Ban the user at Auth."""
+        ...
 
     async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
         """A user with `metadata` of the sign-up at Auth."""
@@ -104,6 +119,16 @@ class MemoryWorld:
         self.accounts: AccountStore = FakeAccountStore(self.database)
         self.ledger: Ledger = FakeLedger(self.database)
         self.admin: AdminStore = FakeAdminStore(self.database)
+        self.credentials: CredentialStore = FakeCredentials(self.database)
+        self.reads: UserReads = FakeReads(self.database, FakeIdentity(self.database))
+
+    async def sign_in(self, user_id: str) -> str:
+        session_id = str(uuid.uuid4())
+        self.database.sign_ins[session_id] = user_id
+        return session_id
+
+    async def ban(self, user_id: str) -> None:
+        self.database.banned.add(user_id)
 
     async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
         return self.database.sign_up(metadata=metadata)
@@ -170,6 +195,8 @@ class SupabaseWorld:
         self.accounts: AccountStore = SupabaseAccountStore(client)
         self.ledger: Ledger = SupabaseLedger(client)
         self.admin: AdminStore = SupabaseAdminStore(client)
+        self.credentials: CredentialStore = SupabaseCredentials(client)
+        self.reads: UserReads = SupabaseReads(client)
 
     @classmethod
     async def open(cls, env: dict[str, str]) -> "SupabaseWorld":
@@ -177,6 +204,16 @@ class SupabaseWorld:
             env["SUPABASE_URL"], SecretStr(env["SUPABASE_ANON_KEY"]), SecretStr(env["SUPABASE_SERVICE_KEY"])
         )
         return cls(client, await psycopg.AsyncConnection.connect(env["SUPABASE_DB_URL"], autocommit=True))
+
+    async def sign_in(self, user_id: str) -> str:
+        session_id = str(uuid.uuid4())
+        await self.database.execute("insert into auth.sessions (id, user_id) values (%s, %s)", [session_id, user_id])
+        return session_id
+
+    async def ban(self, user_id: str) -> None:
+        await self.database.execute(
+            "update auth.users set banned_until = now() + interval '1 hour' where id = %s", [user_id]
+        )
 
     async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
         """A row of Auth's own table: what a sign-up leaves there."""
