@@ -5,7 +5,7 @@ from aiohttp import web
 
 from server.api import schemas
 from server.api.models import Login, Logout, Refresh, Register
-from server.http.app_keys import AUTHENTICATOR, CLIENT_ADDRESSES, IDENTITY, READS, SIGN_IN_LIMITS, UNIFORM_DELAY
+from server.http.app_keys import AUTHENTICATOR, CLIENT_ADDRESSES, HUB, IDENTITY, READS, SIGN_IN_LIMITS, UNIFORM_DELAY
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.ip_addresses import parse_address
@@ -70,8 +70,10 @@ async def me(request: web.Request, principal: Principal) -> web.Response:
 
 
 async def logout(request: web.Request, principal: Principal, body: Logout) -> web.Response:
-    """End this session, the user's other ones, or all. The access token stays valid until it expires."""
+    """Sign out this device, the user's other ones, or all. Their tokens are refused at once, and their sockets and
+    streams end. API keys stay valid."""
     await request.app[IDENTITY].sign_out(principal, body.scope)
+    request.app[HUB].recheck(principal.user_id)
     log.info("auth.signed_out", scope=body.scope)
     return web.Response(status=204)
 

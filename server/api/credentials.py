@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from server.api import schemas
 from server.api.auth import SIGN_IN_ERRORS, SIGNED_IN, client_address, signed_in, signed_in_body
 from server.api.models import ChangeEmail, ChangePassword, Recover, Resend, Reset, Verify
-from server.http.app_keys import AUTHENTICATOR, IDENTITY, REAUTHENTICATION, SIGN_IN_LIMITS, UNIFORM_DELAY
+from server.http.app_keys import AUTHENTICATOR, HUB, IDENTITY, REAUTHENTICATION, SIGN_IN_LIMITS, UNIFORM_DELAY
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.ports import MailCode, MailProof, Principal, TokenPair
@@ -123,6 +123,7 @@ async def _set_password(
     await request.app[IDENTITY].set_password(principal.access_token, password, current)
     log.info("auth.password_changed", user_id=principal.user_id)
     await request.app[IDENTITY].sign_out(principal, "others")
+    request.app[HUB].recheck(principal.user_id)
 
 
 _MAIL_ERRORS = (ErrorCode.CAPTCHA_FAILED, ErrorCode.RATE_LIMITED, ErrorCode.SUPABASE_UNAVAILABLE)

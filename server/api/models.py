@@ -1,12 +1,13 @@
 """Models of requests. Unknown fields are refused, and text that the database cannot store."""
 
 import re
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from server.ports import LinkToken, MailCode, MailProof, MailType, PkceCode
+from server.ports import LinkToken, MailCode, MailProof, MailType, PkceCode, Scope
 from server.protocol.frames import Content, FrameId
 from server.protocol.limits import Limits
 from server.protocol.shapes import OnBusy
@@ -177,6 +178,35 @@ class ChangeEmail(Request):
         default=None, description="Required unless the user signed in during the last ten minutes."
     )
     captcha_token: CaptchaToken
+
+
+_LAST_YEAR = 9000
+"""Far from the last year of Python's and others' calendars, which another time zone may exceed."""
+
+
+def _parsed_time(value: Any) -> Any:
+    """Allow only RFC 3339: pydantic also accepts numbers and dates."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", value, re.ASCII):
+            raise ValueError("must be a time as 2026-11-29T12:00:00Z")
+        moment = datetime.fromisoformat(value)
+        if moment.year >= _LAST_YEAR:
+            raise ValueError("must be an earlier time")
+        return moment
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_parsed_time)]
+
+
+class CreateApiKey(Request):
+    name: Name = Field(description="For people: what the key is for.", examples=["nightly report"])
+    scopes: Annotated[list[Scope], Field(min_length=1)] = Field(
+        description="`read`: the user's data and events. `chat`: messages, and the agent's memory."
+        " `account`: changes of the account.",
+        examples=[["read", "chat"]],
+    )
+    expires_at: Moment | None = Field(default=None, description="RFC 3339. Never, if absent.")
 
 
 class SendMessage(Request):

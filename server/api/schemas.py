@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.api import examples
+from server.ports import Scope
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import AgentStatus, CostStatus, MessageStatus, TurnStatus
 
@@ -62,6 +63,45 @@ class MailRequested(Answer):
 class EmailChanged(Answer):
     status: Literal["changed"]
     email: str
+
+
+class ApiKey(Answer):
+    id: UUID
+    name: str
+    prefix: str = Field(description="The public part of the key.", examples=["chat_1f0c5a7e93b2"])
+    scopes: list[Scope]
+    created_at: datetime
+    expires_at: datetime | None = Field(description="null: never.")
+    last_used_at: datetime | None = Field(description="To the minute.")
+
+
+class NewApiKey(ApiKey):
+    key: str = Field(description="The key itself: nobody can read it again.")
+
+
+class ApiKeys(Answer):
+    data: list[ApiKey] = Field(description="Newest first.")
+
+
+class SignIn(Answer):
+    id: UUID
+    current: bool = Field(description="The sign-in of this request's token.")
+    created_at: datetime
+    last_seen_at: datetime = Field(description="When its access token was last refreshed.")
+    user_agent: str | None
+    address: str | None
+
+
+class Connection(Answer):
+    kind: Literal["websocket", "events"]
+    opened_at: datetime
+    session_id: UUID | None = Field(description="The sign-in with which it was opened.")
+    api_key_id: UUID | None = Field(description="The API key with which it was opened.")
+
+
+class SignIns(Answer):
+    data: list[SignIn] = Field(description="Newest first.")
+    connections: list[Connection] = Field(description="Open on any instance, newest first.")
 
 
 class Message(Answer):

@@ -22,6 +22,7 @@ from server.adapters.redis.probe import RedisProbe
 from server.adapters.redis.replicas import RedisReplicas
 from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.credentials import SupabaseCredentials
 from server.adapters.supabase.identity import SupabaseIdentity
 from server.adapters.supabase.ledger import SupabaseLedger
 from server.adapters.supabase.probe import SupabaseProbe
@@ -42,6 +43,7 @@ from server.app.clients import (
     provisioning_context,
 )
 from server.app.lifecycle import LIFECYCLE, Lifecycle
+from server.auth.api_keys import ApiKeys
 from server.auth.authenticator import Authenticator
 from server.auth.gate import AccountGate
 from server.auth.reauthentication import Reauthentication
@@ -58,7 +60,7 @@ from server.http.origins import Origins
 from server.http.rate_limits import AddressLimiter
 from server.observability.metrics import Metrics
 from server.observability.readiness import Readiness
-from server.ports import Probe
+from server.ports import ControlMessage, Probe
 from server.protocol.shapes import AgentStatus
 from server.provisioning import Observer, ProvisioningContext
 from server.provisioning.provisioner import Provisioner
@@ -67,6 +69,8 @@ from server.resilience.rate_limiter import RateLimiter
 from server.sessions.events.logs import ReplicatedLogs
 from server.sessions.hub import SessionHub
 from server.sessions.turns.attempt import AttemptServices
+from server.streaming.connection_list import ConnectionList
+from server.streaming.credential_watch import CredentialWatch
 from server.streaming.sse import EventStreams
 from server.streaming.websocket import WebSocketEndpoint
 
@@ -101,8 +105,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     redis = await stack.enter_async_context(open_redis(settings))
     _set_services(app, supabase, letta, litellm, redis)
     shared = None if redis is None else RedisBuckets(redis, _deployment(settings))
-    app[app_keys.LIMITER] = limiter = RateLimiter(settings.rates, shared)
-    app[app_keys.AUTH_LIMITER] = AddressLimiter(limiter, app[app_keys.CLIENT_ADDRESSES])
+    limiter = _set_limiter(app, shared)
 
     store, accounts = SupabaseSessionStore(supabase), SupabaseAccountStore(supabase)
     agents = provisioning_context(settings, letta, litellm)
@@ -122,12 +125,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     budgets = Budgets(ledger, agents.billing)
     app[app_keys.BUDGETS] = budgets
     logs = None if redis is None else _shared(redis, attempts, settings)
-    hub = SessionHub(
-        attempts,
-        logs,
-        has_budget=budgets.may_send_after_refresh,
-        account_closed=lambda user_id: authenticator.evict(user_id),  # noqa: PLW0108 - it is made below
-    )
+    hub, watch = _sessions(app, attempts, logs, budgets)
     tickets = Tickets(store, settings.secret_key, settings.secret_key_previous, seconds=settings.limits.ticket_seconds)
     verifier = SupabaseTokenVerifier(supabase, settings.supabase_jwt_secret, settings.supabase_jwt_issuer)
     app[app_keys.ACCOUNTS] = accounts
@@ -138,6 +136,8 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
         tickets,
         accounts,
         provisioner,
+        app[app_keys.CREDENTIALS],
+        api_keys=app[app_keys.API_KEYS],
         limiter=limiter,
         gate=AccountGate(settings.registration, settings.allow_anonymous),
         requires_aal2=settings.require_aal2,
@@ -164,6 +164,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(hub.running())
     background = await stack.enter_async_context(TaskSet("background"))
     background.create(Reconciler(ledger, agents.billing, budgets, hub.announce).run(), name="billing")
+    background.create(watch.run(), name="credentials")
     repair = background.create(RepairLoop(provisioner, accounts, agents.template.hash).run(), name="repair")
     background.create(deletion.run_periodically(), name="deletion")
 
@@ -172,6 +173,32 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
         await hub.drain(seconds)
 
     app[LIFECYCLE].on_drain = drain
+
+
+def _set_limiter(app: web.Application, shared: RedisBuckets | None) -> RateLimiter:
+    """Set the keys of what counts requests."""
+    app[app_keys.LIMITER] = limiter = RateLimiter(app[app_keys.SETTINGS].rates, shared)
+    app[app_keys.AUTH_LIMITER] = AddressLimiter(limiter, app[app_keys.CLIENT_ADDRESSES])
+    app[app_keys.API_KEYS] = ApiKeys(app[app_keys.CREDENTIALS], limiter)
+    return limiter
+
+
+def _sessions(
+    app: web.Application, attempts: AttemptServices, logs: ReplicatedLogs | None, budgets: Budgets
+) -> tuple[SessionHub, CredentialWatch]:
+    """The sessions, and the watch that closes their connections."""
+
+    def received(message: ControlMessage) -> None:
+        if message.kind == "recheck":
+            app[app_keys.AUTHENTICATOR].evict(message.user_id)
+            watch.recheck(message.user_id)
+        else:
+            connections.received(message)
+
+    hub = SessionHub(attempts, logs, has_budget=budgets.may_send_after_refresh, on_message=received)
+    watch = CredentialWatch(hub, app[app_keys.CREDENTIALS])
+    app[app_keys.CONNECTIONS] = connections = ConnectionList(hub)
+    return hub, watch
 
 
 def _shared(redis: RedisClient, attempts: AttemptServices, settings: Settings) -> ReplicatedLogs:
@@ -194,6 +221,7 @@ def _set_services(
     """Set the keys of services that handlers call directly."""
     app[app_keys.IDENTITY] = SupabaseIdentity(supabase, app[app_keys.SETTINGS].mail_link_url)
     app[app_keys.READS] = SupabaseReads(supabase)
+    app[app_keys.CREDENTIALS] = SupabaseCredentials(supabase)
     app[app_keys.MEMORY] = LettaMemory(letta)
     probes: list[Probe] = [SupabaseProbe(supabase), LettaProbe(letta), LiteLLMProbe(litellm)]
     if redis is not None:

@@ -1,4 +1,4 @@
-"""Authenticates an Authorization header, a token or a ticket as a `Principal` who may use an endpoint.
+"""Authenticates an Authorization header, a token, an API key or a ticket as a `Principal` who may use an endpoint.
 
 Independent of the transport: REST, WebSocket and SSE all use it. Nothing is authenticated without naming the access
 that is asked for, and `authorize` alone decides whether it is granted.
@@ -7,6 +7,7 @@ that is asked for, and `authorize` alone decides whether it is granted.
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
@@ -14,9 +15,10 @@ import structlog
 from cachetools import LRUCache
 
 from server.aio import SingleFlight, StoppedError
+from server.auth.api_keys import ApiKeys, is_api_key
 from server.auth.gate import AccountGate
 from server.auth.tickets import Purpose, TicketHolder, Tickets
-from server.ports import Access, Account, AccountStore, Principal, TokenVerifier
+from server.ports import Access, Account, AccountStore, Credential, CredentialStore, Principal, TokenVerifier
 from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
@@ -25,6 +27,8 @@ from server.resilience.rate_limiter import RateLimiter
 log = structlog.get_logger(__name__)
 
 OPERATORS_ONLY: Final = "This is for operators."
+_SIGN_INS: Final = 64
+"""The cached sign-ins of one user."""
 
 
 class AccountOpener(Protocol):
@@ -34,13 +38,13 @@ class AccountOpener(Protocol):
 
 
 class Authenticator:
-    """Verifies tokens and tickets, and opens an account with the first valid token of a user.
+    """Verifies tokens, API keys and tickets, and opens an account with the first valid token of a user.
 
-    A checked account is cached with a TTL of `trust` seconds, and longer while Supabase is unavailable; so a block
-    takes effect after that time, except that the database refuses new turns at once. At most `cached` accounts are
-    cached; `new_accounts` limits new ones, and `gate` decides who may have one. `requires_aal2` refuses tokens of users
-    who signed in without a second factor. Concurrent requests of a user, as after a network failure, share one check.
-    Close with `aclose`.
+    A checked account or sign-in is cached with a TTL of `trust` seconds, and longer while Supabase is unavailable. So a
+    block, or a sign-out at Supabase itself, takes effect after that time; `evict` makes it take effect at once. Users
+    are refused only by an answer of the database. At most `cached` users are cached; `new_accounts` limits new ones,
+    and `gate` decides who may have one. `requires_aal2` refuses tokens of users who signed in without a second factor.
+    Concurrent requests of a user, as after a network failure, share one check. Close with `aclose`.
     """
 
     def __init__(
@@ -49,7 +53,9 @@ class Authenticator:
         tickets: Tickets,
         accounts: AccountStore,
         opener: AccountOpener,
+        credentials: CredentialStore,
         *,
+        api_keys: ApiKeys | None = None,
         trust: float = 15.0,
         cached: int = 10_000,
         limiter: RateLimiter | None = None,
@@ -61,16 +67,19 @@ class Authenticator:
         self._tickets = tickets
         self._accounts = accounts
         self._opener = opener
+        self._credentials = credentials
+        self._api_keys = api_keys or ApiKeys(credentials)
         self._trust = trust
         self._limiter = limiter or RateLimiter({})
         self.gate = gate or AccountGate()
         self._requires_aal2 = requires_aal2
         self._clock = clock
-        self._checked_at: LRUCache[str, float] = LRUCache(cached)  # no TTL: used while Supabase is unavailable
+        self._checked: LRUCache[str, _Checked] = LRUCache(cached)  # no TTL: used while Supabase is unavailable
+        self._checking: SingleFlight[Credential, bool] = SingleFlight("sign-in", ignored=(PlatformError,))
         self._opening: SingleFlight[str, Account] = SingleFlight("account", ignored=(PlatformError,))
 
     async def header(self, authorization: str | None, access: Access) -> Principal:
-        """Authenticate an Authorization header (`Bearer <access token>`). Raises as `token` does."""
+        """Authenticate an Authorization header (`Bearer <access token or API key>`). Raises as `token` does."""
         if authorization is None:
             raise PlatformError(ErrorCode.UNAUTHORIZED)
         scheme, _, token = authorization.partition(" ")
@@ -79,20 +88,23 @@ class Authenticator:
         return await self.token(token.strip(), access)
 
     async def token(self, token: str, access: Access) -> Principal:
-        """Authenticate an access token for an endpoint of this access.
+        """Authenticate an access token or an API key for an endpoint of this access.
 
         Raises PlatformError(unauthorized | token_expired | forbidden | mfa_required | anonymous_not_allowed |
         registration_closed | account_blocked | rate_limited | supabase_unavailable).
         """
         if not token.isascii():  # header bytes that are not UTF-8 would reach the parser as surrogates
             raise PlatformError(ErrorCode.UNAUTHORIZED)
-        principal = await self._verifier.verify(token)
+        verifier = self._api_keys if is_api_key(token) else self._verifier
+        principal = await verifier.verify(token)
         if access == "admin":
             await self._authorize_admin(principal)
         else:
             authorize(principal, access)
-        self._refuse_weak(principal.aal)
-        self.gate.admit_credential(is_anonymous=principal.is_anonymous)
+        if principal.key_id is None:
+            self._refuse_weak(principal.aal)
+            self.gate.admit_credential(is_anonymous=principal.is_anonymous)
+            await self._refuse_ended(principal.credential)
         await self.admit(principal)
         return principal
 
@@ -112,7 +124,7 @@ class Authenticator:
 
     async def spent_ticket(self, text: str, purpose: Purpose, cursor: EventCursor, access: Access) -> Principal:
         """Accept a spent ticket again, with a cursor of its own stream. Raises as `ticket` does."""
-        return await self._holder(await self._tickets.resume(text, purpose, cursor), access)
+        return await self._holder(self._tickets.resume(text, purpose, cursor), access)
 
     async def _holder(self, holder: TicketHolder, access: Access) -> Principal:
         account = await self._accounts.get(holder.user_id)
@@ -123,25 +135,58 @@ class Authenticator:
             user_id=holder.user_id,
             email=account.email,
             access_token=None,
-            expires_at=holder.token_expires_at,
+            expires_at=holder.expires_at,
             session_id=holder.session_id,
             aal=holder.aal,
             ticket_id=holder.ticket_id,
+            key_id=holder.key_id,
+            scopes=holder.scopes,
         )
         authorize(principal, access)
-        self._refuse_weak(principal.aal)
+        if principal.key_id is None:
+            self._refuse_weak(principal.aal)
+        if await self._has_ended(principal.credential):
+            raise _signed_out()
         return principal
 
     def _refuse_weak(self, aal: str) -> None:
         if self._requires_aal2 and aal != "aal2":
             raise PlatformError(ErrorCode.MFA_REQUIRED)
 
+    async def _refuse_ended(self, credential: Credential) -> None:
+        """Raises PlatformError(unauthorized) if the sign-in has ended, or its user was banned or deleted."""
+        checked = self._checked.setdefault(credential.user_id, _Checked())
+        checked_at = checked.sign_ins.get(credential)
+        if checked_at is not None and self._clock() - checked_at < self._trust:
+            return
+        try:
+            has_ended = await self._checking.run(credential, partial(self._has_ended, credential))
+        except StoppedError as cause:
+            raise PlatformError(ErrorCode.DRAINING) from cause
+        except PlatformError as error:
+            if error.code is not ErrorCode.SUPABASE_UNAVAILABLE or checked_at is None:
+                raise
+            return
+        if has_ended:
+            checked.sign_ins.pop(credential, None)
+            raise _signed_out()
+        if len(checked.sign_ins) >= _SIGN_INS:
+            checked.sign_ins.clear()
+        checked.sign_ins[credential] = self._clock()  # an evicted entry, if `evict` was called meanwhile
+
+    async def _has_ended(self, credential: Credential) -> bool:
+        return bool(await self._credentials.ended([credential]))
+
+    def evict(self, user_id: str) -> None:
+        """Check the user's account and sign-ins again at the next request: one of them may have ended."""
+        self._checked.pop(user_id, None)
+
     async def admit(self, principal: Principal, name: str | None = None) -> None:
         """Admit a verified user: open the account if it is new, and continue its provisioning.
 
         Raises PlatformError(registration_closed | account_blocked | rate_limited | supabase_unavailable).
         """
-        checked_at = self._checked_at.get(principal.user_id)
+        checked_at = self._account_checked_at(principal.user_id)
         if checked_at is not None and self._clock() - checked_at < self._trust:
             return
         try:
@@ -152,10 +197,6 @@ class Authenticator:
         except PlatformError as error:
             if error.code is not ErrorCode.SUPABASE_UNAVAILABLE or checked_at is None:
                 raise
-
-    def evict(self, user_id: str) -> None:
-        """Read the account from the database at the user's next request."""
-        self._checked_at.pop(user_id, None)
 
     async def _open_once(self, principal: Principal) -> Account:
         """Call `open_account` once for concurrent requests of the user."""
@@ -168,6 +209,7 @@ class Authenticator:
     async def aclose(self) -> None:
         """Stop opening accounts."""
         await self._opening.aclose()
+        await self._checking.aclose()
 
     @asynccontextmanager
     async def opening_account(self) -> AsyncIterator[None]:
@@ -199,15 +241,32 @@ class Authenticator:
 
         `is_counted`: the caller has passed the gate and entered `opening_account`. Raises as `admit`.
         """
-        is_known = is_counted or user_id in self._checked_at or await self._accounts.get(user_id) is not None
+        checked = self._checked.setdefault(user_id, _Checked())
+        is_known = is_counted or checked.account_at is not None or await self._accounts.get(user_id) is not None
         if not is_known:
             self.gate.admit(email, is_anonymous=is_anonymous)
         async with nullcontext() if is_known else self.opening_account():
             account = await self._opener.ensure_account(user_id, email, name)
-        self._checked_at.pop(user_id, None)
+        checked.account_at = None
         account.refuse_closed()
-        self._checked_at[user_id] = self._clock()
+        checked.account_at = self._clock()
         return account
+
+    def _account_checked_at(self, user_id: str) -> float | None:
+        checked = self._checked.get(user_id)
+        return None if checked is None else checked.account_at
+
+
+@dataclass(slots=True)
+class _Checked:
+    """When a user's account was checked, and each valid sign-in; by the authenticator's clock."""
+
+    account_at: float | None = None
+    sign_ins: dict[Credential, float] = field(default_factory=dict)
+
+
+def _signed_out() -> PlatformError:
+    return PlatformError(ErrorCode.UNAUTHORIZED, "This sign-in has ended. Sign in again.")
 
 
 def authorize(principal: Principal, access: Access) -> None:

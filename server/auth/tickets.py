@@ -20,7 +20,7 @@ import jwt
 from jwt.types import Options
 from pydantic import SecretStr
 
-from server.ports import Principal
+from server.ports import ALL_SCOPES, Principal, Scope
 from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
@@ -46,8 +46,6 @@ class TicketLedger(Protocol):
 
     async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool: ...
 
-    async def is_signed_in(self, user_id: str, session_id: str) -> bool: ...
-
 
 @dataclass(frozen=True, slots=True)
 class IssuedTicket:
@@ -57,13 +55,16 @@ class IssuedTicket:
 
 @dataclass(frozen=True, slots=True)
 class TicketHolder:
-    """The user of a ticket; and of the access token that it was issued for its expiry, sign-in and assurance level."""
+    """The user of a ticket; and of the access token or API key that it was issued for: expiry, sign-in, assurance
+    level, key and scopes."""
 
     user_id: str
-    token_expires_at: datetime
+    expires_at: datetime
     ticket_id: str
     session_id: str | None
     aal: str
+    key_id: str | None
+    scopes: frozenset[Scope]
 
 
 def _now() -> datetime:
@@ -99,6 +100,8 @@ class Tickets:
             "sub": principal.user_id,
             "session": principal.session_id,
             "aal": principal.aal,
+            "key": principal.key_id,
+            "scopes": sorted(principal.scopes),
             "token_exp": principal.expires_at.timestamp(),
         }
         return IssuedTicket(jwt.encode(claims, self._keys[0], _ALGORITHM), expires_at)
@@ -118,16 +121,15 @@ class Tickets:
         """The proof that a stream opened with this ticket delivered this epoch, for the ids of its events."""
         return base64.urlsafe_b64encode(_proof(self._proof_keys[0], ticket_id, epoch)).rstrip(b"=").decode()
 
-    async def resume(self, text: str, purpose: Purpose, cursor: EventCursor) -> TicketHolder:
-        """Accept a spent ticket again, with a cursor of its own stream, until its access token expires or the user
-        signs out. Raises as `redeem` does."""
+    def resume(self, text: str, purpose: Purpose, cursor: EventCursor) -> TicketHolder:
+        """Accept a spent ticket again, with a cursor of its own stream, until its access token expires. Whether the
+        sign-in has ended is for the caller to check. Raises PlatformError(unauthorized)."""
         claims = self._claims(text, purpose)
         shown = _decode(cursor.proof or "")
         known = any(hmac.compare_digest(_proof(key, claims["jti"], cursor.epoch), shown) for key in self._proof_keys)
         holder = _holder(claims)
-        if not known or holder.session_id is None or self._clock() >= holder.token_expires_at:
-            raise _refusal()
-        if not await self._ledger.is_signed_in(holder.user_id, holder.session_id):
+        is_bound = holder.session_id is not None or holder.key_id is not None  # else its end would not be noticed
+        if not known or not is_bound or self._clock() >= holder.expires_at:
             raise _refusal()
         return holder
 
@@ -157,10 +159,12 @@ def _proof(key: bytes, ticket_id: str, epoch: str) -> bytes:
 def _holder(claims: dict[str, Any]) -> TicketHolder:
     return TicketHolder(
         user_id=claims["sub"],
-        token_expires_at=datetime.fromtimestamp(claims["token_exp"], UTC),
+        expires_at=datetime.fromtimestamp(claims["token_exp"], UTC),
         ticket_id=claims["jti"],
         session_id=claims.get("session"),
         aal=claims.get("aal", "aal1"),
+        key_id=claims.get("key"),
+        scopes=frozenset(claims.get("scopes", ALL_SCOPES)),  # of the last release: no scopes, and of a person
     )
 
 

@@ -109,6 +109,7 @@ class Settings(BaseSettings):
     messages_per_minute: int = Field(default=30, ge=0)
     auth_requests_per_minute: int = Field(default=60, ge=0)
     sign_ins_per_minute: int = Field(default=10, ge=0)
+    api_key_requests_per_minute: int = Field(default=120, ge=0)
     new_accounts_per_minute: int = Field(default=60, ge=0)
     requests_per_minute: int = Field(default=600, ge=0)
     memory_requests_per_minute: int = Field(default=60, ge=0)

@@ -10,6 +10,7 @@ from server.accounts.deletion import AccountDeletion
 from server.accounts.export import AccountExport, RunningExports
 from server.accounts.history import HistoryDeletion
 from server.admin.service import AdminService
+from server.auth.api_keys import ApiKeys
 from server.auth.authenticator import Authenticator
 from server.auth.reauthentication import Reauthentication
 from server.auth.sign_ins import SignInLimits
@@ -26,8 +27,10 @@ from server.ports import (
     Access,
     AccountStore,
     AgentMemory,
+    CredentialStore,
     IdentityProvider,
     NewTurn,
+    OpenConnection,
     Principal,
     UserReads,
 )
@@ -56,6 +59,12 @@ class EventStreaming(Protocol):
         ...
 
 
+class Connections(Protocol):
+    """A user's open connections; `streaming.connection_list.ConnectionList` is one."""
+
+    async def of_user(self, user_id: str) -> list[OpenConnection]: ...
+
+
 class Sockets(Protocol):
     """Serves a WebSocket from handshake to close; `streaming.websocket.WebSocketEndpoint` is one."""
 
@@ -79,6 +88,9 @@ MEMORY = web.AppKey[AgentMemory]("memory")
 BUDGETS = web.AppKey("budgets", Budgets)
 TICKETS = web.AppKey("tickets", Tickets)
 LIMITER = web.AppKey("limiter", RateLimiter)
+API_KEYS = web.AppKey("api_keys", ApiKeys)
+CONNECTIONS = web.AppKey[Connections]("connections")
+CREDENTIALS = web.AppKey[CredentialStore]("credentials")
 AUTH_LIMITER = web.AppKey("auth_limiter", AddressLimiter)
 CLIENT_ADDRESSES = web.AppKey("client_addresses", ClientAddresses)
 SIGN_IN_LIMITS = web.AppKey("sign_in_limits", SignInLimits)

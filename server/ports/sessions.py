@@ -230,7 +230,3 @@ class SessionStore(Protocol):
     async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool:
         """Redeem a ticket. Returns True the first time, False afterwards."""
         ...
-
-    async def is_signed_in(self, user_id: str, session_id: str) -> bool:
-        """Whether this sign-in of the user is valid: neither signed out, nor expired, nor banned."""
-        ...

@@ -11,6 +11,7 @@ RateName = Literal[
     "codes",
     "new_accounts",
     "requests",
+    "key_requests",
     "memory_requests",
     "exports",
     "messages",
@@ -56,6 +57,9 @@ RATES: Final[dict[RateName, RateRule]] = {
     ),
     "requests": RateRule(
         "user", "REQUESTS_PER_MINUTE", "requests with a token or a ticket, except sockets", "Too many requests."
+    ),
+    "key_requests": RateRule(
+        "API key", "API_KEY_REQUESTS_PER_MINUTE", "requests with an API key", "Too many requests with this API key."
     ),
     "memory_requests": RateRule(
         "user",

@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 _CLOSED: Final = frozenset(status for status in AgentStatus if status.closed)
 T = TypeVar("T")
 _CLAIMS_AT_ONCE: Final = 16
+_OF_CONNECTIONS: Final = ("recheck", "connections", "connected")
 _RELEASE_SECONDS: Final = 3.0
 """How long an instance that ends tries to release a lease, which runs out by itself."""
 _OPENING_SECONDS: Final = 2.0
@@ -80,16 +81,16 @@ class SessionHub:
         owner: str | None = None,
         *,
         has_budget: Callable[[str], Awaitable[bool]] | None = None,
-        account_closed: Callable[[str], None] = lambda user_id: None,
+        on_message: Callable[[ControlMessage], None] = lambda message: None,
     ) -> None:
-        """`has_budget`: whether a user whose message the budget refused may send it after all. `account_closed`: called
-        on every instance when an account was blocked or is deleted."""
+        """`has_budget`: whether a user whose message the budget refused may send it after all. `on_message`: called
+        with each control message that is about a user's credentials or connections, and not about turns and events."""
         self.owner = owner or uuid.uuid4().hex
         self._logs = logs or LocalLogs(attempts.limits, attempts.now)
         self.draining = False
         self._attempts = attempts
         self._has_budget = has_budget
-        self._account_closed = account_closed
+        self._on_message = on_message
         self._limits = attempts.limits
         self.sessions: dict[str, Session] = {}
         self.opening: dict[str, asyncio.Task[Session]] = {}
@@ -228,14 +229,29 @@ class SessionHub:
         """Publish the agent's status to the user's connections on every instance."""
         self.announce(user_id, Announcement("agent.status", {"status": status, "reason": reason}))
 
+    def recheck(self, user_id: str) -> None:
+        """Have every instance check the user's account, sign-ins and API keys: one of them may have ended."""
+        self.broadcast(ControlMessage("recheck", user_id))
+
+    def broadcast(self, message: ControlMessage) -> None:
+        """Send it to every instance, this one included."""
+        self._logs.broadcast(message)
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there may be other instances."""
+        return self._logs.is_shared
+
     # -- what the event logs call ----------------------------------------------------------------------------------
 
     def received(self, message: ControlMessage) -> None:
         session = self.sessions.get(message.user_id)
         is_closed = message.event is not None and message.event.fields.get("status") in _CLOSED
         if is_closed:
-            self._account_closed(message.user_id)
-        if message.kind == "unowned":
+            self._on_message(ControlMessage("recheck", message.user_id))
+        if message.kind in _OF_CONNECTIONS:
+            self._on_message(message)
+        elif message.kind == "unowned":
             self.spawn_recovery(message.user_id)
         elif session is not None and message.kind == "refresh":
             session.refresh(message.ended)

@@ -13,7 +13,6 @@ from server.ports import Access, NewTurn, Principal
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
     SLOW_CONSUMER,
-    TOKEN_EXPIRED,
     UNAUTHORIZED,
     CloseCode,
     ErrorCode,
@@ -39,7 +38,7 @@ from server.sessions.events.log import LogTrimmedError, Subscription
 from server.sessions.hub import Attachment, SessionHub
 from server.streaming.keepalive import Keepalive
 from server.streaming.slots import Slots
-from server.streaming.subscriber import Subscriber, ready_on_attach, ready_on_new_epoch
+from server.streaming.subscriber import Subscriber, expiry_code, ready_on_attach, ready_on_new_epoch
 from server.streaming.tcp import limit_buffers
 
 log = structlog.get_logger(__name__)
@@ -49,6 +48,8 @@ _MAX_UNREAD_RESPONSES = 256
 
 class WebSocketConnection(Subscriber):
     """An authenticated socket. `serve` returns when the connection has ended, by either side."""
+
+    kind = "websocket"
 
     __slots__ = (
         "_access",
@@ -88,6 +89,8 @@ class WebSocketConnection(Subscriber):
         self._limits = limits
         self._now = now
         self._principal = principal
+        self.credential = principal.credential
+        self.opened_at = now()
         self._responses: list[bytes] = []
         self.is_executing = False
         self._expiry: asyncio.TimerHandle | None = None
@@ -280,6 +283,7 @@ class WebSocketConnection(Subscriber):
             self.close(UNAUTHORIZED)
             return
         self._principal = principal
+        self.credential = principal.credential
         self._watch_expiry()
         self._respond(ack_frame(frame.id, turn_id=None, message_id=None, queue_position=None, duplicate=False))
 
@@ -287,7 +291,8 @@ class WebSocketConnection(Subscriber):
         if self._expiry is not None:
             self._expiry.cancel()
         remaining = (self._principal.expires_at - self._now()).total_seconds()
-        self._expiry = asyncio.get_running_loop().call_later(max(remaining, 0.0), self.close, TOKEN_EXPIRED)
+        code = expiry_code(self._principal)
+        self._expiry = asyncio.get_running_loop().call_later(max(remaining, 0.0), self.close, code)
 
 
 async def close_socket(socket: web.WebSocketResponse, code: CloseCode) -> None:

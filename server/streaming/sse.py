@@ -21,7 +21,6 @@ from server.ports import NewTurn, Principal
 from server.protocol.codes import (
     NO_PONG,
     SLOW_CONSUMER,
-    TOKEN_EXPIRED,
     TOO_MANY_CONNECTIONS,
     CloseCode,
     ErrorCode,
@@ -35,7 +34,7 @@ from server.sessions.events.codec import TERMINAL, Frame
 from server.sessions.events.log import LogTrimmedError
 from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub, TurnUnsentError
 from server.streaming.slots import Slots, too_many_connections
-from server.streaming.subscriber import Subscriber, ready_on_attach, ready_on_new_epoch
+from server.streaming.subscriber import Subscriber, expiry_code, ready_on_attach, ready_on_new_epoch
 from server.streaming.tcp import acknowledged_bytes, limit_buffers
 
 
@@ -63,7 +62,7 @@ class EventStreams:
         prove_epoch = None if principal.ticket_id is None else partial(self._tickets.proof, principal.ticket_id)
         stream = EventStream(self._limits, evictable=True, prove_epoch=prove_epoch)
         async with self._joined(stream, principal, after) as attachment, stream.open(request):
-            stream.end_after(self._seconds_left(principal))
+            stream.end_after(self._seconds_left(principal), expiry_code(principal))
             ready = ready_on_attach(attachment, principal.user_id, self._limits)
             response = await stream.write_ready(attachment.subscription.cursor, ready)
             await stream.relay(attachment, principal.user_id, None, _never_ended)
@@ -93,7 +92,7 @@ class EventStreams:
                 raise TurnUnsentError(accepted.turn)
             headers = {"Location": f"/api/v1/chat/turns/{accepted.turn.id}"}
             async with stream.open(request, headers) as response:
-                stream.end_after(self._seconds_left(principal))
+                stream.end_after(self._seconds_left(principal), expiry_code(principal))
                 if accepted.turn.status.ended:
                     await response.write(_event(accepted.turn.terminal_event, terminal_frame(accepted.turn)))
                     return response
@@ -117,6 +116,7 @@ class EventStreams:
             if refused.code is TOO_MANY_CONNECTIONS:
                 raise too_many_connections() from refused
             raise PlatformError(ErrorCode.DRAINING, retry_after=1.0) from refused
+        stream.credential, stream.opened_at = principal.credential, self._now()
         stream.subscription = attachment.subscription
         try:
             yield attachment
@@ -126,6 +126,8 @@ class EventStreams:
 
 class EventStream(Subscriber):
     """One response, to which the session's events are written. `prove_epoch` gives the proof of an epoch's cursors."""
+
+    kind = "events"
 
     __slots__ = (
         *("_abort_timer", "_comment_due", "_end", "_epoch_proof", "_evictable_at", "_limits", "_probe_timer"),
@@ -182,10 +184,10 @@ class EventStream(Subscriber):
             loop = asyncio.get_running_loop()
             self._abort_timer = loop.call_later(self._limits.close_seconds, self._transport.abort)
 
-    def end_after(self, token_seconds: float) -> None:
+    def end_after(self, token_seconds: float, expired: CloseCode) -> None:
         """End with `event: reconnect` when the token expires or `sse_lifetime_seconds` have passed."""
         lifetime = self._limits.sse_lifetime_seconds
-        seconds, code = (token_seconds, TOKEN_EXPIRED) if token_seconds < lifetime else (lifetime, _LIFETIME_REACHED)
+        seconds, code = (token_seconds, expired) if token_seconds < lifetime else (lifetime, _LIFETIME_REACHED)
         self._end = asyncio.get_running_loop().call_later(max(seconds, 0.0), self.close, code)
 
     @asynccontextmanager

@@ -1,8 +1,11 @@
 """The writing side of a connection: it waits for events in the log, or for `close`."""
 
 import asyncio
+from datetime import datetime
+from typing import ClassVar, Literal
 
-from server.protocol.codes import SLOW_CONSUMER, CloseCode
+from server.ports import Credential, OpenConnection, Principal
+from server.protocol.codes import SIGNED_OUT, SLOW_CONSUMER, TOKEN_EXPIRED, CloseCode
 from server.protocol.frames import ready_frame
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
@@ -12,14 +15,25 @@ from server.sessions.hub import Attachment
 
 
 class Subscriber:
-    """The session's view of one connection. `closing` is set once, by the first call of `close`."""
+    """The session's view of one connection. `closing` is set once, by the first call of `close`. `credential` is what
+    the connection was opened with; it is closed when that ends. `opened` describes it to its user."""
 
-    __slots__ = ("_waiter", "closing", "subscription")
+    __slots__ = ("_waiter", "closing", "credential", "opened_at", "subscription")
+
+    kind: ClassVar[Literal["websocket", "events"]]
 
     def __init__(self) -> None:
         self.closing: CloseCode | None = None
+        self.credential: Credential | None = None
+        self.opened_at: datetime | None = None
         self.subscription: Subscription | None = None
         self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def opened(self) -> OpenConnection | None:
+        if self.opened_at is None or self.credential is None:
+            return None
+        return OpenConnection(self.kind, self.opened_at, self.credential.session_id, self.credential.key_id)
 
     def wake(self) -> None:
         """Wake the writer. Called for every event, also while the writer is sending or blocked on its socket."""
@@ -46,6 +60,11 @@ class Subscriber:
         """A future that the next `wake` completes; an earlier `wake` does not, so look for work before awaiting it."""
         self._waiter = asyncio.get_running_loop().create_future()
         return self._waiter
+
+
+def expiry_code(principal: Principal) -> CloseCode:
+    """Why a connection is closed when its credential expires: a token can be refreshed, an API key cannot."""
+    return TOKEN_EXPIRED if principal.key_id is None else SIGNED_OUT
 
 
 def ready_on_attach(attachment: Attachment, user_id: str, limits: Limits, only: Turn | None = None) -> bytes:

@@ -6,7 +6,7 @@ Both receive a text frame on a WebSocket, post to the same upstream, and forward
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -27,7 +27,7 @@ from server.auth.authenticator import Authenticator
 from server.auth.tickets import Tickets
 from server.cli.serve import tune_garbage_collector
 from server.http.origins import Origins
-from server.ports import Account, AgentHandle, Claim, Estimate, Principal
+from server.ports import Account, AgentHandle, Claim, Credential, Estimate, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus, Usage
@@ -37,6 +37,7 @@ from server.sessions.hub import SessionHub
 from server.sessions.turns.attempt import AttemptServices
 from server.streaming.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore
+from tests.fakes.credentials import FakeCredentials
 from tests.fakes.database import MemoryDatabase, ProfileRow
 from tests.fakes.store import FakeSessionStore
 
@@ -48,6 +49,13 @@ class AnyToken:
 
     async def verify(self, token: str) -> Principal:
         return Principal(token, "bench@example.com", SecretStr(token), datetime.now(UTC) + _HOUR)
+
+
+class NothingEnded(FakeCredentials):
+    """Credentials of users who are stored nowhere."""
+
+    async def ended(self, credentials: Sequence[Credential]) -> set[Credential]:
+        return set()
 
 
 class Opener:
@@ -135,7 +143,7 @@ def our_app(
             logs = ReplicatedLogs(backend, limits, attempts.now)
         hub = SessionHub(attempts, logs)
         tickets = Tickets(store, SecretStr("bench" * 10))
-        authenticator = Authenticator(AnyToken(), tickets, accounts, Opener())
+        authenticator = Authenticator(AnyToken(), tickets, accounts, Opener(), NothingEnded(database))
         endpoint.append(WebSocketEndpoint(hub, authenticator, Origins((), localhost_allowed=True), limits))
         async with hub.running():
             yield

@@ -104,6 +104,7 @@ class FakeIdentity:
         return self.issue(user_id, method="token_refresh")
 
     async def sign_out(self, principal: Principal, scope: Literal["local", "others", "global"]) -> None:
+        principal.token()
         self._must_answer()
         if scope != "others":
             self.refreshes = {token: owner for token, owner in self.refreshes.items() if owner != principal.user_id}

@@ -375,6 +375,3 @@ class FakeSessionStore:
             return False
         tickets[ticket_id] = expires_at
         return True
-
-    async def is_signed_in(self, user_id: str, session_id: str) -> bool:
-        return await self._apply("is_signed_in", lambda: self.database.sign_ins.get(session_id) == user_id)

@@ -50,6 +50,28 @@ async def test_signing_up_in_and_out_and_refreshing_work_in_a_browser(app: TeamA
     assert (await app.ask("/auth/me"))["body"]["id"] == me["body"]["id"]
 
 
+async def test_sign_out_of_supabase_js_ends_the_sockets_and_tokens_of_that_browser(app: TeamApp) -> None:
+    await app.sign_up(fresh_address())
+    token = (await app.session())["access_token"]
+    url = f"{app.api.replace('http', 'ws')}/api/v1/chat/stream"
+    opened = await app.run(
+        """
+        window.socket = new WebSocket(x.url, ["chat.v1", "bearer." + x.token]);
+        window.ended = new Promise(resolve => { socket.onclose = ({ code, reason }) => resolve({ code, reason }); });
+        return new Promise(resolve => { socket.onmessage = ({ data }) => resolve(JSON.parse(data).type); });
+        """,
+        {"url": url, "token": token},
+    )
+    assert opened == "ready"
+
+    assert (await app.run("return client.auth.signOut()"))["error"] is None
+
+    assert await app.run("return ended") == {"code": 4502, "reason": "signed_out"}
+    await app.page.wait_for_function(
+        "async ([url, token]) => (await api(url, token)).status === 401", arg=[f"{app.api}/api/v1/auth/me", token]
+    )
+
+
 async def test_a_browser_reads_why_signing_in_was_refused(app: TeamApp) -> None:
     refused = await app.run(
         """

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from server.ports import (
     ControlMessage,
     FencedError,
     Lease,
+    OpenConnection,
     Published,
     Refusal,
     ReplicaListener,
@@ -103,7 +105,16 @@ class RedisReplicas:
     def _receive_control(self, fields: dict[str, Any], listener: ReplicaListener) -> None:
         if fields["from"] != self._instance:
             event = fields["event"] and Announcement(**fields["event"])
-            listener.received(ControlMessage(fields["kind"], fields["user_id"], fields["ended"], event))
+            listener.received(
+                ControlMessage(
+                    fields["kind"],
+                    fields["user_id"],
+                    fields["ended"],
+                    event,
+                    fields.get("request"),  # absent in messages of the last release
+                    tuple(map(_connection, fields.get("connections", ()))),
+                )
+            )
 
     # ReplicaBackend
 
@@ -173,6 +184,8 @@ class RedisReplicas:
             "user_id": message.user_id,
             "ended": message.ended,
             "event": message.event and asdict(message.event),
+            "request": message.request,
+            "connections": [asdict(connection) for connection in message.connections],
         }
         await self._client.bounded(partial(self._client.redis.publish, self._control, orjson.dumps(fields)))
 
@@ -234,3 +247,7 @@ def _state(answer: list[Any] | None) -> ReplicaState | None:
         return None
     fence, epoch, head, view, text_of, text = answer
     return ReplicaState(int(fence), epoch.decode(), int(head), view, text_of.decode(), text.decode())
+
+
+def _connection(fields: dict[str, Any]) -> OpenConnection:
+    return OpenConnection(**fields | {"opened_at": datetime.fromisoformat(fields["opened_at"])})

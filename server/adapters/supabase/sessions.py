@@ -148,9 +148,3 @@ class SupabaseSessionStore:
             "redeem_ticket", repeat=False, ticket_id=ticket_id, expires_at=expires_at.isoformat()
         )
         return redeemed
-
-    async def is_signed_in(self, user_id: str, session_id: str) -> bool:
-        if not is_uuid(session_id):
-            return False
-        is_valid: bool = await self._client.call("is_signed_in", user_id=user_id, session_id=session_id)
-        return is_valid

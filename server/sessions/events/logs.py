@@ -50,9 +50,16 @@ class Logs(Protocol):
         """These users have connections here."""
         ...
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether there may be other instances."""
+        ...
+
 
 class LocalLogs:
     """One instance alone."""
+
+    is_shared = False
 
     def __init__(self, limits: Limits, now: Callable[[], datetime]) -> None:
         self._limits = limits
@@ -77,6 +84,8 @@ class LocalLogs:
 
 class ReplicatedLogs:
     """Several instances around one backend."""
+
+    is_shared = True
 
     def __init__(self, backend: ReplicaBackend, limits: Limits, now: Callable[[], datetime]) -> None:
         self._backend = backend

@@ -22,6 +22,7 @@ from server.api import router
 from server.api.openapi import document
 from server.api.schemas import Problem
 from server.app.lifecycle import Lifecycle
+from server.auth.api_keys import ApiKeys
 from server.auth.authenticator import Authenticator
 from server.auth.gate import AccountGate
 from server.auth.reauthentication import Reauthentication
@@ -37,7 +38,7 @@ from server.http.rate_limits import AddressLimiter
 from server.keyring import KeyRing
 from server.observability.metrics import Metrics
 from server.observability.readiness import Readiness
-from server.ports import AgentTemplate, Estimate, Plan, Plans
+from server.ports import AgentTemplate, ControlMessage, Estimate, Plan, Plans
 from server.protocol.limits import Limits
 from server.protocol.rates import RateName
 from server.protocol.shapes import AgentStatus, Usage
@@ -45,12 +46,15 @@ from server.provisioning import Provisioner, ProvisioningContext
 from server.resilience.rate_limiter import RateLimiter
 from server.sessions.hub import SessionHub
 from server.sessions.turns.attempt import AttemptServices
+from server.streaming.connection_list import ConnectionList
+from server.streaming.credential_watch import CredentialWatch
 from server.streaming.sse import EventStreams
 from server.streaming.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore
 from tests.fakes.admin import FakeAdminStore, FakeUserCreation
 from tests.fakes.agent import FakeAgentGateway
 from tests.fakes.billing import FakeBilling
+from tests.fakes.credentials import FakeCredentials
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.directory import FakeDirectory
 from tests.fakes.export import FakeExportStore
@@ -183,6 +187,7 @@ class World:
     requests_per_minute: int = 0
     memory_requests_per_minute: int = 0
     exports_per_minute: int = 0
+    api_key_requests_per_minute: int = 0
     address_header: str | None = None
     gate: AccountGate = field(default_factory=AccountGate)
     requires_aal2: bool = False
@@ -190,6 +195,7 @@ class World:
     """The delays of answers that must not tell whether an account exists; they pass at once."""
     limits: Limits = field(default_factory=Limits)
     provisioner: Provisioner = field(init=False)
+    watch: CredentialWatch = field(init=False)
     hub: SessionHub = field(init=False)
     budgets: Budgets = field(init=False)
     deletion: AccountDeletion = field(init=False)
@@ -215,6 +221,7 @@ class World:
             "auth_requests": self.auth_per_minute,
             "new_accounts": self.new_accounts_per_minute,
             "requests": self.requests_per_minute,
+            "key_requests": self.api_key_requests_per_minute,
             "memory_requests": self.memory_requests_per_minute,
             "exports": self.exports_per_minute,
         }
@@ -247,18 +254,28 @@ class World:
         self.provisioner = Provisioner(accounts, context)
         attempts = AttemptServices(store, self.gateway, self.provisioner, FlatPrice(), self.limits, now=self.now)
         self.budgets = Budgets(FakeLedger(self.database), self.billing, clock=lambda: self.seconds)
-        self.hub = SessionHub(
-            attempts,
-            has_budget=self.budgets.may_send_after_refresh,
-            account_closed=lambda user_id: authenticator.evict(user_id),  # noqa: PLW0108 - it is made below
-        )
+
+        def received(message: ControlMessage) -> None:
+            if message.kind == "recheck":
+                authenticator.evict(message.user_id)
+                self.watch.recheck(message.user_id)
+            else:
+                connections.received(message)
+
+        self.hub = SessionHub(attempts, has_budget=self.budgets.may_send_after_refresh, on_message=received)
+        connections = ConnectionList(self.hub)
+        credentials = FakeCredentials(self.database)
+        self.watch = CredentialWatch(self.hub, credentials)
         tickets = Tickets(store, SECRET, seconds=self.limits.ticket_seconds, clock=self.now)
         limiter = RateLimiter(self.rates(), clock=lambda: self.seconds, now=self.now)
+        api_keys = ApiKeys(credentials, limiter, clock=lambda: self.seconds)
         authenticator = Authenticator(
             self.identity,
             tickets,
             accounts,
             self.provisioner,
+            credentials,
+            api_keys=api_keys,
             limiter=limiter,
             gate=self.gate,
             requires_aal2=self.requires_aal2,
@@ -301,6 +318,9 @@ class World:
         app[app_keys.BUDGETS] = self.budgets
         app[app_keys.TICKETS] = tickets
         app[app_keys.AUTHENTICATOR] = authenticator
+        app[app_keys.API_KEYS] = api_keys
+        app[app_keys.CONNECTIONS] = connections
+        app[app_keys.CREDENTIALS] = credentials
         app[app_keys.SIGN_IN_LIMITS] = sign_in_limits
         app[app_keys.REAUTHENTICATION] = Reauthentication(
             self.identity, self.identity, accounts, sign_in_limits, self.now

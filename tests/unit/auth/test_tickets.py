@@ -4,7 +4,7 @@ import base64
 import hashlib
 import hmac
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from jwt.warnings import InsecureKeyLengthWarning
 from pydantic import SecretStr
 
 from server.auth.tickets import Tickets
-from server.ports import Principal
+from server.ports import ALL_SCOPES, Principal
 from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 
@@ -27,15 +27,11 @@ ANN = Principal("ann", "ann@example.com", SecretStr("the-access-token"), START +
 @dataclass(slots=True)
 class Ledger:
     shown: set[str] = field(default_factory=set)
-    signed_in: set[tuple[str, str]] = field(default_factory=lambda: {("ann", "sign-in")})
 
     async def redeem_ticket(self, ticket_id: str, expires_at: datetime) -> bool:
         first = ticket_id not in self.shown
         self.shown.add(ticket_id)
         return first
-
-    async def is_signed_in(self, user_id: str, session_id: str) -> bool:
-        return (user_id, session_id) in self.signed_in
 
 
 @dataclass(slots=True)
@@ -54,7 +50,7 @@ async def test_a_ticket_is_redeemed_once() -> None:
     tickets = _tickets()
     ticket = tickets.issue(ANN, "chat")
     holder = await tickets.redeem(ticket.text, "chat")
-    assert (holder.user_id, holder.token_expires_at) == ("ann", ANN.expires_at)
+    assert (holder.user_id, holder.expires_at) == ("ann", ANN.expires_at)
     with pytest.raises(PlatformError, match="unauthorized"):
         await tickets.redeem(ticket.text, "chat")
 
@@ -192,11 +188,11 @@ async def test_a_spent_ticket_is_accepted_with_a_cursor_of_its_stream_until_the_
     text, ticket_id = await _spent(tickets)
     for minutes in (0, 30, 29):
         clock.now += timedelta(minutes=minutes)
-        holder = await tickets.resume(text, "chat", _cursor(tickets, ticket_id))
-        assert (holder.user_id, holder.token_expires_at, holder.ticket_id) == ("ann", ANN.expires_at, ticket_id)
+        holder = tickets.resume(text, "chat", _cursor(tickets, ticket_id))
+        assert (holder.user_id, holder.expires_at, holder.ticket_id) == ("ann", ANN.expires_at, ticket_id)
     clock.now += timedelta(minutes=1)
     with pytest.raises(PlatformError, match="unauthorized"):
-        await tickets.resume(text, "chat", _cursor(tickets, ticket_id))
+        tickets.resume(text, "chat", _cursor(tickets, ticket_id))
 
 
 async def test_a_cursor_of_another_ticket_epoch_or_server_is_refused() -> None:
@@ -218,28 +214,32 @@ async def test_a_cursor_of_another_ticket_epoch_or_server_is_refused() -> None:
     ]
     for cursor in wrong:
         with pytest.raises(PlatformError, match="unauthorized"):
-            await tickets.resume(text, "chat", cursor)
+            tickets.resume(text, "chat", cursor)
 
 
-async def test_a_spent_ticket_is_refused_after_a_sign_out_or_without_a_sign_in() -> None:
-    ledger = Ledger()
-    tickets = Tickets(ledger, SECRET, clock=Clock())
-    text, ticket_id = await _spent(tickets)
-    ledger.signed_in.clear()
-    with pytest.raises(PlatformError, match="unauthorized"):
-        await tickets.resume(text, "chat", _cursor(tickets, ticket_id))
+async def test_a_spent_ticket_without_a_sign_in_or_key_is_refused() -> None:
+    tickets = _tickets()
     nameless, ticket_id = await _spent(tickets, Principal("ann", "", SecretStr("t"), ANN.expires_at))
     with pytest.raises(PlatformError, match="unauthorized"):
-        await tickets.resume(nameless, "chat", _cursor(tickets, ticket_id))
+        tickets.resume(nameless, "chat", _cursor(tickets, ticket_id))
+
+
+async def test_a_ticket_says_what_it_was_issued_for() -> None:
+    tickets = _tickets()
+    key = Principal("ann", "", None, ANN.expires_at, key_id="key", scopes=frozenset({"read"}))
+    holder = await tickets.redeem(tickets.issue(key, "chat").text, "chat")
+    assert (holder.key_id, sorted(holder.scopes), holder.session_id) == ("key", ["read"], None)
+    person = await tickets.redeem(tickets.issue(replace(ANN, aal="aal2"), "chat").text, "chat")
+    assert (person.session_id, person.aal, person.key_id, person.scopes) == ("sign-in", "aal2", None, ALL_SCOPES)
 
 
 async def test_a_proof_stays_valid_after_a_rotation_of_the_key() -> None:
     before = _tickets()
     text, ticket_id = await _spent(before)
-    assert await _tickets(OTHER, previous=SECRET).resume(text, "chat", _cursor(before, ticket_id))
+    assert _tickets(OTHER, previous=SECRET).resume(text, "chat", _cursor(before, ticket_id))
 
 
 async def test_a_forged_ticket_is_refused_with_any_cursor() -> None:
     tickets = _tickets()
     with pytest.raises(PlatformError, match="unauthorized"):
-        await tickets.resume(_forged(), "chat", _cursor(tickets, "x"))
+        tickets.resume(_forged(), "chat", _cursor(tickets, "x"))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from server.api import router
+from server.auth.api_keys import MOST
 from server.config.settings import Settings
 from server.http.http_server import HEADER_BYTES, KEEPALIVE_SECONDS
 from server.http.inputs import BODY_BYTES, BODY_SECONDS, QUERY_BYTES, SEARCH_BYTES, TEXT_BYTES
@@ -67,6 +68,7 @@ EXPECTED = {
     "waiting turns per user": str(LIMITS.waiting_turns_per_user),
     "unsent turns per user and budget period": str(LIMITS.unsent_turns_per_period),
     "time of a turn": f"{LIMITS.turn_seconds:g} s",
+    "API keys per user": str(MOST),
     "reasoning": f"{LIMITS.event_text_bytes // KIB} KiB an event, the rest in the next",
     "tool arguments": f"{LIMITS.event_text_bytes // KIB} KiB, then cut (`truncated`)",
     "a connection that is behind": f"{LIMITS.slow_consumer_bytes // MIB} MiB, then 4000 `slow_consumer`",

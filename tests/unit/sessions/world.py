@@ -10,7 +10,7 @@ from itertools import count
 from types import TracebackType
 from typing import Self, TypeVar
 
-from server.ports import Accepted, AgentEvent, AgentHandle, Estimate, NewTurn, OutgoingMessage, Run
+from server.ports import Accepted, AgentEvent, AgentHandle, ControlMessage, Estimate, NewTurn, OutgoingMessage, Run
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
@@ -214,10 +214,15 @@ class Process:
         logs = None
         if world.broker is not None:
             logs = ReplicatedLogs(MemoryReplicas(world.broker, self.boundary.cross), world.limits, now)
-        self.hub = SessionHub(services, logs, world.rhythm, owner=name)
+        self.on_message: Callable[[ControlMessage], None] | None = None
+        self.hub = SessionHub(services, logs, world.rhythm, owner=name, on_message=self._received)
         self._stop = asyncio.Event()
         self._running = asyncio.Event()
         self._life = asyncio.create_task(self._live(), name=f"process-{name}")
+
+    def _received(self, message: ControlMessage) -> None:
+        if self.on_message is not None:
+            self.on_message(message)
 
     async def _live(self) -> None:
         async with self.hub.running():

@@ -29,6 +29,7 @@ from server.streaming.sse import EventStreams
 from server.streaming.websocket import WebSocketEndpoint
 from tests.fakes.accounts import FakeAccountStore
 from tests.fakes.agent import Reply
+from tests.fakes.credentials import FakeCredentials
 from tests.fakes.store import FakeSessionStore
 from tests.unit.sessions.world import SPOKEN, World, message
 from tests.virtual_time import now
@@ -176,9 +177,15 @@ class StreamingServer:
         world = await self._stack.enter_async_context(self.world)
         self.process = await world.process()
         store, accounts = FakeSessionStore(world.database), FakeAccountStore(world.database)
+        self.credentials = FakeCredentials(world.database)
         self.tickets = Tickets(store, SecretStr("a secret that only tests use"), clock=now)
         self.authenticator = Authenticator(
-            self.verifier, self.tickets, accounts, Opener(accounts), clock=asyncio.get_running_loop().time
+            self.verifier,
+            self.tickets,
+            accounts,
+            Opener(accounts),
+            self.credentials,
+            clock=asyncio.get_running_loop().time,
         )
         hub = self.process.hub
         origins = Origins(["https://chat.example"], localhost_allowed=False)
@@ -191,7 +198,7 @@ class StreamingServer:
         listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = listening.getsockname()[1]
         await self._stack.enter_async_context(serving(app, lambda: listening))
-        self._http = await self._stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{self.port}/"))
+        self.http = await self._stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{self.port}/"))
         return self
 
     async def __aexit__(
@@ -238,7 +245,7 @@ class StreamingServer:
     ) -> AsyncIterator[Socket]:
         """An unauthenticated socket, but for the given query and headers. Raises aiohttp.WSServerHandshakeError."""
         options.setdefault("max_msg_size", 0)
-        async with self._http.ws_connect("/stream", params=query, headers=headers, **options) as socket:
+        async with self.http.ws_connect("/stream", params=query, headers=headers, **options) as socket:
             yield Socket(socket)
 
     @asynccontextmanager
@@ -259,7 +266,7 @@ class StreamingServer:
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id
         query = {} if after is None else {"after": after}
-        async with self._http.get("/events", params=query, headers=headers, timeout=_FOR_EVER) as response:
+        async with self.http.get("/events", params=query, headers=headers, timeout=_FOR_EVER) as response:
             yield Events(response)
 
     @asynccontextmanager
@@ -268,7 +275,7 @@ class StreamingServer:
     ) -> AsyncIterator[Events]:
         body = {"content": content, "client_message_id": message_id}
         headers = self.authorization(user_id, seconds)
-        async with self._http.post("/message", json=body, headers=headers, timeout=_FOR_EVER) as response:
+        async with self.http.post("/message", json=body, headers=headers, timeout=_FOR_EVER) as response:
             yield Events(response)
 
 
