@@ -185,7 +185,7 @@ async def test_a_password_is_changed_with_the_current_one_and_other_sign_ins_end
 
 async def test_the_check_of_the_current_password_leaves_no_sign_in(world: World) -> None:
     user, _ = await registered(world)
-    await user.post(f"{AUTH}/password", {"password": NEW, "current_password": PASSWORD})
+    await user.post(f"{AUTH}/email", {"email": "new@example.com", "current_password": PASSWORD})
     assert len(world.database.sign_ins) == 1
 
 

@@ -295,6 +295,14 @@ async def test_every_response_has_the_security_headers(faulty: World) -> None:
         assert "unsafe" not in policy
 
 
+def test_the_security_headers_are_those_that_browsers_know() -> None:
+    assert SECURITY_HEADERS["X-Content-Type-Options"] == "nosniff"
+    assert SECURITY_HEADERS["Referrer-Policy"] == "no-referrer"
+    assert SECURITY_HEADERS["X-Frame-Options"] == "DENY"
+    assert "geolocation=()" in SECURITY_HEADERS["Permissions-Policy"]
+    assert "frame-ancestors 'none'" in SECURITY_HEADERS["Content-Security-Policy"]
+
+
 async def test_no_response_sets_a_cookie(world: World) -> None:
     credentials = {"email": "ann@example.com", "password": "correct horse battery"}
     for path in ("/api/v1/auth/register", "/api/v1/auth/login"):
