@@ -14,6 +14,8 @@ from typing import Any, Final
 import structlog
 from pydantic import SecretStr
 
+from server.accounts.deletion import AccountDeletion
+from server.accounts.export import AccountExport
 from server.ports import (
     Account,
     AccountDetails,
@@ -70,6 +72,8 @@ class AdminContext:
     provisioner: Provisioner
     plans: Plans
     users: UserCreation
+    deletion: AccountDeletion
+    export: AccountExport
     agent_model: str
     publish: Publish = lambda user_id, status, reason: None
 
@@ -85,6 +89,8 @@ class AdminService:
         self._ledger = context.ledger
         self._provisioner = context.provisioner
         self._users = context.users
+        self._deletion = context.deletion
+        self._export = context.export
         self._agent_model = context.agent_model
         self._publish = context.publish
 
@@ -199,6 +205,23 @@ class AdminService:
                 account = await self._store.label_plan(user_id, plan)
         await self._provisioner.ensure_account(user_id, email)
         return account
+
+    async def delete(self, actor: Actor, user_id: str, *, timeout: float) -> bool:
+        """Delete the user with everything that belongs to them. Returns False if that is not complete after `timeout`
+        seconds: the account is closed, and the server goes on. Raises PlatformError(last_admin)."""
+        async with self._recorded(actor, "delete", user_id, {}):
+            if await self._accounts.get(user_id) is None:
+                raise _unknown()
+            is_complete = await self._deletion.delete(user_id, timeout=timeout)
+        self._provisioner.evict(user_id)
+        log.info("admin.deleted", user_id=user_id, is_complete=is_complete, actor=actor.user_id, source=actor.source)
+        return is_complete
+
+    async def export(self, actor: Actor, user_id: str, exported_at: str) -> AsyncIterator[bytes]:
+        """Everything that is stored about the user, as `AccountExport.document` has it."""
+        async with self._recorded(actor, "export", user_id, {}):
+            async for piece in self._export.document(user_id, exported_at):
+                yield piece
 
     @asynccontextmanager
     async def _recorded(

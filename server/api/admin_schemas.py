@@ -56,7 +56,7 @@ class AdminUserDetails(AdminUser):
     budget: Budget | None
     total: Spending = Field(description="Since registration.")
     open_turns: int
-    connections: int = Field(description="Sockets and event streams on the instance that answers.")
+    connections: int = Field(description="Sockets and event streams on all instances.")
     last_message_at: datetime | None
     errors: list[Failure] = Field(description="The last ten, newest first.")
 

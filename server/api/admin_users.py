@@ -6,10 +6,11 @@ from uuid import UUID
 from aiohttp import web
 
 from server.admin.service import PlanChange
-from server.api import admin_schemas
+from server.api import admin_schemas, schemas
 from server.api.admin_models import BlockUser, ChangePlan, CreateUser, RotateKey, SetAdmin, UsersQuery
+from server.api.export_stream import send_export
 from server.api.usage_shapes import budget_shape, spending_shape
-from server.http.app_keys import ADMIN, CLIENT_ADDRESSES, HUB
+from server.http.app_keys import ADMIN, CLIENT_ADDRESSES, CONNECTIONS, NOW
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.ports import Account, AccountFilter, Actor, Plan, Principal
@@ -39,7 +40,7 @@ async def user(request: web.Request, user_id: UUID) -> web.Response:
     admin = request.app[ADMIN]
     found = await admin.details(str(user_id))
     plan = await admin.plan(found.account)
-    session = request.app[HUB].sessions.get(found.account.user_id)
+    connections = await request.app[CONNECTIONS].of_user(found.account.user_id)
     return json_response(
         {
             **user_shape(found.account),
@@ -47,7 +48,7 @@ async def user(request: web.Request, user_id: UUID) -> web.Response:
             "budget": budget_shape(found.standing),
             "total": spending_shape(found.total),
             "open_turns": found.open_turns,
-            "connections": 0 if session is None else len(session.connections),
+            "connections": len(connections),
             "last_message_at": wire_time(found.last_message_at),
             "errors": [
                 {"turn_id": error.turn_id, "at": wire_time(error.at), "code": error.code, "message": error.message}
@@ -94,6 +95,20 @@ async def repair(request: web.Request, principal: Principal, user_id: UUID) -> w
     return json_response(user_shape((await admin.details(str(user_id))).account))
 
 
+async def delete(request: web.Request, principal: Principal, user_id: UUID) -> web.Response:
+    """Delete the user with everything that belongs to them, which cannot be undone."""
+    actor = actor_of(request, principal)
+    is_complete = await request.app[ADMIN].delete(actor, str(user_id), timeout=_DELETION_SECONDS)
+    return web.Response(status=204) if is_complete else json_response({"status": "deleting"}, 202)
+
+
+async def export(request: web.Request, principal: Principal, user_id: UUID) -> web.StreamResponse:
+    """Everything that is stored about the user, as `user/export` has it."""
+    exported_at = str(wire_time(request.app[NOW]()))
+    pieces = request.app[ADMIN].export(actor_of(request, principal), str(user_id), exported_at)
+    return await send_export(request, str(user_id), pieces)
+
+
 async def plans(request: web.Request) -> web.Response:
     """The named plans of the settings."""
     known = request.app[ADMIN].plans
@@ -136,6 +151,8 @@ def _change_shape(change: PlanChange) -> Json:
     }
 
 
+_DELETION_SECONDS: Final = 25.0
+"""How long a request waits for a deletion to be complete. The rest is done in the background."""
 _USER: Final = Reply("The user.", admin_schemas.AdminUser)
 _UNKNOWN: Final = (ErrorCode.NOT_FOUND,)
 _REMOVING: Final = (ErrorCode.NOT_FOUND, ErrorCode.LAST_ADMIN)
@@ -211,6 +228,29 @@ ROUTES = (
         errors=_PROVISIONING,
     ),
     Route("POST", f"{_ONE}/repair", "admin", repair, "admin", "Repair a user", {200: _USER}, errors=_PROVISIONING),
+    Route(
+        "DELETE",
+        _ONE,
+        "admin",
+        delete,
+        "admin",
+        "Delete a user",
+        {
+            204: Reply("The user is deleted."),
+            202: Reply("The account is closed, and the rest is deleted in the background.", schemas.Deleting),
+        },
+        errors=_REMOVING,
+    ),
+    Route(
+        "GET",
+        f"{_ONE}/export",
+        "admin",
+        export,
+        "admin",
+        "Export everything that is stored about a user",
+        {200: Reply("The document.", media="application/json")},
+        errors=(ErrorCode.NOT_FOUND, ErrorCode.AGENT_UNAVAILABLE, ErrorCode.LETTA_UNAVAILABLE),
+    ),
     Route(
         "GET",
         "/api/v1/admin/plans",

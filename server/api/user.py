@@ -1,7 +1,5 @@
 """The user's profile, the export of all data, and the deletion of the account."""
 
-import asyncio
-from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -9,9 +7,9 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from server.accounts.export import in_large_pieces
 from server.api import schemas
 from server.api.auth import client_address
+from server.api.export_stream import send_export
 from server.api.models import DeleteUser, UpdateProfile
 from server.http.app_keys import (
     ACCOUNT_DELETION,
@@ -22,7 +20,6 @@ from server.http.app_keys import (
     PROVISIONER,
     READS,
     REAUTHENTICATION,
-    RUNNING_EXPORTS,
 )
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
@@ -64,24 +61,8 @@ async def delete_user(request: web.Request, principal: Principal, body: DeleteUs
 async def export(request: web.Request, principal: Principal) -> web.StreamResponse:
     """Everything that is stored about the user, as one JSON document. A document that is whole ends with `"complete":
     true`; if a service fails in the middle, the connection breaks and the document is no valid JSON."""
-    user_id, response = principal.user_id, web.StreamResponse(headers=_EXPORT_HEADERS)
-    response.content_type = "application/json"
-    pieces = request.app[ACCOUNT_EXPORT].document(user_id, str(wire_time(request.app[NOW]())))
-    with request.app[RUNNING_EXPORTS].one(user_id):
-        async with aclosing(in_large_pieces(pieces)) as document:
-            first = await anext(document)
-            await response.prepare(request)
-            try:
-                async with asyncio.timeout(_EXPORT_SECONDS):
-                    await response.write(first)
-                    async for piece in document:
-                        await response.write(piece)
-                    await response.write_eof()
-            except (PlatformError, TimeoutError) as error:
-                log.warning("export.broken_off", user_id=user_id, reason=str(error) or type(error).__name__)
-                if request.transport is not None:
-                    request.transport.abort()
-    return response
+    pieces = request.app[ACCOUNT_EXPORT].document(principal.user_id, str(wire_time(request.app[NOW]())))
+    return await send_export(request, principal.user_id, pieces)
 
 
 async def _sync_name(request: web.Request, user_id: str) -> None:
@@ -98,9 +79,6 @@ def _profile(user: User, agent_id: str | None, updated_at: datetime) -> Json:
     return {**user.wire(), "agent_id": agent_id, "updated_at": wire_time(updated_at)}
 
 
-_EXPORT_HEADERS: Final = {"Content-Disposition": 'attachment; filename="chat-export.json"', "Cache-Control": "no-store"}
-_EXPORT_SECONDS: Final = 600.0
-"""The longest time of an export, so that a client that reads nothing does not hold it open."""
 _DELETION_SECONDS: Final = 25.0
 """How long a request waits for the deletion to be complete. The rest is done in the background."""
 

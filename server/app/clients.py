@@ -5,7 +5,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import aiohttp
 
-from server.accounts.deletion import DeletionServices
+from server.accounts.deletion import AccountDeletion, DeletionServices
 from server.accounts.export import AccountExport
 from server.adapters.letta.client import LettaClient
 from server.adapters.letta.directory import LettaDirectory
@@ -101,6 +101,8 @@ def admin_context(
     supabase: SupabaseClient,
     agents: ProvisioningContext,
     provisioner: Provisioner,
+    *,
+    data: tuple[AccountDeletion, AccountExport],
     publish: Publish = lambda user_id, status, reason: None,
 ) -> AdminContext:
     """What operators' use cases need. `publish`: see `server.admin.service.Publish`."""
@@ -112,6 +114,8 @@ def admin_context(
         provisioner=provisioner,
         plans=agents.plans,
         users=SupabaseUserCreation(supabase),
+        deletion=data[0],
+        export=data[1],
         agent_model=settings.agent_model,
         publish=publish,
     )

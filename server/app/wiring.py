@@ -150,11 +150,12 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
         app[app_keys.IDENTITY], verifier, accounts, sign_in_limits, app[app_keys.NOW]
     )
     app[app_keys.UNIFORM_DELAY] = uniform_delay = UniformDelay()
-    app[app_keys.ADMIN] = AdminService(
-        admin_context(settings, supabase, agents, provisioner, publish=hub.agent_changed)
-    )
     _set_sessions(app, hub)
     deletion = _set_account_services(app, supabase, letta, agents, agent_changed)
+    data = deletion, app[app_keys.ACCOUNT_EXPORT]
+    app[app_keys.ADMIN] = AdminService(
+        admin_context(settings, supabase, agents, provisioner, data=data, publish=hub.agent_changed)
+    )
 
     stack.push_async_callback(provisioner.aclose)
     stack.push_async_callback(deletion.aclose)

@@ -12,7 +12,6 @@ from typing import TypeVar
 import click
 
 from server.accounts.deletion import AccountDeletion
-from server.accounts.export import AccountExport
 from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.adapters.supabase.faults import SupabaseError
 from server.admin.service import AdminService
@@ -43,8 +42,6 @@ class OperatorContext:
     admin: AdminService
     actor: Actor
     accounts: SupabaseAccountStore
-    deletion: AccountDeletion
-    export: AccountExport
     keys: KeyRing
     config_hash: str
 
@@ -58,12 +55,11 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             aclosing(Provisioner(accounts, agents)) as provisioner,
             aclosing(AccountDeletion(deletion_services(settings, supabase, agents))) as deletion,
         ):
+            data = deletion, account_export(supabase, letta)
             yield OperatorContext(
-                admin=AdminService(admin_context(settings, supabase, agents, provisioner)),
+                admin=AdminService(admin_context(settings, supabase, agents, provisioner, data=data)),
                 actor=Actor(None, f"{getpass.getuser()}@{socket.gethostname()}"),
                 accounts=accounts,
-                deletion=deletion,
-                export=account_export(supabase, letta),
                 keys=agents.keys,
                 config_hash=agents.template.hash,
             )

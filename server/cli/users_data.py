@@ -29,7 +29,7 @@ def delete_user(user_id: UUID, yes: bool, env_file: Path | None) -> None:
 
     async def delete() -> bool:
         async with open_operator_context(settings) as context:
-            return await context.deletion.delete(str(user_id), timeout=WAIT_SECONDS)
+            return await context.admin.delete(context.actor, str(user_id), timeout=WAIT_SECONDS)
 
     if not run(delete()):
         raise click.ClickException(f"{user_id} is closed, but not deleted yet. The server goes on, or repeat this.")
@@ -51,8 +51,9 @@ def export_user(user_id: UUID, output: Path | None, env_file: Path | None) -> No
 
     async def export() -> None:
         async with open_operator_context(settings) as context:
+            exported_at = str(wire_time(datetime.now(UTC)))
             with click.open_file("-", "wb") if output is None else output.open("xb") as file:
-                async for piece in context.export.document(str(user_id), str(wire_time(datetime.now(UTC)))):
+                async for piece in context.admin.export(context.actor, str(user_id), exported_at):
                     file.write(piece)
 
     try:

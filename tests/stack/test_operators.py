@@ -74,7 +74,7 @@ async def test_a_day_of_an_operator_over_http(root: ChatUser, ada: ChatUser, gat
     ]
 
 
-async def test_a_user_made_by_an_operator_signs_in_and_talks(
+async def test_a_user_made_by_an_operator_talks_and_is_deleted_by_one(
     root: ChatUser, stack: RunningStack, http: aiohttp.ClientSession
 ) -> None:
     email, password = f"{uuid.uuid4().hex[:12]}@example.com", "Passw0rd-2026"
@@ -87,6 +87,18 @@ async def test_a_user_made_by_an_operator_signs_in_and_talks(
     await user.say("ECHO hello")
     status, again = await root.call("POST", "/admin/users", {"email": email, "password": password})
     assert (status, again["code"]) == (400, "invalid_request")
+
+    exported = await root.get(f"/admin/users/{user.id}/export")
+    assert (exported["complete"], "ECHO hello" in str(exported["messages"])) == (True, True)
+    assert (await root.call("DELETE", f"/admin/users/{user.id}"))[0] in (202, 204)
+    async with asyncio.timeout(60):
+        while (await root.call("GET", f"/admin/users/{user.id}"))[0] != 404:
+            await asyncio.sleep(0.5)
+    assert (await user.call("GET", "/auth/me"))[0] in (401, 403)
+    audit = (await root.get(f"/admin/audit?user_id={user.id}"))["data"]
+    assert [(one["action"], one["outcome"]) for one in audit] == [
+        *(("delete", "done"), ("export", "done"), ("create_user", "done"))
+    ]
 
 
 async def test_the_same_day_by_commands(stack: RunningStack, root: ChatUser, ada: ChatUser) -> None:

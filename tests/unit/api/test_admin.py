@@ -139,6 +139,8 @@ async def test_unknown_users_are_not_found(world: World) -> None:
         ("POST", "/admin", {"is_admin": True}),
         ("POST", "/rotate-key", {}),
         ("POST", "/repair", {}),
+        ("DELETE", "", None),
+        ("GET", "/export", None),
     )
     for method, path, body in calls:
         answer = await ann.request(method, f"{USERS}/{NOBODY}{path}", json=body)
@@ -246,6 +248,32 @@ async def test_a_key_is_rotated_and_an_account_repaired(world: World) -> None:
         ("rotate_key", ann.user_id, ben.user_id, "done"),
         ("repair", ann.user_id, ben.user_id, "done"),
     ]
+
+
+async def test_a_user_is_deleted_with_everything_and_the_record_stays(world: World) -> None:
+    ann, ben = await admin(world), await world.user()
+    assert (await ben.say("Hi")).status == 200
+    assert (await ann.request("DELETE", f"{USERS}/{ben.user_id}")).status == 204
+    assert ben.user_id not in world.database.users
+    assert ben.user_id not in world.billing.customers
+    assert (await ann.get(f"{USERS}/{ben.user_id}")).code == "not_found"
+    assert recorded(world) == [("delete", ann.user_id, ben.user_id, "done")]
+
+
+async def test_the_last_admin_is_not_deleted(world: World) -> None:
+    ann = await admin(world)
+    assert (await ann.request("DELETE", f"{USERS}/{ann.user_id}")).code == "last_admin"
+    assert recorded(world) == [("delete", ann.user_id, ann.user_id, "failed")]
+    assert (await ann.get(USERS)).status == 200
+
+
+async def test_a_users_data_is_exported_and_that_is_recorded(world: World) -> None:
+    ann, ben = await admin(world), await world.user()
+    await ben.say("Remember the milk")
+    exported = await ann.get(f"{USERS}/{ben.user_id}/export")
+    assert exported.json["complete"] is True
+    assert b"Remember the milk" in exported.raw
+    assert recorded(world) == [("export", ann.user_id, ben.user_id, "done")]
 
 
 async def test_a_user_is_created_with_a_plan_and_can_sign_in(world: World) -> None:

@@ -293,6 +293,13 @@ class World:
         app[app_keys.IDENTITY] = self.identity
         app[app_keys.READS] = FakeReads(self.database, self.identity)
         app[app_keys.ACCOUNTS] = accounts
+        app[app_keys.PROVISIONER] = self.provisioner
+        app[app_keys.MEMORY] = self.memory
+        self.deletion = AccountDeletion(
+            DeletionServices(accounts, store, self.billing, self.directory), self.hub.agent_changed
+        )
+        app[app_keys.ACCOUNT_DELETION] = self.deletion
+        app[app_keys.ACCOUNT_EXPORT] = AccountExport(accounts, FakeExportStore(self.database), self.memory)
         app[app_keys.ADMIN] = AdminService(
             AdminContext(
                 store=FakeAdminStore(self.database),
@@ -302,17 +309,12 @@ class World:
                 provisioner=self.provisioner,
                 plans=PLANS,
                 users=FakeUserCreation(self.database),
+                deletion=self.deletion,
+                export=app[app_keys.ACCOUNT_EXPORT],
                 agent_model="gpt-4",
                 publish=self.hub.agent_changed,
             )
         )
-        app[app_keys.PROVISIONER] = self.provisioner
-        app[app_keys.MEMORY] = self.memory
-        self.deletion = AccountDeletion(
-            DeletionServices(accounts, store, self.billing, self.directory), self.hub.agent_changed
-        )
-        app[app_keys.ACCOUNT_DELETION] = self.deletion
-        app[app_keys.ACCOUNT_EXPORT] = AccountExport(accounts, FakeExportStore(self.database), self.memory)
         app[app_keys.RUNNING_EXPORTS] = RunningExports()
         app[app_keys.HISTORY_DELETION] = HistoryDeletion(accounts, self.directory)
         app[app_keys.BUDGETS] = self.budgets
