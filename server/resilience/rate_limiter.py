@@ -62,7 +62,7 @@ class RateLimiter:
             except ReplicasUnavailableError as error:
                 self._alone_until = self._clock() + ALONE_SECONDS
                 log.warning("rates.counted_alone", seconds=ALONE_SECONDS, reason=str(error))
-        return self._own[name].try_take(key, tokens)
+        return self._own[name].take(key, tokens)
 
 
 def rate_limited(name: RateName, wait: float, now: datetime) -> PlatformError:

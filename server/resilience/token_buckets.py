@@ -7,9 +7,6 @@ from typing import Final
 
 from cachetools import TTLCache
 
-from server.protocol.codes import ErrorCode
-from server.protocol.errors import PlatformError
-
 _FULL_AGAIN_SECONDS: Final = 60.0
 """A bucket is full after this time without a `take`, so it can be evicted."""
 
@@ -30,12 +27,7 @@ class Buckets:
         self._clock = clock
         self._buckets: TTLCache[str, _Bucket] = TTLCache(held, _FULL_AGAIN_SECONDS, timer=clock)
 
-    def take(self, key: str) -> None:
-        """Take a token. Raises PlatformError(rate_limited) with the seconds until there is one: at most a minute."""
-        if wait := self.try_take(key):
-            raise PlatformError(ErrorCode.RATE_LIMITED, retry_after=wait)
-
-    def try_take(self, key: str, tokens: int = 1) -> float:
+    def take(self, key: str, tokens: int = 1) -> float:
         """Take `tokens`; negative ones are put back. Returns 0, or the seconds until there are enough: at most a minute
         for one."""
         if not self._burst:

@@ -21,4 +21,4 @@ class FakeBuckets:
         if self.unavailable:
             raise ReplicasUnavailableError("no answer")
         buckets = self.buckets.setdefault(per_minute, Buckets(per_minute, clock=self.clock))
-        return buckets.try_take(f"{name} {key}", tokens)
+        return buckets.take(f"{name} {key}", tokens)

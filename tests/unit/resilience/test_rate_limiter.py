@@ -110,7 +110,7 @@ async def test_an_instance_that_counts_alone_does_not_wait_for_each_request() ->
 
 def test_the_least_recently_used_key_is_evicted() -> None:
     buckets = Buckets(1, held=2, clock=lambda: 0.0)
-    assert [buckets.try_take(key) > 0 for key in ("a", "b", "a", "c", "b", "c")] == [
+    assert [buckets.take(key) > 0 for key in ("a", "b", "a", "c", "b", "c")] == [
         False,
         False,
         True,
