@@ -97,14 +97,14 @@ class Authenticator:
             raise PlatformError(ErrorCode.UNAUTHORIZED)
         verifier = self._api_keys if is_api_key(token) else self._verifier
         principal = await verifier.verify(token)
-        if access == "admin":
-            await self._authorize_admin(principal)
-        else:
-            authorize(principal, access)
         if principal.key_id is None:
             self._refuse_weak(principal.aal)
             self.gate.admit_credential(is_anonymous=principal.is_anonymous)
             await self._refuse_ended(principal.credential)
+        if access == "admin":
+            await self._authorize_admin(principal)
+        else:
+            authorize(principal, access)
         await self.admit(principal)
         return principal
 
