@@ -107,9 +107,7 @@ ENDPOINTS: Final[dict[str, tuple[Attempt, ...]]] = {
         Attempt(WRONG_CODE, {"email": "{email}", "token": "000000", "type": kind})
         for kind in ("signup", "recovery", "magiclink", "email_change")
     ),
-    "POST /api/v1/auth/resend": tuple(
-        Attempt(202, {"email": "{email}", "type": kind}) for kind in ("signup", "email_change")
-    ),
+    "POST /api/v1/auth/resend": (Attempt(202, {"email": "{email}", "type": "email_change"}),),
     "POST /api/v1/auth/recover": (Attempt(202, {"email": "{email}"}),),
     "POST /api/v1/auth/reset": (
         Attempt(WRONG_CODE, {"email": "{email}", "token": "000000", "password": _NEW_PASSWORD}),
@@ -205,7 +203,7 @@ FRAMES: Final[dict[str, tuple[tuple[dict[str, Any], str], ...]]] = {
     ),
     "retry": (({"type": "retry", "turn_id": "{failed_turn_id}"}, "not_found"),),
     "message": (
-        ({"type": "message", "client_message_id": "{client_message_id}", "content": "ECHO mine"}, "ack"),
+        ({"type": "message", "client_message_id": "{failed_client_message_id}", "content": "ECHO mine"}, "ack"),
         ({"type": "message", "client_message_id": "interrupt", "content": "ECHO mine", "on_busy": "interrupt"}, "ack"),
     ),
     "auth": (({"type": "auth", "token": "{forged_token}"}, "unauthorized"),),
@@ -221,6 +219,7 @@ PLACEHOLDERS: Final = {
     "message_id": "its reply",
     "client_message_id": "her own id of its message",
     "failed_turn_id": "a turn that may be retried",
+    "failed_client_message_id": "her own id of its message",
     "running_turn_id": "a turn that is running",
     "history_cursor": "the position of her newest message",
     "first_cursor": "before the first event of her session",
