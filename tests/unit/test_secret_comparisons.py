@@ -27,6 +27,7 @@ NOT_SECRET: dict[str, str] = {
     "doctor/configuration.py: previous == settings.secret_key": "two settings, compared by a command of the operator",
     "provisioning/key_health.py: now.encrypted_key == seen.encrypted_key": "two rows of ours",
     "provisioning/steps.py: account.config_hash != template.hash": "no secret: which version of the agent's settings",
+    "streaming/credential_watch.py: connection.credential in ended": "ids of sign-ins and keys, which are no secrets",
     "stack/environments.py: (folder / STAMP).read_text() == digest": "no secret: which packages are installed",
     "stack/litellm.py: self._client_stamp.read_text() == self._client_digest()": "no secret: which client is generated",
 }
