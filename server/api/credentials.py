@@ -118,11 +118,15 @@ async def _reauthenticate(request: web.Request, principal: Principal, body: Chan
 async def _set_password(
     request: web.Request, principal: Principal, password: SecretStr, current: SecretStr | None = None
 ) -> None:
-    """Set it and end the other sign-ins, as hosted Auth does by itself and Supabase Lite does not."""
+    """Set it and end the other sign-ins, as hosted Auth does by itself and Supabase Lite does not. If only that fails,
+    the password has changed nevertheless: an error would make the user repeat it with the wrong current one."""
     assert principal.access_token is not None, "an access token is required before"
     await request.app[IDENTITY].set_password(principal.access_token, password, current)
     log.info("auth.password_changed", user_id=principal.user_id)
-    await request.app[IDENTITY].sign_out(principal, "others")
+    try:
+        await request.app[IDENTITY].sign_out(principal, "others")
+    except PlatformError as error:
+        log.warning("auth.sign_ins_not_ended", user_id=principal.user_id, code=error.code)
     request.app[HUB].recheck(principal.user_id)
 
 

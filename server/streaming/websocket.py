@@ -245,6 +245,8 @@ def _close_code_for(error: PlatformError) -> CloseCode:
     match error.code:
         case ErrorCode.UNAUTHORIZED | ErrorCode.FORBIDDEN | ErrorCode.INVALID_REQUEST | ErrorCode.TOO_LARGE:
             return UNAUTHORIZED
+        case ErrorCode.MFA_REQUIRED | ErrorCode.REGISTRATION_CLOSED | ErrorCode.ANONYMOUS_NOT_ALLOWED:
+            return UNAUTHORIZED
         case ErrorCode.TOKEN_EXPIRED:
             return TOKEN_EXPIRED
         case ErrorCode.ACCOUNT_BLOCKED:

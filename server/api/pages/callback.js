@@ -59,7 +59,9 @@ function onSubmit(id, act) {
   });
 }
 
-const isUsedUp = ({ code }) => ["otp_expired", "unauthorized", "token_expired"].includes(code);
+/** Refusals that only another link helps against; the last one if the page was left open for over ten minutes. */
+const USED_UP = ["otp_expired", "unauthorized", "token_expired", "reauthentication_required"];
+const isUsedUp = ({ code }) => USED_UP.includes(code);
 
 const showUsedUp = () =>
   show(

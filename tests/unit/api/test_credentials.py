@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from server.auth.uniform_delay import SECONDS
+from server.protocol.codes import ErrorCode
+from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from tests.fakes.identity import FakeMail
 from tests.unit.api.world import PASSWORD, Answer, Client, World
@@ -187,6 +189,19 @@ async def test_the_check_of_the_current_password_leaves_no_sign_in(world: World)
     user, _ = await registered(world)
     await user.post(f"{AUTH}/email", {"email": "new@example.com", "current_password": PASSWORD})
     assert len(world.database.sign_ins) == 1
+
+
+async def test_a_password_that_was_changed_is_no_error_though_the_other_sign_ins_could_not_be_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, _ = await registered(world)
+
+    async def unavailable(*_: object) -> None:
+        raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
+
+    monkeypatch.setattr(type(world.identity), "sign_out", unavailable)
+    assert (await user.post(f"{AUTH}/password", {"password": NEW})).status == 204
+    assert (await login(world, NEW)).status == 200
 
 
 async def test_a_sign_in_of_the_last_ten_minutes_needs_no_password_but_a_refresh_is_none(world: World) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -104,3 +105,17 @@ async def test_a_list_that_is_not_ascii_is_refused_before_the_upgrade() -> None:
             async with server.anonymous(headers={"Sec-WebSocket-Protocol": "chat.v1, ж"}):
                 pass
         assert refusal.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("claims", "code"), [({"aal": "aal1"}, "mfa_required"), ({"is_anonymous": True}, "anonymous_not_allowed")]
+)
+@virtual_time_with_sockets
+async def test_a_user_who_may_not_come_reads_why_and_does_not_reconnect(claims: dict[str, Any], code: str) -> None:
+    async with StreamingServer() as server:
+        server.authenticator._requires_aal2 = code == "mfa_required"
+        token = server.token(server.user())
+        server.verifier.principals[token] = replace(server.verifier.principals[token], **claims)
+        async with server.anonymous(protocols=["chat.v1", f"bearer.{token}"]) as socket:
+            assert await socket.closed() == (4500, "unauthorized")
+            assert [frame["code"] for frame in socket.seen] == [code]
