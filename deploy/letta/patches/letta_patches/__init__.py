@@ -2,7 +2,8 @@
 
 Runs in Letta's interpreter, with Letta's packages only. `PATCHES` are applied once, after Letta's app is created and
 before it serves; `LETTA_PATCH_<NAME>=off` disables one. A patch is applied only to the code that it was written for.
-The outcome of each is in Letta's log and at `GET /v1/patches`, which needs Letta's password like all routes.
+The outcome of each is in Letta's log and at `GET /v1/patches`, which needs Letta's password like all routes. Whatever
+is applied, the password stays out of the log.
 """
 
 import importlib.metadata
@@ -76,6 +77,17 @@ def _apply(patch: ModuleType, version: str) -> Outcome:
     return Outcome(name, applied=True, detail=(patch.__doc__ or "").partition("\n")[0])
 
 
+def hide_password(module: ModuleType) -> None:
+    """Hide the configured password in what a module prints: Letta's app prints it at each start."""
+    password = os.environ.get("LETTA_SERVER_PASSWORD")
+
+    def printed(*values: object, **options: Any) -> None:
+        shown = (str(one).replace(password, "[hidden]") if password else one for one in values)
+        print(*shown, **options)  # noqa: T201
+
+    module.__dict__["print"] = printed
+
+
 class _WhenLoaded(MetaPathFinder):
     """Finds Letta's app as usual, and applies the patches after its import."""
 
@@ -90,6 +102,7 @@ class _WhenLoaded(MetaPathFinder):
             execute = spec.loader.exec_module
 
             def exec_module(module: ModuleType) -> None:
+                hide_password(module)
                 execute(module)
                 apply_to(module.app)
 

@@ -21,6 +21,11 @@ class App:
     def add_api_route(self, path, endpoint, methods, include_in_schema): self.routes[path] = endpoint
 app = App()
 """
+PRINTING_APP = f"""
+import os
+print(f"Using secure mode with password: {{os.environ['LETTA_SERVER_PASSWORD']}}")
+{APP}
+"""
 LOG = """
 import logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
@@ -33,11 +38,13 @@ print(json.dumps(asyncio.run(app.routes["/v1/patches"]())))
 """
 
 
-def start(folder: Path, version: str, program: str = ASK, **environment: str) -> "subprocess.CompletedProcess[str]":
+def start(
+    folder: Path, version: str, program: str = ASK, app: str = APP, **environment: str
+) -> "subprocess.CompletedProcess[str]":
     """Run a program in a process with the patches and a Letta of this version, whose code differs from the real one."""
     package = folder / "letta"
     files = {"__init__.py": "", "log.py": LOG, "server/__init__.py": "", "server/rest_api/__init__.py": ""}
-    for name, text in {**files, "server/rest_api/app.py": APP}.items():
+    for name, text in {**files, "server/rest_api/app.py": app}.items():
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(text)
     metadata = folder / f"letta-{version}.dist-info" / "METADATA"
@@ -110,6 +117,14 @@ def test_one_tls_context_is_shared_unless_the_caller_has_its_own() -> None:
     assert shared(verify=own) is not shared(verify=own)
     assert shared(cert="mine.pem") is not shared(cert="mine.pem")
     assert len(created) == 6
+
+
+@pytest.mark.parametrize("version", [known.VERSION, "0.17.0"])
+def test_the_password_that_letta_prints_when_it_starts_is_hidden(tmp_path: Path, version: str) -> None:
+    program = "import letta.server.rest_api.app"
+    done = start(tmp_path, version, program, PRINTING_APP, LETTA_SERVER_PASSWORD="hush7me")
+    assert done.stdout == "Using secure mode with password: [hidden]\n"
+    assert "hush7me" not in done.stderr
 
 
 def test_a_process_that_does_not_serve_is_not_patched(tmp_path: Path) -> None:
