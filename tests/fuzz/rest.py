@@ -31,6 +31,8 @@ STREAMS: Final = ("/api/v1/chat/events", "/api/v1/chat/stream")
 BEYOND_SCHEMA: Final = ("invalid_request", "invalid_cursor", "weak_password", "otp_expired", "last_admin")
 """Codes for input that the schema allows: rules about several fields, about readable text, the strength of passwords,
 and states of accounts."""
+ENDINGS: Final = ("DELETE /api/v1/user", "POST /api/v1/auth/logout")
+"""After these an identity is nobody any more: they come last."""
 TOO_LARGE: Final = 413
 """Also says that input was invalid; schemathesis does not know."""
 Case = schemathesis.Case[Any]
@@ -61,6 +63,14 @@ class Rest:
             if self._tally.inputs["requests"] >= until:
                 break
             self._send_some(operation, who, mode)
+        self._session.close()
+
+    def end(self) -> None:
+        """Send what ends identities, to the endpoints that `run` leaves out."""
+        for operation in self._operations:
+            for who in self._target.identities if operation.label in ENDINGS else ():
+                for mode in reversed(_MODES):
+                    self._send_some(operation, who, mode)
         self._session.close()
 
     def run_sequences(self, inputs: int) -> None:
@@ -100,6 +110,7 @@ class Rest:
         every = [
             (one, who, mode)
             for one in self._operations
+            if one.label not in ENDINGS
             for who in self._target.identities
             for mode in (_MODES if who.is_admitted else _MODES[:1])
         ]

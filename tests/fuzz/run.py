@@ -23,9 +23,10 @@ def run(inputs: int, seed: int, chunk: int = CHUNK) -> Tally:
             target = server.renew(tally)
             rest = Rest(target, tally, seed + number)
             rest.run(4 * share)
-            rest.run_sequences(share)
             asyncio.run(Streams(target, tally, seed + number).run(5 * share))
             asyncio.run(Sockets(target, tally, seed + number).run(10 * share))
+            rest.run_sequences(share)
+            rest.end()
             server.settle(target, tally)
             number += 1
         server.renew(tally)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from server.api.router import ROUTES
+from tests.fuzz.rest import ENDINGS
 from tests.fuzz.server import Identity, Target
 from tests.fuzz.target import Tally
 
@@ -19,6 +20,9 @@ QUIET_SECONDS: Final = 0.5
 """A client that gets nothing for so long leaves."""
 FRAME_SECONDS: Final = 2.0
 AT_ONCE: Final = 20
+DAMAGED: Final = tuple(
+    one for one in ROUTES if one.credential != "socket" and f"{one.method} {one.path}" not in ENDINGS
+)
 _STATUS = re.compile(rb"(?:^|\n)HTTP/1\.[01] (\d\d\d) ")
 _SEEN: Final = "/hidden-in-the-body"
 SMUGGLED: Final = f"GET {_SEEN} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -153,7 +157,7 @@ class Sockets:
         self._judge(who, "a damaged request", await self._exchange(sent, quiet=QUIET_SECONDS))
 
     def _request(self, who: Identity) -> bytes:
-        route = self._random.choice([one for one in ROUTES if one.credential != "socket"])
+        route = self._random.choice(DAMAGED)
         path = route.path.replace("{turn_id}", self._target.victim_turn)
         path = re.sub(r"{\w*id}", "00000000-0000-4000-8000-000000000001", path).replace("{label}", "human")
         if route.query is not None and self._random.random() < 0.5:
