@@ -23,6 +23,7 @@ _SECRET_NAMES: Final = frozenset(
     | {"access_token", "refresh_token", "content", "text"}
 )
 _UNPRINTABLE: Final = re.compile(r"[^ -~]+")
+_OWN: Final = "server"
 _CHATTY: Final = ("aiohttp.access", "httpx", "httpcore", "hpack")
 
 
@@ -31,8 +32,9 @@ def configure_logging(
 ) -> None:
     """Route structlog and the standard library's loggers into one stream, in one format.
 
-    `level` is a name such as INFO. Values bound with `structlog.contextvars` (request_id, user_id, turn_id) are part of
-    every line written while they are bound, libraries' lines included.
+    `level` is a name such as INFO. DEBUG is for our own code: at that level libraries log whole requests, with keys and
+    messages in them. Values bound with `structlog.contextvars` (request_id, user_id, turn_id) are part of every line
+    written while they are bound, libraries' lines included.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -52,7 +54,9 @@ def configure_logging(
             ],
         )
     )
-    logging.basicConfig(handlers=[handler], level=level, force=True)
+    lowest = logging.getLevelNamesMapping()[level]
+    logging.basicConfig(handlers=[handler], level=max(logging.INFO, lowest), force=True)
+    logging.getLogger(_OWN).setLevel(lowest)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("aiohttp.server").addFilter(quote_no_request)
@@ -62,7 +66,7 @@ def configure_logging(
             structlog.processors.StackInfoRenderer(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(lowest),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )

@@ -69,6 +69,14 @@ def test_lower_levels_are_not_logged(output: io.StringIO) -> None:
     assert output.getvalue() == ""
 
 
+def test_at_debug_no_library_logs_its_requests(output: io.StringIO) -> None:
+    configure_logging("production", "DEBUG", output)
+    structlog.get_logger("server.sessions").debug("session.moved")
+    logging.getLogger("letta_client._base_client").debug("Request options: {'json_data': {'api_key': 'hunter2'}}")
+    logging.getLogger("any.other").info("of interest")
+    assert [orjson.loads(line)["event"] for line in output.getvalue().splitlines()] == ["session.moved", "of interest"]
+
+
 @pytest.mark.parametrize("environment", ["development", "production"])
 def test_a_parse_error_of_aiohttp_is_logged_by_its_type_only(output: io.StringIO, environment: str) -> None:
     configure_logging(environment, "DEBUG", output)  # type: ignore[arg-type]
