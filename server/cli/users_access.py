@@ -36,7 +36,7 @@ def create(email: str, name: str | None, plan: str | None, ask_password: bool, e
 @click.option("--reason", help="Shown to operators, and to the user as the status reason.")
 @env_file_option
 def block(user_id: UUID, reason: str | None, env_file: Path | None) -> None:
-    """Block USER_ID: turns are cancelled at once, connections are closed by every instance within ten seconds."""
+    """Block USER_ID: turns are cancelled at once, connections close and tokens are refused within fifteen seconds."""
     settings = quiet_settings(env_file)
 
     async def apply() -> None:
