@@ -83,9 +83,8 @@ class ApiKeys:
         if stored is None or not hmac.compare_digest(_hash(text), stored.secret_hash):
             log.warning("api_key.refused", prefix=form[1])
             raise _refusal()
-        await self._limiter.take(
-            "key_requests", stored.key.id
-        )  # only now: who knows a prefix cannot use up the rate of the key
+        # Counted only now, so that nobody who knows a prefix can use up the rate of the key.
+        await self._limiter.take("key_requests", stored.key.id)
         await self._record_use(stored.key.id)
         return Principal(
             user_id=stored.user_id,

@@ -74,6 +74,18 @@ async def test_a_revoked_key_is_refused_at_once(world: World) -> None:
     assert (await ann.get(KEYS)).json["data"] == []
 
 
+async def test_a_socket_is_closed_when_its_key_is_revoked(world: World) -> None:
+    """At once: nothing checks connections periodically here."""
+    ann = await world.user()
+    made = await make(ann, "chat")
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    async with world.http.ws_connect("/api/v1/chat/stream", headers=headers) as socket:
+        assert (await socket.receive_json())["type"] == "ready"
+        assert (await ann.delete(f"{KEYS}/{made['id']}")).status == 204
+        closed = await socket.receive()
+        assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 4502)
+
+
 async def test_a_key_of_another_user_is_neither_listed_nor_revoked(world: World) -> None:
     ann, ben = await world.user(), await world.user()
     made = await make(ann, "read")
