@@ -100,12 +100,11 @@ class AccountDeletion:
         await self._runs.run(user_id, partial(self._run, user_id))
 
     async def run_periodically(self) -> None:
-        """Continue interrupted deletions until cancelled."""
+        """Continue interrupted deletions, at the start and from time to time, until cancelled."""
         await every(
             ROUND_SECONDS,
             self.round,
             name="deletion",
-            at_once=False,
             jitter=JITTER,
             longest=8 * ROUND_SECONDS,
             expected=(PlatformError,),

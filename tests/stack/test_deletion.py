@@ -15,7 +15,8 @@ from server.adapters.supabase.accounts import SupabaseAccountStore
 from server.adapters.supabase.sessions import SupabaseSessionStore
 from server.keyring import fingerprint
 from server.ports import Principal
-from tests.stack.chat_client import ChatUser
+from tests.conftest import NewServer
+from tests.stack.chat_client import ChatUser, register
 from tests.stack.commands import chat_users
 from tests.stack.conftest import NewUser
 from tests.stack.needles import tables_with
@@ -219,3 +220,19 @@ async def test_a_deletion_killed_between_any_two_requests_to_letta_is_completed(
     found = await tables_with(stack.env, words)
     assert set(found) <= LEFT
     assert all(word not in hits for hits in found.values())
+
+
+async def test_a_server_that_starts_continues_a_deletion_that_another_began(
+    new_server: NewServer, server_env: dict[str, str], http: aiohttp.ClientSession
+) -> None:
+    first = await new_server("first", REDIS_URL=None)
+    user = await register(http, first.url)
+    await user.say("ECHO hello")
+    first.kill()
+    async with open_lab(server_env) as own:
+        accounts = SupabaseAccountStore(own.supabase)
+        await accounts.begin_deletion(user.id)
+        await new_server("second", REDIS_URL=None)
+        async with asyncio.timeout(60):
+            while await accounts.get(user.id) is not None:
+                pass

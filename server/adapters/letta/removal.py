@@ -1,7 +1,7 @@
 """Deletes what Letta has of a user, object by object. Each call may be repeated: what is gone already is skipped.
 
-Letta deletes agents, memory blocks, archives, members and runs; it only marks conversations and providers as deleted.
-Its `steps` (figures of each model call) have no endpoint, and keep their organization and provider from being deleted.
+Letta deletes agents with their messages, runs and steps, memory blocks, archives, members and organizations; it only
+marks conversations and providers as deleted. A step without a run has no endpoint, and keeps its organization.
 """
 
 from collections.abc import Awaitable, Callable
