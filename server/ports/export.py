@@ -10,6 +10,7 @@ PARTS: Final = (
     "identities",
     "sign_ins",
     "addresses",
+    "api_keys",
     "messages",
     "turns",
     "attempts",

@@ -128,6 +128,10 @@ language sql immutable set search_path = '' as $$
       select a.address_hash as key, jsonb_build_object('hash', a.address_hash, 'seen_at', a.seen_at) as row
       from public.known_addresses a where a.user_id = $1
     $part$
+    when 'api_keys' then $part$
+      select k.id::text as key, to_jsonb(k) - array['user_id', 'secret_hash'] as row
+      from public.api_keys k where k.user_id = $1
+    $part$
     when 'messages' then $part$
       select lpad(m.position::text, 20, '0') as key,
         to_jsonb(m) - 'user_id' || jsonb_build_object('cost', m.cost::text) as row

@@ -32,6 +32,8 @@ async def remembers(user: ChatUser, text: str) -> None:
 async def test_an_export_has_everything_of_one_user(stack: RunningStack, new_user: NewUser) -> None:
     words = [f"zebra{uuid.uuid4().hex[:12]}" for _ in range(2)]
     ada, bob = await new_user("Ada"), await new_user("Bob")
+    status, _ = await ada.call("POST", "/user/api-keys", {"name": "my script", "scopes": ["read"]})
+    assert status == 201
     for user, word in zip((ada, bob), words, strict=True):
         await user.say(f"ECHO {word}")
         await remembers(user, f"{word} has a cat")
@@ -52,7 +54,8 @@ async def test_an_export_has_everything_of_one_user(stack: RunningStack, new_use
     assert {turn["status"] for turn in exported["turns"]} == {"completed"}
     assert sum(Decimal(row["cost"]) for row in exported["ledger"] if row["counted"]) > 0
     assert len(exported["sign_ins"]) == 1
-    assert not [key for key in ("litellm_key", "key_hash", "content_hash") if f'"{key}"' in text]
+    assert [(key["name"], key["scopes"]) for key in exported["api_keys"]] == [("my script", ["read"])]
+    assert not [key for key in ("litellm_key", "key_hash", "secret_hash", "content_hash") if f'"{key}"' in text]
 
 
 def test_every_table_with_rows_of_users_is_exported(supabase_env: dict[str, str]) -> None:
