@@ -145,11 +145,12 @@ def _refusal(value: Json, cause: PydanticValidationError) -> PlatformError:
             ErrorCode.TOO_LARGE, f"A message has at most {Limits.content_characters} characters.", id=frame_id
         )
     if problems[0]["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        message = f"`type` must be one of: {', '.join(_VARIANTS)}."
-    else:
-        first = field_errors(cause, skip=_VARIANTS)[0]
-        message = f"{first.pointer or '/'}: {first.detail}"
-    return PlatformError(ErrorCode.INVALID_REQUEST, message, errors=field_errors(cause, skip=_VARIANTS), id=frame_id)
+        allowed = f"must be one of: {', '.join(_VARIANTS)}"  # pydantic's own message quotes the value
+        wrong = FieldError("/type", allowed)
+        return PlatformError(ErrorCode.INVALID_REQUEST, f"`type` {allowed}.", errors=(wrong,), id=frame_id)
+    errors = field_errors(cause, skip=_VARIANTS)
+    message = f"{errors[0].pointer or '/'}: {errors[0].detail}"
+    return PlatformError(ErrorCode.INVALID_REQUEST, message, errors=errors, id=frame_id)
 
 
 def ack_frame(

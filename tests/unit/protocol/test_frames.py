@@ -242,3 +242,10 @@ def test_a_frame_of_too_many_unknown_fields_is_refused_before_it_is_validated(mo
         _parse(**fields)
     assert (refusal.value.code, refusal.value.id) == (ErrorCode.INVALID_REQUEST, "i7")
     assert [error.pointer for error in refusal.value.errors] == [f"/f{number}" for number in range(20)]
+
+
+def test_an_unknown_type_is_not_quoted() -> None:
+    with pytest.raises(PlatformError) as refusal:
+        parse_client_frame('{"type":"hush7me","id":"i8"}', MOST)
+    assert "hush7me" not in error_frame(refusal.value).decode()
+    assert [error.pointer for error in refusal.value.errors] == ["/type"]
