@@ -23,7 +23,7 @@ from server.http.http_server import serving
 from server.observability.logs import configure_logging
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus
-from tests.unit.api.world import PASSWORD, SECRET, World
+from tests.unit.api.world import PASSWORD, SECRET, Client, World
 
 MARK = "quokka-orchid-lantern"
 """In all data of the victim; no answer to another user has it."""
@@ -134,11 +134,13 @@ async def _populate(world: World, port: int) -> Target:
     user, admin, blocked = await world.user(), await world.user(), await world.user()
     world.database.admins.add(admin.user_id)
     world.set_status(blocked.user_id, AgentStatus.BLOCKED)
+    keys = [(scope, await _api_key(user, scope)) for scope in ("read", "chat", "account")]
     expired = world.identity.issue(user.user_id).access_token.get_secret_value()
     identities = (
         Identity("anonymous"),
         Identity("a user", user.token, is_admitted=True),
         Identity("an admin", admin.token, is_admitted=True),
+        *(Identity(f"a key to {scope}", key, is_admitted=True) for scope, key in keys),
         Identity("a blocked user", blocked.token),
         Identity("a made-up token", f"{expired}x"),
     )
@@ -151,6 +153,11 @@ async def _populate(world: World, port: int) -> Target:
         **{f"token of {one.name}": one.token for one in identities if one.token},
     }
     return Target(port, identities, secrets, turn["id"])
+
+
+async def _api_key(user: Client, scope: str) -> str:
+    answer = await user.post("/api/v1/user/api-keys", {"name": scope, "scopes": [scope]})
+    return str(answer.json["key"])
 
 
 async def main() -> None:
