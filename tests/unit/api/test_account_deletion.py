@@ -8,10 +8,12 @@ import pytest
 from aiohttp import WSMsgType
 from pydantic import SecretStr
 
+from server.auth.gate import AccountGate
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from tests.fakes.agent import Reply
+from tests.unit.api.test_who_may_come import with_claims
 from tests.unit.api.world import PASSWORD, Client, World
 
 USER = "/api/v1/user"
@@ -162,3 +164,21 @@ async def test_the_last_admin_cannot_be_deleted(world: World) -> None:
     assert (refused.status, refused.code) == (409, "last_admin")
     world.database.admins.add((await _registered(world, "bob@example.com")).user_id)
     assert (await user.delete(USER)).status == 204
+
+
+async def test_an_anonymous_user_who_has_no_password_is_deleted_by_the_token_alone() -> None:
+    async with World(gate=AccountGate(anonymous_allowed=True)).serving() as world:
+        user = await world.user()
+        world.passed += timedelta(minutes=11)
+        anonymous = with_claims(world, user.user_id, is_anonymous=True)
+        world.passed += timedelta(minutes=11)
+        assert (await anonymous.delete(USER)).status == 204
+        assert _nothing_is_left(world, user)
+
+
+async def test_an_api_key_does_not_delete_its_user(world: World) -> None:
+    user = await _registered(world)
+    key = (await user.post("/api/v1/user/api-keys", {"name": "script", "scopes": ["read", "chat", "account"]})).json
+    refused = await Client(world.http, key["key"], user.user_id).delete(USER, {"current_password": PASSWORD})
+    assert (refused.status, refused.code) == (403, "forbidden")
+    assert not _nothing_is_left(world, user)
