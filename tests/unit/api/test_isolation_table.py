@@ -29,6 +29,10 @@ def test_every_endpoint_has_a_row(name: str) -> None:
     assert ENDPOINTS.get(name), f"add a row for {name} to ENDPOINTS in tests/stack/isolation.py"
 
 
+def test_no_row_is_left_of_an_endpoint_that_is_gone() -> None:
+    assert set(ENDPOINTS) <= set(NAMES)
+
+
 def test_every_endpoint_that_takes_tickets_has_a_row_for_them() -> None:
     assert {name for name, route in NAMES.items() if route.credential == "ticket"} == set(TICKETED)
 
