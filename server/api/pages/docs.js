@@ -19,7 +19,7 @@ const row = (cells, id = "") => {
 };
 
 const schemaName = (content) => Object.entries(content ?? {})
-  .map(([media, { schema }]) => `${media}${schema.$ref ? ": " + schema.$ref.split("/").pop() : ""}`).join(", ");
+  .map(([media, { schema }]) => `${media}${schema?.$ref ? ": " + schema.$ref.split("/").pop() : ""}`).join(", ");
 
 const operation = (path, method, description) => {
   const parts = [];
