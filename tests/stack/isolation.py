@@ -46,6 +46,8 @@ class Refusal:
     close: int | None = None
 
 
+Answer = Refusal | int | tuple[int, ...]
+
 UNAUTHORIZED: Final = Refusal(401, "unauthorized", 4500)
 FORBIDDEN: Final = Refusal(403, "forbidden", 4500)
 WRONG_CODE: Final = Refusal(403, "otp_expired")
@@ -70,9 +72,9 @@ REFUSALS_OF_TICKETS: Final = REFUSALS | {Foreigner.EXPIRED: UNAUTHORIZED}
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One request with Ada's ids. `answer`: what a stranger gets, or from a public endpoint everybody: a refusal, or
-    the status of an answer about themselves, in which nothing is Ada's."""
+    the status of an answer about themselves, in which nothing is Ada's; or one of several."""
 
-    answer: Refusal | int
+    answer: Answer
     body: Any = None
     query: dict[str, str] = field(default_factory=dict)
     path: dict[str, str] = field(default_factory=dict)
@@ -158,7 +160,7 @@ ENDPOINTS: Final[dict[str, tuple[Attempt, ...]]] = {
     "POST /api/v1/user/api-keys": _own(201, {"name": "script", "scopes": ["read"]}),
     "DELETE /api/v1/user/api-keys/{key_id}": (Attempt(NOT_FOUND),),
     "GET /api/v1/user/export": _own(),
-    "DELETE /api/v1/user": (Attempt(204, {}, ends_sender=True, needs_sign_in=True),),
+    "DELETE /api/v1/user": (Attempt((202, 204), {}, ends_sender=True, needs_sign_in=True),),
     "DELETE /api/v1/chat/history": _own(204),
     # -- admin -----------------------------------------------------------------------------------------------------
     "GET /api/v1/admin/users": _for_admins(query="{email}"),
@@ -235,7 +237,7 @@ PLACEHOLDERS: Final = {
 }
 
 
-def expected(route: Route, attempt: Attempt, who: Foreigner) -> Refusal | int:
+def expected(route: Route, attempt: Attempt, who: Foreigner) -> Answer:
     """The cell of the table."""
     if who is Foreigner.OTHER_KEY and attempt.needs_sign_in:
         return FORBIDDEN
@@ -244,7 +246,7 @@ def expected(route: Route, attempt: Attempt, who: Foreigner) -> Refusal | int:
     return REFUSALS[who]
 
 
-def expected_of_ticket(attempt: Attempt, who: Foreigner) -> Refusal | int:
+def expected_of_ticket(attempt: Attempt, who: Foreigner) -> Answer:
     """The cell of an identity that presents a ticket."""
     if isinstance(attempt.answer, Refusal) or who in STRANGERS:
         return attempt.answer

@@ -114,8 +114,9 @@ async def isolation_scene(stack: RunningStack, url: str, env: dict[str, str]) ->
             }
             assert set(PLACEHOLDERS) <= set(ids)
             profile = await ada.get("/user/profile")
-            while await _value(database, ABOUT_TO_CHANGE, ada.id):
-                await asyncio.sleep(0.2)
+            async with asyncio.timeout(2 * TIMEOUT):
+                while await _value(database, ABOUT_TO_CHANGE, ada.id):
+                    await asyncio.sleep(0.2)
             yield Scene(
                 stack=stack,
                 url=url,
