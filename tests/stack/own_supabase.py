@@ -89,7 +89,12 @@ def _variables(layout: Layout, url: str, owner_url: str, environment: Mapping[st
         "SUPABASE_DB_URL": owner_url,
         "MAIL_FILE": environment["LITE_MAIL_FILE"],
         "SIGNING_KEY_FILE": environment["LITE_SIGNING_KEY_FILE"],
+        "LOG_FILE": str(_log_file(environment)),
     }
+
+
+def _log_file(environment: Mapping[str, str]) -> Path:
+    return Path(environment["HOME"]) / "supabase.log"
 
 
 def _with_database(url: str, database: str, user: str | None = None, password: str | None = None) -> str:
@@ -134,14 +139,17 @@ def _prepare(layout: Layout, environment: Mapping[str, str]) -> None:
 def _running(layout: Layout, environment: Mapping[str, str]) -> Iterator[str]:
     """A Supabase Lite that is ready. Yields its URL."""
     url = f"http://127.0.0.1:{environment['LITE_PORT']}"
-    with subprocess.Popen(
-        _serve(layout),
-        cwd=layout.environment("supabase"),
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
+    with (
+        _log_file(environment).open("ab") as log,
+        subprocess.Popen(
+            _serve(layout),
+            cwd=layout.environment("supabase"),
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             _wait_until_healthy(process, url, environment["LITE_PUBLISHABLE_KEY"])
             yield url
