@@ -42,7 +42,7 @@ def require_settings(env_file: Path | None) -> Settings:
 
 
 def settings_problems(error: ValidationError, env_file: Path | None = None) -> list[str]:
-    """One sentence per variable that is missing, invalid or perhaps misspelt. Values are never shown."""
+    """One sentence per variable that is missing, invalid or perhaps misspelt. A secret is never shown."""
     problems = [
         f"{'_'.join(map(str, problem['loc'])).upper() or 'settings'}: "
         + _MESSAGES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
