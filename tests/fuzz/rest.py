@@ -22,7 +22,7 @@ from tests.fuzz.server import Identity, Target
 from tests.fuzz.target import Tally
 
 TIMEOUT: Final = 20.0
-EXAMPLES: Final = 5
+EXAMPLES: Final = 2
 """Inputs of one operation, identity and kind at a time."""
 STEPS: Final = 10
 """Requests in a sequence."""

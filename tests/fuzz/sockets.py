@@ -160,8 +160,9 @@ class Sockets:
         route = self._random.choice(DAMAGED)
         path = route.path.replace("{turn_id}", self._target.victim_turn)
         path = re.sub(r"{\w*id}", "00000000-0000-4000-8000-000000000001", path).replace("{label}", "human")
-        if route.query is not None and self._random.random() < 0.5:
-            path += "?" + "&".join(f"{name}={self._random.randint(-9, 99)}" for name in route.query.model_fields)
+        if self._random.random() < 0.5:
+            names = ["unknown"] if route.query is None else route.query.model_fields
+            path += "?" + "&".join(f"{name}={self._random.randint(-9, 99)}" for name in names)
         body = self._random.choice((b"", b"{}", b'{"content":"x","stream":false}', b'{"email":"a@b","password":"x"}'))
         return (
             head(route.method, path, who, b"Content-Type: application/json", b"Content-Length: %d" % len(body)) + body

@@ -6,7 +6,7 @@ from tests.fuzz.run import run
 from tests.fuzz.server import MARK, Identity, Report, Target
 from tests.fuzz.target import MEMORY_GROWTH, Tally
 
-INPUTS = 2_000
+INPUTS = 4_000
 KINDS = {
     *("requests", "sequences", "frames", "event streams"),
     *("damaged requests", "ambiguous requests", "broken frames", "slow requests"),
