@@ -24,6 +24,8 @@ from server.provisioning import Provisioner, ProvisioningContext
 from server.resilience import Breaker, Guard
 from tests.stack.supabase_users import client_of
 
+PAGE = 1000
+
 SAME_OWNER = "provisioning-tests"
 """All processes of a test have the name of one instance, so that a claim of the last one need not expire first."""
 
@@ -141,8 +143,10 @@ class Lab:
     async def _rows(self, path: str, field: str, wanted: set[str]) -> list[str]:
         found: list[str] = []
         after: dict[str, str | int] = {}
-        while page := await self.letta.read(self.letta.as_admin(), path, rows("id"), limit=1000, **after):
+        while page := await self.letta.read(self.letta.as_admin(), path, rows("id"), limit=PAGE, **after):
             found += [row["id"] for row in page if row[field] in wanted]
+            if len(page) < PAGE:
+                break  # else the last row, which another test may have deleted, would be looked up
             after = {"after": page[-1]["id"]}
         return found
 

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 
 import aiohttp
+import psycopg
 import pytest
 
 from server.accounts.deletion import STEPS, AccountDeletion, DeletionServices
@@ -72,6 +73,16 @@ async def purged(stack: RunningStack, words: Sequence[str]) -> None:
             found = await tables_with(stack.env, words)
             if not found:
                 return
+
+
+async def test_a_sum_that_litellm_writes_after_a_purge_is_removed_by_the_next(stack: RunningStack) -> None:
+    """By then nothing links the key to its user any more."""
+    key = uuid.uuid4().hex * 2
+    late = 'insert into "LiteLLM_DailyTagSpend" (id, date, api_key, updated_at) values (%s, %s, %s, now())'
+    async with await psycopg.AsyncConnection.connect(stack.env["LITELLM_DB_URL"]) as connection:
+        await connection.execute(late, (str(uuid.uuid4()), "2026-11-29", key))
+    await chat_users(stack, "purge")
+    assert await tables_with(stack.env, [key]) == {}
 
 
 async def test_nothing_of_a_deleted_user_is_left_in_any_table(
