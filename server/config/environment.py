@@ -18,6 +18,9 @@ _MESSAGES: Final = {
 }
 """Messages that replace those of pydantic, by the type of the error."""
 
+_LOCAL_STACK: Final = Path(".chat/stack.env")
+"""The settings of `chat up`, in the directory in which it was called."""
+
 env_file_option = click.option(
     "--env-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -38,7 +41,13 @@ def require_settings(env_file: Path | None) -> Settings:
     try:
         return read_settings(env_file)
     except ValidationError as error:
-        raise click.ClickException("; ".join(settings_problems(error, env_file))) from None
+        problems = "; ".join(settings_problems(error, env_file))
+        hint = (
+            f". For the local stack add: --env-file {_LOCAL_STACK}"
+            if env_file is None and _LOCAL_STACK.exists()
+            else ""
+        )
+        raise click.ClickException(problems + hint) from None
 
 
 def settings_problems(error: ValidationError, env_file: Path | None = None) -> list[str]:
