@@ -1,24 +1,20 @@
 """Runs one turn at a time: an attempt at it, to its stored end, also when something fails on the way."""
 
 import asyncio
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from server.aio import cancel_and_wait
-from server.ports import FencedError, Forgotten, Lease, TurnEnd
-from server.protocol.codes import ErrorCode
-from server.protocol.errors import PlatformError
-from server.protocol.shapes import Turn, TurnError, TurnStatus
+from server.ports import Forgotten, Lease, TurnEnd
+from server.protocol.shapes import Turn
 from server.sessions.context import SessionContext
 from server.sessions.events.log import EventLog
-from server.sessions.store_retry import retry_while_unavailable
 from server.sessions.turns.attempt import Attempt
+from server.sessions.turns.conclusion import end_of, store_end
 
 log = structlog.get_logger(__name__)
-_INTERNAL: Final = TurnError.by_rule(ErrorCode.INTERNAL_ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,28 +111,14 @@ class TurnRunner:
             self._context.admission.release(self._context.clock() - since)
 
     async def _conclude(self, runnable: RunnableTurn) -> Turn:
-        """Run the attempt and store its end. An end that the database refuses is stored as a failure instead, with the
-        text that was shown. Raises FencedError, PlatformError if the database is unavailable for too long."""
-        turn, began = runnable.turn, self._context.clock()
+        """Run an attempt at the turn, and store its end. Raises as `store_end`."""
+        began = self._context.clock()
         attempt = self._attempt = self._attempt_at(runnable)
-        end = await _end_of(attempt)
+        end = await end_of(attempt)
         self._callbacks.attempt_ended()
-        failed = replace(end, status=TurnStatus.FAILED, estimate=None, error=_INTERNAL, reason=None, carried=())
-        bare = replace(failed, text="", usage=None, run_completed=False)
-        for last, kept in ((False, end), (False, failed), (True, bare)):
-            try:
-                stored = await retry_while_unavailable(partial(self._finish, kept), turn.user_id)
-            except FencedError:
-                raise
-            except Exception as error:
-                code = error.code if isinstance(error, PlatformError) else None
-                if last or code is ErrorCode.SUPABASE_UNAVAILABLE:
-                    raise
-                log.exception("turn.end_refused", user_id=turn.user_id, turn_id=turn.id, code=code)
-            else:
-                self._log_end(stored, attempt, began)
-                return stored
-        raise AssertionError("unreachable: the last end is stored, or raises")
+        stored = await store_end(end, runnable.turn.user_id, self._finish)
+        self._log_end(stored, attempt, began)
+        return stored
 
     def _attempt_at(self, runnable: RunnableTurn) -> Attempt:
         turn, lease = runnable.turn, self._callbacks.lease
@@ -170,22 +152,4 @@ class TurnRunner:
             error=stored.error and stored.error.code,
             run_id=attempt.reply.run_id,
             duration_ms=round((self._context.clock() - began) * 1000),
-        )
-
-
-async def _end_of(attempt: Attempt) -> TurnEnd:
-    try:
-        return await attempt.run()
-    except FencedError:
-        raise
-    except Exception:
-        turn = attempt.turn
-        log.exception("turn.crashed", user_id=turn.user_id, turn_id=turn.id)
-        return TurnEnd(
-            turn.id,
-            turn.attempt,
-            TurnStatus.FAILED,
-            attempt.reply.text,
-            sent_after=attempt.sent_after,
-            error=_INTERNAL,
         )
