@@ -18,6 +18,7 @@ from server.protocol.shapes import Json
 
 VERSION: Final = __version__
 OPENAPI: Final = web.AppKey[Json]("openapi")
+ASYNCAPI: Final = web.AppKey[Json]("asyncapi")
 
 _PAGES: Final = files("server.api") / "pages"
 _MEDIA_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
@@ -42,6 +43,10 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def openapi(request: web.Request) -> web.Response:
     return json_response(request.app[OPENAPI])
+
+
+async def asyncapi(request: web.Request) -> web.Response:
+    return json_response(request.app[ASYNCAPI])
 
 
 async def docs() -> web.Response:
@@ -111,6 +116,15 @@ ROUTES = (
         _TAG,
         "This document",
         {200: Reply("OpenAPI 3.1.", media="application/json")},
+    ),
+    Route(
+        "GET",
+        "/asyncapi.json",
+        "public",
+        asyncapi,
+        _TAG,
+        "What the WebSocket and the event streams carry",
+        {200: Reply("AsyncAPI 3.0.", media="application/json")},
     ),
     Route("GET", "/docs", "public", docs, _TAG, "API reference", {200: Reply("A page.", media="text/html")}),
     Route(

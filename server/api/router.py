@@ -9,17 +9,18 @@ from server.api import (
     admin_users,
     agent,
     api_keys,
+    asyncapi,
     auth,
     chat,
     credentials,
     history,
     memory,
+    openapi,
     ops,
     sign_ins,
     usage,
     user,
 )
-from server.api.openapi import document
 from server.http import middlewares
 from server.http.routes import Route, add_routes
 
@@ -41,7 +42,8 @@ ROUTES: Final[tuple[Route, ...]] = (
 
 
 def install(app: web.Application) -> None:
-    """Add middlewares, routes and the OpenAPI document to `app`. The wiring sets the keys of `app_keys`."""
+    """Add middlewares, routes and the documents that describe them to `app`. The wiring sets the keys of `app_keys`."""
     middlewares.install(app)
     add_routes(app, ROUTES)
-    app[ops.OPENAPI] = document(ROUTES, ops.VERSION)
+    app[ops.OPENAPI] = openapi.document(ROUTES, ops.VERSION)
+    app[ops.ASYNCAPI] = asyncapi.document(ops.VERSION)

@@ -43,11 +43,15 @@ class ClientFrame(BaseModel):
 
 
 class AuthFrame(ClientFrame):
+    """Sign in on a socket, or renew the token before it expires."""
+
     type: Literal["auth"]
     token: SecretStr = Field(min_length=1, max_length=16_384)
 
 
 class MessageFrame(ClientFrame):
+    """Send a message. Repeat it with the same `client_message_id` until it is acknowledged: it becomes one turn."""
+
     type: Literal["message"]
     client_message_id: FrameId
     content: Content
@@ -55,16 +59,22 @@ class MessageFrame(ClientFrame):
 
 
 class CancelFrame(ClientFrame):
+    """Stop a turn; without an id the running one, else the first that waits."""
+
     type: Literal["cancel"]
     turn_id: UUID | None = None
 
 
 class RetryFrame(ClientFrame):
+    """Run a turn again that failed, was cancelled or was not sent."""
+
     type: Literal["retry"]
     turn_id: UUID
 
 
 class PingFrame(ClientFrame):
+    """Answered with `pong`."""
+
     type: Literal["ping"]
 
 

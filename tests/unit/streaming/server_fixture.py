@@ -15,6 +15,7 @@ from aiohttp import WSMsgType, web
 from aiohttp.typedefs import Handler
 from pydantic import SecretStr
 
+from server.api.stream_schemas import EVENT_STREAM, SOCKET
 from server.auth.authenticator import Authenticator
 from server.auth.tickets import Tickets
 from server.http.http_server import serving
@@ -97,6 +98,7 @@ class Socket:
         if message.type is not WSMsgType.TEXT:
             raise ClosedError(self.raw.close_code, message.extra)
         frame: Json = orjson.loads(message.data)
+        SOCKET.validate_json(message.data)
         self.seen.append(frame)
         return frame
 
@@ -137,6 +139,7 @@ class Events:
                 self.comments += not name.removesuffix(":")
             elif "data" in fields:
                 event: Json = orjson.loads(fields["data"])
+                EVENT_STREAM.validate_json(fields["data"])
                 assert event["type"] == fields["event"]
                 self.seen.append(event)
                 self.ids.append(fields.get("id"))
