@@ -7,6 +7,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from server.api.openapi import without_null_defaults
 from server.api.stream_examples import EXAMPLES
 from server.api.stream_schemas import AnyEvent, SocketFrame, StreamFrame
 from server.protocol.codes import CLOSE_CODES
@@ -75,9 +76,7 @@ def schemas() -> Json:
         if name not in {model.__name__ for model in SENT}:
             schema.pop("additionalProperties", None)  # fields may be added to what clients receive
     for model in SENT:
-        for field in found[model.__name__]["properties"].values():
-            if field.get("default", ...) is None:
-                del field["default"]  # a field that may be left out, not one that is filled in
+        without_null_defaults(found[model.__name__])
     return found
 
 

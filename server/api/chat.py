@@ -264,7 +264,7 @@ ROUTES = (
         events,
         "chat",
         "The session's events (SSE)",
-        {200: Reply("Events until `event: reconnect`.", media="text/event-stream")},
+        {200: Reply("Events until `event: reconnect`.", stream=True)},
         errors=_STREAM_ERRORS,
         credential="ticket",
         headers={

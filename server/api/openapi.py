@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from server.api.schemas import Problem
+from server.api.stream_schemas import StreamedEvent
 from server.http.problems import MEDIA_TYPE as PROBLEM_TYPE
 from server.http.routes import Reply, Route
 from server.protocol.codes import CLOSE_CODES, ERRORS, ErrorCode
@@ -16,11 +17,9 @@ from server.protocol.shapes import Json
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _EVENTS: Final = "text/event-stream"
-_MEDIA: Final[dict[str, Json]] = {
-    _EVENTS: {},  # OpenAPI 3.1 has no schema for a sequence of events
-    "application/json": {"schema": {"type": "object"}},
-}
+_MEDIA: Final[dict[str, Json]] = {"application/json": {"schema": {"type": "object"}}}
 """The content of replies without a model, where it is no string."""
+_FOREIGN: Final = {"ge", "gt", "le", "lt", "max_digits", "decimal_places"}
 _PARSING = (ErrorCode.INVALID_REQUEST,)
 _BODY = (ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE)
 _SIGNED_IN = (
@@ -36,20 +35,33 @@ _SIGNED_IN = (
 )
 
 
+TAGS: Final = {
+    "auth": "Signing in, and proofs of an e-mail address. Any access token of the Supabase project works as well.",
+    "chat": "Messages, their turns, and the session's events.",
+    "agent": "The user's agent and what it remembers.",
+    "user": "The user's profile and usage.",
+    "admin": "For operators: users, plans, usage of all users, and the audit.",
+    "operations": "Health, metrics and documentation of this server.",
+}
+"""The tags of the routes, in the order of the document, and what they hold."""
+
+
 def document(routes: Sequence[Route], version: str) -> Json:
     """The OpenAPI 3.1 description of `routes`."""
     paths: Json = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
-    return {
+    described: Json = {
         "openapi": "3.1.0",
         "info": {
             "title": "AI Chat Platform",
             "version": version,
             "description": "Every user has a personal agent with long-term memory.",
+            "contact": {"name": "The operator of this server"},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": TAGS[name]} for name in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
         "components": {
             "schemas": _schemas(routes),
@@ -67,6 +79,21 @@ def document(routes: Sequence[Route], version: str) -> Json:
             for close in CLOSE_CODES
         ],
     }
+    _drop_foreign_words(described)
+    return described
+
+
+def _drop_foreign_words(value: Any) -> None:
+    """Pydantic writes constraints of dates and decimals that JSON Schema does not know under their own names."""
+    if isinstance(value, dict):
+        if "type" in value:
+            for name in _FOREIGN & value.keys():
+                del value[name]
+        for inner in value.values():
+            _drop_foreign_words(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _drop_foreign_words(inner)
 
 
 def _operation(route: Route) -> Json:
@@ -74,13 +101,12 @@ def _operation(route: Route) -> Json:
         "operationId": f"{route.tag}_{route.handler.__name__}",
         "tags": [route.tag],
         "summary": route.summary,
+        "description": " ".join((route.handler.__doc__ or f"{route.summary}.").split()),
         "x-access": route.access,
         "security": _security(route),
         "parameters": _parameters(route),
         "responses": {str(status): _response(reply) for status, reply in route.replies.items()} | _problems(route),
     }
-    if route.handler.__doc__:
-        operation["description"] = " ".join(route.handler.__doc__.split())
     if route.body is not None:
         required = any(field.is_required() for field in route.body.model_fields.values())
         operation["requestBody"] = {"required": required, "content": {"application/json": _schema_of(route.body)}}
@@ -135,10 +161,10 @@ def _split(field: Json) -> Json:
 
 def _response(reply: Reply) -> Json:
     content: Json = {}
-    if reply.stream:
-        content[_EVENTS] = _MEDIA[_EVENTS]
     if reply.model is not None:
         content["application/json"] = _schema_of(reply.model)
+    if reply.stream:
+        content[_EVENTS] = _schema_of(StreamedEvent)  # of each event: 3.1 has no word for that
     if reply.media is not None:
         content[reply.media] = _MEDIA.get(reply.media, {"schema": {"type": "string"}})
     return {"description": reply.description} | ({"content": content} if content else {})
@@ -175,11 +201,23 @@ def _schemas(routes: Iterable[Route]) -> Json:
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(Problem, "serialization")]
     for route in routes:
         wanted += [(reply.model, "serialization") for reply in route.replies.values() if reply.model is not None]
+        if any(reply.stream for reply in route.replies.values()):
+            wanted.append((StreamedEvent, "serialization"))
         if route.body is not None:
             wanted.append((route.body, "validation"))
     unique = list(dict.fromkeys(wanted))
     _, definitions = models_json_schema(unique, ref_template=_REFERENCE)
     schemas: Json = definitions["$defs"]
-    for name in {model.__name__ for model, mode in unique if mode == "serialization"}:
+    for name in schemas.keys() - {model.__name__ for model, mode in unique if mode == "validation"}:
         schemas[name].pop("additionalProperties", None)  # fields may be added to responses
+    for model, mode in unique:
+        if mode == "validation":
+            without_null_defaults(schemas[model.__name__])
     return schemas
+
+
+def without_null_defaults(schema: Json) -> None:
+    """Of what is sent to the server: a field may be left out, and generated clients need not fill in a null."""
+    for field in schema.get("properties", {}).values():
+        if field.get("default", ...) is None:
+            del field["default"]

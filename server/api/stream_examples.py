@@ -132,6 +132,7 @@ EXAMPLES: Final[Mapping[type[BaseModel], tuple[Json, ...]]] = {
     received.UsageSettled: (_of_turn("usage.settled", 17, cost="0.12714", cost_status="settled", usage=_USAGE),),
     received.BudgetWarning: (_event("budget.warning", 18, spent="8.02", limit="10", level=80),),
     received.AgentStatusChanged: (_event("agent.status", 1, status="active", reason=None),),
+    received.HistoryDeleted: (_event("history.deleted", 19, deleted_at=_AT),),
     received.ReadyFrame: (
         {
             "type": "ready",

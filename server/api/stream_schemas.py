@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, RootModel, TypeAdapter
 
 from server.api.schemas import Answer, FieldProblem, Message, Money, Turn, Usage
 from server.protocol.codes import ErrorCode
@@ -149,6 +149,13 @@ class AgentStatusChanged(Event):
     reason: str | None
 
 
+class HistoryDeleted(Event):
+    """The user has deleted the history: show no message from before this event. The agent's memory is kept."""
+
+    type: Literal["history.deleted"]
+    deleted_at: datetime
+
+
 class ClientLimits(Answer):
     """The limits that a client can act on."""
 
@@ -202,6 +209,8 @@ class ErrorFrame(Answer):
     retryable: bool
     retry_after: int | None = Field(default=None, description="Seconds.")
     errors: list[FieldProblem] | None = Field(default=None, description="Missing if no field is at fault.")
+    rate_limit: str | None = Field(default=None, description="The limit that is reached, if it is a rate.")
+    retry_at: datetime | None = Field(default=None, description="When there is room again.")
     spent: Money | None = Field(default=None, description="Of a budget that is used up.")
     limit: Money | None = None
     resets_at: datetime | None = None
@@ -235,6 +244,7 @@ AnyEvent = (
     | UsageSettled
     | BudgetWarning
     | AgentStatusChanged
+    | HistoryDeleted
 )
 """What all of a user's connections receive."""
 SocketFrame = ReadyFrame | AckFrame | ErrorFrame | PongFrame
@@ -245,6 +255,12 @@ StreamFrame = ReadyFrame | ReconnectEvent
 SOCKET: Final[TypeAdapter[AnyEvent | SocketFrame]] = TypeAdapter(
     Annotated[AnyEvent | SocketFrame, Field(discriminator="type")]
 )
+
+
+class StreamedEvent(RootModel[Annotated[AnyEvent | StreamFrame, Field(discriminator="type")]]):
+    """The `data` of one server-sent event; its `type` is the name of the event, too."""
+
+
 EVENT_STREAM: Final[TypeAdapter[AnyEvent | StreamFrame]] = TypeAdapter(
     Annotated[AnyEvent | StreamFrame, Field(discriminator="type")]
 )

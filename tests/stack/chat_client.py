@@ -11,6 +11,8 @@ from typing import Any, Self
 
 import aiohttp
 
+from server.api.stream_schemas import SOCKET
+
 Json = dict[str, Any]
 TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.unsent"})
 TIMEOUT = 60.0
@@ -90,6 +92,7 @@ class Device:
     async def _read(self) -> None:
         async for message in self.socket:
             if message.type is aiohttp.WSMsgType.TEXT:
+                SOCKET.validate_json(message.data)
                 self.frames.append(json.loads(message.data))
                 self._wake()
         self._wake()

@@ -63,6 +63,7 @@ async def _recorded() -> list[Json]:
             hub.agent_changed(user, AgentStatus.ACTIVE, None)
             while (await socket.until("agent.status"))["status"] != "active":
                 pass
+            hub.announce(user, Announcement("history.deleted", {"deleted_at": "2026-11-29T12:00:00Z"}))
             set_budget(server.world, user, "0")
             for number in (5, 6):
                 await socket.send("message", client_message_id=f"m{number}", content="more")
