@@ -125,11 +125,13 @@ def test_every_reference_of_the_description_resolves() -> None:
     assert _references(api) <= {f"#/components/schemas/{name}" for name in api["components"]["schemas"]}
 
 
-def test_the_description_gives_json_an_object_and_events_no_schema() -> None:
+def test_the_description_gives_json_an_object_and_event_streams_the_schema_of_an_event() -> None:
     paths = document(router.ROUTES, "0")["paths"]
     itself = paths["/openapi.json"]["get"]["responses"]["200"]["content"]
     assert itself == {"application/json": {"schema": {"type": "object"}}}
-    assert paths["/api/v1/chat/events"]["get"]["responses"]["200"]["content"] == {"text/event-stream": {}}
+    assert paths["/api/v1/chat/events"]["get"]["responses"]["200"]["content"] == {
+        "text/event-stream": {"schema": {"$ref": "#/components/schemas/StreamedEvent"}}
+    }
 
 
 def test_operation_ids_are_unique() -> None:
@@ -189,16 +191,8 @@ def test_only_sign_in_and_operations_are_open() -> None:
     open_paths = {route.path for route in router.ROUTES if route.access == "public"}
     names = ("register", "login", "refresh", "verify", "resend", "recover", "reset")
     signing_in = {f"/api/v1/auth/{name}" for name in names}
-    assert open_paths == signing_in | {
-        "/health",
-        "/ready",
-        "/metrics",
-        "/openapi.json",
-        "/docs",
-        "/",
-        "/pages/{name}",
-        "/auth/callback",
-    }
+    describing = {"/openapi.json", "/asyncapi.json", "/docs", "/", "/pages/{name}", "/auth/callback"}
+    assert open_paths == signing_in | describing | {"/health", "/ready", "/metrics"}
 
 
 def test_the_description_says_who_may_use_each_endpoint() -> None:
