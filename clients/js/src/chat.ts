@@ -1,0 +1,305 @@
+// The client: one object for one signed-in user. It joins the parts of this package and has no protocol of its own.
+import type { Commands } from "./commands.js";
+import { Connection, type OpenLink, type Status } from "./connection.js";
+import { canShare, canStream, onWake, tabStorage } from "./environment.js";
+import { ChatError, type ErrorInfo } from "./errors.js";
+import { withNewest, withOlder } from "./history.js";
+import type { LinkFrame } from "./link.js";
+import { type EventOf, type EventType, Listeners } from "./listeners.js";
+import { type Answered, Outbox, type OutboxStorage, retryId } from "./outbox.js";
+import { acknowledged, endOfTurn, reduce } from "./reduce.js";
+import { Rest } from "./rest.js";
+import { openSocket, type WebSocketClass } from "./socket.js";
+import { type ChatMessage, type ChatState, type ChatTurn, INITIAL, isLocal, isOpen, newMessage, withTurns } from "./state.js";
+import type { Tabs } from "./tabs.js";
+import type { GetToken } from "./tokens.js";
+import type { Agent, Frame, History, ReadyFrame, SessionEvent, Turn } from "./wire.js";
+
+export interface ChatOptions {
+  /** The server: `https://chat.example.com`. */
+  url: string;
+  /** The user's access token. It is asked for often, so return a cached one while that is valid. */
+  getToken: GetToken;
+  /** `auto` (the default) uses a WebSocket, and an event stream where WebSockets do not get through. */
+  transport?: "auto" | "websocket" | "sse";
+  /** Whether tabs of the same user share one connection. By default they do, where the browser allows it. */
+  shareTabs?: boolean;
+  /** Where messages that were not accepted yet survive a reload. By default sessionStorage, null for nowhere. */
+  storage?: OutboxStorage | null;
+  /** For runtimes without a global WebSocket: a class with the browser's interface, such as that of `ws`. */
+  WebSocket?: WebSocketClass;
+  /** How many messages a page of the history has, up to 100. */
+  pageSize?: number;
+}
+
+export interface SendOptions {
+  /** While another turn runs: wait (the default), be refused as `busy`, or stop everything else and run this one. */
+  onBusy?: "enqueue" | "reject" | "interrupt";
+  /** An id of your own for this message: 1 to 128 visible ASCII characters. The same id is never a second message. */
+  id?: string;
+}
+
+const CLOSED = new ChatError("closed", "The chat was closed.");
+
+export function createChat(options: ChatOptions): Chat {
+  return new Chat(options);
+}
+
+export class Chat {
+  #state: ChatState = INITIAL;
+  readonly #watchers = new Set<() => void>();
+  readonly #listeners = new Listeners();
+  readonly #rest: Rest;
+  readonly #outbox: Outbox;
+  #large: Promise<Commands> | null = null;
+  readonly #tabs: Promise<Tabs> | null;
+  #connection: Connection;
+  #stopWaking: () => void;
+  #loading: AbortController | null = null;
+  #isNotifying = false;
+
+  constructor(private readonly options: ChatOptions) {
+    this.#rest = new Rest(`${options.url.replace(/\/+$/, "")}/api/v1`, options.getToken);
+    const storage = options.storage === undefined ? tabStorage() : options.storage;
+    this.#outbox = new Outbox((command) => this.#transmit(command), (id, error) => this.#mark(id, { error }), storage);
+    const current = () => ({ state: this.#state, cursor: this.#connection.cursor });
+    this.#tabs = options.shareTabs !== false && canShare() ? import("./tabs.js").then(({ Tabs }) => new Tabs(current)) : null;
+    this.#connection = this.#connected();
+    this.#stopWaking = onWake(() => this.#connection.wake());
+  }
+
+  /** What to render. It is never changed: each change makes a new one. */
+  get state(): ChatState {
+    return this.#state;
+  }
+
+  /** Be called after each change of the state. Returns a function that ends it. */
+  subscribe = (watcher: () => void): (() => void) => {
+    this.#watchers.add(watcher);
+    return () => this.#watchers.delete(watcher);
+  };
+
+  /** Be called for each event of a type, such as `turn.completed`. Returns a function that ends it. */
+  on<T extends EventType>(type: T, listener: (event: EventOf<T>) => void): () => void {
+    return this.#listeners.on(type, listener);
+  }
+
+  /** All events from now on: `for await (const event of chat.events())`. */
+  events(): AsyncIterableIterator<SessionEvent> {
+    return this.#listeners[Symbol.asyncIterator]();
+  }
+
+  /** Send a message, now or when there is a connection again. It is in `state.messages` at once.
+   *
+   * Resolves to the id of its turn when the server has stored it. Rejects with ChatError if it was refused; the message
+   * then has `status: "refused"`, and can be sent again with `retry`, or removed with `discard`. */
+  send(text: string, { onBusy = "enqueue", id = crypto.randomUUID() }: SendOptions = {}): Promise<string> {
+    const user = newMessage({ id, turnId: null, role: "user", text, status: "sending", createdAt: new Date().toISOString() });
+    const others = this.#state.turns.filter((turn) => !isLocal(turn) || turn.user?.id !== id);
+    this.#change(withTurns(this.#state, [...others, { id: null, attempt: 0, user, reply: null }]));
+    return this.#command({ type: "message", id, client_message_id: id, content: text, on_busy: onBusy }, (error) =>
+      this.#mark(id, { status: "refused", error, canRetry: true }),
+    );
+  }
+
+  /** Stop everything that runs or waits, and answer this. */
+  interrupt(text: string): Promise<string> {
+    return this.send(text, { onBusy: "interrupt" });
+  }
+
+  /** Stop a turn: the given one, else the one that runs, else the first that waits. The text so far is kept. */
+  cancel(turnId: string | null | undefined = this.#state.reply?.turnId ?? this.#state.queue[0]): Promise<string> {
+    const id = crypto.randomUUID();
+    return this.#command({ type: "cancel", id, turn_id: turnId ?? undefined });
+  }
+
+  /** Try a message with `canRetry` again: the same turn with a new reply, or the sending of a refused message. */
+  retry(what: ChatMessage | string): Promise<string> {
+    const message = typeof what === "string" ? null : what;
+    if (message && message.turnId === null) return this.send(message.text, { id: message.id });
+    const turn_id = message?.turnId ?? (what as string);
+    return this.#command({ type: "retry", id: retryId(turn_id), turn_id });
+  }
+
+  /** Remove a refused message. */
+  discard(message: ChatMessage): void {
+    if (message.status !== "refused") return;
+    this.#change(withTurns(this.#state, this.#state.turns.filter((turn) => turn.user?.id !== message.id)));
+  }
+
+  /** A turn that is shown, when it has ended: `(await chat.ended(await chat.send("Hello"))).reply.text`. */
+  async ended(turnId: string): Promise<ChatTurn> {
+    for (;;) {
+      const turn = this.#state.turns.find(({ id }) => id === turnId);
+      if (!turn) throw new ChatError("not_found", "There is no such turn.");
+      if (!isOpen(turn)) return turn;
+      if (this.#state.connection === "closed") throw this.#state.error ?? CLOSED;
+      await new Promise<void>((resolve) => {
+        const stop = this.subscribe(() => (stop(), resolve()));
+      });
+    }
+  }
+
+  /** Load older messages into `state.messages`. Returns whether there are more. */
+  async loadOlder(): Promise<boolean> {
+    const { isLoading, hasMore, before } = this.#state.history;
+    if (isLoading || !hasMore) return hasMore;
+    const show = (loading: boolean) => this.#change({ ...this.#state, history: { ...this.#state.history, isLoading: loading } });
+    show(true);
+    try {
+      this.#change(withOlder(this.#state, await this.#page(before)));
+    } catch (error) {
+      show(false);
+      throw error;
+    }
+    return this.#state.history.hasMore;
+  }
+
+  /** Connect again after `connection: "closed"`, for example once the user has signed in again. */
+  reconnect(): void {
+    this.#connection.stop();
+    this.#connection = this.#connected();
+  }
+
+  /** End the connection and everything that waits for it. Call it when the user signs out. */
+  close(): void {
+    this.#stopWaking();
+    this.#connection.stop();
+    this.#loading?.abort();
+    void this.#tabs?.then((tabs) => tabs.close());
+    this.#outbox.clear(CLOSED);
+    this.#listeners.emit(null);
+  }
+
+  // -- the connection ---------------------------------------------------------------------------------------------
+
+  #connected(): Connection {
+    const { transport = "auto", getToken } = this.options;
+    const Socket = this.options.WebSocket ?? (globalThis.WebSocket as WebSocketClass | undefined);
+    const transports: (() => Promise<OpenLink>)[] = [];
+    const add = (load: () => OpenLink | Promise<OpenLink>) => {
+      transports.push(async () => {
+        const open = await load();
+        return (await this.#tabs)?.shared(open) ?? open;
+      });
+    };
+    if (transport !== "sse" && Socket) add(() => openSocket.bind(null, Socket));
+    if (transport !== "websocket" && canStream()) add(async () => (await import("./sse.js")).openStream.bind(null, this.#rest));
+    if (!transports.length) throw new ChatError("network", "This runtime has no WebSocket: pass one as an option.");
+    const connection: Connection = new Connection({
+      api: this.#rest.api,
+      getToken,
+      transports,
+      frame: (frame) => this.#receive(frame),
+      status: (status, error) => this.#connection === connection && this.#showStatus(status, error),
+    });
+    queueMicrotask(() => void connection.run());
+    return connection;
+  }
+
+  #showStatus(connection: Status, error: ChatError | null): void {
+    this.#change({ ...this.#state, connection, error });
+    if (connection === "closed" && error) this.#loading?.abort();
+  }
+
+  #receive(frame: LinkFrame): void {
+    this.#outbox.receive(frame);
+    if (frame.type === "ready") this.#greet(frame.user_id);
+    if (frame.type === "tab.state") this.#greet(frame.userId);
+    this.#change(reduce(this.#state, frame));
+    if (frame.type === "ready" || frame.type === "tab.state") {
+      this.#outbox.flush();
+      if (frame.type === "ready" && !frame.resumed) void this.#reload(frame);
+    }
+    if ("seq" in frame) this.#listeners.emit(frame);
+  }
+
+  /** The first connection of a user: nobody else's messages stay, and those of a previous page are sent. */
+  #greet(userId: string): void {
+    if (this.#state.userId === userId) return;
+    if (this.#state.userId) {
+      this.#outbox.clear(CLOSED);
+      this.#change({ ...INITIAL, connection: "online" });
+    }
+    for (const message of this.#outbox.restore(userId)) {
+      void this.send(message.content, { id: message.client_message_id, onBusy: message.on_busy ?? "enqueue" });
+    }
+  }
+
+  /** Load what the events do not tell: turns that ended without a connection, the newest messages, the agent's status. */
+  async #reload({ turn, queued }: ReadyFrame): Promise<void> {
+    this.#loading?.abort();
+    const { signal } = (this.#loading = new AbortController());
+    const open = new Set([turn?.turn_id, ...queued.map(({ id }) => id)]);
+    const maybeEnded = this.#state.turns.filter((shown) => isOpen(shown) && !open.has(shown.id!)).map(({ id }) => id!);
+    for (let pause = 1000; !signal.aborted; pause = Math.min(pause * 2, 30_000)) {
+      try {
+        const [page, { status, reason }] = await Promise.all([this.#page(null, signal), this.#rest.json<Agent>("agent/status", { signal })]);
+        await Promise.all(maybeEnded.map((id) => this.#readTurn(id, signal)));
+        if (!signal.aborted) this.#change({ ...withNewest(this.#state, page), agent: { status, reason } });
+        return;
+      } catch (error) {
+        if (!(error as ChatError).retryable) return;
+        await new Promise((resolve) => setTimeout(resolve, pause));
+      }
+    }
+  }
+
+  #page(before: string | null, signal?: AbortSignal): Promise<History> {
+    const query = `limit=${this.options.pageSize ?? 50}${before ? `&before=${encodeURIComponent(before)}` : ""}`;
+    return this.#rest.json<History>(`chat/history?${query}`, { signal });
+  }
+
+  /** Take the end of a turn from the server, if it has ended. A turn that does not exist any more is not shown either. */
+  async #readTurn(turnId: string, signal: AbortSignal): Promise<void> {
+    try {
+      const end = endOfTurn(await this.#rest.json<Turn>(`chat/turns/${turnId}`, { signal }));
+      if (end && !signal.aborted) this.#receive(end);
+    } catch (error) {
+      if ((error as ChatError).code !== "not_found") throw error;
+      this.#change(withTurns(this.#state, this.#state.turns.filter(({ id }) => id !== turnId)));
+    }
+  }
+
+  // -- commands ---------------------------------------------------------------------------------------------------
+
+  /** The promise may be ignored: what a UI needs is in the state. */
+  #command(command: Answered, refused: (error: ChatError) => void = () => {}): Promise<string> {
+    const answer = this.#outbox.add(command);
+    answer.then(
+      (turnId) => command.type === "message" && this.#change(acknowledged(this.#state, command.id, turnId)),
+      (error: ChatError) => error.code !== "closed" && refused(error),
+    );
+    return answer;
+  }
+
+  #transmit(command: Answered): void {
+    const limits = this.#state.limits;
+    const isLarge = limits && command.type === "message" && byteLength(command) > limits.frame_bytes;
+    if (!isLarge) return this.#connection.send(command);
+    this.#large ??= import("./commands.js").then(({ Commands }) => new Commands(this.#rest, (frame) => this.#receive(frame)));
+    this.#large.then((commands) => commands.send(command)).catch(() => (this.#large = null)); // sent after the next connect
+  }
+
+  /** Change a message that is not accepted yet. */
+  #mark(id: string, change: Partial<ChatMessage> & { error: ErrorInfo | null }): void {
+    const index = this.#state.turns.findIndex((turn) => isLocal(turn) && turn.user?.id === id);
+    const turn = this.#state.turns[index];
+    if (!turn?.user) return;
+    const user = { ...turn.user, ...change };
+    this.#change(withTurns(this.#state, this.#state.turns.with(index, { ...turn, user })));
+  }
+
+  #change(state: ChatState): void {
+    if (state === this.#state) return;
+    this.#state = state;
+    if (this.#isNotifying) return;
+    this.#isNotifying = true;
+    queueMicrotask(() => {
+      this.#isNotifying = false;
+      for (const watcher of [...this.#watchers]) watcher();
+    });
+  }
+}
+
+const byteLength = (frame: Frame | Answered) => new TextEncoder().encode(JSON.stringify(frame)).length;

@@ -1,0 +1,25 @@
+// What browsers tell about the network and the page, and what a runtime can do. Elsewhere than in a page much is missing.
+
+/** Call `wake` when the network is back, or the page is visible again. Returns a function that stops it. */
+export function onWake(wake: () => void): () => void {
+  const listening = new AbortController();
+  const { document, addEventListener } = globalThis as Partial<typeof globalThis>;
+  addEventListener?.("online", wake, listening);
+  document?.addEventListener("visibilitychange", () => document.visibilityState === "visible" && wake(), listening);
+  return () => listening.abort();
+}
+
+/** The tab's storage, where there is one and the browser allows it. */
+export function tabStorage(): Storage | null {
+  try {
+    return globalThis.sessionStorage ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** Whether `fetch` can read an answer while it arrives. React Native's cannot. */
+export const canStream = () => "body" in (globalThis.Response?.prototype ?? {});
+
+/** Whether this is a page whose browser lets tabs share a connection. */
+export const canShare = () => !!(globalThis.document && globalThis.BroadcastChannel && globalThis.navigator?.locks);

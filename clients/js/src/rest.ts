@@ -1,0 +1,51 @@
+// Requests to the REST API with the user's token.
+import { ChatError, chatError, networkError } from "./errors.js";
+import type { GetToken } from "./tokens.js";
+import type { Problem } from "./wire.js";
+
+export interface RestRequest {
+  method?: "GET" | "POST" | "PATCH";
+  body?: unknown;
+  headers?: Record<string, string>;
+  signal?: AbortSignal | undefined;
+}
+
+export class Rest {
+  /** `api`: the address up to and including `/api/v1`. */
+  constructor(
+    readonly api: string,
+    private readonly getToken: GetToken,
+  ) {}
+
+  /** The JSON of a successful answer. An expired token is renewed once. Throws ChatError. */
+  async json<T>(path: string, request: RestRequest = {}): Promise<T> {
+    let answer = await this.#send(path, request, false);
+    if (answer.status === 401) answer = await this.#send(path, request, true);
+    if (!answer.ok) throw await errorOf(answer);
+    return (await answer.json()) as T;
+  }
+
+  async #send(path: string, { method = "GET", body, headers, signal }: RestRequest, expired: boolean): Promise<Response> {
+    const token = await this.getToken({ expired });
+    if (!token) throw new ChatError("not_signed_in", "Sign in to use this.");
+    return fetch(`${this.api}/${path}`, {
+      method,
+      headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json", ...headers },
+      body: body === undefined ? null : JSON.stringify(body),
+      signal: signal ?? null,
+    }).catch(() => {
+      throw networkError();
+    });
+  }
+}
+
+/** The ChatError of an answer. One without a problem comes from a proxy, and counts as `network` if it may pass. */
+export async function errorOf(answer: Response): Promise<ChatError & { problem?: Problem }> {
+  try {
+    const problem = (await answer.json()) as Problem;
+    return Object.assign(chatError(problem), { problem });
+  } catch {
+    const passes = answer.status >= 500 || answer.status === 429;
+    return new ChatError(passes ? "network" : "invalid_request", `The server answered ${answer.status}.`, { retryable: passes });
+  }
+}
