@@ -45,6 +45,10 @@ class Run:
         self.world = World()
         self.are_sockets_blocked = False
         self.page_size = 50
+        self.history_read = asyncio.Event()
+        self.history_answered = asyncio.Event()
+        """Cleared: the history is read at once, and answered when this is set."""
+        self.history_answered.set()
         self.token_seconds = 3600.0
         self.tokens = [self.new_token()]
         self.expired_asked = 0
@@ -129,8 +133,12 @@ class Run:
 
 def ack(frame: Json, turn: Json, *, duplicate: bool = False, position: int | None = None) -> Json:
     return {
-        "type": "ack", "id": frame.get("id") or frame.get("client_message_id"), "turn_id": turn["id"],
-        "message_id": turn["user_message"]["id"], "queue_position": position, "duplicate": duplicate,
+        "type": "ack",
+        "id": frame.get("id") or frame.get("client_message_id"),
+        "turn_id": turn["id"],
+        "message_id": turn["user_message"]["id"],
+        "queue_position": position,
+        "duplicate": duplicate,
     }
 
 

@@ -408,6 +408,24 @@ async def pages_of_history(run: Run) -> None:
     await run.shows(messages=shown, has_more=False)
 
 
+@rule("A turn that begins and ends while the history is on its way is not lost, and is shown behind it.")
+async def history_that_is_late(run: Run) -> None:
+    world = run.world
+    for number in range(2):
+        turn = world.accept(f"question {number}")
+        world.started(turn)
+        world.completed(turn, f"answer {number}")
+    run.page_size = 2
+    run.history_answered.clear()
+    link = await run.greeted()
+    await run.history_read.wait()
+    turn = await run.accepted(link, "Hello")
+    await link.send(world.started(turn), world.completed(turn, "Hi"))
+    await run.shows(messages=[user("Hello"), reply("Hi")])
+    run.history_answered.set()
+    await run.shows(messages=[user("question 1"), reply("answer 1"), user("Hello"), reply("Hi")], has_more=True)
+
+
 # -- where WebSockets are blocked -----------------------------------------------------------------------------------
 
 
@@ -451,14 +469,15 @@ async def refusals_over_rest(run: Run) -> None:
     link = await run.link()
     await link.send(world.ready(resumed=False))
     problem: Json = {
-
-            "type": "/docs",
-            "title": "Too many turns",
-            "status": 503,
-            "code": "overloaded",
-            "detail": "Too many turns."
-        ,
-        "retryable": True, "retry_after": 1, "request_id": "1", "errors": [],
+        "type": "/docs",
+        "title": "Too many turns",
+        "status": 503,
+        "code": "overloaded",
+        "detail": "Too many turns.",
+        "retryable": True,
+        "retry_after": 1,
+        "request_id": "1",
+        "errors": [],
     }
     run.client(do="send", text="Hello")
     async with run.post("chat/message") as (first, answer):

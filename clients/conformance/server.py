@@ -139,7 +139,10 @@ async def history(request: web.Request) -> web.Response:
     run = _run(request)
     _check(request, run)
     limit = min(int(request.query.get("limit", 50)), run.page_size)
-    return web.json_response(run.world.history(limit, request.query.get("before")))
+    page = run.world.history(limit, request.query.get("before"))
+    run.history_read.set()
+    await run.history_answered.wait()
+    return web.json_response(page)
 
 
 async def turn(request: web.Request) -> web.Response:

@@ -103,8 +103,13 @@ class World:
     def unsent(self, turn: Json) -> Json:
         turn["user_message"]["status"] = "unsent"
         turn["error"] = {
-            "code": "budget_exceeded", "message": "The budget is used up.", "retryable": True, "retry_after": 60,
-            "spent": "10", "limit": "10", "resets_at": self._now(),
+            "code": "budget_exceeded",
+            "message": "The budget is used up.",
+            "retryable": True,
+            "retry_after": 60,
+            "spent": "10",
+            "limit": "10",
+            "resets_at": self._now(),
         }
         return self._end(turn, "unsent", None, "partial") | {"type": "turn.failed"}
 
@@ -146,8 +151,13 @@ class World:
 
     def agent(self) -> Json:
         return {
-            "status": "active", "reason": None, "agent_id": "agent-1", "model": "gpt-4",
-            "turn": None, "queued": [], "updated_at": self._now(),
+            "status": "active",
+            "reason": None,
+            "agent_id": "agent-1",
+            "model": "gpt-4",
+            "turn": None,
+            "queued": [],
+            "updated_at": self._now(),
         }
 
     # -- shapes ---------------------------------------------------------------------------------------------------
@@ -165,8 +175,14 @@ class World:
 
     def _message(self, turn_id: str, role: str, content: str, now: str) -> Json:
         return {
-            "id": str(uuid.uuid4()), "turn_id": turn_id, "role": role, "content": content, "status": "complete",
-            "tokens_used": None, "cost": None, "created_at": now,
+            "id": str(uuid.uuid4()),
+            "turn_id": turn_id,
+            "role": role,
+            "content": content,
+            "status": "complete",
+            "tokens_used": None,
+            "cost": None,
+            "created_at": now,
         }
 
     def _now(self) -> str:

@@ -1,8 +1,10 @@
 """Supabase Auth in memory: users with passwords, access tokens that expire, refresh tokens that are spent once."""
 
+import base64
+import json
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import SecretStr
@@ -178,8 +180,8 @@ class FakeIdentity:
 
     def issue(self, user_id: str, lifetime: timedelta = LIFETIME, method: str = "password") -> TokenPair:
         """A fresh pair of tokens, as any way of signing in gives them."""
-        access, refresh = f"access-{uuid.uuid4()}", f"refresh-{uuid.uuid4()}"
         expires_at = self.database.clock() + lifetime
+        access, refresh = _jwt(user_id, expires_at), f"refresh-{uuid.uuid4()}"
         session_id = str(uuid.uuid4())
         self.database.sign_ins[session_id] = user_id
         amr = (SignInMethod(method, self.database.clock()),)
@@ -210,3 +212,9 @@ class FakeIdentity:
         self._must_answer()
         if self.captcha != captcha_token and self.captcha is not None:
             raise PlatformError(ErrorCode.CAPTCHA_FAILED)
+
+
+def _jwt(user_id: str, expires_at: datetime) -> str:
+    """An access token that clients can read as they read Supabase's; its signature is a name, not a proof."""
+    claims = json.dumps({"sub": user_id, "exp": int(expires_at.timestamp())}).encode()
+    return f"e30.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.{uuid.uuid4()}"

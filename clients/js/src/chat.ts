@@ -140,7 +140,8 @@ export class Chat {
     }
   }
 
-  /** Load older messages into `state.messages`. Returns whether there are more. */
+  /** Load older messages into `state.messages`. Resolves to whether there are more; nothing is loaded while the server
+   * cannot be reached. */
   async loadOlder(): Promise<boolean> {
     const { isLoading, hasMore, before } = this.#state.history;
     if (isLoading || !hasMore) return hasMore;
@@ -148,9 +149,8 @@ export class Chat {
     show(true);
     try {
       this.#change(withOlder(this.#state, await this.#page(before)));
-    } catch (error) {
+    } catch {
       show(false);
-      throw error;
     }
     return this.#state.history.hasMore;
   }
@@ -231,12 +231,13 @@ export class Chat {
     this.#loading?.abort();
     const { signal } = (this.#loading = new AbortController());
     const open = new Set([turn?.turn_id, ...queued.map(({ id }) => id)]);
-    const maybeEnded = this.#state.turns.filter((shown) => isOpen(shown) && !open.has(shown.id!)).map(({ id }) => id!);
+    const old = this.#state.turns.filter(({ id }) => id && !open.has(id));
+    const oldIds = new Set(old.map(({ id }) => id));
     for (let pause = 1000; !signal.aborted; pause = Math.min(pause * 2, 30_000)) {
       try {
         const [page, { status, reason }] = await Promise.all([this.#page(null, signal), this.#rest.json<Agent>("agent/status", { signal })]);
-        await Promise.all(maybeEnded.map((id) => this.#readTurn(id, signal)));
-        if (!signal.aborted) this.#change({ ...withNewest(this.#state, page), agent: { status, reason } });
+        await Promise.all(old.filter(isOpen).map(({ id }) => this.#readTurn(id!, signal)));
+        if (!signal.aborted) this.#change({ ...withNewest(this.#state, page, oldIds), agent: { status, reason } });
         return;
       } catch (error) {
         if (!(error as ChatError).retryable) return;

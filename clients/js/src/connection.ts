@@ -22,7 +22,7 @@ export interface ConnectionOptions {
 const READY_WITHIN = 15_000; // milliseconds; the server may take four seconds to find a free slot
 const SILENCE = 30_000; // the server writes at least every 25 s where the client can see it
 const PROBE = 5_000;
-const LASTED = 10_000; // a connection that lived so long was no failure
+const LASTED = 10_000; // a connection that lived so long, or brought an event, was no failure
 const RENEW_BEFORE = 60_000;
 const LONGEST_TIMER = 2 ** 31 - 1;
 const BLOCKED_AFTER = 2; // attempts of the first transport that never got through
@@ -31,6 +31,7 @@ export class Connection {
   cursor: string | null = null;
   #link: Link | null = null;
   #isReady = false;
+  #readyCursor: string | null = null;
   #isStopped = false;
   #failures = 0;
   #blocked = 0;
@@ -96,7 +97,8 @@ export class Connection {
     const began = Date.now();
     const end = await this.#untilEnd(open, token);
     const gotThrough = this.#isReady || end.code !== NO_CODE;
-    this.#failures = this.#isReady && Date.now() - began >= LASTED ? 0 : this.#failures + 1;
+    const isFailure = !this.#isReady || (this.cursor === this.#readyCursor && Date.now() - began < LASTED);
+    this.#failures = isFailure ? this.#failures + 1 : 0;
     this.#countBlocked(gotThrough);
     this.#isReady = false;
     return end;
@@ -132,6 +134,7 @@ export class Connection {
     if (frame.type === "ready" || frame.type === "tab.state") {
       if (frame.type === "tab.state" || !frame.resumed) this.cursor = frame.cursor;
       this.#isReady = true;
+      this.#readyCursor = this.cursor;
       this.#alive();
       this.#renewLater(token);
       this.options.status("online", null);

@@ -1,14 +1,16 @@
 // Pages of the history, and how they join what is already shown.
 import { newReply, userMessage } from "./reduce.js";
-import { type ChatMessage, type ChatState, type ChatTurn, isLocal, isOpen, withTurns } from "./state.js";
+import { type ChatMessage, type ChatState, type ChatTurn, isOpen, withTurns } from "./state.js";
 import type { History, Message } from "./wire.js";
 
-/** The newest page. Turns before it stay if they adjoin it; otherwise they can be loaded again. */
-export function withNewest(state: ChatState, page: History): ChatState {
+/** The newest page. Turns before it stay if they adjoin it; otherwise they can be loaded again.
+ *
+ * `old`: the turns that were shown before the page was asked for. Others are newer than the page, or in it. */
+export function withNewest(state: ChatState, page: History, old: ReadonlySet<string | null>): ChatState {
   const { turns, inPage, merged } = join(state, page);
   const first = state.turns.findIndex(({ id }) => inPage.has(id));
   const before = state.turns.slice(0, Math.max(first, 0));
-  const after = state.turns.slice(before.length).filter((turn) => !inPage.has(turn.id) && (first >= 0 || isLocal(turn) || isOpen(turn)));
+  const after = state.turns.slice(before.length).filter(({ id }) => !inPage.has(id) && (first >= 0 || !old.has(id)));
   const history = before.length ? { ...state.history, isLoading: false } : loaded(page);
   return withTurns({ ...state, history }, [...before, ...turns.map(merged), ...after]);
 }

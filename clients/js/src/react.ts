@@ -39,7 +39,8 @@ export function useAgentChat(from: Chat | ChatOptions): AgentChat {
     () => (chat ? chat.state : INITIAL),
     () => INITIAL,
   );
-  return useMemo(() => ({ ...state, ...actions(chat), chat }), [state, chat]);
+  const can = useMemo(() => actions(chat), [chat]);
+  return useMemo(() => ({ ...state, ...can, chat }), [state, can, chat]);
 }
 
 function actions(chat: Chat | null): Omit<AgentChat, keyof ChatState | "chat"> {

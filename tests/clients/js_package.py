@@ -1,0 +1,67 @@
+"""A copy of `clients/js` with its packages installed, in which tests build and run it: nothing is written into the
+repository."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.stack.environments import Node, NodePackages
+from server.stack.layout import Layout
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "clients" / "js"
+DATA_DIR = Path(os.environ.get("CHAT_TEST_DIR", ROOT / ".chat-test")).absolute() / "stack"
+NOT_COPIED = shutil.ignore_patterns("node_modules", "dist", "build")
+SECONDS = 300
+"""A generous limit of each command."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsPackage:
+    folder: Path
+    node: Path
+    npm: tuple[str, ...]
+
+    async def run(self, *argv: str, env: Mapping[str, str] | None = None) -> str:
+        """The output of a command, which must succeed."""
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=self.folder,
+            env={**os.environ, **(env or {}), "NODE_NO_WARNINGS": "1"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            async with asyncio.timeout(SECONDS):
+                output, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        text = output.decode()
+        assert process.returncode == 0, text
+        return text
+
+    async def script(self, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:
+        """The output of a compiled script of `test/`."""
+        return await self.run(str(self.node), f"build/test/{name}.js", *arguments, env=env)
+
+
+@asynccontextmanager
+async def js_package(folder: Path) -> AsyncIterator[JsPackage]:
+    """The package, compiled to `build/` there. Packages are installed once, beside the software of the test stack."""
+    node = Node(Layout.open(DATA_DIR, api_port=0))
+    packages = NodePackages(node, "clients-js", SOURCE)
+    await packages.install(lambda _: None)
+    place = folder / "clients" / "js"
+    shutil.copytree(SOURCE, place, ignore=NOT_COPIED)
+    shutil.copytree(ROOT / "docs", folder / "docs")
+    shutil.copy(ROOT / "LICENSE", folder / "LICENSE")
+    (place / "node_modules").symlink_to(packages.folder / "node_modules")
+    package = JsPackage(place, node.program, node.npm)
+    await package.run(str(node.program), "node_modules/typescript/bin/tsc", "--outDir", "build")
+    yield package

@@ -1,0 +1,76 @@
+"""The JavaScript client: its build, its own tests, the conformance suite, and conversations with this server."""
+
+import json
+import re
+import tarfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from clients.conformance.run import Run
+from clients.conformance.server import RUNS, create_app
+from server.api.stream_schemas import SOCKET
+from tests.clients.js_package import SOURCE, JsPackage
+from tests.unit.api.world import World
+
+MESSAGES = 20
+
+
+@asynccontextmanager
+async def conformance() -> AsyncIterator[tuple[str, dict[str, Run]]]:
+    """The address of the suite, and its runs by id."""
+    app = create_app()
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", app[RUNS]
+    finally:
+        await runner.cleanup()
+
+
+def test_the_lock_names_no_registry() -> None:
+    lock = json.loads((SOURCE / "package-lock.json").read_text("utf-8"))
+    assert [name for name, package in lock["packages"].items() if "resolved" in package] == []
+
+
+async def test_its_types_are_those_of_the_documents(js: JsPackage) -> None:
+    await js.run(str(js.node), "scripts/types.mjs", "--check")
+
+
+async def test_its_own_tests_pass(js: JsPackage) -> None:
+    tests = sorted(str(file) for file in (js.folder / "build" / "test").glob("*.test.js"))
+    output = await js.run(str(js.node), "--test", *tests)
+    assert re.search(r"^(#|ℹ) pass [1-9]", output, re.MULTILINE), output
+
+
+async def test_it_is_built_within_its_size_and_packed_without_sources(js: JsPackage) -> None:
+    assert "core:" in await js.run(str(js.node), "scripts/build.mjs")
+    await js.run(*js.npm, "pack", "--ignore-scripts")
+    with tarfile.open(next(js.folder.glob("*.tgz"))) as package:
+        names = {name.removeprefix("package/") for name in package.getnames()}
+    manifest = json.loads((SOURCE / "package.json").read_text("utf-8"))
+    entries = [path for entry in manifest["exports"].values() if isinstance(entry, dict) for path in entry.values()]
+    assert {path.removeprefix("./") for path in (*entries, "./dist/browser/chat.js", "./dist/browser/auth.js")} <= names
+    assert {"LICENSE", "README.md", "package.json"} <= names
+    assert not [name for name in names if name.startswith(("src/", "test/"))]
+
+
+async def test_it_conforms_to_the_protocol_with_frames_that_this_server_may_send(js: JsPackage) -> None:
+    async with conformance() as (url, runs):
+        output = await js.script("conformance", env={"CONFORMANCE_URL": url})
+        assert re.search(r"^[1-9]\d* passed, 0 failed$", output, re.MULTILINE), output
+        frames = [frame for run in runs.values() for frame in run.frames]
+    unknown_on_purpose = {"weather.changed", "notice", "reconnect"}
+    for frame in frames:
+        if frame["type"] not in unknown_on_purpose and "surprise" not in frame:
+            SOCKET.validate_json(json.dumps(frame))
+
+
+async def test_two_devices_show_what_the_history_has_however_often_their_connections_are_cut(js: JsPackage) -> None:
+    async with World().serving() as world:
+        user = await world.user()
+        address = str(world.http.make_url("/")).rstrip("/")
+        output = await js.script("talk", str(MESSAGES), env={"CHAT_URL": address, "CHAT_TOKEN": str(user.token)})
+    assert output.count("equal") == 2, output
