@@ -45,8 +45,9 @@ async def test_its_own_tests_pass(js: JsPackage) -> None:
     assert re.search(r"^(#|ℹ) pass [1-9]", output, re.MULTILINE), output
 
 
-async def test_it_is_built_within_its_size_and_packed_without_sources(js: JsPackage) -> None:
+async def test_it_is_built_within_its_size_with_the_reviewed_surface_and_packed_without_sources(js: JsPackage) -> None:
     assert "core:" in await js.run(str(js.node), "scripts/build.mjs")
+    await js.run(str(js.node), "scripts/api.mjs", "--check")
     await js.run(*js.npm, "pack", "--ignore-scripts")
     with tarfile.open(next(js.folder.glob("*.tgz"))) as package:
         names = {name.removeprefix("package/") for name in package.getnames()}

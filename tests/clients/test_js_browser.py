@@ -10,6 +10,8 @@ import pytest
 from aiohttp import web
 from playwright.async_api import BrowserContext, Page, WebSocket, expect
 
+from server.protocol.codes import ErrorCode
+from server.protocol.shapes import TurnError
 from tests.clients.js_package import SOURCE, JsPackage
 from tests.fakes.agent import Reply, Tool
 from tests.unit.api.world import PASSWORD, Client, World
@@ -20,6 +22,7 @@ TAB = """async ({ url, token }) => {
     const { createChat } = await import("/client/chat.js");
     window.chat = createChat({ url, getToken: () => token });
 }"""
+APP = {"/app": '<!doctype html><title>app</title><div id="root"></div><script src="/app.js"></script>'}
 SHOWN = "() => window.chat.state.messages.map(({ text, status }) => [text, status])"
 
 
@@ -145,11 +148,11 @@ async def test_tabs_of_different_users_share_nothing(page: Page, built: Path) ->
         assert (len(ada.sockets), len(grace.sockets)) == (1, 1)
 
 
-async def bundled(js: JsPackage) -> str:
-    """The README's React app as one script, type-checked with the types that are published."""
-    app = js.folder / "readme" / "app.tsx"
+async def bundled(js: JsPackage, kind: str) -> str:
+    """A React app of the README as one script, type-checked with the types that are published."""
+    app = js.folder / "readme" / f"{kind}.tsx"
     app.parent.mkdir(exist_ok=True)
-    app.write_text(snippet("app"), "utf-8")
+    app.write_text(snippet(kind), "utf-8")
     tsc = (
         "node_modules/typescript/bin/tsc",
         "--noEmit",
@@ -167,8 +170,7 @@ async def bundled(js: JsPackage) -> str:
 async def test_the_readmes_react_app_signs_in_streams_stops_retries_and_survives_a_reload(
     page: Page, built: Path, js: JsPackage
 ) -> None:
-    pages = {"/app": '<!doctype html><title>app</title><div id="root"></div><script src="/app.js"></script>'}
-    async with serving(built, pages | {"/app.js": await bundled(js)}, page) as (world, _, origin):
+    async with serving(built, APP | {"/app.js": await bundled(js, "app")}, page) as (world, _, origin):
         await world.visitor.post(
             "/api/v1/auth/register", {"email": "ada@example.com", "password": PASSWORD, "name": "Ada"}
         )
@@ -200,6 +202,52 @@ async def test_the_readmes_react_app_signs_in_streams_stops_retries_and_survives
         await expect(reply).to_have_text("Thrice")
         await page.click("text=Sign out")
         await expect(page.locator("[name=email]")).to_be_visible()
+
+
+async def test_the_ai_sdks_hook_streams_stops_regenerates_resumes_and_shows_other_devices(
+    page: Page, built: Path, js: JsPackage
+) -> None:
+    async with serving(built, APP | {"/app.js": await bundled(js, "ai")}, page) as (world, _, origin):
+        user = await world.user()
+        await user.say("Hello from before")
+        await page.goto(origin)
+        await page.evaluate("token => localStorage.setItem('token', token)", user.token)
+        await page.goto(f"{origin}/app")
+        articles = page.locator("article")
+        await expect(articles).to_contain_text(["Hello from before", "You said: Hello from before"])
+
+        words = ("Once ", "upon ", "a time")
+        world.gateway.plan(
+            Reply(words=words, reasoning=("A tale.",), tools=(Tool("search"), Tool("note", status="error")))
+        )
+        await page.fill("[placeholder=Message]", "Tell me a story")
+        await page.keyboard.press("Enter")
+        await expect(articles).to_have_count(4)
+        for part in ("A tale.", "search: output-available", "note: output-error", "Once upon a time", "$"):
+            await expect(articles.last).to_contain_text(part)
+
+        world.gateway.plan(Reply(words=("Twice ",), stuck=True))
+        await page.fill("[placeholder=Message]", "Another")
+        await page.keyboard.press("Enter")
+        await expect(articles.last).to_contain_text("Twice")
+        await page.reload()
+        await expect(articles).to_have_count(6)
+        await expect(articles.last).to_contain_text("Twice")
+        await page.click("text=Stop")
+        await expect(page.locator("text=Stop")).to_have_count(0)
+
+        failure = TurnError(ErrorCode.MODEL_ERROR, "The language model failed to answer.", retryable=True)
+        world.gateway.plan(Reply(words=("Hm",), error=failure), Reply.of("Now it works"))
+        await page.fill("[placeholder=Message]", "Will it fail?")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("[role=alert]")).to_contain_text("The language model failed to answer.")
+        await page.click("text=Again")
+        await expect(articles.last).to_contain_text("Now it works")
+
+        await user.say("From my phone")
+        await expect(articles.last).to_contain_text("You said: From my phone")
+        sent = [run.messages[-1].content for run in world.gateway.sent]
+        assert [text for text in sent if "Tell me a story" in text] == ["Tell me a story"]
 
 
 async def test_the_readmes_page_without_a_build_shows_the_conversation(page: Page, built: Path) -> None:

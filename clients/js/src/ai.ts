@@ -1,0 +1,195 @@
+// The AI SDK entry: a transport for `useChat`, and the messages of a chat as the SDK has them. It imports types alone.
+import type { ChatTransport, UIMessage, UIMessageChunk } from "ai";
+import type { Chat } from "./chat.js";
+import { ChatError } from "./errors.js";
+import { type ChatMessage, type ChatTurn, isOpen, type ToolCall } from "./state.js";
+import type { Usage } from "./wire.js";
+
+/** What a reply costs, and what the parts cannot say. */
+export interface ReplyMetadata {
+  turnId: string;
+  cost: string | null;
+  costStatus: ChatMessage["costStatus"];
+  usage: Usage | null;
+  /** Why a complete reply has no text. */
+  note: string | null;
+  /** Only if the reply's final text is not what was streamed: show it instead of the text parts. */
+  text?: string;
+}
+
+export type AgentMessage = UIMessage<ReplyMetadata>;
+type Chunk = UIMessageChunk<ReplyMetadata>;
+type Setter = (messages: AgentMessage[]) => void;
+
+export class AgentTransport implements ChatTransport<AgentMessage> {
+  /** A resumed stream begins with the whole reply so far. */
+  readonly resumeStreamIsReplay = true;
+  readonly #streaming = new Set<string>();
+
+  constructor(private readonly chat: Chat) {}
+
+  /** The messages for `useChat({messages})`: the newest page of the history, without a reply that still runs, since
+   * `resume: true` brings that. Call `chat.loadOlder()` first for more. */
+  async firstMessages(): Promise<AgentMessage[]> {
+    await this.#until(() => !this.chat.state.history.isLoading);
+    return uiMessages(this.chat.state.turns);
+  }
+
+  /** Call `setMessages` of `useChat` when a turn that it does not know has ended, such as one of another device. */
+  follow(setMessages: Setter): () => void {
+    const ended = ({ turn_id }: { turn_id: string }) => {
+      if (!this.#streaming.has(turn_id)) setMessages(uiMessages(this.chat.state.turns));
+    };
+    const stops = (["turn.completed", "turn.failed", "turn.cancelled"] as const).map((type) => this.chat.on(type, ended));
+    return () => stops.forEach((stop) => stop());
+  }
+
+  /** Sends the last message alone: the agent remembers the others. */
+  async sendMessages({ trigger, messages, abortSignal }: Parameters<ChatTransport<AgentMessage>["sendMessages"]>[0]) {
+    const last = messages.at(-1);
+    if (!last) throw new ChatError("invalid_request", "There is no message.");
+    if (trigger === "regenerate-message") {
+      const turn = this.chat.state.turns.find(({ user }) => user?.id === last.id);
+      const failed = [turn?.reply, turn?.user].find((message) => message?.canRetry);
+      if (!failed) throw new ChatError("not_retryable", "Only a failed or stopped reply can be repeated.");
+      return this.#stream(await this.chat.retry(failed), abortSignal);
+    }
+    const text = last.parts.map((part) => (part.type === "text" ? part.text : "")).join("");
+    return this.#stream(await this.chat.send(text, { id: last.id }), abortSignal);
+  }
+
+  /** The reply that runs or waits, from its beginning; null if there is none. */
+  async reconnectToStream({ abortSignal }: Parameters<ChatTransport<AgentMessage>["reconnectToStream"]>[0]) {
+    await this.#until(() => !this.chat.state.history.isLoading);
+    const turnId = this.chat.state.reply?.turnId ?? this.chat.state.queue[0];
+    return turnId ? this.#stream(turnId, abortSignal) : null;
+  }
+
+  #stream(turnId: string, abortSignal?: AbortSignal): ReadableStream<Chunk> {
+    const { chat } = this;
+    this.#streaming.add(turnId);
+    abortSignal?.addEventListener("abort", () => void chat.cancel(turnId));
+    let stop = () => {};
+    return new ReadableStream<Chunk>({
+      start: (controller) => {
+        const writer = new ReplyWriter((chunk) => controller.enqueue(chunk));
+        const update = () => {
+          const turn = chat.state.turns.find(({ id }) => id === turnId);
+          if (turn) writer.write(turn);
+          if (turn && isOpen(turn) && chat.state.connection !== "closed") return;
+          stop();
+          controller.close();
+        };
+        stop = chat.subscribe(update);
+        update();
+      },
+      cancel: () => stop(),
+    });
+  }
+
+  async #until(condition: () => boolean): Promise<void> {
+    while (!condition() && this.chat.state.connection !== "closed") {
+      await new Promise<void>((resolve) => {
+        const stop = this.chat.subscribe(() => (stop(), resolve()));
+      });
+    }
+  }
+}
+
+/** Writes how a reply grows as the chunks of one message. */
+class ReplyWriter {
+  #begun = false;
+  #open: { kind: "text" | "reasoning"; id: string } | null = null;
+  #written = { text: "", reasoning: "" };
+  #tools = new Map<string, ToolCall["status"]>();
+  #parts = 0;
+
+  constructor(private readonly enqueue: (chunk: Chunk) => void) {}
+
+  write(turn: ChatTurn): void {
+    const { user, reply } = turn;
+    if (user?.status === "unsent") return this.enqueue({ type: "error", errorText: user.error?.message ?? "The budget is used up." });
+    if (!reply) return;
+    if (!this.#begun) this.enqueue({ type: "start", messageId: reply.id });
+    this.#begun = true;
+    this.#grow("reasoning", reply.reasoning);
+    reply.tools.forEach((tool) => this.#tool(tool));
+    this.#grow("text", reply.text);
+    if (reply.status !== "streaming") this.#end(reply);
+  }
+
+  #grow(kind: "text" | "reasoning", whole: string): void {
+    const before = this.#written[kind];
+    if (!whole.startsWith(before) || whole === before) return; // what was streamed cannot be taken back: see `text` of the metadata
+    if (this.#open?.kind !== kind) {
+      this.#close();
+      this.#open = { kind, id: String(this.#parts++) };
+      this.enqueue({ type: `${kind}-start`, id: this.#open.id });
+    }
+    this.enqueue({ type: `${kind}-delta`, id: this.#open.id, delta: whole.slice(before.length) });
+    this.#written[kind] = whole;
+  }
+
+  #tool(tool: ToolCall): void {
+    const { id: toolCallId, name: toolName, status } = tool;
+    const known = this.#tools.get(toolCallId);
+    if (known === status) return;
+    this.#tools.set(toolCallId, status);
+    this.#close();
+    if (!known) {
+      const input = inputOf(tool);
+      this.enqueue({ type: "tool-input-available", toolCallId, toolName, input, dynamic: true, providerExecuted: true });
+    }
+    if (status === "success") {
+      this.enqueue({ type: "tool-output-available", toolCallId, output: { status }, dynamic: true, providerExecuted: true });
+    } else if (status !== "running") {
+      this.enqueue({ type: "tool-output-error", toolCallId, errorText: status, dynamic: true, providerExecuted: true });
+    }
+  }
+
+  #end(reply: ChatMessage): void {
+    this.#close();
+    const messageMetadata = metadataOf(reply, this.#written.text);
+    this.enqueue({ type: "message-metadata", messageMetadata });
+    if (reply.status === "failed") this.enqueue({ type: "error", errorText: reply.error?.message ?? "The reply failed." });
+    else if (reply.status === "partial") this.enqueue({ type: "abort" });
+    else this.enqueue({ type: "finish", messageMetadata });
+  }
+
+  #close(): void {
+    if (this.#open) this.enqueue({ type: `${this.#open.kind}-end`, id: this.#open.id });
+    this.#open = null;
+  }
+}
+
+/** Turns that have ended as messages of the SDK, and the user's messages of those that have not. */
+export function uiMessages(turns: readonly ChatTurn[]): AgentMessage[] {
+  return turns.flatMap(({ user, reply }) => [
+    ...(user ? [{ id: user.id, role: user.role, parts: [{ type: "text" as const, text: user.text }] }] : []),
+    ...(reply && reply.status !== "streaming" ? [uiReply(reply)] : []),
+  ]);
+}
+
+function uiReply(reply: ChatMessage): AgentMessage {
+  const parts: AgentMessage["parts"] = [];
+  if (reply.reasoning) parts.push({ type: "reasoning", text: reply.reasoning, state: "done" });
+  for (const tool of reply.tools) {
+    const call = { type: "dynamic-tool" as const, toolName: tool.name, toolCallId: tool.id, input: inputOf(tool) };
+    if (tool.status === "success") parts.push({ ...call, state: "output-available", output: { status: tool.status } });
+    else parts.push({ ...call, state: "output-error", errorText: tool.status });
+  }
+  if (reply.text) parts.push({ type: "text", text: reply.text, state: "done" });
+  return { id: reply.id, role: "assistant", metadata: metadataOf(reply, reply.text), parts };
+}
+
+function metadataOf({ turnId, cost, costStatus, usage, note, text }: ChatMessage, streamed: string): ReplyMetadata {
+  return { turnId: turnId!, cost, costStatus, usage, note, ...(text !== streamed && { text }) };
+}
+
+function inputOf({ arguments: text, truncated }: ToolCall): unknown {
+  try {
+    return truncated ? text : JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
