@@ -85,7 +85,7 @@ export interface ClientLimits {
 }
 
 /** Why a request, a frame or a turn was refused or failed. */
-export type ErrorCode = "invalid_request" | "invalid_cursor" | "captcha_failed" | "unauthorized" | "token_expired" | "budget_exceeded" | "account_blocked" | "forbidden" | "mfa_required" | "reauthentication_required" | "otp_expired" | "registration_closed" | "anonymous_not_allowed" | "origin_not_allowed" | "not_found" | "method_not_allowed" | "busy" | "id_conflict" | "not_retryable" | "last_admin" | "too_large" | "content_refused" | "weak_password" | "rate_limited" | "queue_full" | "internal_error" | "model_error" | "letta_unavailable" | "litellm_unavailable" | "supabase_unavailable" | "agent_unavailable" | "key_refused" | "events_unavailable" | "overloaded" | "draining" | "turn_timeout";
+export type ErrorCode = "invalid_request" | "invalid_cursor" | "captcha_failed" | "unauthorized" | "token_expired" | "budget_exceeded" | "account_blocked" | "forbidden" | "mfa_required" | "reauthentication_required" | "otp_expired" | "registration_closed" | "anonymous_not_allowed" | "origin_not_allowed" | "not_found" | "method_not_allowed" | "busy" | "id_conflict" | "not_retryable" | "last_admin" | "too_many_keys" | "too_large" | "content_refused" | "weak_password" | "rate_limited" | "queue_full" | "internal_error" | "model_error" | "letta_unavailable" | "litellm_unavailable" | "supabase_unavailable" | "agent_unavailable" | "key_refused" | "events_unavailable" | "overloaded" | "draining" | "turn_timeout";
 
 /** The frame with this `id` was refused, or the connection is about to be closed. */
 export interface ErrorFrame {
@@ -99,6 +99,10 @@ export interface ErrorFrame {
   retry_after?: number | null | undefined;
   /** Missing if no field is at fault. */
   errors?: FieldProblem[] | null | undefined;
+  /** The limit that is reached, if it is a rate. */
+  rate_limit?: string | null | undefined;
+  /** When there is room again. */
+  retry_at?: string | null | undefined;
   /** Of a budget that is used up. */
   spent?: string | null | undefined;
   limit?: string | null | undefined;
@@ -116,6 +120,18 @@ export interface History {
   data: Message[];
   has_more: boolean;
   next_cursor: string | null;
+}
+
+/** The user has deleted the history: show no message from before this event. The agent's memory is kept. */
+export interface HistoryDeleted {
+  type: "history.deleted";
+  /** The series of numbers that `seq` belongs to. */
+  epoch: string;
+  /** Without gaps within an epoch. */
+  seq: number;
+  /** When it happened. */
+  at: string;
+  deleted_at: string;
 }
 
 export interface Message {
@@ -176,6 +192,10 @@ export interface Problem {
   retryable: boolean;
   /** Seconds; equal to the Retry-After header. */
   retry_after?: number | null | undefined;
+  /** Which limit refused the request (docs/protocol.md). */
+  rate_limit?: string | null | undefined;
+  /** When there is room again. */
+  retry_at?: string | null | undefined;
   request_id: string;
   errors: FieldProblem[];
   /** The failed turn, if there is one. */
@@ -435,7 +455,7 @@ export interface User {
 export type Command = AuthFrame | MessageFrame | CancelFrame | RetryFrame | PingFrame;
 
 /** A numbered event of the session. */
-export type SessionEvent = TurnQueued | TurnStarted | MessageDelta | ReasoningDelta | ToolCalled | ToolReturned | TurnCompleted | TurnFailed | TurnCancelled | UsageSettled | BudgetWarning | AgentStatusChanged;
+export type SessionEvent = TurnQueued | TurnStarted | MessageDelta | ReasoningDelta | ToolCalled | ToolReturned | TurnCompleted | TurnFailed | TurnCancelled | UsageSettled | BudgetWarning | AgentStatusChanged | HistoryDeleted;
 
 /** What a connection receives. */
 export type Frame = SessionEvent | ReadyFrame | AckFrame | ErrorFrame | PongFrame;
