@@ -408,6 +408,17 @@ async def pages_of_history(run: Run) -> None:
     await run.shows(messages=shown, has_more=False)
 
 
+@rule("history.deleted takes all messages away.")
+async def deleted_history(run: Run) -> None:
+    link, world = await run.greeted(), run.world
+    turn = await run.accepted(link, "Hello")
+    await link.send(world.started(turn), world.completed(turn, "Hi"))
+    await run.shows(messages=[user("Hello"), reply("Hi")])
+    world.turns.clear()
+    await link.send(world.event("history.deleted", deleted_at=turn["finished_at"]))
+    await run.shows(messages=[], has_more=False)
+
+
 @rule("A turn that begins and ends while the history is on its way is not lost, and is shown behind it.")
 async def history_that_is_late(run: Run) -> None:
     world = run.world

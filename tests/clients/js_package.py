@@ -4,7 +4,7 @@ repository."""
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "clients" / "js"
 DATA_DIR = Path(os.environ.get("CHAT_TEST_DIR", ROOT / ".chat-test")).absolute() / "stack"
 NOT_COPIED = shutil.ignore_patterns("node_modules", "dist", "build")
+OnLine = Callable[[str], Awaitable[None]]
 SECONDS = 300
 """A generous limit of each command."""
 
@@ -26,8 +27,8 @@ class JsPackage:
     node: Path
     npm: tuple[str, ...]
 
-    async def run(self, *argv: str, env: Mapping[str, str] | None = None) -> str:
-        """The output of a command, which must succeed."""
+    async def run(self, *argv: str, env: Mapping[str, str] | None = None, each_line: OnLine | None = None) -> str:
+        """The output of a command, which must succeed. `each_line` is awaited with each line as it comes."""
         process = await asyncio.create_subprocess_exec(
             *argv,
             cwd=self.folder,
@@ -35,20 +36,28 @@ class JsPackage:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
+        assert process.stdout is not None
+        lines: list[str] = []
         try:
             async with asyncio.timeout(SECONDS):
-                output, _ = await process.communicate()
+                async for line in process.stdout:
+                    lines.append(line.decode())
+                    if each_line is not None:
+                        await each_line(lines[-1])
+                await process.wait()
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        text = output.decode()
+        text = "".join(lines)
         assert process.returncode == 0, text
         return text
 
-    async def script(self, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:
+    async def script(
+        self, name: str, *arguments: str, env: Mapping[str, str] | None = None, each_line: OnLine | None = None
+    ) -> str:
         """The output of a compiled script of `test/`."""
-        return await self.run(str(self.node), f"build/test/{name}.js", *arguments, env=env)
+        return await self.run(str(self.node), f"build/test/{name}.js", *arguments, env=env, each_line=each_line)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import { openSocket, type WebSocketClass } from "./socket.js";
 import { type ChatMessage, type ChatState, type ChatTurn, INITIAL, isLocal, isOpen, newMessage, withTurns } from "./state.js";
 import type { Tabs } from "./tabs.js";
 import type { GetToken } from "./tokens.js";
-import type { Agent, Frame, History, ReadyFrame, SessionEvent, Turn } from "./wire.js";
+import type { Agent, History, ReadyFrame, SessionEvent, Turn } from "./wire.js";
 
 export interface ChatOptions {
   /** The server: `https://chat.example.com`. */
@@ -40,6 +40,9 @@ export interface SendOptions {
 }
 
 const CLOSED = new ChatError("closed", "The chat was closed.");
+
+/** Pages without TLS and React Native have no randomUUID. */
+const newId = () => globalThis.crypto?.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
 
 export function createChat(options: ChatOptions): Chat {
   return new Chat(options);
@@ -93,7 +96,7 @@ export class Chat {
    *
    * Resolves to the id of its turn when the server has stored it. Rejects with ChatError if it was refused; the message
    * then has `status: "refused"`, and can be sent again with `retry`, or removed with `discard`. */
-  send(text: string, { onBusy = "enqueue", id = crypto.randomUUID() }: SendOptions = {}): Promise<string> {
+  send(text: string, { onBusy = "enqueue", id = newId() }: SendOptions = {}): Promise<string> {
     const user = newMessage({ id, turnId: null, role: "user", text, status: "sending", createdAt: new Date().toISOString() });
     const others = this.#state.turns.filter((turn) => !isLocal(turn) || turn.user?.id !== id);
     this.#change(withTurns(this.#state, [...others, { id: null, attempt: 0, user, reply: null }]));
@@ -109,8 +112,7 @@ export class Chat {
 
   /** Stop a turn: the given one, else the one that runs, else the first that waits. The text so far is kept. */
   cancel(turnId: string | null | undefined = this.#state.reply?.turnId ?? this.#state.queue[0]): Promise<string> {
-    const id = crypto.randomUUID();
-    return this.#command({ type: "cancel", id, turn_id: turnId ?? undefined });
+    return this.#command({ type: "cancel", id: `cancel:${turnId}`, turn_id: turnId ?? undefined });
   }
 
   /** Try a message with `canRetry` again: the same turn with a new reply, or the sending of a refused message. */
@@ -185,7 +187,7 @@ export class Chat {
     };
     if (transport !== "sse" && Socket) add(() => openSocket.bind(null, Socket));
     if (transport !== "websocket" && canStream()) add(async () => (await import("./sse.js")).openStream.bind(null, this.#rest));
-    if (!transports.length) throw new ChatError("network", "This runtime has no WebSocket: pass one as an option.");
+    if (!transports.length) throw new ChatError("network", "There is no WebSocket here: pass one.");
     const connection: Connection = new Connection({
       api: this.#rest.api,
       getToken,
@@ -207,6 +209,7 @@ export class Chat {
     if (frame.type === "ready") this.#greet(frame.user_id);
     if (frame.type === "tab.state") this.#greet(frame.userId);
     this.#change(reduce(this.#state, frame));
+    if (frame.type === "history.deleted") this.#loading?.abort();
     if (frame.type === "ready" || frame.type === "tab.state") {
       this.#outbox.flush();
       if (frame.type === "ready" && !frame.resumed) void this.#reload(frame);
@@ -276,7 +279,7 @@ export class Chat {
 
   #transmit(command: Answered): void {
     const limits = this.#state.limits;
-    const isLarge = limits && command.type === "message" && byteLength(command) > limits.frame_bytes;
+    const isLarge = limits && command.type === "message" && new Blob([JSON.stringify(command)]).size > limits.frame_bytes;
     if (!isLarge) return this.#connection.send(command);
     this.#large ??= import("./commands.js").then(({ Commands }) => new Commands(this.#rest, (frame) => this.#receive(frame)));
     this.#large.then((commands) => commands.send(command)).catch(() => (this.#large = null)); // sent after the next connect
@@ -284,11 +287,10 @@ export class Chat {
 
   /** Change a message that is not accepted yet. */
   #mark(id: string, change: Partial<ChatMessage> & { error: ErrorInfo | null }): void {
-    const index = this.#state.turns.findIndex((turn) => isLocal(turn) && turn.user?.id === id);
-    const turn = this.#state.turns[index];
+    const turn = this.#state.turns.find((local) => isLocal(local) && local.user?.id === id);
     if (!turn?.user) return;
     const user = { ...turn.user, ...change };
-    this.#change(withTurns(this.#state, this.#state.turns.with(index, { ...turn, user })));
+    this.#change(withTurns(this.#state, this.#state.turns.map((other) => (other === turn ? { ...turn, user } : other))));
   }
 
   #change(state: ChatState): void {
@@ -302,5 +304,3 @@ export class Chat {
     });
   }
 }
-
-const byteLength = (frame: Frame | Answered) => new TextEncoder().encode(JSON.stringify(frame)).length;

@@ -51,28 +51,26 @@ export class Connection {
     while (!this.#isStopped && pause !== null) {
       status("connecting", null);
       const end = await this.#connect();
-      if (this.#isStopped) break;
+      if (this.#isStopped) return;
       this.#expired = end.code === 4001;
       if (end.error?.code === "invalid_cursor") this.cursor = null; // the next connection begins without one
       pause = pauseBefore(end, this.#failures, Math.random());
       status(pause === null ? "closed" : "offline", end.error ?? REFUSALS[end.code] ?? networkError());
       if (pause !== null) await this.#pause(pause);
     }
-    if (this.#isStopped) status("closed", null);
   }
 
   stop(): void {
     this.#isStopped = true;
     this.#endPause?.();
     this.#endLink?.({ code: 1000, error: null });
+    this.options.status("closed", null);
   }
 
   /** The network is back, or the page is visible again: reconnect now, or find out whether the connection lives. */
   wake(): void {
     this.#endPause?.();
-    if (!this.#isReady) return;
-    this.#link?.probe();
-    this.#watch(PROBE);
+    if (this.#isReady && this.#link?.probe()) this.#watch(PROBE);
   }
 
   /** Without a connection it does nothing. */
@@ -99,7 +97,10 @@ export class Connection {
     const gotThrough = this.#isReady || end.code !== NO_CODE;
     const isFailure = !this.#isReady || (this.cursor === this.#readyCursor && Date.now() - began < LASTED);
     this.#failures = isFailure ? this.#failures + 1 : 0;
-    this.#countBlocked(gotThrough);
+    // A transport that fails before it gets through may be blocked in this network: try the other one, but come back to
+    // the first whenever that one has ended.
+    if (this.#transport) this.#blocked = gotThrough ? BLOCKED_AFTER - 1 : 0;
+    else this.#blocked = gotThrough ? 0 : this.#blocked + 1;
     this.#isReady = false;
     return end;
   }
@@ -120,13 +121,6 @@ export class Connection {
         { frame: (frame) => this.#receive(frame, token), alive: () => this.#alive(), ended: (end) => this.#endLink?.(end) },
       );
     });
-  }
-
-  /** A transport that fails before it gets through may be blocked in this network: try the other one, but come back to
-   * the first whenever that one has ended. */
-  #countBlocked(gotThrough: boolean): void {
-    if (this.#transport) this.#blocked = gotThrough ? BLOCKED_AFTER - 1 : 0;
-    else this.#blocked = gotThrough ? 0 : this.#blocked + 1;
   }
 
   #receive(frame: LinkFrame, token: string): void {
@@ -176,7 +170,7 @@ export class Connection {
     if (expiresAt === null) return;
     const link = this.#link;
     const renew = async () => {
-      const fresh = await Promise.resolve(this.options.getToken({ expired: false })).catch(() => null);
+      const fresh = await this.#freshToken().catch(() => null);
       if (this.#link !== link) return;
       if (fresh && fresh !== token) link?.renew(fresh);
       this.#renewLater(fresh ?? token);
@@ -184,6 +178,10 @@ export class Connection {
     const remaining = expiresAt - Date.now();
     const wait = remaining > RENEW_BEFORE ? remaining - RENEW_BEFORE : Math.max(remaining / 2, 5000);
     this.#renewal = setTimeout(() => void renew(), Math.min(wait, LONGEST_TIMER));
+  }
+
+  async #freshToken(): Promise<string | null> {
+    return this.options.getToken({ expired: false });
   }
 
   #pause(milliseconds: number): Promise<void> {

@@ -43,7 +43,7 @@ function joined(known: ChatTurn | undefined, stored: ChatTurn): ChatTurn {
 /** The page's messages, oldest first, by turn. A turn without a reply was not sent, failed or was stopped. */
 function turnsOf(page: History): ChatTurn[] {
   const turns: { id: string; attempt: number; user: ChatMessage | null; reply: ChatMessage | null }[] = [];
-  for (const message of page.data.toReversed()) {
+  for (const message of [...page.data].reverse()) {
     let turn = turns.at(-1);
     if (turn?.id !== message.turn_id) {
       turn = { id: message.turn_id, attempt: 0, user: null, reply: null };

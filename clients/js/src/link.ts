@@ -39,8 +39,8 @@ export interface Link {
   send(command: Command): void;
   /** Use a fresh token of the same user. */
   renew(token: string): void;
-  /** Make the other side answer something, if that is possible. */
-  probe(): void;
+  /** Make the other side answer something. Returns false if that is not possible. */
+  probe(): boolean;
   /** End it; `ended` is not called. */
   close(): void;
 }

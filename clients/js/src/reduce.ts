@@ -1,7 +1,7 @@
 // How each frame changes the state. Pure functions: what they know, they know from the state and the frame.
 import { chatError } from "./errors.js";
 import type { LinkFrame } from "./link.js";
-import { type ChatMessage, type ChatState, type ChatTurn, isLocal, newMessage, withTurns } from "./state.js";
+import { type ChatMessage, type ChatState, type ChatTurn, INITIAL, isLocal, newMessage, withTurns } from "./state.js";
 import type { Frame, Message, ReadyFrame, Turn, TurnQueued } from "./wire.js";
 
 export function reduce(state: ChatState, frame: LinkFrame): ChatState {
@@ -39,6 +39,8 @@ export function reduce(state: ChatState, frame: LinkFrame): ChatState {
       return { ...state, budget: { spent: frame.spent, limit: frame.limit, percent: frame.level } };
     case "agent.status":
       return { ...state, agent: { status: frame.status, reason: frame.reason } };
+    case "history.deleted":
+      return withTurns({ ...state, history: { ...INITIAL.history, isLoading: false } }, state.turns.filter(isLocal));
     case "tab.state":
       return frame.adopt(state);
     default:
@@ -93,7 +95,7 @@ function ended(state: ChatState, turn: Turn): ChatState {
     const user = userMessage(turn.user_message, before?.user, isUnsent ? "unsent" : "sent");
     const status = ({ completed: "complete", failed: "failed" } as const)[turn.status as string] ?? "partial";
     const reply: ChatMessage = {
-      ...(before?.reply ?? newReply(turn.id, turn.message?.created_at ?? turn.finished_at ?? turn.created_at)),
+      ...(before?.reply ?? newReply(turn.id, turn.message?.created_at ?? turn.created_at)),
       text: turn.message?.content ?? "",
       ...{ status, error, canRetry, note: turn.reason, ...chargeOf(turn) },
     };

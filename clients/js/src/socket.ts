@@ -33,7 +33,7 @@ export function openSocket(Socket: WebSocketClass, { api, token, cursor }: LinkR
   return {
     send,
     renew: (fresh) => send({ type: "auth", token: fresh }),
-    probe: () => send({ type: "ping" }),
+    probe: () => (send({ type: "ping" }), true),
     close() {
       isOpen = false;
       socket.close();

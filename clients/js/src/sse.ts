@@ -36,7 +36,7 @@ export function openStream(rest: Rest, { api, token, cursor }: LinkRequest, hand
   return {
     send: (command) => commands.send(command),
     renew: () => {}, // the server ends the stream when its token expires; the next one has a fresh token
-    probe: () => {}, // the server writes a comment every 25 s
+    probe: () => false, // the server writes a comment every 25 s
     close: () => abort.abort(),
   };
 }

@@ -150,7 +150,7 @@ export class Tabs {
     return {
       send: (command) => (own ? own.send(command) : this.#post({ type: "command", command })),
       renew: (token) => own?.renew(token),
-      probe: () => (own ? own.probe() : hello(true)),
+      probe: () => (own ? own.probe() : (hello(true), true)),
       close: () => {
         clearTimeout(takeOver);
         this.#onMessage = this.#onRole = () => {};

@@ -22,7 +22,7 @@ function scene(context: TestContext, token: string | null = "token") {
   const transport = (name: string) => async (): Promise<OpenLink> => (request, handlers) => {
     const sent: string[] = [];
     opened.push({ ...handlers, transport: name, request, sent });
-    const link: Link = { send: () => {}, renew: (fresh) => sent.push(`renew ${fresh}`), probe: () => sent.push("probe"), close: () => sent.push("close") };
+    const link: Link = { send: () => {}, renew: (fresh) => sent.push(`renew ${fresh}`), probe: () => sent.push("probe") > 0, close: () => sent.push("close") };
     return link;
   };
   const tokens = [token];
@@ -109,6 +109,26 @@ test("a silent connection is asked for a sign of life, and ended without one", a
   assert.deepEqual(link.sent, ["probe", "probe", "close"]);
   await next();
   assert.deepEqual(statuses, ["connecting", "online", "offline", "connecting"]);
+});
+
+test("when the page is visible again a dead connection is found within seconds", async (context) => {
+  const { connection, next, tick } = scene(context);
+  const link = await next();
+  link.frame(READY);
+  connection.wake();
+  tick(5000);
+  assert.deepEqual(link.sent, ["probe", "close"]);
+});
+
+test("when the network is back it does not wait for the end of its pause", async (context) => {
+  const { connection, next, settle } = scene(context);
+  const first = await next();
+  first.ended({ code: 1013, error: null });
+  await settle();
+  connection.wake();
+  await settle();
+  const second = await next();
+  assert.notEqual(second, first);
 });
 
 test("a fresh token is sent a minute before the old one expires", async (context) => {

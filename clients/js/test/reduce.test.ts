@@ -102,6 +102,13 @@ test("a page that ends within a turn is completed by the next one", () => {
   assert.deepEqual(texts(withOlder(first, page(false, message("a", "user", "a")))), ["a", "A"]);
 });
 
+test("a deleted history takes everything away but what the server does not have yet", () => {
+  const before = sending(newest(INITIAL, page(true, message("a", "user", "a"), message("a", "assistant", "A"))), "client-b");
+  const state = after(before, event("history.deleted", "", { deleted_at: AT }));
+  assert.deepEqual(texts(state), ["client-b"]);
+  assert.equal(state.history.hasMore, false);
+});
+
 test("a turn of the history without a reply can be retried", () => {
   const state = newest(INITIAL, page(false, message("a", "user", "a", "unsent")));
   assert.equal(state.messages[0]!.status, "unsent");

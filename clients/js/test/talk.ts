@@ -46,7 +46,9 @@ async function history(): Promise<string[]> {
 const chats = Object.values(devices);
 for (let number = 0; number < count; number++) {
   const chat = chats[number % 2]!;
-  await chat.ended(await chat.send(`message ${number}: é€😀 ${"x".repeat(number)}`));
+  const turnId = await chat.send(`message ${number}: é€😀 ${"x".repeat(number)}`);
+  console.log(`accepted ${number}`);
+  await chat.ended(turnId);
 }
 const stored = await history();
 let isEqual = stored.length > count;
