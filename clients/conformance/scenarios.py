@@ -259,6 +259,18 @@ async def interrupt(run: Run) -> None:
     await run.shows(messages=[user("one"), reply("1", "partial"), user("two"), reply("2")])
 
 
+@rule("A message whose frame would be larger than ready.limits allows goes over REST.")
+async def too_large_for_a_frame(run: Run) -> None:
+    link, world = await run.greeted(), run.world
+    text = "\u8a9e" * 30_000
+    run.client(do="send", text=text)
+    async with run.post("chat/message") as (body, answer):
+        turn = world.accept(body["content"], body["client_message_id"])
+        answer.set_result((202, dict(turn)))
+    await link.send(world.started(turn), world.completed(turn, "Long"))
+    await run.shows(messages=[user(text), reply("Long")])
+
+
 # -- resuming -------------------------------------------------------------------------------------------------------
 
 

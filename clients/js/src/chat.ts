@@ -1,5 +1,4 @@
 // The client: one object for one signed-in user. It joins the parts of this package and has no protocol of its own.
-import type { Commands } from "./commands.js";
 import { Connection, type OpenLink, type Status } from "./connection.js";
 import { canShare, canStream, onWake, tabStorage } from "./environment.js";
 import { ChatError, type ErrorInfo } from "./errors.js";
@@ -54,7 +53,6 @@ export class Chat {
   readonly #listeners = new Listeners();
   readonly #rest: Rest;
   readonly #outbox: Outbox;
-  #large: Promise<Commands> | null = null;
   readonly #tabs: Promise<Tabs> | null;
   #connection: Connection;
   #stopWaking: () => void;
@@ -278,11 +276,11 @@ export class Chat {
   }
 
   #transmit(command: Answered): void {
-    const limits = this.#state.limits;
-    const isLarge = limits && command.type === "message" && new Blob([JSON.stringify(command)]).size > limits.frame_bytes;
-    if (!isLarge) return this.#connection.send(command);
-    this.#large ??= import("./commands.js").then(({ Commands }) => new Commands(this.#rest, (frame) => this.#receive(frame)));
-    this.#large.then((commands) => commands.send(command)).catch(() => (this.#large = null)); // sent after the next connect
+    const { size } = new Blob([JSON.stringify(command)]);
+    if (size <= (this.#state.limits?.frame_bytes ?? size)) return this.#connection.send(command);
+    import("./commands.js") // a frame cannot be that large
+      .then(({ Commands }) => new Commands(this.#rest, (frame) => this.#receive(frame)).send(command))
+      .catch(() => {}); // it is sent again after the next connect
   }
 
   /** Change a message that is not accepted yet. */
