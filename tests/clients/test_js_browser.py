@@ -137,6 +137,16 @@ async def test_a_tab_takes_the_connection_over_from_one_that_the_browser_has_fro
         await shows(frozen, ("Hello", "sent"), ("Hi", "complete"))
 
 
+async def test_every_tab_learns_that_the_account_is_closed(page: Page, built: Path) -> None:
+    async with serving(built, {}, page) as (world, url, origin):
+        tabs = Tabs(page.context, url, origin, await world.user())
+        pages = [await tabs.open(), await tabs.open(), await tabs.open()]
+        assert (await tabs.user.delete("/api/v1/user")).status == 204
+        for tab in pages:
+            await tab.wait_for_function("() => window.chat.state.connection === 'closed'")
+            assert await tab.evaluate("() => window.chat.state.error.retryable") is False
+
+
 async def test_tabs_of_different_users_share_nothing(page: Page, built: Path) -> None:
     async with serving(built, {}, page) as (world, url, origin):
         ada = Tabs(page.context, url, origin, await world.user())

@@ -47,6 +47,7 @@ export class Tabs {
   close(): void {
     this.#waiting?.abort();
     this.#release?.();
+    this.#isLeader = false;
     this.#channel?.close();
     this.#channel = null;
   }
@@ -61,18 +62,18 @@ export class Tabs {
 
   /** Wait for the lock, or take it, and hold it until `close`, or until another tab takes it. */
   #request(options: LockOptions): void {
-    const { name } = this.#channel!;
+    const channel = this.#channel!;
     const hold = () =>
       new Promise<void>((resolve) => {
+        if (this.#channel !== channel) return resolve(); // closed in the meantime
         this.#isLeader = true;
         this.#release = resolve;
         this.#post({ type: "here" });
         this.#onRole();
       });
-    navigator.locks.request(name, options, hold).then(
-      () => (this.#isLeader = false),
-      () => this.#isLeader && this.#robbed(),
-    );
+    navigator.locks.request(channel.name, options, hold).catch(() => {
+      if (this.#isLeader && this.#channel === channel) this.#robbed();
+    });
   }
 
   #robbed(): void {
@@ -99,11 +100,11 @@ export class Tabs {
 
   #lead(open: OpenLink, request: LinkRequest, handlers: LinkHandlers): Link {
     let isOver = false;
-    const end = (report: () => void) => {
+    const end = (report: () => void, isRobbed = false) => {
       if (isOver) return;
       isOver = true;
       if (this.#real === link) this.#real = null;
-      this.#post({ type: "ended" });
+      if (!isRobbed) this.#post({ type: "ended" }); // else the others have another leader by now
       report();
     };
     const link = open(request, {
@@ -112,10 +113,14 @@ export class Tabs {
         handlers.frame(frame);
         this.#post({ type: "frame", frame });
       },
-      ended: (reason) => end(() => handlers.ended(reason)),
+      ended: (reason) =>
+        end(() => {
+          if (reason.code >= 4500) this.close(); // for good: the others find out for themselves
+          handlers.ended(reason);
+        }),
     });
     this.#real = link;
-    this.#onRole = () => end(() => handlers.ended(TAKEN_OVER));
+    this.#onRole = () => end(() => handlers.ended(TAKEN_OVER), true);
     return { ...link, close: () => end(() => link.close()) };
   }
 
