@@ -45,6 +45,7 @@ class Run:
         self.world = World()
         self.are_sockets_blocked = False
         self.page_size = 50
+        self.is_history_forbidden = False
         self.history_read = asyncio.Event()
         self.history_answered = asyncio.Event()
         """Cleared: the history is read at once, and answered when this is set."""

@@ -431,6 +431,15 @@ async def deleted_history(run: Run) -> None:
     await run.shows(messages=[], has_more=False)
 
 
+@rule("Without the right to read the history one can talk, and nothing loads for ever.")
+async def history_that_may_not_be_read(run: Run) -> None:
+    run.is_history_forbidden = True
+    link, world = await run.greeted(), run.world
+    turn = await run.accepted(link, "Hello")
+    await link.send(world.started(turn), world.completed(turn, "Hi"))
+    await run.shows(messages=[user("Hello"), reply("Hi")], is_loading=False)
+
+
 @rule("A turn that begins and ends while the history is on its way is not lost, and is shown behind it.")
 async def history_that_is_late(run: Run) -> None:
     world = run.world

@@ -139,6 +139,8 @@ async def history(request: web.Request) -> web.Response:
     run = _run(request)
     _check(request, run)
     limit = min(int(request.query.get("limit", 50)), run.page_size)
+    if run.is_history_forbidden:
+        return _problem(403, "forbidden")
     page = run.world.history(limit, request.query.get("before"))
     run.history_read.set()
     await run.history_answered.wait()

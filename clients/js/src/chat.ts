@@ -145,12 +145,11 @@ export class Chat {
   async loadOlder(): Promise<boolean> {
     const { isLoading, hasMore, before } = this.#state.history;
     if (isLoading || !hasMore) return hasMore;
-    const show = (loading: boolean) => this.#change({ ...this.#state, history: { ...this.#state.history, isLoading: loading } });
-    show(true);
+    this.#showLoading(true);
     try {
       this.#change(withOlder(this.#state, await this.#page(before)));
     } catch {
-      show(false);
+      this.#showLoading(false);
     }
     return this.#state.history.hasMore;
   }
@@ -241,10 +240,14 @@ export class Chat {
         if (!signal.aborted) this.#change({ ...withNewest(this.#state, page, oldIds), agent: { status, reason } });
         return;
       } catch (error) {
-        if (!(error as ChatError).retryable) return;
+        if (!(error as ChatError).retryable) return this.#showLoading(false);
         await new Promise((resolve) => setTimeout(resolve, pause));
       }
     }
+  }
+
+  #showLoading(isLoading: boolean): void {
+    this.#change({ ...this.#state, history: { ...this.#state.history, isLoading } });
   }
 
   #page(before: string | null, signal?: AbortSignal): Promise<History> {
@@ -292,7 +295,6 @@ export class Chat {
   }
 
   #change(state: ChatState): void {
-    if (state === this.#state) return;
     this.#state = state;
     if (this.#isNotifying) return;
     this.#isNotifying = true;

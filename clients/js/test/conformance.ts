@@ -33,6 +33,7 @@ const report = ({ state }: Chat) => ({
   agent: state.agent.status,
   budget_percent: state.budget?.percent ?? null,
   has_more: state.history.hasMore,
+  is_loading: state.history.isLoading,
 });
 
 async function reportUntilAccepted(chat: Chat, url: string): Promise<void> {
