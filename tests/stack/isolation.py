@@ -182,6 +182,7 @@ ENDPOINTS: Final[dict[str, tuple[Attempt, ...]]] = {
     "GET /ready": _own(),
     "GET /metrics": _own(),
     "GET /openapi.json": _own(),
+    "GET /asyncapi.json": _own(),
     "GET /docs": _own(),
     "GET /": _own(),
     "GET /pages/{name}": _own(),
