@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 import uvloop
-from aiohttp import web
+from aiohttp import web, web_app
 
 from server.http.http_server import serving
 from server.observability.logs import configure_logging
@@ -72,6 +72,7 @@ class Server:
 
     async def renew(self) -> Target:
         await self._stack.aclose()
+        web_app._cached_build_middleware.cache_clear()  # aiohttp's cache would keep the newest twenty applications
         self._stack = AsyncExitStack()
         apps: list[web.Application] = []
         world = self._world = await self._stack.enter_async_context(World(limits=_LIMITS).serving(apps.append))
