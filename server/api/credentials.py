@@ -1,6 +1,6 @@
 """Proofs of an e-mail address by the mails of Supabase Auth, and changes of the address and the password.
 
-No answer, and no answer's duration, tells whether an account exists.
+No answer reveals whether an account exists, neither by its content nor by its duration.
 """
 
 import structlog

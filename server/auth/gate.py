@@ -10,7 +10,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 
 Registration = Literal["open", "closed"] | tuple[str, ...]
-"""For everybody, for nobody, or for addresses of these mail domains (in lower case)."""
+"""Open to all, closed to all, or open to addresses of these mail domains (in lower case)."""
 
 
 @dataclass(frozen=True, slots=True)

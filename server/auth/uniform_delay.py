@@ -1,6 +1,7 @@
 """Answers that take the same time whether an account exists or not.
 
-Supabase Auth hashes a password or sends a mail only for an existing account, which its answer's duration would tell.
+Supabase Auth hashes a password or sends a mail only for an existing account, so the duration of its answer would reveal
+whether there is one.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ class UniformDelay:
             await self._calls.result(task)
 
     def begin(self) -> Callable[[], Awaitable[None]]:
-        """Begin a delay. Await the result before an answer that must not tell by its time how it came about."""
+        """Begin a delay. Await the result before an answer whose duration must not depend on its cause."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._seconds
 

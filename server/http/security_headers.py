@@ -11,7 +11,7 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""A response that a browser shows as a document may load nothing and be framed by nobody. Pages that fetch with CORS,
+"""A response that a browser shows as a document may load nothing and may not be framed. Pages that fetch with CORS,
 from an allowed origin, are not restricted."""
 
 PAGE_POLICY: Final = (

@@ -116,7 +116,7 @@ class Provisioner:
 
     async def find_or_replace(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
         """The agent to use after its service did not find `gone`: the one that was stored since then, the same one if
-        the service finds it now, or a new one, whose status reason tells the user.
+        the service finds it now, or a new one, which the status reason says to the user.
 
         Raises as `ready`, also if the service does not know the user's organization; then nothing is created."""
         async with _bounded(timeout, []):

@@ -196,7 +196,7 @@ async def _connect_provider(context: ProvisioningContext, job: Job) -> AccountCh
 
 
 async def _make_agent(context: ProvisioningContext, job: Job) -> AccountChange:
-    """Find or create the agent. One that is not the recorded one has an empty memory: its reason tells the user."""
+    """Find or create the agent. One that is not the recorded one has an empty memory: the status reason says so."""
     account, known = job.account, job.account.agent_id
     member = _recorded(account.member_id)
     agent = await context.directory.ensure_agent(member, job.user_id, account.name, context.template, known=known)

@@ -57,7 +57,7 @@ class Mailbox:
     async def aclose(self) -> None:
         """Stop at once. Whether the command under way took effect is for its repetition to find out."""
         await cancel_and_wait(self._actor)
-        self._refuse(None)  # one that was cancelled before it began has answered nobody
+        self._refuse(None)  # one that was cancelled before it began has sent no answer
 
     async def _act(self, commands: deque[tuple[Command, asyncio.Future[Any]]]) -> None:
         answer: asyncio.Future[Any] | None = None

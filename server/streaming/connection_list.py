@@ -9,7 +9,7 @@ from server.sessions.hub import SessionHub
 from server.streaming.subscriber import Subscriber
 
 ANSWER_SECONDS: Final = 0.5
-"""How long other instances are waited for: Redis delivers within milliseconds, and nobody knows how many there are."""
+"""How long the answers of other instances are awaited: their number is unknown, and Redis delivers in milliseconds."""
 
 
 class ConnectionList:

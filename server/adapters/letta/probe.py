@@ -71,7 +71,7 @@ class LettaInspection:
         return await classified(read)
 
     async def is_open(self) -> bool:
-        """Whether anybody who reaches Letta may read and change everything: LETTA_SERVER_SECURE is not set."""
+        """Whether everyone who reaches Letta may read and change everything: LETTA_SERVER_SECURE is not set."""
         stranger = self._admin.with_options(api_key="a-password-nobody-chose")
         return (await _refusal(lambda: get_json(stranger, _MEMBERS, _ONE)))[0] not in (401, 403)
 

@@ -147,7 +147,7 @@ class SupabaseIdentity:
 
     async def _mailing(self, call: Callable[[], Awaitable[object]]) -> None:
         """One call that sends a mail if the account exists. Limits of mails are applied only then, so a refusal would
-        tell that the account exists: the limit of the project is logged instead."""
+        reveal that the account exists: it is logged instead."""
         try:
             await auth_call(self._client, call)
         except MailLimitError as limit:

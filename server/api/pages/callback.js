@@ -71,7 +71,7 @@ const showUsedUp = () =>
     "request",
   );
 
-/** End the sign-in that a link has opened: this page does not need it, and nobody else should find it. */
+/** End the sign-in that a link has opened: this page does not need it, and it must not be found later. */
 const leave = (token) => ask("logout", { scope: "local" }, token);
 
 const showDone = (type) =>

@@ -16,7 +16,7 @@ from server.sessions.store_retry import retry_while_unavailable
 
 T = TypeVar("T")
 _SLACK_SECONDS = 5.0
-"""An attempt is a little older than we count, and services tell the time in whole seconds."""
+"""An attempt is a little older than we count, and the services' timestamps have whole seconds."""
 
 
 class RunLostError(Exception):
