@@ -19,6 +19,26 @@ _REFERENCE: Final = "#/components/schemas/{model}"
 _EVENTS: Final = "text/event-stream"
 _MEDIA: Final[dict[str, Json]] = {"application/json": {"schema": {"type": "object"}}}
 """The content of replies without a model, where it is no string."""
+_SERVER_SENT_EVENT: Final[Json] = {
+    "schema": {
+        "description": "One event of the stream.",
+        "type": "object",
+        "properties": {
+            "id": {
+                "type": "string",
+                "description": "The cursor to resume behind; EventSource sends it again by itself.",
+            },
+            "event": {"type": "string", "description": "The `type` of the data."},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {"$ref": _REFERENCE.format(model=StreamedEvent.__name__)},
+            },
+        },
+        "required": ["event", "data"],
+    }
+}
+"""The content of an event stream: the schema of each event, as `itemSchema` in OpenAPI 3.2."""
 _FOREIGN: Final = {"ge", "gt", "le", "lt", "max_digits", "decimal_places"}
 _PARSING = (ErrorCode.INVALID_REQUEST,)
 _BODY = (ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE)
@@ -164,7 +184,7 @@ def _response(reply: Reply) -> Json:
     if reply.model is not None:
         content["application/json"] = _schema_of(reply.model)
     if reply.stream:
-        content[_EVENTS] = _schema_of(StreamedEvent)  # of each event: 3.1 has no word for that
+        content[_EVENTS] = _SERVER_SENT_EVENT
     if reply.media is not None:
         content[reply.media] = _MEDIA.get(reply.media, {"schema": {"type": "string"}})
     return {"description": reply.description} | ({"content": content} if content else {})

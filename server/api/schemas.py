@@ -76,7 +76,7 @@ class ApiKey(Answer):
 
 
 class NewApiKey(ApiKey):
-    key: str = Field(description="The key itself: nobody can read it again.")
+    key: str = Field(description="The key itself. No later answer has it.")
 
 
 class ApiKeys(Answer):

@@ -129,8 +129,12 @@ def test_the_description_gives_json_an_object_and_event_streams_the_schema_of_an
     paths = document(router.ROUTES, "0")["paths"]
     itself = paths["/openapi.json"]["get"]["responses"]["200"]["content"]
     assert itself == {"application/json": {"schema": {"type": "object"}}}
-    assert paths["/api/v1/chat/events"]["get"]["responses"]["200"]["content"] == {
-        "text/event-stream": {"schema": {"$ref": "#/components/schemas/StreamedEvent"}}
+    [(media, stream)] = paths["/api/v1/chat/events"]["get"]["responses"]["200"]["content"].items()
+    assert media == "text/event-stream"
+    assert stream["schema"]["properties"]["data"] == {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": "#/components/schemas/StreamedEvent"},
     }
 
 
