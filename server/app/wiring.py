@@ -252,5 +252,6 @@ def _set_sessions(app: web.Application, hub: SessionHub) -> None:
         app[app_keys.AUTHENTICATOR],
         app[app_keys.ORIGINS],
         limits,
+        limiter=app[app_keys.LIMITER],
         addresses=app[app_keys.CLIENT_ADDRESSES],
     )

@@ -19,7 +19,7 @@ import structlog
 from cachetools import TTLCache
 from pydantic import SecretStr
 
-from server.ports import ApiKey, CredentialStore, NewApiKey, Principal, Scope
+from server.ports import ApiKey, CredentialStore, NewApiKey, Principal, Scope, StoredApiKey
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.resilience.rate_limiter import RateLimiter
@@ -32,8 +32,8 @@ MOST: Final = 10
 _FORM: Final = re.compile(r"(chat_[0-9a-f]{12})_[0-9a-f]{64}", re.ASCII)
 _NEVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
 """The expiry of the principal of a key that does not expire."""
-_USE_SECONDS: Final = 60.0
-"""The precision of a key's last use."""
+_RECENT_SECONDS: Final = 60.0
+"""How long a valid key counts as recently used: its use is not stored again, and it is not taken for a guess."""
 
 
 def is_api_key(text: str) -> bool:
@@ -42,7 +42,8 @@ def is_api_key(text: str) -> bool:
 
 
 class ApiKeys:
-    """Creates and verifies keys, each with a rate of its own, `key_requests`. `clock` in seconds."""
+    """Creates and verifies keys, each with a rate of its own, `key_requests`; wrong ones have the rate `key_guesses`
+    of their network. `clock` in seconds."""
 
     def __init__(
         self,
@@ -53,12 +54,12 @@ class ApiKeys:
     ) -> None:
         self._store = store
         self._limiter = limiter or RateLimiter({})
-        self._used: TTLCache[str, None] = TTLCache(10_000, _USE_SECONDS, timer=clock)
+        self._recent: TTLCache[str, None] = TTLCache(10_000, _RECENT_SECONDS, timer=clock)
 
     async def create(
         self, principal: Principal, name: str, scopes: frozenset[Scope], expires_at: datetime | None
     ) -> tuple[ApiKey, SecretStr]:
-        """A new key of the user, and its text, which nobody can read again.
+        """A new key of the user, and its text, which is not stored.
 
         A key may create only keys that do not exceed it, in scopes or in time: else it would outlive its own end.
         Raises PlatformError(too_many_keys | forbidden | account_blocked).
@@ -73,19 +74,15 @@ class ApiKeys:
         log.info("api_key.created", prefix=prefix, scopes=sorted(scopes))
         return key, SecretStr(text)
 
-    async def verify(self, text: str) -> Principal:
-        """The key's user, with the key's scopes. Raises PlatformError(unauthorized | rate_limited |
-        supabase_unavailable)."""
+    async def verify(self, text: str, network: str) -> Principal:
+        """The key's user, with the key's scopes, for a request from `network`. Raises PlatformError(unauthorized |
+        rate_limited | supabase_unavailable)."""
         form = _FORM.fullmatch(text)
         if form is None:
             raise _refusal()
-        stored = await self._store.find_key(form[1])
-        if stored is None or not hmac.compare_digest(_hash(text), stored.secret_hash):
-            log.warning("api_key.refused", prefix=form[1])
-            raise _refusal()
-        # Counted only now, so that nobody who knows a prefix can use up the rate of the key.
+        stored = await self._find(form[1], _hash(text), network)
+        # Counted after the comparison: a caller who knows only the prefix must not use up the rate of the key.
         await self._limiter.take("key_requests", stored.key.id)
-        await self._record_use(stored.key.id)
         return Principal(
             user_id=stored.user_id,
             email=stored.email,
@@ -95,11 +92,30 @@ class ApiKeys:
             scopes=stored.key.scopes,
         )
 
+    async def _find(self, prefix: str, secret_hash: str, network: str) -> StoredApiKey:
+        """The key with this prefix and hash. One that was not in use within the last minute counts as a guess until it
+        is found: guesses cost no query once their network has used up its rate, and do not stop keys in use."""
+        is_new = secret_hash not in self._recent
+        if is_new:
+            await self._limiter.take("key_guesses", network)
+        is_wrong = False
+        try:
+            stored = await self._store.find_key(prefix)
+            if stored is None or not hmac.compare_digest(secret_hash, stored.secret_hash):
+                is_wrong = True
+                self._recent.pop(secret_hash, None)
+                log.warning("api_key.refused", prefix=prefix, address=network)
+                raise _refusal()
+        finally:
+            if is_new and not is_wrong:
+                await self._limiter.put_back("key_guesses", network)
+        if is_new:
+            self._recent[secret_hash] = None
+            await self._record_use(stored.key.id)
+        return stored
+
     async def _record_use(self, key_id: str) -> None:
-        """Store the time, at most once a minute. A key works also if that fails."""
-        if key_id in self._used:
-            return
-        self._used[key_id] = None
+        """Store the time. A key works also if that fails."""
         try:
             await self._store.record_key_use(key_id)
         except PlatformError as error:

@@ -78,25 +78,28 @@ class Authenticator:
         self._checking: SingleFlight[Credential, bool] = SingleFlight("sign-in", ignored=(PlatformError,))
         self._opening: SingleFlight[str, Account] = SingleFlight("account", ignored=(PlatformError,))
 
-    async def header(self, authorization: str | None, access: Access) -> Principal:
+    async def header(self, authorization: str | None, access: Access, network: str = "") -> Principal:
         """Authenticate an Authorization header (`Bearer <access token or API key>`). Raises as `token` does."""
         if authorization is None:
             raise PlatformError(ErrorCode.UNAUTHORIZED)
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise PlatformError(ErrorCode.UNAUTHORIZED, "The Authorization header must be: Bearer <access token>.")
-        return await self.token(token.strip(), access)
+        return await self.token(token.strip(), access, network)
 
-    async def token(self, token: str, access: Access) -> Principal:
-        """Authenticate an access token or an API key for an endpoint of this access.
+    async def token(self, token: str, access: Access, network: str = "") -> Principal:
+        """Authenticate an access token or an API key for an endpoint of this access. `network` is the client's: wrong
+        API keys have a rate per network.
 
         Raises PlatformError(unauthorized | token_expired | forbidden | mfa_required | anonymous_not_allowed |
         registration_closed | account_blocked | rate_limited | supabase_unavailable).
         """
         if not token.isascii():  # header bytes that are not UTF-8 would reach the parser as surrogates
             raise PlatformError(ErrorCode.UNAUTHORIZED)
-        verifier = self._api_keys if is_api_key(token) else self._verifier
-        principal = await verifier.verify(token)
+        if is_api_key(token):
+            principal = await self._api_keys.verify(token, network)
+        else:
+            principal = await self._verifier.verify(token)
         if principal.key_id is None:
             self._refuse_weak(principal.aal)
             self.gate.admit_credential(is_anonymous=principal.is_anonymous)

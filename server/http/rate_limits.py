@@ -1,10 +1,11 @@
-"""Rate limit of the sign-in endpoints per client address: it refuses an attacker before Supabase is called."""
+"""Rate limits of requests: per client address where users sign in, before Supabase is called; per user elsewhere."""
 
 import structlog
 from aiohttp import web
 
 from server.http.client_address import ClientAddresses
 from server.ip_addresses import network_of
+from server.ports import Principal
 from server.protocol.errors import PlatformError
 from server.resilience.rate_limiter import RateLimiter
 
@@ -32,3 +33,10 @@ class AddressLimiter:
         except PlatformError:
             log.warning("auth.rate_limited", address=network)
             raise
+
+
+async def count_request(limiter: RateLimiter, principal: Principal) -> None:
+    """Count a request or socket of the user; one with an API key was counted with the key. Raises
+    PlatformError(rate_limited) with retry_after."""
+    if principal.key_id is None:
+        await limiter.take("requests", principal.user_id)

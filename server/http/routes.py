@@ -16,8 +16,10 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel
 
-from server.http.app_keys import AUTH_LIMITER, AUTHENTICATOR, LIMITER
+from server.http.app_keys import AUTH_LIMITER, AUTHENTICATOR, CLIENT_ADDRESSES, LIMITER
 from server.http.inputs import BODY_BYTES, QUERY_BYTES, limit_query, path_id, read_body, read_query
+from server.http.rate_limits import count_request
+from server.ip_addresses import network_of
 from server.ports import Access, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.cursors import EventCursor
@@ -141,9 +143,8 @@ async def authenticate(
         else:
             principal = await authenticator.ticket(request.query["ticket"], "chat", access)
     else:
-        principal = await authenticator.header(header, access)
-    if principal.key_id is None:
-        await request.app[LIMITER].take("requests", principal.user_id)
+        principal = await authenticator.header(header, access, network_of(request.app[CLIENT_ADDRESSES].of(request)))
+    await count_request(request.app[LIMITER], principal)
     request[PRINCIPAL] = principal
     structlog.contextvars.bind_contextvars(user_id=principal.user_id)
     return principal

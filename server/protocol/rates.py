@@ -10,6 +10,7 @@ RateName = Literal[
     "mails",
     "codes",
     "new_accounts",
+    "key_guesses",
     "requests",
     "key_requests",
     "memory_requests",
@@ -55,8 +56,11 @@ RATES: Final[dict[RateName, RateRule]] = {
         "accounts that are opened, by registration or a first request",
         "Too many accounts are being opened.",
     ),
+    "key_guesses": RateRule(
+        "address", "AUTH_REQUESTS_PER_MINUTE", "wrong API keys", "Too many wrong API keys from your address."
+    ),
     "requests": RateRule(
-        "user", "REQUESTS_PER_MINUTE", "requests with a token or a ticket, except sockets", "Too many requests."
+        "user", "REQUESTS_PER_MINUTE", "requests and sockets with a token or a ticket", "Too many requests."
     ),
     "key_requests": RateRule(
         "API key", "API_KEY_REQUESTS_PER_MINUTE", "requests with an API key", "Too many requests with this API key."

@@ -1,15 +1,14 @@
 """An authenticated WebSocket: one reader and one writer around the user's session."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
 from server.aio import cancel_and_wait
-from server.auth.authenticator import Authenticator
-from server.ports import Access, NewTurn, Principal
+from server.ports import NewTurn, Principal
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
     SLOW_CONSUMER,
@@ -52,8 +51,7 @@ class WebSocketConnection(Subscriber):
     kind = "websocket"
 
     __slots__ = (
-        "_access",
-        "_authenticator",
+        "_authenticate",
         "_expiry",
         "_hub",
         "_keepalive",
@@ -72,20 +70,19 @@ class WebSocketConnection(Subscriber):
         self,
         socket: web.WebSocketResponse,
         principal: Principal,
-        access: Access,
         *,
         hub: SessionHub,
         slots: Slots,
-        authenticator: Authenticator,
+        authenticate: Callable[[str], Awaitable[Principal]],
         limits: Limits,
         now: Callable[[], datetime],
     ) -> None:
+        """`authenticate` checks a new token from this client. Raises PlatformError."""
         super().__init__()
         self._socket = socket
-        self._access = access
         self._hub = hub
         self._slots = slots
-        self._authenticator = authenticator
+        self._authenticate = authenticate
         self._limits = limits
         self._now = now
         self._principal = principal
@@ -273,7 +270,7 @@ class WebSocketConnection(Subscriber):
     async def _authenticate_again(self, frame: AuthFrame) -> None:
         """Replace the token before it expires. A token of another user closes the connection."""
         try:
-            principal = await self._authenticator.token(frame.token.get_secret_value(), self._access)
+            principal = await self._authenticate(frame.token.get_secret_value())
         except PlatformError as error:
             if error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_EXPIRED, ErrorCode.FORBIDDEN):
                 self._respond(error_frame(error, frame.id))

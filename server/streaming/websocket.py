@@ -16,6 +16,7 @@ from server.auth.authenticator import Authenticator
 from server.http.client_address import ClientAddresses
 from server.http.frame_gate import FrameGate, GatedHandler
 from server.http.origins import Origins
+from server.http.rate_limits import count_request
 from server.ip_addresses import network_of
 from server.ports import Access, Principal
 from server.protocol.codes import (
@@ -32,6 +33,7 @@ from server.protocol.cursors import EventCursor
 from server.protocol.errors import PlatformError
 from server.protocol.frames import AuthFrame, error_frame, parse_client_frame
 from server.protocol.limits import Limits
+from server.resilience.rate_limiter import RateLimiter
 from server.sessions.hub import RefusedConnectionError, SessionHub
 from server.streaming.connection import WebSocketConnection
 from server.streaming.slots import Slots, too_many_connections
@@ -60,6 +62,7 @@ class WebSocketEndpoint:
         origins: Origins,
         limits: Limits,
         *,
+        limiter: RateLimiter | None = None,
         addresses: ClientAddresses | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -70,6 +73,7 @@ class WebSocketEndpoint:
         self._limits = limits
         self._slots = Slots(hub, limits)
         self._unauthenticated = UnauthenticatedSockets(limits)
+        self._limiter = limiter or RateLimiter({})
         self._addresses = addresses or ClientAddresses()
         self._now = now
 
@@ -87,9 +91,10 @@ class WebSocketEndpoint:
         )
         if not socket.can_prepare(request).ok:
             raise PlatformError(ErrorCode.INVALID_REQUEST, "This path speaks WebSocket.")
-        header = request.headers.get("Authorization")
-        principal = await self._authenticator.header(header, access) if header is not None else None
-        opening = _Opening(request, socket, self._limits)
+        opening = _Opening(request, socket, self._limits, network_of(self._addresses.of(request)))
+        header, principal = request.headers.get("Authorization"), None
+        if header is not None:
+            principal = await self._authenticator.header(header, access, opening.network)
         after, refusal = None, None
         try:
             after = self._parse_request(request, offered)
@@ -97,11 +102,11 @@ class WebSocketEndpoint:
             refusal = error, PROTOCOL_ERROR
         else:
             try:
-                principal = principal or await self._authenticate_request(request, offered, access)
+                principal = principal or await self._authenticate_request(opening, offered, access)
             except PlatformError as error:
                 refusal = error, _close_code_for(error)
         if principal is None or refusal is not None:
-            with self._unauthenticated.counted(network_of(self._addresses.of(request))):
+            with self._unauthenticated.counted(opening.network):
                 principal = await self._authenticate_first_frame(opening, refusal, access)
         if principal is not None:
             await opening.accept(is_authenticated=True)
@@ -115,7 +120,7 @@ class WebSocketEndpoint:
         if refusal is None:
             await opening.accept(is_authenticated=False)
             try:
-                return await self._authenticator.token(await opening.token(), access)
+                return await self._authenticator.token(await opening.token(), access, opening.network)
             except PlatformError as error:
                 refusal = error, _close_code_for(error)
         await opening.refuse(*refusal)
@@ -131,15 +136,15 @@ class WebSocketEndpoint:
             raise PlatformError(ErrorCode.INVALID_REQUEST, message)
         return EventCursor.parse(request.query["after"]) if "after" in request.query else None
 
-    async def _authenticate_request(self, request: web.Request, offered: list[str], access: Access) -> Principal | None:
+    async def _authenticate_request(self, opening: "_Opening", offered: list[str], access: Access) -> Principal | None:
         """Authenticate by what a browser can send with a handshake: a subprotocol or a ticket. None if it sent neither.
 
         Raises PlatformError.
         """
         token = next((name.removeprefix(BEARER) for name in offered if name.startswith(BEARER)), None)
         if token is not None:
-            return await self._authenticator.token(token, access)
-        ticket = request.query.get("ticket")
+            return await self._authenticator.token(token, access, opening.network)
+        ticket = opening.request.query.get("ticket")
         return None if ticket is None else await self._authenticator.ticket(ticket, "chat", access)
 
     async def _serve(
@@ -148,14 +153,14 @@ class WebSocketEndpoint:
         connection = WebSocketConnection(
             opening.socket,
             principal,
-            access,
             hub=self._hub,
             slots=self._slots,
-            authenticator=self._authenticator,
+            authenticate=lambda token: self._authenticator.token(token, access, opening.network),
             limits=self._limits,
             now=self._now,
         )
         try:
+            await count_request(self._limiter, principal)
             await connection.serve(after, opening.request.transport, opening.gate.open)
         except RefusedConnectionError as refused:
             error = too_many_connections() if refused.code is TOO_MANY_CONNECTIONS else None
@@ -165,11 +170,12 @@ class WebSocketEndpoint:
 
 
 class _Opening:
-    """A socket from its handshake until it is attached or refused."""
+    """A socket from its handshake until it is attached or refused. `network` is the client's."""
 
-    def __init__(self, request: web.Request, socket: web.WebSocketResponse, limits: Limits) -> None:
+    def __init__(self, request: web.Request, socket: web.WebSocketResponse, limits: Limits, network: str) -> None:
         self.request = request
         self.socket = socket
+        self.network = network
         self.gate = FrameGate(limits.first_frame_bytes + _HEADER_BYTES, is_authenticated=True)
         self._limits = limits
 

@@ -166,3 +166,39 @@ async def test_a_key_is_limited_and_its_user_is_not() -> None:
         answers = [await key.get("/api/v1/auth/me") for _ in range(3)]
         assert [answer.status for answer in answers] == [200, 200, 429]
         assert (await ann.get("/api/v1/auth/me")).status == 200
+
+
+async def test_wrong_keys_are_limited_by_address_at_every_door_and_people_are_not() -> None:
+    async with World(auth_per_minute=5).serving() as world:
+        ann = await world.user()
+        known = (await make(ann, "chat"))["key"]
+        wrong = known[:-1] + ("0" if known[-1] != "0" else "1")
+        stranger = with_key(world, wrong)
+        async with world.http.ws_connect("/api/v1/chat/stream", headers={"Authorization": f"Bearer {known}"}) as device:
+            answers = [await stranger.get("/api/v1/auth/me") for _ in range(2)]
+            assert [answer.status for answer in answers] == [401, 401]
+            for protocols in (("chat.v1", f"bearer.{wrong}"), ("chat.v1",)):
+                async with world.http.ws_connect("/api/v1/chat/stream", protocols=protocols) as socket:
+                    if len(protocols) == 1:
+                        await socket.send_json({"type": "auth", "token": wrong})
+                    assert (await socket.receive_json())["code"] == "unauthorized"
+            await device.receive_json()
+            await device.send_json({"type": "auth", "id": "a", "token": wrong})
+            assert (await device.receive_json())["code"] == "unauthorized"
+
+        refused = await stranger.get("/api/v1/auth/me")
+        assert (refused.status, refused.json["rate_limit"]) == (429, "key_guesses")
+        assert (await with_key(world, known).get("/api/v1/chat/history")).status in (200, 403)
+        assert (await ann.get("/api/v1/auth/me")).status == 200
+
+
+async def test_sockets_count_as_requests_of_their_user() -> None:
+    async with World(requests_per_minute=2).serving() as world:
+        ann = await world.user()
+        for expected in ("ready", "ready", "error"):
+            async with world.http.ws_connect(
+                "/api/v1/chat/stream", headers={"Authorization": f"Bearer {ann.token}"}
+            ) as socket:
+                first = await socket.receive_json()
+            assert first["type"] == expected
+        assert (first["code"], first["rate_limit"], socket.close_code) == ("rate_limited", "requests", 1013)

@@ -219,6 +219,7 @@ class World:
         return {
             **of_account,
             "auth_requests": self.auth_per_minute,
+            "key_guesses": self.auth_per_minute,
             "new_accounts": self.new_accounts_per_minute,
             "requests": self.requests_per_minute,
             "key_requests": self.api_key_requests_per_minute,
@@ -289,7 +290,7 @@ class World:
         app[app_keys.SETTINGS] = self._settings()
         app[app_keys.HUB] = self.hub
         app[app_keys.EVENT_STREAMS] = EventStreams(self.hub, self.limits, tickets)
-        app[app_keys.SOCKETS] = WebSocketEndpoint(self.hub, authenticator, origins, self.limits)
+        app[app_keys.SOCKETS] = WebSocketEndpoint(self.hub, authenticator, origins, self.limits, limiter=limiter)
         app[app_keys.IDENTITY] = self.identity
         app[app_keys.READS] = FakeReads(self.database, self.identity)
         app[app_keys.ACCOUNTS] = accounts
