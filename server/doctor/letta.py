@@ -9,7 +9,7 @@ from server.config.settings import Settings
 from server.doctor.findings import Check, Finding, fail, ok, warn
 
 SERVICE = "letta"
-SPEED_PATCHES: Final = ("tls_context", "prepared_statements")
+SPEED_PATCHES: Final = ("tls_context", "prepared_statements", "tool_order")
 
 
 class LettaChecks:
@@ -101,16 +101,17 @@ def judge_stop(patches: Mapping[str, str | None]) -> Finding:
 
 
 def judge_speed(patches: Mapping[str, str | None]) -> Finding:
-    """Judge whether Letta has the patches that halve a turn's processor time. `patches`: see `judge_stop`."""
+    """Judge whether Letta has the patches that halve a turn's processor time and let prompts be cached. `patches`: see
+    `judge_stop`."""
     if not patches:
         return warn(
-            "Letta is as it was released: it spends nearly twice the processor time on a turn",
+            "Letta is as it was released: a turn takes twice the processor time, and its prompt is rarely cached",
             "Deploy Letta from `deploy/letta/` (docs/deploy.md).",
         )
     missing = [f"{name}: {patches.get(name, 'unknown')}" for name in SPEED_PATCHES if patches.get(name, "") is not None]
     if missing:
         return warn(
-            f"Letta spends more processor time on a turn than it could ({'; '.join(missing)})",
+            f"Letta spends more processor time or uncached tokens on a turn than it could ({'; '.join(missing)})",
             "Deploy Letta from this release's `deploy/letta/`, with a direct address of PostgreSQL.",
         )
-    return ok("Letta shares its TLS context and caches prepared statements")
+    return ok("Letta shares its TLS context, caches prepared statements and keeps prompts cacheable")

@@ -106,7 +106,6 @@ def test_cached_and_reasoning_tokens_are_charged_at_their_prices(scenes: AllPlay
     assert reasoned.reasoning_tokens > 0
     for call in (cached, reasoned):
         assert abs(call.cost - _at_list_price(call)) < FLOATS_ROUND
-    # Once the memory has changed, Letta lists the tools in varying order: only before that a prompt is surely cached.
     assert cached.cost < (cached.prompt_tokens * PROMPT) + cached.completion_tokens * COMPLETION
 
 

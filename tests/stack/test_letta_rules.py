@@ -317,3 +317,18 @@ async def test_rule_runs_of_a_conversation(world: LettaWorld, agent: AgentHandle
     member = world.client.as_member(agent.member_id)
     query: dict[str, str | int] = {"conversation_id": agent.conversation_id, "order": "desc", "limit": 2}
     assert [run["id"] for run in await get_json(member, "/v1/runs/", query)] == [runs[2], runs[1]]
+
+
+async def test_each_model_call_lists_the_tools_in_the_same_order(
+    world: LettaWorld, agent: AgentHandle, member: AsyncLetta
+) -> None:
+    """So that providers can cache the prompt. Attaching a tool again moves its row to the end."""
+    first = (await member.agents.tools.list(agent.agent_id)).items[0]
+    await member.agents.tools.detach(first.id, agent_id=agent.agent_id)
+    await member.agents.tools.attach(first.id, agent_id=agent.agent_id)
+
+    await world.say(agent, "ECHO the order of tools")
+
+    listed = world.asked("ECHO the order of tools").tools
+    assert len(listed) > 2
+    assert listed == sorted(listed)

@@ -127,7 +127,7 @@ async def test_letta_lists_its_patches_only_with_its_password(stack: RunningStac
     async with http.get(url, headers={"Authorization": f"Bearer {stack.env['LETTA_API_TOKEN']}"}) as response:
         answer = await response.json()
     assert [(patch["name"], patch["applied"]) for patch in answer["patches"]] == [
-        (name, True) for name in ("stop", "tls_context", "prepared_statements")
+        (name, True) for name in ("stop", "tls_context", "prepared_statements", "tool_order")
     ]
     assert "Patch stop is applied" in (stack.data_dir / "logs" / "letta.log").read_text()
 

@@ -17,10 +17,10 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final
 
-from letta_patches import prepared_statements, stop, tls_context
+from letta_patches import prepared_statements, stop, tls_context, tool_order
 from letta_patches.known import VERSION, NotApplicableError
 
-PATCHES: Final = (stop, tls_context, prepared_statements)
+PATCHES: Final = (stop, tls_context, prepared_statements, tool_order)
 """Modules with a docstring, whose first line is the reason, and `apply()`, which raises NotApplicableError."""
 ROUTE: Final = "/v1/patches"
 _APP: Final = "letta.server.rest_api.app"

@@ -82,7 +82,7 @@ def test_a_patch_is_turned_off_by_its_switch(tmp_path: Path) -> None:
     assert reported(done) == {"name": "stop", "applied": False, "detail": "LETTA_PATCH_STOP turns it off"}
 
 
-@pytest.mark.parametrize("name", ["stop", "tls_context", "prepared_statements"])
+@pytest.mark.parametrize("name", ["stop", "tls_context", "prepared_statements", "tool_order"])
 def test_each_patch_has_a_switch(tmp_path: Path, name: str) -> None:
     switch = f"LETTA_PATCH_{name.upper()}"
     done = start(tmp_path, "0.16.8", **{switch: "off"})
