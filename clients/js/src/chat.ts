@@ -1,15 +1,15 @@
 // The client: one object for one signed-in user. It joins the parts of this package and has no protocol of its own.
 import { Connection, type OpenLink, type Status } from "./connection.js";
-import { canShare, canStream, onWake, tabStorage } from "./environment.js";
+import { canShare, canStream, onWake, pause, tabStorage } from "./environment.js";
 import { ChatError, type ErrorInfo } from "./errors.js";
-import { withNewest, withOlder } from "./history.js";
-import type { LinkFrame } from "./link.js";
+import { withPage } from "./history.js";
+import { isReady, type LinkFrame } from "./link.js";
 import { type EventOf, type EventType, Listeners } from "./listeners.js";
 import { type Answered, Outbox, type OutboxStorage, retryId } from "./outbox.js";
-import { acknowledged, endOfTurn, reduce } from "./reduce.js";
+import { acknowledged, ended, reduce, reopened } from "./reduce.js";
 import { Rest } from "./rest.js";
 import { openSocket, type WebSocketClass } from "./socket.js";
-import { type ChatMessage, type ChatState, type ChatTurn, INITIAL, isLocal, isOpen, newMessage, withTurns } from "./state.js";
+import { type ChatMessage, type ChatState, type ChatTurn, INITIAL, isOpen, localTurn, newMessage, withTurns } from "./state.js";
 import type { Tabs } from "./tabs.js";
 import type { GetToken } from "./tokens.js";
 import type { Agent, History, ReadyFrame, SessionEvent, Turn } from "./wire.js";
@@ -53,7 +53,7 @@ export class Chat {
   readonly #listeners = new Listeners();
   readonly #rest: Rest;
   readonly #outbox: Outbox;
-  readonly #tabs: Promise<Tabs> | null;
+  readonly #tabs: Promise<Tabs | null> | null;
   #connection: Connection;
   #stopWaking: () => void;
   #loading: AbortController | null = null;
@@ -64,7 +64,8 @@ export class Chat {
     const storage = options.storage === undefined ? tabStorage() : options.storage;
     this.#outbox = new Outbox((command) => this.#transmit(command), (id, error) => this.#mark(id, { error }), storage);
     const current = () => ({ state: this.#state, cursor: this.#connection.cursor });
-    this.#tabs = options.shareTabs !== false && canShare() ? import("./tabs.js").then(({ Tabs }) => new Tabs(current)) : null;
+    const isShared = options.shareTabs !== false && canShare();
+    this.#tabs = isShared ? import("./tabs.js").then(({ Tabs }) => new Tabs(current), () => null) : null;
     this.#connection = this.#connected();
     this.#stopWaking = onWake(() => this.#connection.wake());
   }
@@ -96,11 +97,10 @@ export class Chat {
    * then has `status: "refused"`, and can be sent again with `retry`, or removed with `discard`. */
   send(text: string, { onBusy = "enqueue", id = newId() }: SendOptions = {}): Promise<string> {
     const user = newMessage({ id, turnId: null, role: "user", text, status: "sending", createdAt: new Date().toISOString() });
-    const others = this.#state.turns.filter((turn) => !isLocal(turn) || turn.user?.id !== id);
-    this.#change(withTurns(this.#state, [...others, { id: null, attempt: 0, user, reply: null }]));
-    return this.#command({ type: "message", id, client_message_id: id, content: text, on_busy: onBusy }, (error) =>
-      this.#mark(id, { status: "refused", error, canRetry: true }),
-    );
+    const known = localTurn(this.#state, id);
+    const others = this.#state.turns.filter((turn) => turn !== known);
+    this.#show([...others, { id: null, attempt: 0, user, reply: null }]);
+    return this.#command({ type: "message", id, client_message_id: id, content: text, on_busy: onBusy });
   }
 
   /** Stop everything that runs or waits, and answer this. */
@@ -124,7 +124,7 @@ export class Chat {
   /** Remove a refused message. */
   discard(message: ChatMessage): void {
     if (message.status !== "refused") return;
-    this.#change(withTurns(this.#state, this.#state.turns.filter((turn) => turn.user?.id !== message.id)));
+    this.#show(this.#state.turns.filter((turn) => turn.user?.id !== message.id));
   }
 
   /** A turn that is shown, when it has ended: `(await chat.ended(await chat.send("Hello"))).reply.text`. */
@@ -147,7 +147,7 @@ export class Chat {
     if (isLoading || !hasMore) return hasMore;
     this.#showLoading(true);
     try {
-      this.#change(withOlder(this.#state, await this.#page(before)));
+      this.#change(withPage(this.#state, await this.#page(before, this.#loading?.signal)));
     } catch {
       this.#showLoading(false);
     }
@@ -156,16 +156,18 @@ export class Chat {
 
   /** Connect again after `connection: "closed"`, for example once the user has signed in again. */
   reconnect(): void {
-    this.#connection.stop();
+    const old = this.#connection;
     this.#connection = this.#connected();
+    old.stop();
   }
 
-  /** End the connection and everything that waits for it. Call it when the user signs out. */
+  /** End the connection and everything that waits for it. Call it when the user signs out. Messages that were not
+   * accepted yet stay in `storage`, for the next chat of this user. */
   close(): void {
     this.#stopWaking();
     this.#connection.stop();
     this.#loading?.abort();
-    void this.#tabs?.then((tabs) => tabs.close());
+    void this.#tabs?.then((tabs) => tabs?.close());
     this.#outbox.clear(CLOSED);
     this.#listeners.emit(null);
   }
@@ -202,15 +204,13 @@ export class Chat {
   }
 
   #receive(frame: LinkFrame): void {
-    this.#outbox.receive(frame);
-    if (frame.type === "ready") this.#greet(frame.user_id);
-    if (frame.type === "tab.state") this.#greet(frame.userId);
+    const retried = this.#outbox.receive(frame);
+    if (retried) this.#change(reopened(this.#state, retried));
+    if (isReady(frame)) this.#greet(frame.user_id);
     this.#change(reduce(this.#state, frame));
     if (frame.type === "history.deleted") this.#loading?.abort();
-    if (frame.type === "ready" || frame.type === "tab.state") {
-      this.#outbox.flush();
-      if (frame.type === "ready" && !frame.resumed) void this.#reload(frame);
-    }
+    if (isReady(frame)) this.#outbox.flush();
+    if (frame.type === "ready" && !frame.resumed) void this.#reload(frame);
     if ("seq" in frame) this.#listeners.emit(frame);
   }
 
@@ -231,17 +231,19 @@ export class Chat {
     this.#loading?.abort();
     const { signal } = (this.#loading = new AbortController());
     const open = new Set([turn?.turn_id, ...queued.map(({ id }) => id)]);
-    const old = this.#state.turns.filter(({ id }) => id && !open.has(id));
-    const oldIds = new Set(old.map(({ id }) => id));
-    for (let pause = 1000; !signal.aborted; pause = Math.min(pause * 2, 30_000)) {
+    const old = new Set(this.#state.turns.map(({ id }) => id).filter((id) => id && !open.has(id)));
+    for (let wait = 1000; !signal.aborted; wait = Math.min(wait * 2, 30_000)) {
       try {
         const [page, { status, reason }] = await Promise.all([this.#page(null, signal), this.#rest.json<Agent>("agent/status", { signal })]);
-        await Promise.all(old.filter(isOpen).map(({ id }) => this.#readTurn(id!, signal)));
-        if (!signal.aborted) this.#change({ ...withNewest(this.#state, page, oldIds), agent: { status, reason } });
+        const unknown = this.#state.turns.filter((turn) => isOpen(turn) && old.has(turn.id));
+        await Promise.all(unknown.map(({ id }) => this.#readTurn(id!, signal)));
+        if (!signal.aborted) this.#change({ ...withPage(this.#state, page, old), agent: { status, reason } });
         return;
       } catch (error) {
         if (!(error as ChatError).retryable) return this.#showLoading(false);
-        await new Promise((resolve) => setTimeout(resolve, pause));
+        const { over, end } = pause(wait);
+        signal.onabort = end;
+        await over;
       }
     }
   }
@@ -250,7 +252,7 @@ export class Chat {
     this.#change({ ...this.#state, history: { ...this.#state.history, isLoading } });
   }
 
-  #page(before: string | null, signal?: AbortSignal): Promise<History> {
+  #page(before: string | null, signal: AbortSignal | null = null): Promise<History> {
     const query = `limit=${this.options.pageSize ?? 50}${before ? `&before=${encodeURIComponent(before)}` : ""}`;
     return this.#rest.json<History>(`chat/history?${query}`, { signal });
   }
@@ -258,22 +260,23 @@ export class Chat {
   /** Take the end of a turn from the server, if it has ended. A turn that does not exist any more is not shown either. */
   async #readTurn(turnId: string, signal: AbortSignal): Promise<void> {
     try {
-      const end = endOfTurn(await this.#rest.json<Turn>(`chat/turns/${turnId}`, { signal }));
-      if (end && !signal.aborted) this.#receive(end);
+      const turn = await this.#rest.json<Turn>(`chat/turns/${turnId}`, { signal });
+      if (!signal.aborted) this.#change(ended(this.#state, turn));
     } catch (error) {
       if ((error as ChatError).code !== "not_found") throw error;
-      this.#change(withTurns(this.#state, this.#state.turns.filter(({ id }) => id !== turnId)));
+      this.#show(this.#state.turns.filter(({ id }) => id !== turnId));
     }
   }
 
   // -- commands ---------------------------------------------------------------------------------------------------
 
   /** The promise may be ignored: what a UI needs is in the state. */
-  #command(command: Answered, refused: (error: ChatError) => void = () => {}): Promise<string> {
+  #command(command: Answered): Promise<string> {
+    const { id } = command;
     const answer = this.#outbox.add(command);
     answer.then(
-      (turnId) => command.type === "message" && this.#change(acknowledged(this.#state, command.id, turnId)),
-      (error: ChatError) => error.code !== "closed" && refused(error),
+      (turnId) => this.#change(acknowledged(this.#state, id, turnId)),
+      (error: ChatError) => error.code !== "closed" && this.#mark(id, { status: "refused", error, canRetry: true }),
     );
     return answer;
   }
@@ -286,12 +289,16 @@ export class Chat {
       .catch(() => {}); // it is sent again after the next connect
   }
 
-  /** Change a message that is not accepted yet. */
+  /** Change a message that is not accepted yet, if this is the id of one. */
   #mark(id: string, change: Partial<ChatMessage> & { error: ErrorInfo | null }): void {
-    const turn = this.#state.turns.find((local) => isLocal(local) && local.user?.id === id);
+    const turn = localTurn(this.#state, id);
     if (!turn?.user) return;
     const user = { ...turn.user, ...change };
-    this.#change(withTurns(this.#state, this.#state.turns.map((other) => (other === turn ? { ...turn, user } : other))));
+    this.#show(this.#state.turns.map((other) => (other === turn ? { ...turn, user } : other)));
+  }
+
+  #show(turns: readonly ChatTurn[]): void {
+    this.#change(withTurns(this.#state, turns));
   }
 
   #change(state: ChatState): void {

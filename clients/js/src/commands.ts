@@ -1,7 +1,6 @@
 // Commands as REST requests, one after another so that messages keep their order. The answers become the frames that a
 // socket would have answered.
-import { ChatError, networkError } from "./errors.js";
-import { endOfTurn } from "./reduce.js";
+import { type ChatError, networkError } from "./errors.js";
 import type { Rest } from "./rest.js";
 import type { Command, ErrorCode, Frame, Problem, Turn } from "./wire.js";
 
@@ -24,7 +23,7 @@ export class Commands {
       const turn = await this.#turn(command);
       this.#acknowledge(id, turn);
     } catch (cause) {
-      const error = (cause instanceof ChatError ? cause : networkError()) as ChatError & { problem?: Problem };
+      const error = networkError(cause) as ChatError & { problem?: Problem };
       const stored = error.problem?.turn; // a stored message whose turn has ended badly
       if (stored) this.#acknowledge(id, stored);
       else this.answer(errorFrame(id, error));
@@ -32,13 +31,13 @@ export class Commands {
   }
 
   #turn(command: Command): Promise<Turn> {
-    const post = (path: string, body: unknown) =>
-      this.rest.json<Turn>(path, { method: "POST", body, headers: { Prefer: "respond-async" } });
+    const post = (path: string, body?: object) =>
+      this.rest.json<Turn>(path, { method: "POST", body: body ? JSON.stringify(body) : null, headers: { Prefer: "respond-async" } });
     if (command.type === "message") {
       const { client_message_id, content, on_busy } = command;
       return post("chat/message", { client_message_id, content, on_busy: on_busy ?? "enqueue", stream: false });
     }
-    if (command.type === "retry") return post(`chat/turns/${command.turn_id}/retry`, undefined);
+    if (command.type === "retry") return post(`chat/turns/${command.turn_id}/retry`);
     const { turn_id } = command as { turn_id?: string };
     return post("chat/cancel", turn_id ? { turn_id } : {});
   }
@@ -46,8 +45,7 @@ export class Commands {
   #acknowledge(id: string | null, turn: Turn): void {
     const message_id = turn.user_message.id;
     this.answer({ type: "ack", id, turn_id: turn.id, message_id, queue_position: turn.queue_position, duplicate: false });
-    const end = endOfTurn(turn);
-    if (end) this.answer(end);
+    this.answer({ type: "turn.completed", turn, turn_id: turn.id, attempt: turn.attempt }); // ignored while it is open
   }
 }
 

@@ -1,7 +1,8 @@
 // Keeps one link to the session open: it opens links, watches that they live, renews their token, and resumes from the
 // last event after each. What it passes on is gapless and without repetition.
-import { ChatError, networkError } from "./errors.js";
-import { type Link, type LinkEnd, type LinkFrame, type LinkHandlers, type LinkRequest, NO_CODE } from "./link.js";
+import { pause } from "./environment.js";
+import { ChatError, networkError, notSignedIn } from "./errors.js";
+import { isReady, type Link, type LinkEnd, type LinkFrame, type LinkHandlers, type LinkRequest, NO_CODE } from "./link.js";
 import { pauseBefore } from "./policy.js";
 import { claimsOf, type GetToken } from "./tokens.js";
 import type { Command, SessionEvent } from "./wire.js";
@@ -31,7 +32,6 @@ export class Connection {
   cursor: string | null = null;
   #link: Link | null = null;
   #isReady = false;
-  #readyCursor: string | null = null;
   #isStopped = false;
   #failures = 0;
   #blocked = 0;
@@ -47,16 +47,18 @@ export class Connection {
   /** Stay connected until `stop`, or until the server refuses. */
   async run(): Promise<void> {
     const { status } = this.options;
-    let pause: number | null = 0;
-    while (!this.#isStopped && pause !== null) {
+    while (!this.#isStopped) {
       status("connecting", null);
       const end = await this.#connect();
       if (this.#isStopped) return;
       this.#expired = end.code === 4001;
       if (end.error?.code === "invalid_cursor") this.cursor = null; // the next connection begins without one
-      pause = pauseBefore(end, this.#failures, Math.random());
-      status(pause === null ? "closed" : "offline", end.error ?? REFUSALS[end.code] ?? networkError());
-      if (pause !== null) await this.#pause(pause);
+      const milliseconds = pauseBefore(end, this.#failures, Math.random());
+      if (milliseconds === null) return status("closed", end.error ?? refusal(end.code));
+      status("offline", end.error ?? networkError());
+      const { over, end: endPause } = pause(milliseconds);
+      this.#endPause = endPause;
+      await over;
     }
   }
 
@@ -85,18 +87,17 @@ export class Connection {
     let open: OpenLink;
     try {
       [token, open] = await Promise.all([getToken({ expired: this.#expired }), transports[this.#transport]!()]);
-    } catch {
+    } catch (cause) {
       this.#failures += 1;
-      return { code: NO_CODE, error: networkError() };
+      return { code: NO_CODE, error: networkError(cause) };
     }
-    if (!token) return { code: 4500, error: new ChatError("not_signed_in", "Sign in to use this.") };
+    if (!token) return { code: 4500, error: notSignedIn() };
     if (this.#isStopped) return { code: 1000, error: null };
 
     const began = Date.now();
     const end = await this.#untilEnd(open, token);
     const gotThrough = this.#isReady || end.code !== NO_CODE;
-    const isFailure = !this.#isReady || (this.cursor === this.#readyCursor && Date.now() - began < LASTED);
-    this.#failures = isFailure ? this.#failures + 1 : 0;
+    this.#failures = this.#isReady && Date.now() - began > LASTED ? 0 : this.#failures + 1;
     // A transport that fails before it gets through may be blocked in this network: try the other one, but come back to
     // the first whenever that one has ended.
     if (this.#transport) this.#blocked = gotThrough ? BLOCKED_AFTER - 1 : 0;
@@ -106,7 +107,7 @@ export class Connection {
   }
 
   #untilEnd(open: OpenLink, token: string): Promise<LinkEnd> {
-    return new Promise<LinkEnd>((resolve) => {
+    return new Promise((resolve) => {
       this.#endLink = (end) => {
         clearTimeout(this.#watchdog);
         clearTimeout(this.#renewal);
@@ -116,19 +117,23 @@ export class Connection {
         resolve(end);
       };
       this.#watch(READY_WITHIN);
-      this.#link = open(
-        { api: this.options.api, token, cursor: this.cursor },
-        { frame: (frame) => this.#receive(frame, token), alive: () => this.#alive(), ended: (end) => this.#endLink?.(end) },
-      );
+      const ended = (end: LinkEnd) => this.#endLink?.(end);
+      try {
+        this.#link = open(
+          { api: this.options.api, token, cursor: this.cursor },
+          { frame: (frame) => this.#receive(frame, token), alive: () => this.#alive(), ended },
+        );
+      } catch (cause) {
+        ended({ code: NO_CODE, error: networkError(cause) }); // the page's policy forbids it, or the address is none
+      }
     });
   }
 
   #receive(frame: LinkFrame, token: string): void {
     this.#alive();
-    if (frame.type === "ready" || frame.type === "tab.state") {
-      if (frame.type === "tab.state" || !frame.resumed) this.cursor = frame.cursor;
+    if (isReady(frame)) {
+      if (!("resumed" in frame && frame.resumed)) this.cursor = frame.cursor;
       this.#isReady = true;
-      this.#readyCursor = this.cursor;
       this.#alive();
       this.#renewLater(token);
       this.options.status("online", null);
@@ -146,6 +151,7 @@ export class Connection {
       return false;
     }
     this.cursor = `${epoch}:${seq}`;
+    this.#failures = 0;
     return true;
   }
 
@@ -156,47 +162,34 @@ export class Connection {
   /** End the link unless something arrives within this time; ask for it first. */
   #watch(milliseconds: number): void {
     clearTimeout(this.#watchdog);
-    const end = () => this.#endLink?.({ code: NO_CODE, error: null });
     this.#watchdog = setTimeout(() => {
-      if (milliseconds !== SILENCE) return end();
+      if (milliseconds !== SILENCE) return this.#endLink?.({ code: NO_CODE, error: null });
       this.#link?.probe();
-      this.#watchdog = setTimeout(end, 2 * PROBE);
+      this.#watch(2 * PROBE);
     }, milliseconds);
   }
 
   #renewLater(token: string): void {
     clearTimeout(this.#renewal);
-    const { expiresAt } = claimsOf(token);
-    if (expiresAt === null) return;
+    const { exp } = claimsOf(token);
+    if (!exp) return;
     const link = this.#link;
     const renew = async () => {
-      const fresh = await this.#freshToken().catch(() => null);
+      let fresh: string | null = null;
+      try {
+        fresh = await this.options.getToken({ expired: false });
+      } catch {} // the old one is still valid: ask again
       if (this.#link !== link) return;
       if (fresh && fresh !== token) link?.renew(fresh);
       this.#renewLater(fresh ?? token);
     };
-    const remaining = expiresAt - Date.now();
+    const remaining = exp * 1000 - Date.now();
     const wait = remaining > RENEW_BEFORE ? remaining - RENEW_BEFORE : Math.max(remaining / 2, 5000);
     this.#renewal = setTimeout(() => void renew(), Math.min(wait, LONGEST_TIMER));
   }
 
-  async #freshToken(): Promise<string | null> {
-    return this.options.getToken({ expired: false });
-  }
-
-  #pause(milliseconds: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      this.#endPause = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-  }
 }
 
-const REFUSALS: Record<number, ChatError> = {
-  4500: new ChatError("unauthorized", "Sign in again."),
-  4501: new ChatError("invalid_request", "The server refused this connection."),
-  4503: new ChatError("account_blocked", "This account is closed."),
-};
+/** Why it does not connect again, where the server said no more than a close code. */
+const refusal = (code: number) =>
+  code === 4503 ? new ChatError("account_blocked", "This account is closed.") : new ChatError("unauthorized", "Sign in again.");

@@ -35,8 +35,9 @@ export class ChatError extends Error implements ErrorInfo {
     readonly code: ChatErrorCode,
     message: string,
     info: Partial<ErrorInfo> = {},
+    cause?: unknown,
   ) {
-    super(message);
+    super(message, { cause });
     Object.assign(this, UNKNOWN, info);
   }
 
@@ -47,14 +48,18 @@ export class ChatError extends Error implements ErrorInfo {
 
 /** From an `error` frame, a failed turn's `error`, or the problem of an HTTP answer. */
 export function chatError(from: ErrorFrame | TurnError | Problem): ChatError {
-  const { spent, limit, resets_at } = from;
-  return new ChatError(from.code, "detail" in from ? from.detail : from.message, {
-    retryable: from.retryable,
-    retryAfter: from.retry_after ?? null,
-    errors: ("errors" in from && from.errors) || [],
+  const { code, retryable, retry_after, spent, limit, resets_at, message, detail, errors, request_id } = from as ErrorFrame & Problem;
+  return new ChatError(code, detail ?? message, {
+    retryable,
+    retryAfter: retry_after ?? null,
+    errors: errors ?? [],
     budget: spent && limit && resets_at ? { spent, limit, resetsAt: resets_at } : null,
-    requestId: "request_id" in from ? from.request_id : null,
+    requestId: request_id ?? null,
   });
 }
 
-export const networkError = () => new ChatError("network", "The server cannot be reached.", { retryable: true });
+export const notSignedIn = () => new ChatError("not_signed_in", "Sign in to use this.");
+
+/** What an app's own function or the network threw, as an error of this package that may pass. */
+export const networkError = (cause?: unknown): ChatError =>
+  cause instanceof ChatError ? cause : new ChatError("network", "The server cannot be reached.", { retryable: true }, cause);

@@ -3,32 +3,22 @@ import { newReply, userMessage } from "./reduce.js";
 import { type ChatMessage, type ChatState, type ChatTurn, isOpen, withTurns } from "./state.js";
 import type { History, Message } from "./wire.js";
 
-/** The newest page. Turns before it stay if they adjoin it; otherwise they can be loaded again.
+/** The state with a page of the history, whose turns may be known in part. Turns before it stay if they adjoin it;
+ * otherwise they can be loaded again.
  *
- * `old`: the turns that were shown before the page was asked for. Others are newer than the page, or in it. */
-export function withNewest(state: ChatState, page: History, old: ReadonlySet<string | null>): ChatState {
-  const { turns, inPage, merged } = join(state, page);
+ * `old`: turns that are older than this page unless they are in it. For the newest page these are the turns that were
+ * shown before it was asked for; for a page of older messages there are none. */
+export function withPage(state: ChatState, page: History, old: ReadonlySet<string | null> = new Set()): ChatState {
+  const turns = turnsOf(page);
+  const known = new Map(state.turns.map((turn) => [turn.id, turn]));
+  const inPage = new Set(turns.map(({ id }) => id));
   const first = state.turns.findIndex(({ id }) => inPage.has(id));
   const before = state.turns.slice(0, Math.max(first, 0));
   const after = state.turns.slice(before.length).filter(({ id }) => !inPage.has(id) && (first >= 0 || !old.has(id)));
-  const history = before.length ? { ...state.history, isLoading: false } : loaded(page);
-  return withTurns({ ...state, history }, [...before, ...turns.map(merged), ...after]);
+  const next = before.length ? state.history : { hasMore: page.has_more, before: page.next_cursor };
+  const merged = turns.map((turn) => joined(known.get(turn.id), turn));
+  return withTurns({ ...state, history: { ...next, isLoading: false } }, [...before, ...merged, ...after]);
 }
-
-/** A page of older messages. Its newest turn may be the rest of the oldest one here. */
-export function withOlder(state: ChatState, page: History): ChatState {
-  const { turns, inPage, merged } = join(state, page);
-  const newer = state.turns.filter(({ id }) => !inPage.has(id));
-  return withTurns({ ...state, history: loaded(page) }, [...turns.map(merged), ...newer]);
-}
-
-function join(state: ChatState, page: History) {
-  const turns = turnsOf(page);
-  const known = new Map(state.turns.map((turn) => [turn.id, turn]));
-  return { turns, inPage: new Set(turns.map(({ id }) => id)), merged: (turn: ChatTurn) => joined(known.get(turn.id), turn) };
-}
-
-const loaded = (page: History) => ({ isLoading: false, hasMore: page.has_more, before: page.next_cursor ?? null });
 
 /** What events have shown of a turn is at least as new as the history, as long as the turn is open. */
 function joined(known: ChatTurn | undefined, stored: ChatTurn): ChatTurn {

@@ -2,17 +2,20 @@
 // what is above them: frames come in, commands go out, and it ends once.
 import type { ChatError } from "./errors.js";
 import type { ChatState } from "./state.js";
-import type { Command, Frame } from "./wire.js";
+import type { Command, Frame, ReadyFrame } from "./wire.js";
 
 /** Only between tabs: the state of the tab that has the connection, and how another takes it over. */
 export interface TabFrame {
   type: "tab.state";
-  userId: string;
+  user_id: string;
   cursor: string;
   adopt(state: ChatState): ChatState;
 }
 
 export type LinkFrame = Frame | TabFrame;
+
+/** Whether the frame tells where the session stands: events follow. */
+export const isReady = (frame: LinkFrame): frame is ReadyFrame | TabFrame => frame.type === "ready" || frame.type === "tab.state";
 
 export interface LinkRequest {
   /** The address up to and including `/api/v1`. */

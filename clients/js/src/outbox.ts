@@ -67,19 +67,25 @@ export class Outbox {
     for (const pending of this.#pending.values()) if (!pending.timer) this.#send(pending);
   }
 
-  receive(frame: LinkFrame): void {
-    if (frame.type === "error") return this.#refuse(frame);
-    if (frame.type !== "ack" && frame.type !== "turn.queued" && frame.type !== "turn.started") return;
+  /** Returns the id of the turn that is retried, if this is the first that is heard of it. */
+  receive(frame: LinkFrame): string | null {
+    if (frame.type === "error") this.#refuse(frame);
+    if (frame.type !== "ack" && frame.type !== "turn.queued" && frame.type !== "turn.started") return null;
     const { turn_id } = frame; // the event may come before the ack, or instead of a lost one
     const ids = frame.type === "ack" ? [frame.id] : [frame.client_message_id, retryId(frame.turn_id)];
+    let retried = null;
     for (const id of ids) {
       const pending = id !== null && this.#pending.get(id);
-      if (pending && turn_id) this.#remove(pending).resolve(turn_id);
+      if (!pending || !turn_id) continue;
+      this.#remove(pending).resolve(turn_id);
+      if (pending.command.type === "retry") retried = turn_id;
     }
+    return retried;
   }
 
-  /** Give up on everything. */
+  /** Give up on everything. What is stored stays, for the user whom it belongs to. */
   clear(error: ChatError): void {
+    this.#key = null;
     for (const pending of [...this.#pending.values()]) this.#remove(pending).reject(error);
   }
 

@@ -1,8 +1,8 @@
 // How each frame changes the state. Pure functions: what they know, they know from the state and the frame.
 import { chatError } from "./errors.js";
 import type { LinkFrame } from "./link.js";
-import { type ChatMessage, type ChatState, type ChatTurn, INITIAL, isLocal, newMessage, withTurns } from "./state.js";
-import type { Frame, Message, ReadyFrame, Turn, TurnQueued } from "./wire.js";
+import { type ChatMessage, type ChatState, type ChatTurn, INITIAL, isLocal, localTurn, newMessage, withTurns } from "./state.js";
+import type { Message, MessageDelta, ReadyFrame, ReasoningDelta, ToolCalled, ToolReturned, Turn, TurnQueued } from "./wire.js";
 
 export function reduce(state: ChatState, frame: LinkFrame): ChatState {
   switch (frame.type) {
@@ -13,18 +13,10 @@ export function reduce(state: ChatState, frame: LinkFrame): ChatState {
     case "turn.started":
       return { ...accepted(state, frame, "sent"), queue: without(state.queue, frame.turn_id) };
     case "message.delta":
-      return changeReply(state, frame, (reply) => ({ text: reply.text + frame.text }));
     case "reasoning.delta":
-      return changeReply(state, frame, (reply) => ({ reasoning: reply.reasoning + frame.text }));
-    case "tool.called": {
-      const { call_id: id, name, arguments: args, truncated } = frame;
-      const call = { id, name, arguments: args, truncated, status: "running" } as const;
-      return changeReply(state, frame, (reply) => ({ tools: [...reply.tools.filter((tool) => tool.id !== id), call] }));
-    }
+    case "tool.called":
     case "tool.returned":
-      return changeReply(state, frame, (reply) => ({
-        tools: reply.tools.map((tool) => (tool.id === frame.call_id ? { ...tool, status: frame.status } : tool)),
-      }));
+      return changeReply(state, frame, (reply) => grown(reply, frame));
     case "turn.completed":
     case "turn.failed":
     case "turn.cancelled":
@@ -48,6 +40,27 @@ export function reduce(state: ChatState, frame: LinkFrame): ChatState {
   }
 }
 
+type Growth = MessageDelta | ReasoningDelta | ToolCalled | ToolReturned;
+
+/** A reply and what an event adds to it. */
+function grown(reply: ChatMessage, event: Growth): ChatMessage {
+  switch (event.type) {
+    case "message.delta":
+      return { ...reply, text: reply.text + event.text };
+    case "reasoning.delta":
+      return { ...reply, reasoning: reply.reasoning + event.text };
+    case "tool.called": {
+      const { call_id: id, name, arguments: args, truncated } = event;
+      const others = reply.tools.filter((tool) => tool.id !== id);
+      return { ...reply, tools: [...others, { id, name, arguments: args, truncated, status: "running" }] };
+    }
+    case "tool.returned": {
+      const { call_id, status } = event;
+      return { ...reply, tools: reply.tools.map((tool) => (tool.id === call_id ? { ...tool, status } : tool)) };
+    }
+  }
+}
+
 /** Where the session stands. What is missing between here and there is loaded from the history. */
 function ready(state: ChatState, { user_id: userId, limits, resumed, turn, queued }: ReadyFrame): ChatState {
   let next: ChatState = { ...state, userId, limits };
@@ -57,7 +70,7 @@ function ready(state: ChatState, { user_id: userId, limits, resumed, turn, queue
     const known = state.turns.find(({ id }) => id === turn_id);
     const shown = known?.attempt === attempt && known.reply?.status === "streaming" ? known.reply : null;
     next = accepted(next, { ...turn, client_message_id: null, at: turn.user_message.created_at }, "sent");
-    next = changeReply(next, { turn_id, attempt, at: "" }, () => ({ ...shown, text }));
+    next = changeReply(next, { turn_id, attempt, at: "" }, (reply) => ({ ...reply, ...shown, text }));
   }
   for (const waiting of queued) next = accepted(next, { ...waiting, turn_id: waiting.id, at: waiting.created_at }, "queued");
   return { ...next, queue: queued.map(({ id }) => id) };
@@ -65,11 +78,17 @@ function ready(state: ChatState, { user_id: userId, limits, resumed, turn, queue
 
 /** The server has stored a message; an event says what becomes of it. */
 export function acknowledged(state: ChatState, clientMessageId: string, turnId: string): ChatState {
-  if (!state.turns.some((turn) => isLocal(turn) && turn.user?.id === clientMessageId)) return state;
+  if (!localTurn(state, clientMessageId)) return state;
   return placed(state, turnId, clientMessageId, (turn) => {
     const user = { ...turn!.user!, turnId, status: "sent", error: null } as const;
     return { ...turn!, id: turnId, user };
   });
+}
+
+/** The server has accepted a retry; an event will say what becomes of it. */
+export function reopened(state: ChatState, turnId: string): ChatState {
+  const turn = state.turns.find(({ id }) => id === turnId);
+  return turn ? changeReply(state, { turn_id: turnId, attempt: turn.attempt + 1, at: turn.reply?.createdAt ?? "" }, (reply) => reply) : state;
 }
 
 type Accepted = Pick<TurnQueued, "turn_id" | "attempt" | "user_message" | "at"> & { client_message_id: string | null };
@@ -84,8 +103,9 @@ function accepted(state: ChatState, frame: Accepted, status: "queued" | "sent"):
   }));
 }
 
-/** The end of a turn. Its text is authoritative. */
-function ended(state: ChatState, turn: Turn): ChatState {
+/** The end of a turn, unless it is still open. Its text is authoritative. */
+export function ended(state: ChatState, turn: Turn): ChatState {
+  if (/queued|running/.test(turn.status)) return state;
   const known = state.turns.find((other) => other.id === turn.id);
   if (known && known.attempt > turn.attempt) return state; // the answer to a message that was sent again, and retried since
   const error = turn.error && chatError(turn.error);
@@ -105,24 +125,16 @@ function ended(state: ChatState, turn: Turn): ChatState {
   return { ...next, queue: without(state.queue, turn.id) };
 }
 
-const TERMINAL = { completed: "turn.completed", failed: "turn.failed", unsent: "turn.failed", cancelled: "turn.cancelled" } as const;
-
-/** The terminal event of an ended turn, without a number; null while it is queued or running. */
-export function endOfTurn(turn: Turn): Frame | null {
-  const type = TERMINAL[turn.status as keyof typeof TERMINAL];
-  return type ? ({ type, turn, turn_id: turn.id, attempt: turn.attempt } as Frame) : null;
-}
-
 /** Change the reply of a running turn. An attempt that this state has not seen begin is begun; an ended one stays. */
 function changeReply(
   state: ChatState,
   { turn_id, attempt, at }: { turn_id: string; attempt: number; at: string },
-  change: (reply: ChatMessage) => Partial<ChatMessage>,
+  change: (reply: ChatMessage) => ChatMessage,
 ): ChatState {
   return placed(state, turn_id, null, (turn) => {
     if (turn && (turn.attempt > attempt || (turn.attempt === attempt && turn.reply && turn.reply.status !== "streaming"))) return turn;
     const reply = turn?.attempt === attempt && turn.reply ? turn.reply : newReply(turn_id, at);
-    return { id: turn_id, attempt, user: turn?.user ?? null, reply: { ...reply, ...change(reply) } };
+    return { id: turn_id, attempt, user: turn?.user ?? null, reply: change(reply) };
   });
 }
 
@@ -134,7 +146,7 @@ function placed(
   clientMessageId: string | null,
   change: (turn: ChatTurn | undefined) => ChatTurn,
 ): ChatState {
-  const local = state.turns.find((turn) => isLocal(turn) && turn.user?.id === clientMessageId);
+  const local = localTurn(state, clientMessageId);
   const turns = state.turns.filter((turn) => turn !== local);
   const index = turns.findIndex(({ id }) => id === turnId);
   const known = turns[index];

@@ -1,14 +1,7 @@
 // Requests to the REST API with the user's token.
-import { ChatError, chatError, networkError } from "./errors.js";
+import { ChatError, chatError, networkError, notSignedIn } from "./errors.js";
 import type { GetToken } from "./tokens.js";
 import type { Problem } from "./wire.js";
-
-export interface RestRequest {
-  method?: "GET" | "POST" | "PATCH";
-  body?: unknown;
-  headers?: Record<string, string>;
-  signal?: AbortSignal | undefined;
-}
 
 export class Rest {
   /** `api`: the address up to and including `/api/v1`. */
@@ -18,24 +11,22 @@ export class Rest {
   ) {}
 
   /** The JSON of a successful answer. An expired token is renewed once. Throws ChatError. */
-  async json<T>(path: string, request: RestRequest = {}): Promise<T> {
-    let answer = await this.#send(path, request, false);
-    if (answer.status === 401) answer = await this.#send(path, request, true);
+  async json<T>(path: string, init?: RequestInit): Promise<T> {
+    let answer = await this.#send(path, init, false);
+    if (answer.status === 401) answer = await this.#send(path, init, true);
     if (!answer.ok) throw await errorOf(answer);
     return (await answer.json()) as T;
   }
 
-  async #send(path: string, { method = "GET", body, headers, signal }: RestRequest, expired: boolean): Promise<Response> {
-    const token = await this.getToken({ expired });
-    if (!token) throw new ChatError("not_signed_in", "Sign in to use this.");
-    return fetch(`${this.api}/${path}`, {
-      method,
-      headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json", ...headers },
-      body: body === undefined ? null : JSON.stringify(body),
-      signal: signal ?? null,
-    }).catch(() => {
-      throw networkError();
-    });
+  async #send(path: string, init: RequestInit | undefined, expired: boolean): Promise<Response> {
+    try {
+      const token = await this.getToken({ expired });
+      if (!token) throw notSignedIn();
+      const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json", ...init?.headers };
+      return await fetch(`${this.api}/${path}`, { ...init, headers });
+    } catch (cause) {
+      throw networkError(cause);
+    }
   }
 }
 

@@ -107,6 +107,9 @@ export const isOpen = ({ id, user, reply }: ChatTurn) =>
 /** Whether the server has not accepted it. */
 export const isLocal = (turn: ChatTurn) => turn.id === null;
 
+/** The message of this client with this id, as long as the server has not accepted it. */
+export const localTurn = (state: ChatState, id: string | null) => state.turns.find((turn) => isLocal(turn) && turn.user?.id === id);
+
 /** The state with other turns, and what follows from them. */
 export function withTurns(state: ChatState, turns: readonly ChatTurn[]): ChatState {
   const messages: ChatMessage[] = [];

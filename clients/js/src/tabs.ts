@@ -37,9 +37,9 @@ export class Tabs {
   /** The same way to connect, but by one tab for all. */
   shared(open: OpenLink): OpenLink {
     return (request, handlers) => {
-      const { userId } = claimsOf(request.token);
-      if (!userId) return open(request, handlers);
-      this.#join(`chat ${request.api} ${userId}`);
+      const { sub } = claimsOf(request.token);
+      if (!sub) return open(request, handlers);
+      this.#join(`chat ${request.api} ${sub}`);
       return this.#isLeader ? this.#lead(open, request, handlers) : this.#follow(open, request, handlers);
     };
   }
@@ -139,7 +139,7 @@ export class Tabs {
       if (message.type === "state") {
         isJoined = true;
         const { state, cursor } = JSON.parse(message.json) as { state: ChatState; cursor: string };
-        handlers.frame({ type: "tab.state", userId: state.userId!, cursor, adopt: (own) => adopted(own, state) });
+        handlers.frame({ type: "tab.state", user_id: state.userId!, cursor, adopt: (own) => adopted(own, state) });
       } else if (message.type === "frame") {
         if (isJoined) handlers.frame(message.frame);
         else if (message.frame.type === "ready") hello(false);

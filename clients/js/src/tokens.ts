@@ -6,17 +6,15 @@ export type GetToken = (request: { expired: boolean }) => string | null | Promis
 
 export interface TokenClaims {
   /** The user's id. */
-  userId: string | null;
-  /** Milliseconds since 1970. */
-  expiresAt: number | null;
+  sub?: string;
+  /** Expiry, in seconds since 1970. */
+  exp?: number;
 }
 
 export function claimsOf(token: string): TokenClaims {
   try {
-    const payload = token.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/");
-    const { sub, exp } = JSON.parse(atob(payload)) as { sub?: string; exp?: number };
-    return { userId: sub ?? null, expiresAt: exp ? exp * 1000 : null };
+    return JSON.parse(atob(token.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/"))) as TokenClaims;
   } catch {
-    return { userId: null, expiresAt: null }; // not a JWT
+    return {}; // not a JWT
   }
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { withNewest, withOlder } from "../src/history.js";
+import { withPage } from "../src/history.js";
 import type { LinkFrame } from "../src/link.js";
 import { acknowledged, reduce } from "../src/reduce.js";
 import { type ChatState, INITIAL, newMessage, withTurns } from "../src/state.js";
@@ -28,7 +28,7 @@ const ready = (fields: Partial<ReadyFrame> = {}) =>
   ({ type: "ready", cursor: "e:0", resumed: false, user_id: "u", limits: {}, turn: null, queued: [], ...fields }) as ReadyFrame;
 const after = (state: ChatState, ...frames: LinkFrame[]) => frames.reduce(reduce, state);
 const page = (has_more: boolean, ...oldestFirst: Message[]): History => ({ data: oldestFirst.toReversed(), has_more, next_cursor: has_more ? "next" : null });
-const newest = (state: ChatState, from: History) => withNewest(state, from, new Set(state.turns.map(({ id }) => id).filter((id) => id !== state.reply?.turnId && id)));
+const newest = (state: ChatState, from: History) => withPage(state, from, new Set(state.turns.map(({ id }) => id).filter((id) => id !== state.reply?.turnId && id)));
 const texts = (state: ChatState) => state.messages.map(({ text }) => text);
 
 function sending(state: ChatState, id: string): ChatState {
@@ -78,7 +78,7 @@ test("a message that the history has already is not shown twice when its ack arr
 });
 
 test("a turn that ended while the history was on its way stays", () => {
-  const state = withNewest(after(INITIAL, started("a"), completed("a", "A")), page(false), new Set());
+  const state = withPage(after(INITIAL, started("a"), completed("a", "A")), page(false), new Set());
   assert.deepEqual(texts(state), ["a", "A"]);
 });
 
@@ -91,7 +91,7 @@ test("after a long absence only the newest page is shown, and older ones can be 
 
 test("turns that adjoin the newest page stay, with their place in the history", () => {
   const first = newest(INITIAL, page(true, message("b", "user", "b"), message("b", "assistant", "B")));
-  const older = withOlder(first, page(false, message("a", "user", "a"), message("a", "assistant", "A")));
+  const older = withPage(first, page(false, message("a", "user", "a"), message("a", "assistant", "A")));
   const state = newest(older, page(true, message("b", "assistant", "B"), message("c", "user", "c"), message("c", "assistant", "C")));
   assert.deepEqual(texts(state), ["a", "A", "b", "B", "c", "C"]);
   assert.equal(state.history.hasMore, false);
@@ -99,7 +99,7 @@ test("turns that adjoin the newest page stay, with their place in the history", 
 
 test("a page that ends within a turn is completed by the next one", () => {
   const first = newest(INITIAL, page(true, message("a", "assistant", "A")));
-  assert.deepEqual(texts(withOlder(first, page(false, message("a", "user", "a")))), ["a", "A"]);
+  assert.deepEqual(texts(withPage(first, page(false, message("a", "user", "a")))), ["a", "A"]);
 });
 
 test("a deleted history takes everything away but what the server does not have yet", () => {
