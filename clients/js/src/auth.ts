@@ -25,11 +25,29 @@ export interface Auth {
 const KEY = "chat.session";
 const MARGIN = 90_000; // milliseconds before the expiry
 
-export function createAuth({ url, storage = globalThis.localStorage ?? memory() }: AuthOptions): Auth {
+export function createAuth({ url, storage = browserStorage() }: AuthOptions): Auth {
   const api = `${url.replace(/\/+$/, "")}/api/v1/auth`;
-  const read = () => JSON.parse(storage.getItem(KEY) ?? "null") as SignedIn | null;
+  let unstored: SignedIn | null = null; // where the storage is full
+  const read = () => {
+    try {
+      return unstored ?? (JSON.parse(storage.getItem(KEY) ?? "null") as SignedIn | null);
+    } catch {
+      return null; // not ours
+    }
+  };
+  const forget = () => {
+    unstored = null;
+    storage.removeItem(KEY);
+  };
+  /** The expiry by this device's clock, which may be wrong by hours. */
   const keep = (session: SignedIn) => {
-    storage.setItem(KEY, JSON.stringify(session));
+    session.expires_at = new Date(Date.now() + session.expires_in * 1000).toISOString();
+    forget();
+    try {
+      storage.setItem(KEY, JSON.stringify(session));
+    } catch {
+      unstored = session;
+    }
     return session.user;
   };
   const post = async (path: string, body: unknown, token?: string) => {
@@ -46,14 +64,16 @@ export function createAuth({ url, storage = globalThis.localStorage ?? memory() 
     const session = read();
     if (!session) return null;
     if (session.access_token !== stale && isFresh(session)) return session.access_token; // another tab did it
+    const isCurrent = () => read()?.refresh_token === session.refresh_token; // else somebody signed out, or in, meanwhile
     try {
       const answer = await post("refresh", { refresh_token: session.refresh_token });
-      return keep((await answer.json()) as SignedIn), read()!.access_token;
+      const fresh = (await answer.json()) as SignedIn;
+      if (isCurrent()) keep(fresh);
     } catch (error) {
       if ((error as ChatError).retryable) throw error;
-      storage.removeItem(KEY);
-      return null;
+      if (isCurrent()) forget();
     }
+    return read()?.access_token ?? null;
   };
   let refreshing: Promise<string | null> | null = null;
 
@@ -70,7 +90,7 @@ export function createAuth({ url, storage = globalThis.localStorage ?? memory() 
     },
     async signOut() {
       const session = read();
-      storage.removeItem(KEY);
+      forget();
       if (session) await post("logout", {}, session.access_token).catch(() => {}); // it ends by itself within the hour
     },
     async getToken({ expired } = { expired: false }) {
@@ -82,6 +102,16 @@ export function createAuth({ url, storage = globalThis.localStorage ?? memory() 
       return (refreshing ??= (locks ? (locks.request(KEY, task) as Promise<string | null>) : task()).finally(() => (refreshing = null)));
     },
   };
+}
+
+/** localStorage, or memory where there is none: on a server, or in a browser that forbids it. */
+function browserStorage(): NonNullable<AuthOptions["storage"]> {
+  try {
+    globalThis.localStorage.getItem(KEY);
+    return globalThis.localStorage;
+  } catch {
+    return memory();
+  }
 }
 
 function memory(): NonNullable<AuthOptions["storage"]> {

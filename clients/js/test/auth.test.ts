@@ -3,13 +3,14 @@ import { type TestContext, test } from "node:test";
 import { createAuth } from "../src/auth.js";
 
 type Answer = [status: number, body: unknown];
+type Answers = (Answer | Error | Promise<Answer>)[];
 
 /** The server's answers in their order, and the requests it got. */
-function scene(context: TestContext, ...answers: (Answer | Error)[]) {
+function scene(context: TestContext, ...answers: Answers) {
   const requests: [path: string, body: unknown][] = [];
   context.mock.method(globalThis, "fetch", async (url: string, init: RequestInit) => {
     requests.push([new URL(url).pathname, JSON.parse(init.body as string)]);
-    const answer = answers.shift()!;
+    const answer = await answers.shift()!;
     if (answer instanceof Error) throw answer;
     return new Response(answer[0] === 204 ? null : JSON.stringify(answer[1]), { status: answer[0] });
   });
@@ -61,6 +62,44 @@ test("a session that has ended signs out; a server that cannot be reached does n
   assert.equal(auth.user?.id, "u");
   assert.equal(await auth.getToken(), null);
   assert.equal(auth.user, null);
+});
+
+test("a device whose clock is wrong by hours refreshes no more than others", async (context) => {
+  const { auth, requests } = scene(context, [200, { ...(session(1, 3600)[1] as object), expires_at: new Date(Date.now() - 7_200_000).toISOString() }]);
+  await auth.signIn("a@example.com", "secret");
+  assert.equal(await auth.getToken(), "access 1");
+  assert.equal(requests.length, 1);
+});
+
+test("who signs out, or in as somebody else, while a token is refreshed is not signed in as before again", async (context) => {
+  let answer = (_: Answer) => {};
+  const late = new Promise<Answer>((resolve) => (answer = resolve));
+  const { auth } = scene(context, session(1, 60), session(2, 3600), [204, null], session(3, 60), late, session(5, 3600));
+  await auth.signIn("a@example.com", "secret");
+  const first = auth.getToken();
+  await auth.signOut();
+  assert.equal(await first, null);
+  assert.equal(auth.user, null);
+  await auth.signIn("b@example.com", "secret");
+  const second = auth.getToken();
+  await auth.signIn("c@example.com", "secret");
+  answer(session(4, 3600));
+  assert.equal(await second, "access 5");
+});
+
+test("where the storage is full one can sign in, until the page is reloaded", async (context) => {
+  const { requests } = scene(context, session(1, 3600));
+  const storage = { getItem: () => null, removeItem: () => {}, setItem: () => assert.fail("full") };
+  const auth = createAuth({ url: "https://test", storage });
+  await auth.signIn("a@example.com", "secret");
+  assert.equal(await auth.getToken(), "access 1");
+  assert.equal(requests.length, 1);
+});
+
+test("what the storage holds may be anything", async () => {
+  const auth = createAuth({ url: "https://test", storage: { getItem: () => "{broken", removeItem: () => {}, setItem: () => {} } });
+  assert.equal(auth.user, null);
+  assert.equal(await auth.getToken(), null);
 });
 
 test("a wrong password rejects with the server's sentence", async (context) => {

@@ -1,0 +1,229 @@
+// The whole client on a WebSocket and a fetch of the test's own: what its parts must do together.
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { type Chat, type ChatOptions, createChat } from "../src/chat.js";
+import type { ChatError } from "../src/errors.js";
+import type { WebSocketClass } from "../src/socket.js";
+import type { Message, Turn } from "../src/wire.js";
+
+const LIMITS = { frame_bytes: 65_536 };
+const ready = (fields: object = {}) => ({ type: "ready", cursor: "e:0", resumed: false, user_id: "ada", limits: LIMITS, turn: null, queued: [], ...fields });
+const message = (turn_id: string, role: "user" | "assistant", content: string): Message => ({
+  ...{ id: `${turn_id}-${role}`, turn_id, role, content, status: role === "user" ? "complete" : "partial" },
+  ...{ tokens_used: null, cost: null, created_at: "2026-01-01T00:00:00Z" },
+});
+const page = (data: Message[] = [], next: string | null = null) => ({ data, has_more: next !== null, next_cursor: next });
+
+class FakeSocket {
+  readyState = 1;
+  onopen = () => {};
+  onmessage = (_: { data: string }) => {};
+  onclose = (_: { code: number }) => {};
+  sent: { type: string; id?: string }[] = [];
+
+  send(text: string): void {
+    this.sent.push(JSON.parse(text));
+  }
+  close(): void {
+    this.readyState = 3;
+  }
+  receive(...frames: object[]): void {
+    for (const frame of frames) this.onmessage({ data: JSON.stringify(frame) });
+  }
+}
+
+interface Scene {
+  chat: Chat;
+  /** The next socket that the chat opens. */
+  socket(): Promise<FakeSocket>;
+  /** Answers of the REST API, by the end of the path; a function may delay its own. */
+  answers: Record<string, unknown>;
+  until(condition: (state: Chat["state"]) => boolean): Promise<void>;
+}
+
+function scene(context: TestContext, options: Partial<ChatOptions> = {}): Scene {
+  const opened: FakeSocket[] = [];
+  let wake = () => {};
+  class Socket extends FakeSocket {
+    constructor() {
+      super();
+      opened.push(this);
+      wake();
+    }
+  }
+  const answers: Scene["answers"] = { history: page(), status: { status: "active", reason: null } };
+  context.mock.method(globalThis, "fetch", async (url: string, { signal }: RequestInit) => {
+    const answer = answers[new URL(url).pathname.split("/").at(-1)!];
+    const aborted = new Promise<never>((_, reject) => signal?.addEventListener("abort", reject));
+    aborted.catch(() => {});
+    return Response.json(typeof answer === "function" ? await Promise.race([answer(), aborted]) : answer);
+  });
+  const WebSocket = Socket as unknown as WebSocketClass;
+  const chat = createChat({ url: "https://test/base/", getToken: () => "token", storage: null, transport: "websocket", WebSocket, ...options });
+  context.after(() => chat.close());
+  return {
+    chat,
+    answers,
+    async socket() {
+      while (!opened.length) await new Promise<void>((resolve) => (wake = resolve));
+      return opened.shift()!;
+    },
+    until: (condition) =>
+      new Promise((resolve) => {
+        const check = () => condition(chat.state) && (stop(), resolve());
+        const stop = chat.subscribe(check);
+        check();
+      }),
+  };
+}
+
+function memory() {
+  const items = new Map<string, string>();
+  return { items, getItem: (key: string) => items.get(key) ?? null, setItem: (key: string, value: string) => void items.set(key, value), removeItem: (key: string) => void items.delete(key) };
+}
+
+test("what a closed chat could not send is sent by the next chat of the user, and of nobody else", async (context) => {
+  const storage = memory();
+  const first = scene(context, { storage });
+  (await first.socket()).receive(ready());
+  const lost = first.chat.send("Hello", { id: "a" });
+  first.chat.close();
+  await assert.rejects(lost, { code: "closed" });
+  const other = scene(context, { storage });
+  const socket = await other.socket();
+  socket.receive(ready({ user_id: "grace" }));
+  await other.until(({ history }) => !history.isLoading);
+  assert.deepEqual([other.chat.state.messages, socket.sent], [[], []]);
+  const next = scene(context, { storage });
+  const again = await next.socket();
+  again.receive(ready());
+  assert.deepEqual(next.chat.state.messages.map(({ text, status }) => [text, status]), [["Hello", "sending"]]);
+  assert.ok(again.sent.every(({ id }) => id === "a") && again.sent.length);
+});
+
+test("another user in the same chat sees and sends nothing of the last one", async (context) => {
+  const { chat, socket } = scene(context);
+  const first = await socket();
+  first.receive(ready(), { type: "turn.started", epoch: "e", seq: 1, at: "", turn_id: "t", attempt: 1, user_message: message("t", "user", "secret"), client_message_id: "x", queue_position: null });
+  void chat.send("mine").catch(() => {});
+  first.onclose({ code: 4002 });
+  const second = await socket();
+  second.receive(ready({ user_id: "grace", cursor: "f:0" }));
+  assert.deepEqual(chat.state.messages, []);
+  assert.deepEqual(second.sent, []);
+});
+
+test("who waits for the end of a turn goes on waiting over a reconnect by hand", async (context) => {
+  const { chat, socket, answers } = scene(context);
+  const first = await socket();
+  first.receive(ready(), { type: "turn.started", epoch: "e", seq: 1, at: "", turn_id: "t", attempt: 1, user_message: message("t", "user", "Hi"), client_message_id: "x", queue_position: null });
+  const ended = chat.ended("t");
+  chat.reconnect();
+  const second = await socket();
+  answers["t"] = { ...turnOf("t", 1), status: "completed", message: { ...message("t", "assistant", "Hello"), status: "complete" } };
+  second.receive(ready({ cursor: "f:0" }));
+  assert.equal((await ended).reply?.text, "Hello");
+});
+
+const turnOf = (id: string, attempt: number): Turn => ({
+  ...{ id, attempt, status: "cancelled", client_message_id: "x", user_message: message(id, "user", "Hi"), message: message(id, "assistant", "He") },
+  ...{ usage: null, cost: null, cost_status: null, error: null, reason: null, queue_position: null },
+  ...{ created_at: "", started_at: "", finished_at: "" },
+});
+
+test("a retried turn is open from its ack on, before its events arrive", async (context) => {
+  const { chat, socket, answers } = scene(context);
+  answers["history"] = page([message("t", "assistant", "He"), message("t", "user", "Hi")]);
+  const connection = await socket();
+  connection.receive(ready());
+  await chat.ended("t").catch(() => {});
+  while (!chat.state.messages.length) await new Promise((resolve) => setImmediate(resolve));
+  const retried = chat.retry(chat.state.messages[1]!);
+  connection.receive({ type: "ack", id: "retry:t", turn_id: "t", message_id: "t-user", queue_position: null, duplicate: false });
+  let isOver = false;
+  const ended = chat.ended(await retried).then((turn) => ((isOver = true), turn));
+  assert.equal(chat.state.reply?.turnId, "t");
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(isOver, false);
+  connection.receive(
+    { type: "turn.started", epoch: "e", seq: 1, at: "", turn_id: "t", attempt: 2, user_message: message("t", "user", "Hi"), client_message_id: "x", queue_position: null },
+    { type: "turn.completed", epoch: "e", seq: 2, at: "", turn_id: "t", attempt: 2, turn: { ...turnOf("t", 2), status: "completed", message: message("t", "assistant", "Hello") } },
+  );
+  assert.equal((await ended).reply?.text, "Hello");
+});
+
+test("a page of older messages that is late does not bring a deleted history back", async (context) => {
+  const { chat, socket, answers, until } = scene(context);
+  answers["history"] = page([message("b", "user", "new")], "older");
+  const connection = await socket();
+  connection.receive(ready());
+  await until(({ history }) => history.hasMore);
+  let answer = (_: object) => {};
+  answers["history"] = () => new Promise((resolve) => (answer = resolve));
+  const older = chat.loadOlder();
+  await new Promise((resolve) => setImmediate(resolve));
+  connection.receive({ type: "history.deleted", epoch: "e", seq: 1, at: "", deleted_at: "" });
+  answer(page([message("a", "user", "old")]));
+  assert.equal(await older, false);
+  assert.deepEqual(chat.state.messages, []);
+});
+
+test("an address that no WebSocket takes is an error in the state, and is tried again", async (context) => {
+  const Broken = class {
+    constructor() {
+      throw new SyntaxError("no such scheme");
+    }
+  } as unknown as WebSocketClass;
+  const { chat, until } = scene(context, { WebSocket: Broken });
+  await until(({ connection }) => connection === "offline");
+  assert.equal(chat.state.error?.code, "network");
+  assert.equal((chat.state.error as ChatError).cause instanceof SyntaxError, true);
+  await until(({ connection }) => connection === "connecting");
+});
+
+test("a getToken that throws is asked again, and the history is loaded then", async (context) => {
+  let tries = 0;
+  const getToken = () => {
+    if (++tries === 1 || tries === 3) throw new Error("not now");
+    return "token";
+  };
+  const { chat, socket, answers, until } = scene(context, { getToken });
+  answers["history"] = page([message("a", "user", "old")]);
+  await until(({ connection }) => connection === "offline");
+  assert.equal((chat.state.error as ChatError).cause instanceof Error, true);
+  (await socket()).receive(ready());
+  await until(({ messages }) => messages.length === 1);
+});
+
+test("a connection that the server closed because the user signed out elsewhere says so", async (context) => {
+  const { chat, socket, until } = scene(context);
+  const connection = await socket();
+  connection.receive(ready());
+  connection.onclose({ code: 4502 });
+  await until(({ connection }) => connection === "closed");
+  assert.deepEqual([chat.state.error?.code, chat.state.error?.retryable], ["unauthorized", false]);
+});
+
+test("with two thousand messages each delta changes one of them alone", async (context) => {
+  const { chat, socket, answers, until } = scene(context);
+  const connection = await socket();
+  const pages = Array.from({ length: 20 }, (_, index) => {
+    const turns = Array.from({ length: 50 }, (_, turn) => `t${index * 50 + turn}`).reverse();
+    return page(turns.flatMap((id) => [{ ...message(id, "assistant", `re ${id}`), status: "complete" } as Message, message(id, "user", id)]), index ? `${index}` : null);
+  });
+  answers["history"] = () => pages.pop()!;
+  connection.receive(ready());
+  await until(({ history }) => history.hasMore);
+  while (await chat.loadOlder());
+  assert.equal(chat.state.messages.length, 2000);
+  assert.deepEqual(chat.state.messages.map(({ text }) => text), Array.from({ length: 1000 }, (_, turn) => [`t${turn}`, `re t${turn}`]).flat());
+  connection.receive({ type: "turn.started", epoch: "e", seq: 1, at: "", turn_id: "new", attempt: 1, user_message: message("new", "user", "Hi"), client_message_id: "x", queue_position: null });
+  const before = chat.state.messages;
+  const words = Array.from({ length: 500 }, (_, index) => `${index}é😀 `);
+  const began = performance.now();
+  words.forEach((text, index) => connection.receive({ type: "message.delta", epoch: "e", seq: index + 2, at: "", turn_id: "new", attempt: 1, text }));
+  context.diagnostic(`${((performance.now() - began) / words.length).toFixed(3)} ms a delta`);
+  const after = chat.state.messages;
+  assert.equal(after.at(-1)?.text, words.join(""));
+  assert.deepEqual(after.map((each, index) => each === before[index]).lastIndexOf(true), 2000, "all but the reply are the same objects");
+});
