@@ -19,12 +19,16 @@ export interface ReplyMetadata {
 
 export type AgentMessage = UIMessage<ReplyMetadata>;
 type Chunk = UIMessageChunk<ReplyMetadata>;
-type Setter = (messages: AgentMessage[]) => void;
+type Setter = (change: (shown: AgentMessage[]) => AgentMessage[]) => void;
 
 export class AgentTransport implements ChatTransport<AgentMessage> {
   /** A resumed stream begins with the whole reply so far. */
   readonly resumeStreamIsReplay = true;
-  readonly #streaming = new Set<string>();
+  /** A turn for each stream. */
+  readonly #streams = new Set<{ turnId: string }>();
+  #resumed = 0;
+  /** The ended turns that the hook has. */
+  #shown: readonly ChatTurn[] = [];
 
   constructor(private readonly chat: Chat) {}
 
@@ -32,16 +36,22 @@ export class AgentTransport implements ChatTransport<AgentMessage> {
    * `resume: true` brings that. Call `chat.loadOlder()` first for more. */
   async firstMessages(): Promise<AgentMessage[]> {
     await this.#until(() => !this.chat.state.history.isLoading);
+    this.#shown = this.#ended();
     return uiMessages(this.chat.state.turns);
   }
 
-  /** Call `setMessages` of `useChat` when a turn that it does not know has ended, such as one of another device. */
+  /** Call `setMessages` of `useChat` whenever ended turns are not as it knows them: one of another device has ended, one
+   * has got its final cost, older ones were loaded, or the history was deleted. Returns a function that ends it. */
   follow(setMessages: Setter): () => void {
-    const ended = ({ turn_id }: { turn_id: string }) => {
-      if (!this.#streaming.has(turn_id)) setMessages(uiMessages(this.chat.state.turns));
+    const update = () => {
+      const ended = this.#ended();
+      if (ended.length === this.#shown.length && ended.every((turn, index) => turn === this.#shown[index])) return;
+      this.#shown = ended;
+      const { turns } = this.chat.state;
+      setMessages((shown) => uiMessages(turns, shown));
     };
-    const stops = (["turn.completed", "turn.failed", "turn.cancelled"] as const).map((type) => this.chat.on(type, ended));
-    return () => stops.forEach((stop) => stop());
+    update();
+    return this.chat.subscribe(update);
   }
 
   /** Sends the last message alone: the agent remembers the others. */
@@ -52,38 +62,65 @@ export class AgentTransport implements ChatTransport<AgentMessage> {
       const turn = this.chat.state.turns.find(({ user }) => user?.id === last.id);
       const failed = [turn?.reply, turn?.user].find((message) => message?.canRetry);
       if (!failed) throw new ChatError("not_retryable", "Only a failed or stopped reply can be repeated.");
-      return this.#stream(await this.chat.retry(failed), abortSignal);
+      return this.#sent(this.chat.retry(failed), abortSignal);
     }
     const text = last.parts.map((part) => (part.type === "text" ? part.text : "")).join("");
-    return this.#stream(await this.chat.send(text, { id: last.id }), abortSignal);
+    return this.#sent(this.chat.send(text, { id: last.id }), abortSignal);
+  }
+
+  /** The reply, and its stop: also one that comes before the server has the message. */
+  async #sent(answer: Promise<string>, abortSignal: AbortSignal | undefined): Promise<ReadableStream<Chunk>> {
+    const turnId = await answer;
+    const stop = () => void this.chat.cancel(turnId);
+    if (abortSignal?.aborted) stop();
+    abortSignal?.addEventListener("abort", stop);
+    return this.#stream(turnId);
   }
 
   /** The reply that runs or waits, from its beginning; null if there is none. */
   async reconnectToStream({ abortSignal }: Parameters<ChatTransport<AgentMessage>["reconnectToStream"]>[0]) {
+    const number = ++this.#resumed;
     await this.#until(() => !this.chat.state.history.isLoading);
     const turnId = this.chat.state.reply?.turnId ?? this.chat.state.queue[0];
-    return turnId ? this.#stream(turnId, abortSignal) : null;
+    if (!turnId) return null;
+    // The SDK aborts a resumed stream when it is stopped, and also when it resumes once more, as React's StrictMode has
+    // it do. It does the latter at once, so that the number has changed by the next microtask.
+    const stop = () => queueMicrotask(() => this.#resumed === number && void this.chat.cancel(turnId));
+    abortSignal?.addEventListener("abort", stop);
+    return this.#stream(turnId);
   }
 
-  #stream(turnId: string, abortSignal?: AbortSignal): ReadableStream<Chunk> {
+  #ended(): ChatTurn[] {
+    const streaming = new Set<string | null>([...this.#streams].map(({ turnId }) => turnId));
+    return this.chat.state.turns.filter((turn) => turn.id !== null && !isOpen(turn) && !streaming.has(turn.id));
+  }
+
+  #stream(turnId: string): ReadableStream<Chunk> {
     const { chat } = this;
-    this.#streaming.add(turnId);
-    abortSignal?.addEventListener("abort", () => void chat.cancel(turnId));
-    let stop = () => {};
+    const own = { turnId };
+    this.#streams.add(own);
+    let unsubscribe = () => {};
+    const stop = () => {
+      unsubscribe();
+      this.#streams.delete(own);
+    };
     return new ReadableStream<Chunk>({
       start: (controller) => {
         const writer = new ReplyWriter((chunk) => controller.enqueue(chunk));
         const update = () => {
           const turn = chat.state.turns.find(({ id }) => id === turnId);
           if (turn) writer.write(turn);
-          if (turn && isOpen(turn) && chat.state.connection !== "closed") return;
+          if (turn && isOpen(turn)) {
+            if (chat.state.connection !== "closed") return;
+            controller.enqueue({ type: "error", errorText: chat.state.error?.message ?? "The chat was closed." });
+          }
           stop();
           controller.close();
         };
-        stop = chat.subscribe(update);
+        unsubscribe = chat.subscribe(update);
         update();
       },
-      cancel: () => stop(),
+      cancel: stop,
     });
   }
 
@@ -162,12 +199,16 @@ class ReplyWriter {
   }
 }
 
-/** Turns that have ended as messages of the SDK, and the user's messages of those that have not. */
-export function uiMessages(turns: readonly ChatTurn[]): AgentMessage[] {
-  return turns.flatMap(({ user, reply }) => [
-    ...(user ? [{ id: user.id, role: user.role, parts: [{ type: "text" as const, text: user.text }] }] : []),
-    ...(reply && reply.status !== "streaming" ? [uiReply(reply)] : []),
-  ]);
+/** Turns that have ended as messages of the SDK, and the user's messages of those that have not. `shown`: messages of the
+ * SDK, of which replies that still run are taken over. */
+export function uiMessages(turns: readonly ChatTurn[], shown: readonly AgentMessage[] = []): AgentMessage[] {
+  return turns.flatMap(({ user, reply }) => {
+    const messages: AgentMessage[] = [];
+    if (user) messages.push({ id: user.id, role: user.role, parts: [{ type: "text", text: user.text }] });
+    if (reply?.status === "streaming") messages.push(...shown.filter(({ id }) => id === reply.id));
+    else if (reply) messages.push(uiReply(reply));
+    return messages;
+  });
 }
 
 function uiReply(reply: ChatMessage): AgentMessage {
