@@ -245,6 +245,9 @@ class HistoryQuery(Request):
     limit: int = Field(default=50, ge=1, le=Limits.history_page)
     before: str | None = Field(default=None, description="A cursor: messages older than it.")
     after: str | None = Field(default=None, description="A cursor: messages newer than it.")
+    include: Literal["steps"] | None = Field(
+        default=None, description="`steps`: each message with its reasoning and tool calls."
+    )
 
     @model_validator(mode="after")
     def _one_direction(self) -> Self:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from server.api import examples
 from server.ports import Scope
 from server.protocol.codes import ErrorCode
-from server.protocol.shapes import AgentStatus, CostStatus, MessageStatus, TurnStatus
+from server.protocol.shapes import AgentStatus, CostStatus, MessageStatus, ToolStatus, TurnStatus
 
 Money = Annotated[str, Field(pattern=r"^-?\d+(\.\d+)?$", description="US dollars as a decimal string.")]
 
@@ -104,6 +104,37 @@ class SignIns(Answer):
     connections: list[Connection] = Field(description="Open on any instance, newest first.")
 
 
+class ReasoningStep(Answer):
+    """What the model thought between two other steps: `reasoning.delta`, joined."""
+
+    type: Literal["reasoning.delta"]
+    text: str
+    truncated: Literal[True] | None = Field(default=None, description="Missing unless the text was cut.")
+
+
+class ToolCallStep(Answer):
+    """A tool call of the agent, as in `tool.called`."""
+
+    type: Literal["tool.called"]
+    call_id: str
+    name: str = Field(examples=["memory_insert"])
+    arguments: str = Field(description="JSON text, unless it was cut.")
+    truncated: bool
+
+
+class ToolReturnStep(Answer):
+    """The end of a tool call, as in `tool.returned`. A call without one did not end."""
+
+    type: Literal["tool.returned"]
+    call_id: str
+    name: str
+    status: ToolStatus
+
+
+Step = Annotated[ReasoningStep | ToolCallStep | ToolReturnStep, Field(discriminator="type")]
+"""A part of a reply that is not its text: an event without `epoch`, `seq`, `at`, `turn_id` and `attempt`."""
+
+
 class Message(Answer):
     id: UUID
     turn_id: UUID
@@ -113,6 +144,11 @@ class Message(Answer):
     tokens_used: int | None
     cost: Money | None
     created_at: datetime
+    steps: list[Step] | None = Field(
+        default=None,
+        description="The reasoning and tool calls of a reply, in their order, at most 64 KiB: a step that was cut has"
+        " `truncated`. Only in chat/turns/{id}, and in chat/history with `include=steps`.",
+    )
 
 
 class Usage(Answer):

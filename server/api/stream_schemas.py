@@ -11,9 +11,9 @@ from uuid import UUID
 
 from pydantic import Field, RootModel, TypeAdapter
 
-from server.api.schemas import Answer, FieldProblem, Message, Money, Turn, Usage
+from server.api.schemas import Answer, FieldProblem, Message, Money, Step, Turn, Usage
 from server.protocol.codes import ErrorCode
-from server.protocol.shapes import AgentStatus, CostStatus
+from server.protocol.shapes import AgentStatus, CostStatus, ToolStatus
 
 Seq = Annotated[int, Field(ge=1, description="Without gaps within an epoch.")]
 
@@ -87,7 +87,7 @@ class ToolReturned(TurnEvent):
     type: Literal["tool.returned"]
     call_id: str
     name: str
-    status: Literal["success", "error", "denied"]
+    status: ToolStatus
 
 
 class TurnEnded(Answer):
@@ -174,6 +174,7 @@ class RunningTurn(Answer):
     text: str
     attempt: int
     user_message: Message
+    steps: list[Step] = Field(description="The reasoning and the tool calls so far.")
 
 
 class ReadyFrame(Answer):

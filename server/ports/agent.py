@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import TurnError, TurnStatus, Usage
+from server.protocol.shapes import ToolStatus, TurnError, TurnStatus, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class ToolReturned:
 
     call_id: str
     name: str
-    status: Literal["success", "error", "denied"]
+    status: ToolStatus
     changed_memory: bool = False
 
 

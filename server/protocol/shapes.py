@@ -18,6 +18,7 @@ _SHOWN: Final = Decimal("1e-12")
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 CostStatus = Literal["estimated", "settled", "written_off"]
 MessageStatus = Literal["complete", "partial", "unsent"]
+ToolStatus = Literal["success", "error", "denied"]
 
 
 class TurnStatus(StrEnum):
