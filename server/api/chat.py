@@ -102,7 +102,9 @@ def _client_message_id(request: web.Request, body: SendMessage) -> str:
 async def history(request: web.Request, principal: Principal, query: HistoryQuery) -> web.Response:
     before = None if query.before is None else decode_history_cursor(query.before)
     after = None if query.after is None else decode_history_cursor(query.after)
-    page = await request.app[READS].history(principal, query.limit, before=before, after=after)
+    page = await request.app[READS].history(
+        principal, query.limit, before=before, after=after, with_steps=query.include is not None
+    )
     return json_response(
         {
             "data": [message.wire() for message in page.data],
@@ -120,7 +122,7 @@ def _next_cursor(page: MessagePage, after: int | None) -> str | None:
 
 
 async def turn(request: web.Request, principal: Principal, turn_id: UUID) -> web.Response:
-    found = await request.app[READS].turn(principal, str(turn_id))
+    found = await request.app[READS].turn(principal, str(turn_id), with_steps=True)
     if found is None:
         raise PlatformError(ErrorCode.NOT_FOUND)
     return json_response(found.wire())

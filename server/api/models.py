@@ -246,7 +246,7 @@ class HistoryQuery(Request):
     before: str | None = Field(default=None, description="A cursor: messages older than it.")
     after: str | None = Field(default=None, description="A cursor: messages newer than it.")
     include: Literal["steps"] | None = Field(
-        default=None, description="`steps`: each message with its reasoning and tool calls."
+        default=None, description="`steps`: each reply with its reasoning and tool calls."
     )
 
     @model_validator(mode="after")

@@ -147,7 +147,7 @@ class Message(Answer):
     steps: list[Step] | None = Field(
         default=None,
         description="The reasoning and tool calls of a reply, in their order, at most 64 KiB: a step that was cut has"
-        " `truncated`. Only in chat/turns/{id}, and in chat/history with `include=steps`.",
+        " `truncated`. Only of replies, in chat/turns/{id} and in chat/history with `include=steps`.",
     )
 
 

@@ -91,6 +91,12 @@ def _of_turn(type_: str, seq: int, **fields: object) -> Json:
     return _event(type_, seq, turn_id=_TURN, attempt=1, **fields)
 
 
+_CALL: Final[Json] = {
+    "call_id": "call-1",
+    "name": "memory_insert",
+    "arguments": '{"label": "human", "new_str": "Likes green tea."}',
+    "truncated": False,
+}
 _ACCEPTED: Final[Json] = {
     "user_message": _USER_MESSAGE,
     "client_message_id": _MESSAGE_ID,
@@ -116,10 +122,7 @@ EXAMPLES: Final[Mapping[type[BaseModel], tuple[Json, ...]]] = {
         _of_turn(
             "tool.called",
             10,
-            call_id="call-1",
-            name="memory_insert",
-            arguments='{"label": "human", "new_str": "Likes green tea."}',
-            truncated=False,
+            **_CALL,
         ),
     ),
     received.ToolReturned: (_of_turn("tool.returned", 11, call_id="call-1", name="memory_insert", status="success"),),
@@ -147,7 +150,13 @@ EXAMPLES: Final[Mapping[type[BaseModel], tuple[Json, ...]]] = {
                 "ping_seconds": 25.0,
                 "turn_seconds": 240.0,
             },
-            "turn": {"turn_id": _TURN, "text": "Noted: ", "attempt": 1, "user_message": _USER_MESSAGE},
+            "turn": {
+                "turn_id": _TURN,
+                "text": "Noted: ",
+                "attempt": 1,
+                "user_message": _USER_MESSAGE,
+                "steps": [{"type": "reasoning.delta", "text": "A preference."}, {"type": "tool.called", **_CALL}],
+            },
             "queued": [],
         },
     ),

@@ -23,7 +23,7 @@ class ReplicasUnavailableError(Exception):
 class ReplicaState:
     """A replica at its newest event, `head`, as the owner with `fence` wrote it.
 
-    `view` is what is open then, encoded; `text` is what the reply of attempt `text_of` (`turn:attempt`) has said.
+    `view` is what is open then, encoded; `text` is the reply of attempt `text_of` (`turn:attempt`), encoded.
     """
 
     fence: int

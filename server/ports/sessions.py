@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from server.ports.ledger import Estimate
 from server.protocol.limits import Allowance
-from server.protocol.shapes import OnBusy, Turn, TurnError, TurnStatus, Usage
+from server.protocol.shapes import Json, OnBusy, Turn, TurnError, TurnStatus, Usage
 
 
 class FencedError(Exception):
@@ -112,6 +112,7 @@ class Started:
 @dataclass(frozen=True, slots=True)
 class TurnEnd:
     """The end of an attempt. `text` is the whole (or partial) reply; `reason` says why a completed one has none.
+    `steps` are its reasoning and tool calls, as on the wire.
 
     `carried`: the turns that later sends need not carry again, perhaps including this one. `sent_after`: seconds from
     the start to the last send; None if nothing was sent. `usage` is what the agent's service reported; `estimate` is
@@ -130,6 +131,7 @@ class TurnEnd:
     carried: tuple[str, ...] = ()
     reason: str | None = None
     run_completed: bool = False
+    steps: tuple[Json, ...] = ()
 
 
 class SessionStore(Protocol):

@@ -83,7 +83,10 @@ def total_of(amounts: Iterable[Decimal]) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation. `cost` in US dollars, with the six decimals of its column."""
+    """One message of a conversation. `cost` in US dollars, with the six decimals of its column.
+
+    `steps`: a reply's reasoning and tool calls, as on the wire; None if they were not read.
+    """
 
     id: str
     turn_id: str
@@ -94,9 +97,10 @@ class Message:
     cost: Decimal | None
     created_at: datetime
     position: int
+    steps: tuple[Json, ...] | None = None
 
     def wire(self) -> Json:
-        return {
+        message = {
             "id": self.id,
             "turn_id": self.turn_id,
             "role": self.role,
@@ -106,6 +110,7 @@ class Message:
             "cost": exact_money(self.cost),
             "created_at": wire_time(self.created_at),
         }
+        return message if self.steps is None else message | {"steps": self.steps}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Checks whether a text has visible characters. Pure."""
+"""Whether a text has visible characters, and where it may be cut. Pure."""
 
 import unicodedata
 from typing import Final
@@ -14,6 +14,11 @@ _UNSEEN: Final = frozenset(
     ]
 )
 """Invisible letters, marks and symbols: fillers, joiners, the empty Braille pattern, variation selectors."""
+
+
+def clip(text: str, limit: int) -> str:
+    """At most `limit` bytes of UTF-8, cut between characters."""
+    return text.encode(errors="replace")[:limit].decode(errors="ignore")
 
 
 def is_readable(text: str) -> bool:

@@ -29,6 +29,7 @@ from server.sessions.acceptance import Acceptance
 from server.sessions.context import SessionContext
 from server.sessions.events.log import Subscription
 from server.sessions.events.snapshot import Cancelled, Connection, Snapshot, View
+from server.sessions.events.steps import steps_of, text_of
 from server.sessions.ownership import Ownership
 from server.sessions.state import BUSY, Event
 from server.sessions.store_retry import retry_while_unavailable
@@ -127,8 +128,8 @@ class Session:
 
     def snapshot(self) -> Snapshot:
         running = self.log.view.running
-        text = "" if running is None else self.log.reply(running.turn_id, running.attempt)
-        return Snapshot(self.log.cursor, running, text, self.log.view.waiting)
+        reply = "" if running is None else self.log.reply(running.turn_id, running.attempt)
+        return Snapshot(self.log.cursor, running, text_of(reply), self.log.view.waiting, steps_of(reply))
 
     def attach(self, connection: Connection, after: EventCursor | None) -> Subscription:
         """Let a connection read the log from `after` (or from now); no await between this and `snapshot`."""

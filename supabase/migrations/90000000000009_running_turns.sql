@@ -66,24 +66,30 @@ begin
 end
 $$;
 
--- Store the reply of an ended attempt. If it has no text, the partial reply of an earlier attempt is kept.
-create or replace function private.store_reply(p_turn public.turns, p_text text) returns void
+-- Store the reply of an ended attempt, text and steps. If it has no text, the partial text of an earlier attempt is kept,
+-- together with the steps of that attempt. `p_end` as in finish_turn.
+create or replace function private.store_reply(p_turn public.turns, p_end jsonb) returns void
 language plpgsql set search_path = '' as $$
 declare
   v_position bigint := 2 * p_turn.number + 1;
+  v_text text := p_end ->> 'text';
+  v_steps jsonb := nullif(nullif(p_end -> 'steps', '[]'), 'null'); -- absent from instances of an earlier release
+  v_earlier public.messages;
 begin
-  if p_text = '' and p_turn.status <> 'completed' then
+  select * into v_earlier from public.messages m where m.user_id = p_turn.user_id and m.position = v_position;
+  if p_turn.status <> 'completed' and v_text = '' and (v_steps is null or v_earlier.content <> '') then
     return;
   end if;
-  if not exists (select from public.messages m where m.user_id = p_turn.user_id and m.position = v_position) then
+  if v_earlier.id is null then
     perform private.count_usage(p_turn.user_id, 1, 0, 0);
   end if;
-  insert into public.messages (user_id, turn_id, role, content, position, status, created_at)
+  insert into public.messages (user_id, turn_id, role, content, steps, position, status, created_at)
     values (
-      p_turn.user_id, p_turn.id, 'assistant', p_text, v_position,
+      p_turn.user_id, p_turn.id, 'assistant', v_text, v_steps, v_position,
       case when p_turn.status = 'completed' then 'complete' else 'partial' end, clock_timestamp()
     )
-    on conflict (user_id, position) do update set content = excluded.content, status = excluded.status;
+    on conflict (user_id, position) do update
+      set content = excluded.content, steps = excluded.steps, status = excluded.status;
 end
 $$;
 
@@ -127,8 +133,8 @@ begin
 end
 $$;
 
--- End an attempt, given as the text of {turn_id, attempt, status, text, usage, estimate, sent_after, error, reason,
--- carried, run_completed}. An attempt that has ended is returned as it is stored.
+-- End an attempt, given as the text of {turn_id, attempt, status, text, steps, usage, estimate, sent_after, error,
+-- reason, carried, run_completed}. An attempt that has ended is returned as it is stored.
 create or replace function public.finish_turn(p_user_id uuid, p_owner text, p_fence bigint, p_end text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -158,7 +164,7 @@ begin
     if v_status = 'unsent' then
       update public.messages set status = 'unsent' where user_id = p_user_id and position = 2 * v_turn.number;
     else
-      perform private.store_reply(v_turn, v_end ->> 'text');
+      perform private.store_reply(v_turn, v_end);
     end if;
     perform private.end_attempt(v_turn, v_end);
     perform private.look_soon(p_user_id);

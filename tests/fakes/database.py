@@ -11,7 +11,7 @@ from typing import Literal
 from server.ports import Account, AdminAction, EntryStatus, Forgotten, LogMark, ModelUsage, Standing, StoredApiKey
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
-from server.protocol.shapes import AgentStatus, MessageStatus, Turn, TurnStatus, Usage
+from server.protocol.shapes import AgentStatus, Json, Message, MessageStatus, Turn, TurnStatus, Usage
 
 LEASE = timedelta(seconds=12)
 OPEN = (TurnStatus.QUEUED, TurnStatus.RUNNING)
@@ -31,6 +31,8 @@ class TurnRow:
     carried_by: str | None = None
     past_runs: set[str] = field(default_factory=set)
     came_while_stopping: str | None = None
+    steps: tuple[Json, ...] = ()
+    """Of the reply."""
     is_deleted: bool = False
     """Its history was deleted: it has figures, and to its user it does not exist."""
 
@@ -164,6 +166,10 @@ class MemoryDatabase:
         self.users[user_id] = email or f"{user_id[:8]}@example.com"
         self.metadata[user_id] = metadata or {}
         return user_id
+
+    def with_steps(self, message: Message) -> Message:
+        """The message as it is read together with its steps."""
+        return replace(message, steps=self.turns[message.turn_id].steps) if message.role == "assistant" else message
 
     def delete_user(self, user_id: str) -> None:
         """Delete the user and all rows that depend on it."""

@@ -59,11 +59,13 @@ def _record_attempt(database: MemoryDatabase, row: TurnRow, end: TurnEnd, error:
 
 
 def _reply(database: MemoryDatabase, row: TurnRow, end: TurnEnd) -> None:
-    """Store the reply; an attempt without text leaves the partial reply of an earlier attempt."""
+    """Store the reply; an attempt without text leaves the partial text of an earlier attempt, and its steps."""
     completed = end.status is TurnStatus.COMPLETED
-    if end.text or completed:
+    earlier = row.turn.message is not None and row.turn.message.content
+    if end.text or completed or (end.steps and not earlier):
         status: MessageStatus = "complete" if completed else "partial"
         message = row.turn.message or _new_reply(database, row)
+        row.steps = end.steps
         row.turn = replace(row.turn, message=replace(message, content=end.text, status=status))
 
 

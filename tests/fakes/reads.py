@@ -1,7 +1,7 @@
 """UserReads in memory: like row level security, the token, or without one the user, determines the rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
@@ -34,20 +34,27 @@ class FakeReads:
             return None
         return Profile(row.account.user, row.account.status_reason, row.account.agent_id, row.account.updated_at)
 
-    async def history(self, principal: Principal, limit: int, *, before: int | None, after: int | None) -> MessagePage:
+    async def history(
+        self, principal: Principal, limit: int, *, before: int | None, after: int | None, with_steps: bool = False
+    ) -> MessagePage:
         messages = self._messages(await self._owner(principal, "history"))
+        if with_steps:
+            messages = [self.database.with_steps(message) for message in messages]
         if after is not None:
             newer = [message for message in messages if message.position > after]
             return MessagePage(tuple(reversed(newer[:limit])), len(newer) > limit)
         older = [message for message in messages if before is None or message.position < before]
         return MessagePage(tuple(reversed(older[-limit:])), len(older) > limit)
 
-    async def turn(self, principal: Principal, turn_id: str) -> Turn | None:
+    async def turn(self, principal: Principal, turn_id: str, *, with_steps: bool = False) -> Turn | None:
         owner = await self._owner(principal, "turn")
         row = self.database.turns.get(turn_id)
         if row is None or row.is_deleted or row.turn.user_id != owner:
             return None
-        return self.database.shown(row)
+        shown = self.database.shown(row)
+        if not with_steps:
+            return shown
+        return replace(shown, message=shown.message and self.database.with_steps(shown.message))
 
     async def api_keys(self, principal: Principal) -> list[ApiKey]:
         owner = await self._owner(principal, "api_keys")

@@ -27,6 +27,7 @@ from server.protocol.shapes import AgentStatus, Turn, TurnStatus, User
 
 PROFILE = "id,email,name,agent_status,status_reason,letta_agent_id,created_at,updated_at"
 MESSAGE = "id,turn_id,role,content,status,tokens_used,cost::text,created_at,position"
+STEPS = f"{MESSAGE},steps"
 TURN = (
     "id,user_id,number,client_message_id,status,attempt,cancel_requested_at,error,reason,usage,cost::text,cost_status,"
     "created_at,started_at,finished_at"
@@ -61,24 +62,28 @@ class SupabaseReads:
         rows = await self._read(principal, Select("user_profiles", PROFILE, (("id", "eq", principal.user_id),)))
         return _profile_of(rows[0]) if rows else None
 
-    async def history(self, principal: Principal, limit: int, *, before: int | None, after: int | None) -> MessagePage:
+    async def history(
+        self, principal: Principal, limit: int, *, before: int | None, after: int | None, with_steps: bool = False
+    ) -> MessagePage:
         """A page by position; with `after`, the next `limit` messages after it. Always newest first."""
         where: tuple[Condition, ...] = (("user_id", "eq", principal.user_id),)
         if before is not None:
             where = (*where, ("position", "lt", before))
         if after is not None:
             where = (*where, ("position", "gt", after))
+        columns = STEPS if with_steps else MESSAGE
         order = "-position" if after is None else "position"
-        rows = await self._read(principal, Select("messages", MESSAGE, where, (order,), limit + 1))
+        rows = await self._read(principal, Select("messages", columns, where, (order,), limit + 1))
         page = [message_of(row) for row in rows[:limit]]
         return MessagePage(tuple(page if after is None else reversed(page)), has_more=len(rows) > limit)
 
-    async def turn(self, principal: Principal, turn_id: str) -> Turn | None:
+    async def turn(self, principal: Principal, turn_id: str, *, with_steps: bool = False) -> Turn | None:
         """The turn, and then its messages: a reply is stored together with the turn's end, so none is missing."""
         if not is_uuid(turn_id):
             return None
         rows = await self._read(principal, Select("turns", TURN, (("id", "eq", turn_id),)))
-        said = await self._read(principal, Select("messages", MESSAGE, (("turn_id", "eq", turn_id),))) if rows else []
+        columns = STEPS if with_steps else MESSAGE
+        said = await self._read(principal, Select("messages", columns, (("turn_id", "eq", turn_id),))) if rows else []
         messages = {message["role"]: message for message in said}
         if "user" not in messages:  # there is no such turn, or its history was deleted just now
             return None

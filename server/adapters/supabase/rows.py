@@ -44,6 +44,7 @@ def message_of(row: Row) -> Message:
         cost=money_or_none(row["cost"]),
         created_at=time_of(row["created_at"]),
         position=row["position"],
+        steps=tuple(row["steps"] or ()) if "steps" in row and row["role"] == "assistant" else None,
     )
 
 

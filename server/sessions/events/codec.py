@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from server.sessions.events.snapshot import View
+from server.sessions.events.steps import part_of
 
 DELTAS: Final = frozenset({"message.delta", "reasoning.delta"})
 TERMINAL: Final = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
@@ -31,13 +32,14 @@ class Frame:
 @dataclass(slots=True)
 class Entry:
     """One event of the log. `text` is a delta's. `view` is what is open from this event on, None where that does not
-    change. `end`: bytes appended to the log up to and including this event."""
+    change. `end`: bytes appended to the log up to and including this event. `part`: what it adds to the reply."""
 
     frame: Frame
     text: str | None
     at: datetime | str
     view: View | None = None
     end: int = 0
+    part: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ def encode(epoch: str, seq: int, event: Event) -> Entry:
     body.update(event.fields)
     data = orjson.dumps(body, option=_UTC_Z)
     text = event.fields["text"] if type_ in DELTAS else None
-    return Entry(Frame(seq, type_, turn_id, attempt, data), text, event.at, event.view)
+    frame = Frame(seq, type_, turn_id, attempt, data)
+    return Entry(frame, text, event.at, event.view, part=part_of(type_, event.fields))
 
 
 def decode(data: bytes) -> Entry:
@@ -67,7 +70,7 @@ def decode(data: bytes) -> Entry:
     body = orjson.loads(data)
     type_: str = body["type"]
     frame = Frame(body["seq"], type_, body.get("turn_id"), body.get("attempt"), data)
-    return Entry(frame, body["text"] if type_ in DELTAS else None, body["at"])
+    return Entry(frame, body["text"] if type_ in DELTAS else None, body["at"], part=part_of(type_, body))
 
 
 def joined(epoch: str, entries: list[Entry]) -> list[Frame]:
@@ -110,16 +113,16 @@ def _joined_run(epoch: str, run: list[Entry]) -> Frame:
     return Frame(last.seq, last.type, last.turn_id, last.attempt, orjson.dumps(body, option=_UTC_Z))
 
 
-def reply_text(entries: Sequence[Entry]) -> tuple[AttemptKey | None, str]:
-    """Which attempt's reply the newest of these events add to, and what they add. None: no reply."""
+def reply_parts(entries: Sequence[Entry]) -> tuple[AttemptKey | None, str]:
+    """Which attempt's reply the newest of these events add to, and what they add (see `steps`). None: no reply."""
     of: AttemptKey | None = None
     parts: list[str] = []
     for entry in entries:
-        text, frame = entry.text, entry.frame
-        if text is not None and frame.type == "message.delta":
+        frame = entry.frame
+        if entry.part is not None:
             if (frame.turn_id, frame.attempt) != of:
                 of, parts = (frame.turn_id, frame.attempt), []
-            parts.append(text)
+            parts.append(entry.part)
     return of, "".join(parts)
 
 

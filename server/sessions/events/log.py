@@ -42,8 +42,8 @@ def new_epoch() -> str:
 class EventLog:
     """Gapless and ordered within its epoch. Appending never waits.
 
-    Beside the events it keeps what a connection is shown that joins now: the `view` of what is open, and the whole text
-    of the running reply, however much of it was trimmed.
+    Beside the events it keeps what a connection is shown that joins now: the `view` of what is open, and the whole
+    running reply, however much of it was trimmed.
 
     `writable` is False while another instance may own the session: `append` then does nothing.
     """
@@ -105,7 +105,7 @@ class EventLog:
         return self._reply_of
 
     def reply(self, turn_id: str | None, attempt: int | None) -> str:
-        """The text of this attempt's reply so far, if no later attempt has any."""
+        """This attempt's reply so far, text and steps (see `steps`), if no later attempt has any."""
         if self._reply_of != (turn_id, attempt):
             return ""
         if len(self._reply) > 1:
@@ -278,10 +278,10 @@ class EventLog:
         entries.append(entry)
         if len(entries) > self._limits.log_events or self.appended_bytes - self._bytes_before > self._limits.log_bytes:
             self._trim(entries)
-        if entry.text is not None and frame.type == "message.delta":
+        if entry.part is not None:
             if self._reply_of != (frame.turn_id, frame.attempt):
                 self._reply_of, self._reply = (frame.turn_id, frame.attempt), []
-            self._reply.append(entry.text)
+            self._reply.append(entry.part)
         elif frame.turn_id is not None and frame.type in TERMINAL:
             self.settle_ending(frame.turn_id)
 

@@ -13,7 +13,7 @@ import structlog
 
 from server.ports import Append, Lease, Refusal, ReplicaBackend, ReplicaState, ReplicasUnavailableError, Rewrite
 from server.protocol.limits import Limits
-from server.sessions.events.codec import Entry, encode_attempt, reply_text
+from server.sessions.events.codec import Entry, encode_attempt, reply_parts
 from server.sessions.events.log import EventLog
 
 log = structlog.get_logger(__name__)
@@ -206,7 +206,7 @@ class Replicator:
         entries = _limited(source.after(seq), SESSION_BYTES)
         if source.pending_end is not None and (not entries or entries[-1].frame.seq == source.head):
             entries.append(source.pending_end)
-        of, text = reply_text(entries)
+        of, text = reply_parts(entries)
         view = next((entry.view for entry in reversed(entries) if entry.view is not None), None)
         return Append(
             replica.lease,

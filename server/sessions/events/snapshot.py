@@ -83,12 +83,13 @@ NOTHING_OPEN = View()
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A session as of `cursor`: what is open, and the running turn's text so far."""
+    """A session as of `cursor`: what is open, and the running turn's text and steps so far."""
 
     cursor: EventCursor
     running: RunningTurn | None
     text: str
     queued: tuple[Json, ...]
+    steps: tuple[Json, ...] = ()
 
     def of(self, turn: Turn) -> "Snapshot":
         """The part that belongs to one turn's attempt."""
@@ -106,6 +107,7 @@ class Snapshot:
             "text": self.text,
             "attempt": self.running.attempt,
             "user_message": self.running.user_message,
+            "steps": self.steps,
         }
 
 

@@ -319,7 +319,7 @@ class Attempt:
         reply, status = self.reply, self._status()
         verdict = Verdict(status)
         if status is TurnStatus.COMPLETED:
-            reply.release_text()  # where the request to stop came too late: the agent remembers it whole
+            reply.release()  # where the request to stop came too late: the agent remembers it whole
             verdict = of_completed(reply, is_stopped=self._stop.is_set())
         elif status is TurnStatus.FAILED:
             verdict = self._failure(problem)
@@ -335,6 +335,7 @@ class Attempt:
             reason=verdict.reason,
             carried=self._carried(status, verdict.status),
             run_completed=status is TurnStatus.COMPLETED,
+            steps=reply.steps,
         )
 
     def _failure(self, problem: TurnError | None) -> Verdict:

@@ -25,16 +25,24 @@ async def end_of(attempt: Attempt) -> TurnEnd:
     except FencedError:
         raise
     except Exception:
-        turn, text = attempt.turn, attempt.reply.text
+        turn, reply = attempt.turn, attempt.reply
         log.exception("turn.crashed", user_id=turn.user_id, turn_id=turn.id)
-        return TurnEnd(turn.id, turn.attempt, TurnStatus.FAILED, text, sent_after=attempt.sent_after, error=_INTERNAL)
+        return TurnEnd(
+            turn.id,
+            turn.attempt,
+            TurnStatus.FAILED,
+            reply.text,
+            sent_after=attempt.sent_after,
+            error=_INTERNAL,
+            steps=reply.steps,
+        )
 
 
 async def store_end(end: TurnEnd, user_id: str, finish: Callable[[TurnEnd], Awaitable[Turn]]) -> Turn:
-    """Store it by `finish`. An end that the database refuses is stored as a failure instead, with the text that was
-    shown if that is accepted. Raises FencedError, PlatformError if the database is unavailable for too long."""
+    """Store it by `finish`. An end that the database refuses is stored as a failure instead, with what was shown
+    if that is accepted. Raises FencedError, PlatformError if the database is unavailable for too long."""
     failed = replace(end, status=TurnStatus.FAILED, estimate=None, error=_INTERNAL, reason=None, carried=())
-    bare = replace(failed, text="", usage=None, run_completed=False)
+    bare = replace(failed, text="", steps=(), usage=None, run_completed=False)
     for kept in (end, failed):
         try:
             return await retry_while_unavailable(partial(finish, kept), user_id)

@@ -1,11 +1,10 @@
-"""The reply of one attempt as it grows: from an agent's events to the session's, and to the text that is stored.
+"""The reply of one attempt as it grows: from an agent's events to the session's, and to what is stored.
 
-The live stream and a recovered run go through the same fold, so that both give the same text.
+The live stream and a recovered run go through the same fold, so that both give the same text and steps.
 """
 
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass, field
-from typing import Any
 
 from server.ports import (
     AgentEvent,
@@ -17,16 +16,13 @@ from server.ports import (
     ToolReturned,
     UsageReported,
 )
-from server.protocol.shapes import Usage
+from server.protocol.shapes import Json, Usage
+from server.protocol.text import clip
 from server.sessions.events.log import EventLog
+from server.sessions.events.steps import longer_of, part_of, steps_of, text_of
 
 _PARAGRAPH = "\n\n"
 _BYTES_PER_CHARACTER = 4
-
-
-def clip(text: str, limit: int) -> str:
-    """At most `limit` bytes of UTF-8, cut between characters."""
-    return text.encode(errors="replace")[:limit].decode(errors="ignore")
 
 
 def pieces(text: str, limit: int) -> Iterator[str]:
@@ -71,7 +67,7 @@ class _Paragraphs:
 
 @dataclass(slots=True)
 class Reply:
-    """The text of an attempt as it was published, and what its run reported."""
+    """The text and the steps of an attempt as they were published, and what its run reported."""
 
     log: EventLog
     turn_id: str
@@ -81,7 +77,7 @@ class Reply:
     ended: RunEnded | None = None
     run_id: str | None = None
     said: InitVar[str] = ""
-    """The text that an earlier owner of the attempt has published."""
+    """What an earlier owner of the attempt has published, as the log keeps it."""
     frozen: bool = False
     blank: bool = True
     """No event of the run has arrived."""
@@ -89,7 +85,8 @@ class Reply:
     """A tool of the run has changed what the agent remembers."""
     _parts: list[str] = field(default_factory=list)
     _paragraphs: _Paragraphs = field(default_factory=_Paragraphs)
-    _held_back: list[str] = field(default_factory=list)
+    _held_back: list[tuple[str, Json]] = field(default_factory=list)
+    _recorded: tuple[Json, ...] = ()
 
     def __post_init__(self, said: str) -> None:
         if said:
@@ -98,17 +95,21 @@ class Reply:
     @property
     def text(self) -> str:
         """The text so far, as it was published."""
-        if len(self._parts) > 1:
-            self._parts = ["".join(self._parts)]
-        return self._parts[0] if self._parts else ""
+        return text_of("".join(self._parts))
+
+    @property
+    def steps(self) -> tuple[Json, ...]:
+        """The steps so far, as they were published, or as the run has recorded them if that is more."""
+        published = steps_of("".join(self._parts))
+        return published if self.frozen else longer_of(published, self._recorded)
 
     @property
     def whole_text(self) -> str:
         """The text including what arrived after the reply was frozen."""
-        return self.text + "".join(self._held_back)
+        return self.text + "".join(fields["text"] for type_, fields in self._held_back if type_ == "message.delta")
 
     def freeze(self) -> None:
-        """Publish no more text: the user asked to stop."""
+        """Publish no more of it: the user asked to stop."""
         self.frozen = True
 
     def feed(self, event: AgentEvent) -> None:
@@ -117,66 +118,78 @@ class Reply:
             self._publish(self._paragraphs.add(event))
         elif isinstance(event, RunStarted):
             self.run_id = event.run_id
-        elif isinstance(event, ReasoningDelta):
-            for piece in pieces(storable(event.text), self.event_bytes):
-                self._append("reasoning.delta", text=piece)
-        elif isinstance(event, ToolCalled):
-            self._tool_called(event)
-        elif isinstance(event, ToolReturned):
-            self._tool_returned(event)
-        elif isinstance(event, UsageReported):
-            self.usage = event.usage
-        elif isinstance(event, RunEnded):
-            self.ended = event
+        else:
+            self._adopt(event)
+            for type_, fields in self._step_events(event):
+                self._append(type_, fields)
 
     def complete_from(self, events: list[AgentEvent]) -> None:
         """Publish the text of a run's recorded events that was not published yet, and adopt its usage and end.
 
-        Tool calls and reasoning that were missed are not replayed.
+        Steps that were missed are stored, but not published: they would appear after later ones.
         """
-        paragraphs = _Paragraphs()
-        recorded = "".join(paragraphs.add(event) for event in events if isinstance(event, TextDelta))
+        recorded, shown = self._recording(events), self.whole_text
         for event in events:
-            if isinstance(event, UsageReported):
-                self.usage = event.usage
-            elif isinstance(event, RunEnded):
-                self.ended = event
-            elif isinstance(event, ToolReturned):
-                self.changed_memory |= event.changed_memory
-        shown = self.whole_text
-        if recorded.startswith(shown):
-            self._publish(recorded[len(shown) :])
-        elif recorded:  # the terminal event's text is the one that counts
+            self._adopt(event)
+        self._recorded = steps_of(recorded)
+        text = text_of(recorded)
+        if text.startswith(shown):
+            self._publish(text[len(shown) :])
+        elif text:  # the terminal event's text is the one that counts
             self._parts, self._held_back = [recorded], []
 
-    def release_text(self) -> None:
+    def release(self) -> None:
         """Publish what was held back: the run had completed before the request to stop reached it."""
         self.frozen = False
-        kept, self._held_back = "".join(self._held_back), []
-        self._publish(kept)
+        held_back, self._held_back = self._held_back, []
+        for type_, fields in held_back:
+            self._append(type_, fields)
 
     def _publish(self, text: str) -> None:
-        if not text:
-            return
+        if text:
+            for piece in pieces(text, self.event_bytes):
+                self._append("message.delta", {"text": piece})
+
+    def _append(self, type_: str, fields: Json) -> None:
         self.blank = False
         if self.frozen:
-            self._held_back.append(text)
+            self._held_back.append((type_, fields))
             return
-        self._parts.append(text)
-        for piece in pieces(text, self.event_bytes):
-            self.log.append("message.delta", self.turn_id, self.attempt, text=piece)
+        self._parts.append(part_of(type_, fields) or "")
+        self.log.append(type_, self.turn_id, self.attempt, **fields)
 
-    def _tool_called(self, call: ToolCalled) -> None:
-        name, call_id, arguments = (clip(text, self.event_bytes) for text in (call.name, call.call_id, call.arguments))
-        truncated = len(arguments) < len(call.arguments)
-        self._append("tool.called", call_id=call_id, name=name, arguments=arguments, truncated=truncated)
+    def _adopt(self, event: AgentEvent) -> None:
+        """Keep what the run reports beside the reply."""
+        if isinstance(event, UsageReported):
+            self.usage = event.usage
+        elif isinstance(event, RunEnded):
+            self.ended = event
+        elif isinstance(event, ToolReturned):
+            self.changed_memory |= event.changed_memory
 
-    def _tool_returned(self, result: ToolReturned) -> None:
-        self.changed_memory |= result.changed_memory
-        name, call_id = (clip(text, self.event_bytes) for text in (result.name, result.call_id))
-        self._append("tool.returned", call_id=call_id, name=name, status=result.status)
+    def _step_events(self, event: AgentEvent) -> Iterator[tuple[str, Json]]:
+        """The session's events of reasoning and of tools: their types and fields."""
+        if isinstance(event, ReasoningDelta):
+            for piece in pieces(storable(event.text), self.event_bytes):
+                yield "reasoning.delta", {"text": piece}
+        elif isinstance(event, ToolCalled):
+            call, whole = self._call(event), storable(event.arguments)
+            arguments = clip(whole, self.event_bytes)
+            yield "tool.called", {**call, "arguments": arguments, "truncated": len(arguments) < len(whole)}
+        elif isinstance(event, ToolReturned):
+            yield "tool.returned", {**self._call(event), "status": event.status}
 
-    def _append(self, type_: str, **fields: Any) -> None:
-        self.blank = False
-        if not self.frozen:
-            self.log.append(type_, self.turn_id, self.attempt, **fields)
+    def _call(self, event: ToolCalled | ToolReturned) -> Json:
+        call_id, name = (clip(storable(text), self.event_bytes) for text in (event.call_id, event.name))
+        return {"call_id": call_id, "name": name}
+
+    def _recording(self, events: list[AgentEvent]) -> str:
+        """The reply of a run's recorded events, as the log would keep it."""
+        paragraphs = _Paragraphs()
+        parts: list[str | None] = []
+        for event in events:
+            if isinstance(event, TextDelta):
+                parts.append(paragraphs.add(event))
+            else:
+                parts += (part_of(type_, fields) for type_, fields in self._step_events(event))
+        return "".join(part for part in parts if part)

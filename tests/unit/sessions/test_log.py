@@ -25,6 +25,8 @@ event_lists = st.lists(
 def _write(log: EventLog, written: list[Written]) -> None:
     for kind, turn_id, attempt, text in written:
         fields: dict[str, Any] = {"text": text} if kind.endswith("delta") else {}
+        if kind == "tool.called":
+            fields = {"call_id": text, "name": "search", "arguments": "{}", "truncated": False}
         log.append(kind, turn_id, attempt, **fields)
 
 

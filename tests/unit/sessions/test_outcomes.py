@@ -35,7 +35,7 @@ async def test_a_reply_of_which_nothing_can_be_read_has_failed_and_may_be_retrie
         process, user = await world.process(), world.user()
         world.gateway.plan(Reply(words=words, reasoning=reasoning))
         turn = await ended(process, user, "hello?")
-        assert (turn.status, turn.message) == (TurnStatus.FAILED, None)
+        assert (turn.status, turn.message and turn.message.content) == (TurnStatus.FAILED, "" if reasoning else None)
         assert turn.error == TurnError(
             ErrorCode.MODEL_ERROR, "The language model gave an empty answer.", retryable=True
         )

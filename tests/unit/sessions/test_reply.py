@@ -18,8 +18,9 @@ from server.ports import (
 )
 from server.protocol.limits import Limits
 from server.protocol.shapes import TurnStatus, Usage
+from server.protocol.text import clip
 from server.sessions.events.log import EventLog
-from server.sessions.turns.reply import Reply, clip
+from server.sessions.turns.reply import Reply
 
 DONE = RunEnded(TurnStatus.COMPLETED)
 
@@ -120,7 +121,7 @@ def test_a_frozen_reply_shows_no_more_and_releases_what_it_kept_back() -> None:
     shown.reply.freeze()
     shown.feed(*_said("two "), ReasoningDelta("hm"))
     assert shown.reply.text == shown.text() == "One "
-    shown.reply.release_text()
+    shown.reply.release()
     assert (shown.reply.text, shown.text()) == ("One two ", "two ")
 
 
