@@ -14,7 +14,8 @@ _DIRECTIVE = re.compile(
     r"(?P<SLOW>SLOW) (?P<count>\d+) (?P<delay>\d+(?:\.\d+)?)"
     r"|(?P<ECHO>ECHO) (?P<text>[^\n]*)"
     r"|(?P<CALLS>CALLS) (?=\[)"
-    r"|(?P<CALL>CALL)(?: AT (?P<held>[\w-]+)|(?P<quietly> QUIETLY)|(?P<endlessly> ENDLESSLY))? (?P<tool>\w+) (?=\{)"
+    r"|(?P<CALL>CALL)(?: AT (?P<held>[\w-]+)| THEN (?P<then>[\w-]+)|(?P<quietly> QUIETLY)|(?P<endlessly> ENDLESSLY))?"
+    r" (?P<tool>\w+) (?=\{)"
     r"|(?P<GATE>GATE) (?P<gate>[\w-]+)(?: (?P<before>\d+)(?: (?P<after>\d+))?)?"
     r"|(?P<STALL>STALL) (?P<heard>\d+)"
     r"|(?P<ERR>ERR) (?P<status>[45]\d\d)(?: (?P<times>\d+))?"
@@ -105,7 +106,8 @@ def _echo(directive: Directive, _request: ChatRequest, _asked_before: int) -> li
 
 def _call(directive: Directive, request: ChatRequest, _asked_before: int) -> list[Step]:
     if request.tool_results and "endlessly" not in directive.values:
-        return [] if "quietly" in directive.values else _spoken(f"done: {request.tool_results[-1]}")
+        gate: list[Step] = [AtGate(directive.values["then"])] if "then" in directive.values else []
+        return [] if "quietly" in directive.values else [*gate, *_spoken(f"done: {request.tool_results[-1]}")]
     held: list[Step] = [AtGate(directive.values["held"])] if "held" in directive.values else []
     return [*held, ToolCall(directive.values["tool"], directive.arguments)]
 

@@ -8,6 +8,7 @@ Only the last directive of the last user message counts, at the start of a line 
     ECHO <text>                 the rest of the line
     CALL <tool> <json object>   one call of the tool; then, with its result in the prompt, "done: <result>"
     CALL AT <gate> <tool> <…>   the same, the call waits at a gate, where a test can change things for the next step
+    CALL THEN <gate> <tool> <…> the same, the text after it waits at a gate
     CALL QUIETLY <tool> <…>     the same, without text after it
     CALL ENDLESSLY <tool> <…>   the same call again and again
     CALLS [[<tool>, {…}], …]    several calls in one reply; then, with their results, "done: <n> results"

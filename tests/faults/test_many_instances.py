@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -12,6 +13,7 @@ from tests.faults.two_servers import Json, TwoServers, faultless, start_two, two
 from tests.stack.own_redis import OwnRedis
 from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
+from tests.stack.test_steps import search, steps_seen
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +170,25 @@ async def test_a_reply_survives_the_death_of_its_instance(both: TwoServers) -> N
     assert [d.text(message) for d in (phone, laptop)] == ["w0 w1 w2 w3 w4"] * 2
     assert faultless(phone, laptop)
     assert await both.asked(gate) == 1
+
+
+async def test_steps_are_shown_on_another_instance_and_survive_the_death_of_their_owner(both: TwoServers) -> None:
+    user, gate = await both.user(), both.gate()
+    elsewhere = replace(user, url=both.second.url)
+    async with elsewhere.connect() as laptop:
+        async with user.connect() as phone:
+            turn_id = (await phone.say(search(gate, f" THEN {gate}")))["turn_id"]
+            await laptop.wait_for(lambda frame: frame["type"] == "tool.returned")
+            seen = steps_seen(phone, turn_id)
+            assert [step["type"] for step in seen] == ["tool.called", "tool.returned"]
+            async with elsewhere.connect() as late:
+                assert late.ready["turn"]["steps"] == seen
+        both.first.kill()
+        again = await laptop.wait_for(lambda frame: frame["type"] == "ready")
+        assert again["turn"]["steps"] == seen
+        await both.open(gate)
+        assert (await laptop.end_of(turn_id))["type"] == "turn.completed"
+    assert (await elsewhere.get(f"/chat/turns/{turn_id}"))["message"]["steps"] == seen
 
 
 async def test_a_deploy_hands_a_running_reply_over_at_once(

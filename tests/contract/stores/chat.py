@@ -2,16 +2,17 @@
 
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from server.ports import Accepted, Estimate, Lease, NewTurn, SessionStore, TurnEnd
+from server.ports import Accepted, Estimate, Lease, NewTurn, Principal, SessionStore, TurnEnd
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Allowance
-from server.protocol.shapes import OnBusy, Turn, TurnStatus
+from server.protocol.shapes import Json, OnBusy, Turn, TurnStatus
 from tests.contract.stores.worlds import World
 
 QUEUED, RUNNING, COMPLETED = TurnStatus.QUEUED, TurnStatus.RUNNING, TurnStatus.COMPLETED
@@ -78,6 +79,15 @@ class Chat:
 
     async def end(self, lease: Lease, turn: Turn, status: TurnStatus, text: str = "", **more: Any) -> Turn:
         return await self.store.finish(lease, ending(turn, status, text, **more))
+
+    async def steps(self, turn: Turn) -> tuple[Json, ...] | None:
+        """The stored steps of a turn's reply; None where there is no reply."""
+        user = Principal(self.user_id, "", None, datetime.now(UTC) + timedelta(hours=1))
+        stored = await self.world.reads.turn(user, turn.id, with_steps=True)
+        assert stored is not None
+        [newest] = (await self.world.reads.history(user, 1, before=None, after=None, with_steps=True)).data
+        assert newest in (stored.message, stored.user_message)
+        return None if stored.message is None else stored.message.steps
 
     async def ended(self, text: str, status: TurnStatus, reply: str = "") -> Turn:
         """A turn that ran and ended."""

@@ -33,6 +33,19 @@ async def test_a_further_attempt_without_text_keeps_the_older_partial_reply(chat
     assert (done.message.content, done.message.status) == ("half", "partial")
 
 
+async def test_a_further_attempt_with_text_replaces_the_steps(chat: Chat) -> None:
+    turn, lease = await chat.running()
+    await chat.end(lease, turn, FAILED, steps=({"type": "reasoning.delta", "text": "first"},))
+    second = (await chat.again(turn)).turn
+    await chat.end(lease, second, FAILED, "half", steps=({"type": "reasoning.delta", "text": "second"},))
+    third = (await chat.again(turn)).turn
+    await chat.end(lease, third, FAILED, "", steps=({"type": "reasoning.delta", "text": "third"},))
+    assert await chat.steps(turn) == ({"type": "reasoning.delta", "text": "second"},)
+    fourth = (await chat.again(turn)).turn
+    await chat.end(lease, fourth, COMPLETED, "whole")
+    assert await chat.steps(turn) == ()
+
+
 async def test_a_completed_turn_is_not_retried(chat: Chat) -> None:
     with refused(ErrorCode.NOT_RETRYABLE):
         await chat.again(await chat.ended("hello", COMPLETED))

@@ -145,6 +145,33 @@ async def test_a_partial_reply_is_kept_and_marked(chat: Chat, status: TurnStatus
     assert (done.message.content, done.message.status, done.user_message.status) == ("so f", "partial", "complete")
 
 
+@pytest.mark.parametrize("status", [COMPLETED, FAILED, CANCELLED])
+async def test_a_reply_keeps_its_steps_unchanged(chat: Chat, status: TurnStatus) -> None:
+    steps = (
+        {"type": "reasoning.delta", "text": 'я "\\" \u2028 \U0001f600 \\u0000', "truncated": True},
+        {"type": "tool.called", "call_id": "c1", "name": "search", "arguments": '{"q": "\\u0000"}', "truncated": False},
+        {"type": "tool.returned", "call_id": "c1", "name": "search", "status": "denied"},
+    )
+    turn, lease = await chat.running()
+
+    done = await chat.end(lease, turn, status, "so f", steps=steps)
+
+    assert done.message
+    assert done.message.steps is None
+    assert await chat.steps(turn) == steps
+
+
+async def test_a_turn_without_text_keeps_its_steps_with_an_empty_message(chat: Chat) -> None:
+    turn, lease = await chat.running()
+
+    done = await chat.end(lease, turn, CANCELLED, steps=({"type": "reasoning.delta", "text": "Hm."},))
+
+    assert done.message
+    assert (done.message.content, done.message.status) == ("", "partial")
+    assert await chat.steps(turn) == ({"type": "reasoning.delta", "text": "Hm."},)
+    assert await chat.steps(await chat.ended("without", COMPLETED, "Hello.")) == ()
+
+
 async def test_an_unsent_turn_has_no_cost(chat: Chat) -> None:
     turn, lease = await chat.running()
     error = TurnError(ErrorCode.BUDGET_EXCEEDED, "Used up.", retryable=True)

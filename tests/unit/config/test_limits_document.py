@@ -71,6 +71,7 @@ EXPECTED = {
     "API keys per user": str(MOST),
     "reasoning": f"{LIMITS.event_text_bytes // KIB} KiB an event, the rest in the next",
     "tool arguments": f"{LIMITS.event_text_bytes // KIB} KiB, then cut (`truncated`)",
+    "stored steps of a reply": f"{LIMITS.steps_bytes // KIB} KiB, then cut (`truncated`)",
     "a connection that is behind": f"{LIMITS.slow_consumer_bytes // MIB} MiB, then 4000 `slow_consumer`",
 }
 """Each other limit in the table, from the code."""
