@@ -333,6 +333,30 @@ async def new_epoch_in_mid_connection(run: Run) -> None:
     await run.shows(messages=[user("Hello"), reply("one two three.")])
 
 
+@rule("Not resumed: reasoning and tool calls are those of ready, and go on from there.")
+async def steps_of_the_running_turn(run: Run) -> None:
+    first, world = await run.greeted(), run.world
+    turn = await run.accepted(first, "Remember me")
+    await first.send(world.started(turn), world.reasoning(turn, "I sh"), world.tool_called(turn, "0", "search"))
+    searching = [{"name": "search", "status": "running"}]
+    await run.shows(messages=[user("Remember me"), reply("", "streaming", reasoning="I sh", tools=searching)])
+    before = world.cursor
+    await first.close(0)
+    world.tool_returned(turn, "0", "search")
+    world.reasoning(turn, "ould note it.")
+    world.tool_called(turn, "1", "memory_insert")
+    world.begin_epoch()
+    second = await run.link(after=before)
+    await second.send(world.ready(resumed=False, turn=turn, text="Do"))
+    tools = [{"name": "search", "status": "success"}, {"name": "memory_insert", "status": "running"}]
+    thought = "I should note it."
+    await run.shows(messages=[user("Remember me"), reply("Do", "streaming", reasoning=thought, tools=tools)])
+    await second.send(world.tool_returned(turn, "1", "memory_insert"), world.delta(turn, "ne."))
+    await second.send(world.completed(turn, "Done."))
+    tools[1]["status"] = "success"
+    await run.shows(messages=[user("Remember me"), reply("Done.", reasoning=thought, tools=tools)])
+
+
 @rule("A cursor that the server does not know is dropped.")
 async def invalid_cursor(run: Run) -> None:
     first, world = await run.greeted(), run.world
@@ -418,6 +442,25 @@ async def pages_of_history(run: Run) -> None:
     await run.shows(messages=shown[2:], has_more=True)
     run.client(do="older")
     await run.shows(messages=shown, has_more=False)
+
+
+@rule("The history is asked for with include=steps: replies keep their reasoning and tool calls.")
+async def steps_in_the_history(run: Run) -> None:
+    world = run.world
+    turns = [world.accept("Remember me"), world.accept("Think")]
+    world.started(turns[0])
+    world.reasoning(turns[0], "I should note it.")
+    world.tool_called(turns[0], "1", "memory_insert")
+    world.tool_returned(turns[0], "1", "memory_insert", "error")
+    world.completed(turns[0], "Sorry.")
+    world.started(turns[1])
+    world.reasoning(turns[1], "Hm")
+    world.cancelled(turns[1], "")
+    link = await run.link()
+    await link.send(world.ready(resumed=False))
+    tools = [{"name": "memory_insert", "status": "error"}]
+    sorry, stopped = reply("Sorry.", reasoning="I should note it.", tools=tools), reply("", "partial", reasoning="Hm")
+    await run.shows(messages=[user("Remember me"), sorry, user("Think"), stopped])
 
 
 @rule("history.deleted takes all messages away.")

@@ -141,7 +141,8 @@ async def history(request: web.Request) -> web.Response:
     limit = min(int(request.query.get("limit", 50)), run.page_size)
     if run.is_history_forbidden:
         return _problem(403, "forbidden")
-    page = run.world.history(limit, request.query.get("before"))
+    with_steps = request.query.get("include") == "steps"
+    page = run.world.history(limit, request.query.get("before"), with_steps=with_steps)
     run.history_read.set()
     await run.history_answered.wait()
     return web.json_response(page)
@@ -150,9 +151,9 @@ async def history(request: web.Request) -> web.Response:
 async def turn(request: web.Request) -> web.Response:
     run = _run(request)
     _check(request, run)
-    if (found := run.world.turns.get(request.match_info["turn_id"])) is None:
+    if request.match_info["turn_id"] not in run.world.turns:
         return _problem(404, "not_found")
-    return web.json_response(found)
+    return web.json_response(run.world.turn(request.match_info["turn_id"]))
 
 
 async def agent(request: web.Request) -> web.Response:

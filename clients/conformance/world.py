@@ -26,12 +26,17 @@ USAGE: Json = {
 }
 
 
+STEPS = ("reasoning.delta", "tool.called", "tool.returned")
+
+
 class World:
     """Each method that begins or continues a turn returns the event that the platform would publish."""
 
     def __init__(self) -> None:
         self.turns: dict[str, Json] = {}
         """In the order of acceptance."""
+        self.steps: dict[str, list[Json]] = {}
+        """What turns keep of their reasoning and tool calls, by turn."""
         self.epoch = "epoch1"
         self.seq = 0
         self._minutes = itertools.count()
@@ -115,6 +120,7 @@ class World:
 
     def retried(self, turn: Json) -> Json:
         turn.update(attempt=turn["attempt"] + 1, message=None, error=None, finished_at=None)
+        self.steps.pop(turn["id"], None)
         return self.started(turn)
 
     def settled(self, turn: Json, cost: str) -> Json:
@@ -129,8 +135,10 @@ class World:
     # -- what clients ask for -------------------------------------------------------------------------------------
 
     def ready(self, *, resumed: bool, cursor: str | None = None, turn: Json | None = None, text: str = "") -> Json:
-        """`turn`: the running one, with its text as of the cursor."""
+        """`turn`: the running one, with its text and steps as of the cursor."""
         running = turn and {"turn_id": turn["id"], "text": text, **_kept(turn, "attempt", "user_message")}
+        if turn and running:
+            running["steps"] = list(self.steps.get(turn["id"], []))
         return {
             "type": "ready",
             "cursor": cursor or self.cursor,
@@ -141,13 +149,21 @@ class World:
             "queued": [] if resumed else [turn for turn in self.turns.values() if turn["status"] == "queued"],
         }
 
-    def history(self, limit: int, before: str | None) -> Json:
-        messages = [message for turn in self.turns.values() for message in (turn["user_message"], turn["message"])]
+    def history(self, limit: int, before: str | None, *, with_steps: bool = False) -> Json:
+        turns = [self.turn(turn_id) for turn_id in self.turns] if with_steps else self.turns.values()
+        messages = [message for turn in turns for message in (turn["user_message"], turn["message"])]
         newest_first = [message for message in reversed(messages) if message]
         start = int(before or 0)
         page = newest_first[start : start + limit]
         has_more = start + limit < len(newest_first)
         return {"data": page, "has_more": has_more, "next_cursor": str(start + limit) if has_more else None}
+
+    def turn(self, turn_id: str) -> Json:
+        """The turn, its reply with its steps. Raises KeyError."""
+        turn = _copied(self.turns[turn_id])
+        if turn["message"]:
+            turn["message"]["steps"] = list(self.steps.get(turn_id, []))
+        return turn
 
     def agent(self) -> Json:
         return {
@@ -163,7 +179,16 @@ class World:
     # -- shapes ---------------------------------------------------------------------------------------------------
 
     def _event(self, event_type: str, about: Json, /, **fields: Any) -> Json:
+        if event_type in STEPS:
+            self._keep(self.steps.setdefault(about["id"], []), {"type": event_type, **fields})
         return self.event(event_type, turn_id=about["id"], attempt=about["attempt"], **fields)
+
+    def _keep(self, steps: list[Json], step: Json) -> None:
+        """Add a step; adjacent reasoning is one step."""
+        if steps and steps[-1]["type"] == step["type"] == "reasoning.delta":
+            steps[-1] = {**step, "text": steps[-1]["text"] + step["text"]}
+        else:
+            steps.append(step)
 
     def _end(self, turn: Json, status: str, text: str | None, message_status: str) -> Json:
         now = self._now()

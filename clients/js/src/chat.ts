@@ -253,7 +253,7 @@ export class Chat {
   }
 
   #page(before: string | null, signal: AbortSignal | null = null): Promise<History> {
-    const query = `limit=${this.options.pageSize ?? 50}${before ? `&before=${encodeURIComponent(before)}` : ""}`;
+    const query = `include=steps&limit=${this.options.pageSize ?? 50}${before ? `&before=${encodeURIComponent(before)}` : ""}`;
     return this.#rest.json<History>(`chat/history?${query}`, { signal });
   }
 

@@ -1,5 +1,5 @@
 // Pages of the history, and how they join what is already shown.
-import { newReply, userMessage } from "./reduce.js";
+import { grown, newReply, userMessage } from "./reduce.js";
 import { type ChatMessage, type ChatState, type ChatTurn, isOpen, withTurns } from "./state.js";
 import type { History, Message } from "./wire.js";
 
@@ -25,9 +25,9 @@ function joined(known: ChatTurn | undefined, stored: ChatTurn): ChatTurn {
   if (!known) return stored;
   const turn = { ...known, user: known.user ?? stored.user };
   if (isOpen(known) || !stored.reply) return turn;
-  const { text, status, cost } = stored.reply;
+  const { text, status, cost, reasoning, tools } = stored.reply;
   const reply = known.reply ?? stored.reply;
-  return { ...turn, reply: reply.text === text ? reply : { ...reply, text, status, cost } };
+  return { ...turn, reply: reply.text === text ? reply : { ...reply, text, status, cost, reasoning, tools } };
 }
 
 /** The page's messages, oldest first, by turn. A turn without a reply was not sent, failed or was stopped. */
@@ -46,6 +46,7 @@ function turnsOf(page: History): ChatTurn[] {
 }
 
 function replyOf(message: Message): ChatMessage {
-  const { turn_id, created_at, content: text, cost, status } = message;
-  return { ...newReply(turn_id, created_at), text, cost, status: status === "partial" ? "partial" : "complete", canRetry: status === "partial" };
+  const { turn_id, created_at, content: text, cost, status, steps } = message;
+  const reply = newReply(turn_id, created_at);
+  return { ...(steps?.reduce(grown, reply) ?? reply), text, cost, status: status === "partial" ? "partial" : "complete", canRetry: status === "partial" };
 }

@@ -2,7 +2,7 @@
 import { chatError } from "./errors.js";
 import type { LinkFrame } from "./link.js";
 import { type ChatMessage, type ChatState, type ChatTurn, INITIAL, isLocal, localTurn, newMessage, withTurns } from "./state.js";
-import type { Message, MessageDelta, ReadyFrame, ReasoningDelta, ToolCalled, ToolReturned, Turn, TurnQueued } from "./wire.js";
+import type { Message, MessageDelta, ReadyFrame, ReasoningStep, ToolCallStep, ToolReturnStep, Turn, TurnQueued } from "./wire.js";
 
 export function reduce(state: ChatState, frame: LinkFrame): ChatState {
   switch (frame.type) {
@@ -40,10 +40,10 @@ export function reduce(state: ChatState, frame: LinkFrame): ChatState {
   }
 }
 
-type Growth = MessageDelta | ReasoningDelta | ToolCalled | ToolReturned;
+type Step = ReasoningStep | ToolCallStep | ToolReturnStep;
 
-/** A reply and what an event adds to it. */
-function grown(reply: ChatMessage, event: Growth): ChatMessage {
+/** A reply and what an event, or a step that is stored, adds to it. */
+export function grown(reply: ChatMessage, event: Step | Pick<MessageDelta, "type" | "text">): ChatMessage {
   switch (event.type) {
     case "message.delta":
       return { ...reply, text: reply.text + event.text };
@@ -66,11 +66,9 @@ function ready(state: ChatState, { user_id: userId, limits, resumed, turn, queue
   let next: ChatState = { ...state, userId, limits };
   if (resumed) return next;
   if (turn) {
-    const { turn_id, attempt, text } = turn;
-    const known = state.turns.find(({ id }) => id === turn_id);
-    const shown = known?.attempt === attempt && known.reply?.status === "streaming" ? known.reply : null;
+    const { turn_id, attempt, text, steps } = turn;
     next = accepted(next, { ...turn, client_message_id: null, at: turn.user_message.created_at }, "sent");
-    next = changeReply(next, { turn_id, attempt, at: "" }, (reply) => ({ ...reply, ...shown, text }));
+    next = changeReply(next, { turn_id, attempt, at: "" }, (reply) => ({ ...steps.reduce(grown, reply), text }));
   }
   for (const waiting of queued) next = accepted(next, { ...waiting, turn_id: waiting.id, at: waiting.created_at }, "queued");
   return { ...next, queue: queued.map(({ id }) => id) };
@@ -114,8 +112,9 @@ export function ended(state: ChatState, turn: Turn): ChatState {
   const next = placed(state, turn.id, turn.client_message_id, (before) => {
     const user = userMessage(turn.user_message, before?.user, isUnsent ? "unsent" : "sent");
     const status = ({ completed: "complete", failed: "failed" } as const)[turn.status as string] ?? "partial";
+    const empty = newReply(turn.id, turn.message?.created_at ?? turn.created_at);
     const reply: ChatMessage = {
-      ...(before?.reply ?? newReply(turn.id, turn.message?.created_at ?? turn.created_at)),
+      ...(turn.message?.steps?.reduce(grown, empty) ?? before?.reply ?? empty),
       text: turn.message?.content ?? "",
       ...{ status, error, canRetry, note: turn.reason, ...chargeOf(turn) },
     };

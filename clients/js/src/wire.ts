@@ -143,6 +143,8 @@ export interface Message {
   tokens_used: number | null;
   cost: string | null;
   created_at: string;
+  /** The reasoning and tool calls of a reply, in their order, at most 64 KiB: a step that was cut has `truncated`. Only of replies, in chat/turns/{id} and in chat/history with `include=steps`. */
+  steps?: (ReasoningStep | ToolCallStep | ToolReturnStep)[] | null | undefined;
 }
 
 /** Append it to the reply. */
@@ -239,6 +241,14 @@ export interface ReasoningDelta {
   first_seq?: number | null | undefined;
 }
 
+/** What the model thought between two other steps: `reasoning.delta`, joined. */
+export interface ReasoningStep {
+  type: "reasoning.delta";
+  text: string;
+  /** Missing unless the text was cut. */
+  truncated?: true | null | undefined;
+}
+
 /** The last event of a stream: open it again after the last cursor, unless `reconnect` is false. */
 export interface ReconnectEvent {
   type: "reconnect";
@@ -259,6 +269,8 @@ export interface RunningTurn {
   text: string;
   attempt: number;
   user_message: Message;
+  /** The reasoning and the tool calls so far. */
+  steps: (ReasoningStep | ToolCallStep | ToolReturnStep)[];
 }
 
 export interface SignedIn {
@@ -269,6 +281,16 @@ export interface SignedIn {
   expires_at: string;
   refresh_token: string;
   user: User;
+}
+
+/** A tool call of the agent, as in `tool.called`. */
+export interface ToolCallStep {
+  type: "tool.called";
+  call_id: string;
+  name: string;
+  /** JSON text, unless it was cut. */
+  arguments: string;
+  truncated: boolean;
 }
 
 /** The agent calls a tool, such as one that edits its memory. */
@@ -287,6 +309,14 @@ export interface ToolCalled {
   /** JSON text, unless it was cut. */
   arguments: string;
   truncated: boolean;
+}
+
+/** The end of a tool call, as in `tool.returned`. A call without one did not end. */
+export interface ToolReturnStep {
+  type: "tool.returned";
+  call_id: string;
+  name: string;
+  status: "success" | "error" | "denied";
 }
 
 /** The tool call has ended. */

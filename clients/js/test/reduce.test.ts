@@ -109,6 +109,33 @@ test("a deleted history takes everything away but what the server does not have 
   assert.equal(state.history.hasMore, false);
 });
 
+const STEPS = [
+  { type: "reasoning.delta", text: "Hm." },
+  { type: "tool.called", call_id: "1", name: "search", arguments: "{}", truncated: false },
+  { type: "tool.returned", call_id: "1", name: "search", status: "success" },
+] satisfies Message["steps"];
+const reasonings = (state: ChatState) => state.messages.map(({ reasoning, tools }) => [reasoning, ...tools.map(({ status }) => status)].join(" "));
+const answer = (text: string): Message => ({ ...message("a", "assistant", text), steps: STEPS });
+
+test("ready replaces what was seen of the running reply, its reasoning and tools too", () => {
+  const before = after(INITIAL, started("a"), event("reasoning.delta", "a", { text: "lost" }), delta("a", "lost"));
+  const turn = { turn_id: "a", attempt: 1, text: "so far", user_message: message("a", "user", "a"), steps: STEPS };
+  const state = after(before, ready({ turn }), event("reasoning.delta", "a", { text: " Well." }));
+  assert.deepEqual([texts(state), reasonings(state)], [["a", "so far"], ["", "Hm. Well. success"]]);
+});
+
+test("replies of the history have their reasoning and tools", () => {
+  const state = newest(INITIAL, page(false, message("a", "user", "a"), answer("A")));
+  assert.deepEqual(reasonings(state), ["", "Hm. success"]);
+});
+
+test("the end of a turn brings its steps if it was read, and otherwise leaves those that were seen", () => {
+  const seen = after(INITIAL, started("a"), event("reasoning.delta", "a", { text: "seen" }));
+  const end = completed("a", "A") as Extract<LinkFrame, { type: "turn.completed" }>;
+  assert.deepEqual(reasonings(after(seen, end)), ["", "seen"]);
+  assert.deepEqual(reasonings(after(seen, { ...end, turn: { ...end.turn, message: answer("A") } })), ["", "Hm. success"]);
+});
+
 test("a turn of the history without a reply can be retried", () => {
   const state = newest(INITIAL, page(false, message("a", "user", "a", "unsent")));
   assert.equal(state.messages[0]!.status, "unsent");
