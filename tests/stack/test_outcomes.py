@@ -54,7 +54,11 @@ async def test_a_reply_without_readable_text_has_failed(
     marker, after = uuid.uuid4().hex, uuid.uuid4().hex
     async with ada.connect() as device:
         failed = (await device.end_of((await device.say(f"{marker} MUSE"))["turn_id"]))["turn"]
-        assert (failed["status"], failed["message"]) == ("failed", None)
+        assert (failed["status"], failed["message"]["content"], failed["message"]["status"]) == (
+            "failed",
+            "",
+            "partial",
+        )
         assert (failed["error"]["code"], failed["error"]["retryable"]) == ("model_error", True)
         assert failed["error"]["message"] == "The language model gave an empty answer."
         assert failed["cost_status"] in ("estimated", "settled")

@@ -124,9 +124,9 @@ async def test_many_sessions_are_appended_in_one_call(world: ReplicaWorld) -> No
 async def test_the_running_reply_grows_and_another_attempts_replaces_it(world: ReplicaWorld) -> None:
     owner = await written(world)
     await owner.replicas.append([append(0, b"{}", text_of="t:1", text="One ")])
-    await owner.replicas.append([append(1, b"{}", text_of="t:1", text="two", view=b"{}")])
+    await owner.replicas.append([append(1, b"{}", text_of="t:1", text="two\0", view=b"{}")])
     await owner.replicas.append([append(2, b"{}")])
-    assert await owner.replicas.state(USER) == state(3, view=b"{}", text_of="t:1", text="One two")
+    assert await owner.replicas.state(USER) == state(3, view=b"{}", text_of="t:1", text="One two\0")
     await owner.replicas.append([append(3, b"{}", text_of="t:2", text="Again")])
     assert await owner.replicas.state(USER) == state(4, view=b"{}", text_of="t:2", text="Again")
 
@@ -140,7 +140,7 @@ async def test_what_was_trimmed_is_not_read_and_the_rest_is(world: ReplicaWorld)
 
 async def test_a_rewrite_replaces_everything(world: ReplicaWorld) -> None:
     owner = await written(world, b"1", b"2")
-    stands = state(40, epoch="e2", view=VIEW, text_of="t:1", text="So far\n")
+    stands = state(40, epoch="e2", view=VIEW, text_of="t:1", text="So far\n\0{}\0")
     assert await owner.replicas.rewrite([rewrite(stands, b"39", b"40")]) == [40]
     assert await owner.replicas.state(USER) == stands
     assert await owner.replicas.read(USER, "e1", 0, 1) is None

@@ -136,6 +136,13 @@ def test_steps_that_were_missed_are_taken_from_the_record_of_the_run() -> None:
     assert (reply.text, reply.steps) == ("Here it is.", STEPS)
 
 
+def test_of_a_reply_that_was_stopped_the_record_adds_no_steps() -> None:
+    reply = _reply(*RUN[:2])
+    reply.freeze()
+    reply.complete_from(RUN)
+    assert reply.steps == STEPS[:1]
+
+
 def test_a_record_without_steps_leaves_those_that_were_seen() -> None:
     reply = _reply(*RUN[:4])
     reply.complete_from([TextDelta("m1", "Here it is.")])

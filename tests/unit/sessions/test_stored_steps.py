@@ -47,14 +47,16 @@ async def test_a_completed_turn_keeps_its_steps_in_order() -> None:
 async def test_a_device_that_joins_during_a_turn_gets_the_steps_so_far_on_every_instance() -> None:
     async with World() as world:
         process, user = await world.process(), world.user()
-        device = await process.device(user)
+        device, processes = await process.device(user), [process]
+        if world.broker is not None:
+            processes.append(await world.process("following since before"))
+            await processes[-1].device(user)
         world.gateway.plan(THINKING)
         turn_id = await _begun(process, user, device, "tool.returned")
-        assert _joined_steps(await process.device(user)) == ["Hm, let me see.", '{"q": 1}', "success"]
         if world.broker is not None:
-            assert _joined_steps(await (await world.process("b")).device(user)) == _joined_steps(
-                await process.device(user)
-            )
+            processes.append(await world.process("new"))
+        for one in processes:
+            assert _joined_steps(await one.device(user)) == ["Hm, let me see.", '{"q": 1}', "success"]
         await device.until_end(turn_id)
         assert _joined_steps(await process.device(user)) == []
 
