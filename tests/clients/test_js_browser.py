@@ -199,12 +199,15 @@ async def test_the_readmes_react_app_signs_in_streams_stops_retries_and_survives
         await expect(reply).to_contain_text("Once upon a time")
         await expect(reply).to_have_attribute("data-status", "complete")
 
-        world.gateway.plan(Reply(words=("Twice ",), stuck=True))
+        world.gateway.plan(Reply(words=("Twice ",), tools=(Tool("note"),), stuck=True))
         await page.fill("[placeholder=Message]", "Another")
         await page.keyboard.press("Enter")
         await expect(reply).to_contain_text("Twice")
         await page.reload()
         await expect(reply).to_contain_text("Twice")
+        await expect(reply).to_contain_text("note: success")
+        for part in ("A tale.", "search: success", "Once upon a time"):
+            await expect(page.locator("article.assistant").first).to_contain_text(part)
         await page.click("text=Stop")
         await expect(reply).to_have_attribute("data-status", "partial")
         world.gateway.plan(Reply.of("Thrice"))
@@ -233,7 +236,8 @@ async def test_the_ai_sdks_hook_streams_stops_regenerates_resumes_and_shows_othe
         await page.fill("[placeholder=Message]", "Tell me a story")
         await page.keyboard.press("Enter")
         await expect(articles).to_have_count(4)
-        for part in ("A tale.", "search: output-available", "note: output-error", "Once upon a time", "$"):
+        parts = ("A tale.", "search: output-available", "note: output-error", "Once upon a time", "$")
+        for part in parts:
             await expect(articles.last).to_contain_text(part)
 
         world.gateway.plan(Reply(words=("Twice ",), stuck=True))
@@ -242,6 +246,8 @@ async def test_the_ai_sdks_hook_streams_stops_regenerates_resumes_and_shows_othe
         await expect(articles.last).to_contain_text("Twice")
         await page.reload()
         await expect(articles).to_have_count(6)
+        for part in parts:
+            await expect(articles.nth(3)).to_contain_text(part)
         await expect(articles.last).to_contain_text("Twice")
         await page.click("text=Stop")
         await expect(page.locator("text=Stop")).to_have_count(0)
