@@ -4,6 +4,7 @@ repository."""
 import asyncio
 import os
 import shutil
+import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from server.stack.layout import Layout
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "clients" / "js"
 DATA_DIR = Path(os.environ.get("CHAT_TEST_DIR", ROOT / ".chat-test")).absolute() / "stack"
+CLIENT = "@ai-chat-platform/client"
 NOT_COPIED = shutil.ignore_patterns("node_modules", "dist", "build")
 OnLine = Callable[[str], Awaitable[None]]
 SECONDS = 300
@@ -27,16 +29,27 @@ class JsPackage:
     node: Path
     npm: tuple[str, ...]
 
-    async def run(self, *argv: str, env: Mapping[str, str] | None = None, each_line: OnLine | None = None) -> str:
+    async def run(
+        self,
+        *argv: str,
+        env: Mapping[str, str] | None = None,
+        each_line: OnLine | None = None,
+        cwd: Path | None = None,
+        text_in: str = "",
+    ) -> str:
         """The output of a command, which must succeed. `each_line` is awaited with each line as it comes."""
         process = await asyncio.create_subprocess_exec(
             *argv,
-            cwd=self.folder,
+            cwd=cwd or self.folder,
             env={**os.environ, **(env or {}), "NODE_NO_WARNINGS": "1"},
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
+        assert process.stdin is not None
         assert process.stdout is not None
+        process.stdin.write(text_in.encode())
+        process.stdin.close()
         lines: list[str] = []
         try:
             async with asyncio.timeout(SECONDS):
@@ -52,6 +65,25 @@ class JsPackage:
         text = "".join(lines)
         assert process.returncode == 0, text
         return text
+
+    async def packed(self) -> Path:
+        """The file that would be published, built."""
+        await self.run(str(self.node), "scripts/build.mjs")
+        await self.run(*self.npm, "pack", "--ignore-scripts")
+        return next(self.folder.glob("*.tgz"))
+
+    async def install_into(self, app: Path, packages: NodePackages | None = None) -> None:
+        """Give `app` a `node_modules` with the packed client, and with these packages."""
+        modules = app / "node_modules"
+        modules.mkdir()
+        if packages is not None:
+            await packages.install(lambda _: None)
+            for folder in (packages.folder / "node_modules").iterdir():
+                (modules / folder.name).symlink_to(folder)
+        with tarfile.open(await self.packed()) as archive:
+            archive.extractall(modules, filter="data")
+        (modules / CLIENT).parent.mkdir()
+        (modules / "package").rename(modules / CLIENT)
 
     async def script(
         self, name: str, *arguments: str, env: Mapping[str, str] | None = None, each_line: OnLine | None = None
