@@ -139,7 +139,7 @@ class Node:
         return self._wheel.installed
 
     async def install(self, progress: Progress) -> None:
-        """Install it unless it is installed. Several services and processes may call this at once. Raises StackError."""
+        """Install it unless it is installed. Services and processes may call this at once. Raises StackError."""
         async with _exclusive(self._wheel.folder):
             await self._wheel.install(progress)
 
@@ -161,8 +161,9 @@ class NodePackages:
         return self.node.installed and _stamped(self.folder, self._digest())
 
     async def install(self, progress: Progress) -> None:
-        """Install the packages if needed, and update the copied sources. Several processes may call this at once. Raises
-        StackError."""
+        """Install the packages if needed, and update the copied sources. Processes may call this at once.
+
+        Raises StackError."""
         await self.node.install(progress)
         async with _exclusive(self.folder):
             if not self.installed:

@@ -14,6 +14,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.shapes import TurnError
 from tests.clients.js_package import SOURCE, JsPackage
 from tests.fakes.agent import Reply, Tool
+from tests.unit.api.test_over_budget import set_limit
 from tests.unit.api.world import PASSWORD, Client, World
 
 PRETENDED = "https://chat.example.com"
@@ -262,6 +263,19 @@ async def test_the_ai_sdks_hook_streams_stops_regenerates_resumes_and_shows_othe
 
         await user.say("From my phone")
         await expect(articles.last).to_contain_text("You said: From my phone")
+
+        set_limit(world, user, "0.002")
+        await user.get("/api/v1/user/usage")  # refreshes the budget from LiteLLM
+        await page.fill("[placeholder=Message]", "Too dear")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("[role=alert]")).to_contain_text("budget")
+        set_limit(world, user, "5")
+        world.seconds += 60
+        await page.click("text=Again")
+        await expect(articles.last).to_contain_text("You said: Too dear")
+        await page.reload()
+        await expect(articles.last).to_contain_text("You said: Too dear")
+
         sent = [run.messages[-1].content for run in world.gateway.sent]
         assert [text for text in sent if "Tell me a story" in text] == ["Tell me a story"]
 
