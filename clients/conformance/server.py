@@ -15,6 +15,8 @@ from clients.conformance.scenarios import SCENARIOS
 from clients.conformance.world import Json
 
 RUNS: web.AppKey[dict[str, Run]] = web.AppKey("runs", dict)
+REASONS = {1012: "draining", 4001: "token_expired", 4503: "account_closed"}
+"""What an event stream says in its last event instead of a close code."""
 TASKS: web.AppKey[set[asyncio.Task[None]]] = web.AppKey("tasks", set)
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -80,7 +82,8 @@ class EventStream:
 
     async def close(self, code: int) -> None:
         if code:
-            await self.send({"type": "reconnect", "reason": "reconnect", "reconnect": code < 4500})
+            reason = REASONS.get(code, "reconnect")
+            await self.send({"type": "reconnect", "reason": reason, "reconnect": code < 4500})
         elif self._request.transport is not None:
             self._request.transport.abort()
         self.ended.set()

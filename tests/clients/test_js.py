@@ -3,18 +3,24 @@
 import json
 import re
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 from aiohttp import web
 
 from clients.conformance.run import Run
 from clients.conformance.server import RUNS, create_app
 from server.api.stream_schemas import SOCKET
-from tests.clients.js_package import SOURCE, JsPackage
+from tests.clients.js_package import SOURCE, WITH_SOCKETS, JsPackage
 from tests.unit.api.world import World
 
 MESSAGES = 20
+OVER_THE_EVENT_STREAM = (
+    *("falls_back_to_the_event_stream", "event_stream_is_renewed", "refusals_over_rest", "pages_of_history"),
+    *("turn_of_another_device", "server_restarts", "expired_token", "refused_for_good", "too_large_for_a_frame"),
+)
+"""The scenarios in which the client sends nothing over a socket."""
 
 
 @asynccontextmanager
@@ -39,9 +45,10 @@ async def test_its_types_are_those_of_the_documents(js: JsPackage) -> None:
     await js.run(str(js.node), "scripts/types.mjs", "--check")
 
 
-async def test_its_own_tests_pass(js: JsPackage) -> None:
+@pytest.mark.parametrize("runtime", ["node", "oldest_node"])
+async def test_its_own_tests_pass(js: JsPackage, runtime: str) -> None:
     tests = sorted(str(file) for file in (js.folder / "build" / "test").glob("*.test.js"))
-    output = await js.run(str(js.node), "--test", *tests)
+    output = await js.run(str(getattr(js, runtime)), "--test", *tests)
     assert re.search(r"^(#|ℹ) pass [1-9]", output, re.MULTILINE), output
 
 
@@ -62,13 +69,24 @@ async def test_it_is_built_within_its_size_with_the_reviewed_surface_and_packed_
 
 async def test_it_conforms_to_the_protocol_with_frames_that_this_server_may_send(js: JsPackage) -> None:
     async with conformance() as (url, runs):
-        output = await js.script("conformance", env={"CONFORMANCE_URL": url})
-        assert re.search(r"^[1-9]\d* passed, 0 failed$", output, re.MULTILINE), output
+        await conforms(js, url)
         frames = [frame for run in runs.values() for frame in run.frames]
     unknown_on_purpose = {"weather.changed", "notice", "reconnect"}
     for frame in frames:
         if frame["type"] not in unknown_on_purpose and "surprise" not in frame:
             SOCKET.validate_json(json.dumps(frame))
+
+
+async def test_it_conforms_in_the_oldest_runtime_with_sockets_and_without(js: JsPackage) -> None:
+    async with conformance() as (url, _):
+        await conforms(js, url, str(js.oldest_node), WITH_SOCKETS)
+        await conforms(js, url, str(js.oldest_node), scenarios=OVER_THE_EVENT_STREAM)
+
+
+async def conforms(js: JsPackage, url: str, *runtime: str, scenarios: Sequence[str] = ()) -> None:
+    command = (*(runtime or (str(js.node),)), "build/test/conformance.js", *scenarios)
+    output = await js.run(*command, env={"CONFORMANCE_URL": url})
+    assert re.search(rf"^{len(scenarios) or '[1-9][0-9]*'} passed, 0 failed$", output, re.MULTILINE), output
 
 
 async def test_two_devices_show_what_the_history_has_however_often_their_connections_are_cut(js: JsPackage) -> None:

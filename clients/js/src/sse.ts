@@ -5,8 +5,14 @@ import { type Link, type LinkEnd, type LinkHandlers, type LinkRequest, NO_CODE }
 import { errorOf, type Rest } from "./rest.js";
 import type { Frame, ReconnectEvent } from "./wire.js";
 
-/** Close codes of the reasons that the last event of a stream may have; others reconnect at once. */
-const CODES: Record<string, number> = { token_expired: 4001, unavailable: 1013, too_many_connections: 4004, slow_consumer: 4000 };
+/** Close codes of the reasons that the last event of a stream may have. After others it reconnects at once, or not at all. */
+const CODES: Record<string, number> = {
+  token_expired: 4001,
+  unavailable: 1013,
+  too_many_connections: 4004,
+  slow_consumer: 4000,
+  account_closed: 4503,
+};
 const RECONNECT = 1012;
 const REFUSED = 4500;
 
@@ -21,7 +27,7 @@ export function openStream(rest: Rest, { api, token, cursor }: LinkRequest, hand
     if (!answer.ok || !answer.body) return endOf(await errorOf(answer));
     for await (const data of events(answer.body, handlers.alive)) {
       const frame = JSON.parse(data) as Frame | ReconnectEvent;
-      if (frame.type === "reconnect") return { code: frame.reconnect ? (CODES[frame.reason] ?? RECONNECT) : REFUSED, error: null };
+      if (frame.type === "reconnect") return { code: CODES[frame.reason] ?? (frame.reconnect ? RECONNECT : REFUSED), error: null };
       handlers.frame(frame);
     }
     return { code: NO_CODE, error: null };
