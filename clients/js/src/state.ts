@@ -8,6 +8,7 @@ export interface ToolCall {
   /** JSON text, unless `truncated`. */
   arguments: string;
   truncated: boolean;
+  /** `running` also in a reply that was stopped before the tool had returned. */
   status: "running" | "success" | "error" | "denied";
 }
 
