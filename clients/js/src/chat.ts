@@ -234,10 +234,13 @@ export class Chat {
     const old = new Set(this.#state.turns.map(({ id }) => id).filter((id) => id && !open.has(id)));
     for (let wait = 1000; !signal.aborted; wait = Math.min(wait * 2, 30_000)) {
       try {
+        const { agent } = this.#state;
         const [page, { status, reason }] = await Promise.all([this.#page(null, signal), this.#rest.json<Agent>("agent/status", { signal })]);
         const unknown = this.#state.turns.filter((turn) => isOpen(turn) && old.has(turn.id));
         await Promise.all(unknown.map(({ id }) => this.#readTurn(id!, signal)));
-        if (!signal.aborted) this.#change({ ...withPage(this.#state, page, old), agent: { status, reason } });
+        if (signal.aborted) return;
+        this.#change(withPage(this.#state, page, old));
+        if (this.#state.agent === agent) this.#change({ ...this.#state, agent: { status, reason } }); // no event came meanwhile
         return;
       } catch (error) {
         if (!(error as ChatError).retryable) return this.#showLoading(false);

@@ -168,6 +168,19 @@ test("a page of older messages that is late does not bring a deleted history bac
   assert.deepEqual(chat.state.messages, []);
 });
 
+test("an answer that is older than an event does not undo it", async (context) => {
+  const { chat, socket, answers, until } = scene(context);
+  let answer = (_: object) => {};
+  answers["status"] = () => new Promise((resolve) => (answer = resolve));
+  const connection = await socket();
+  connection.receive(ready());
+  await new Promise((resolve) => setImmediate(resolve));
+  connection.receive({ type: "agent.status", epoch: "e", seq: 1, at: "", status: "provisioning", reason: null });
+  answer({ status: "active", reason: null });
+  await until(({ history }) => !history.isLoading);
+  assert.equal(chat.state.agent.status, "provisioning");
+});
+
 test("an address that no WebSocket takes is an error in the state, and is tried again", async (context) => {
   const Broken = class {
     constructor() {
