@@ -1,86 +1,10 @@
 // The whole client on a WebSocket and a fetch of the test's own: what its parts must do together.
 import assert from "node:assert/strict";
-import { type TestContext, test } from "node:test";
-import { type Chat, type ChatOptions, createChat } from "../src/chat.js";
+import { test } from "node:test";
 import type { ChatError } from "../src/errors.js";
 import type { WebSocketClass } from "../src/socket.js";
-import type { Message, Turn } from "../src/wire.js";
-
-const LIMITS = { frame_bytes: 65_536 };
-const ready = (fields: object = {}) => ({ type: "ready", cursor: "e:0", resumed: false, user_id: "ada", limits: LIMITS, turn: null, queued: [], ...fields });
-const message = (turn_id: string, role: "user" | "assistant", content: string): Message => ({
-  ...{ id: `${turn_id}-${role}`, turn_id, role, content, status: role === "user" ? "complete" : "partial" },
-  ...{ tokens_used: null, cost: null, created_at: "2026-01-01T00:00:00Z" },
-});
-const page = (data: Message[] = [], next: string | null = null) => ({ data, has_more: next !== null, next_cursor: next });
-
-class FakeSocket {
-  readyState = 1;
-  onopen = () => {};
-  onmessage = (_: { data: string }) => {};
-  onclose = (_: { code: number }) => {};
-  sent: { type: string; id?: string }[] = [];
-
-  send(text: string): void {
-    this.sent.push(JSON.parse(text));
-  }
-  close(): void {
-    this.readyState = 3;
-  }
-  receive(...frames: object[]): void {
-    for (const frame of frames) this.onmessage({ data: JSON.stringify(frame) });
-  }
-}
-
-interface Scene {
-  chat: Chat;
-  /** The next socket that the chat opens. */
-  socket(): Promise<FakeSocket>;
-  /** Answers of the REST API, by the end of the path; a function may delay its own. */
-  answers: Record<string, unknown>;
-  until(condition: (state: Chat["state"]) => boolean): Promise<void>;
-}
-
-function scene(context: TestContext, options: Partial<ChatOptions> = {}): Scene {
-  const opened: FakeSocket[] = [];
-  let wake = () => {};
-  class Socket extends FakeSocket {
-    constructor() {
-      super();
-      opened.push(this);
-      wake();
-    }
-  }
-  const answers: Scene["answers"] = { history: page(), status: { status: "active", reason: null } };
-  context.mock.method(globalThis, "fetch", async (url: string, { signal }: RequestInit) => {
-    const answer = answers[new URL(url).pathname.split("/").at(-1)!];
-    const aborted = new Promise<never>((_, reject) => signal?.addEventListener("abort", reject));
-    aborted.catch(() => {});
-    return Response.json(typeof answer === "function" ? await Promise.race([answer(), aborted]) : answer);
-  });
-  const WebSocket = Socket as unknown as WebSocketClass;
-  const chat = createChat({ url: "https://test/base/", getToken: () => "token", storage: null, transport: "websocket", WebSocket, ...options });
-  context.after(() => chat.close());
-  return {
-    chat,
-    answers,
-    async socket() {
-      while (!opened.length) await new Promise<void>((resolve) => (wake = resolve));
-      return opened.shift()!;
-    },
-    until: (condition) =>
-      new Promise((resolve) => {
-        const check = () => condition(chat.state) && (stop(), resolve());
-        const stop = chat.subscribe(check);
-        check();
-      }),
-  };
-}
-
-function memory() {
-  const items = new Map<string, string>();
-  return { items, getItem: (key: string) => items.get(key) ?? null, setItem: (key: string, value: string) => void items.set(key, value), removeItem: (key: string) => void items.delete(key) };
-}
+import type { Message } from "../src/wire.js";
+import { memory, message, page, ready, scene, started, turnOf } from "./scene.js";
 
 test("what a closed chat could not send is sent by the next chat of the user, and of nobody else", async (context) => {
   const storage = memory();
@@ -104,7 +28,7 @@ test("what a closed chat could not send is sent by the next chat of the user, an
 test("another user in the same chat sees and sends nothing of the last one", async (context) => {
   const { chat, socket } = scene(context);
   const first = await socket();
-  first.receive(ready(), { type: "turn.started", epoch: "e", seq: 1, at: "", turn_id: "t", attempt: 1, user_message: message("t", "user", "secret"), client_message_id: "x", queue_position: null });
+  first.receive(ready(), started("t", 1, "secret"));
   void chat.send("mine").catch(() => {});
   first.onclose({ code: 4002 });
   const second = await socket();
@@ -116,19 +40,13 @@ test("another user in the same chat sees and sends nothing of the last one", asy
 test("who waits for the end of a turn goes on waiting over a reconnect by hand", async (context) => {
   const { chat, socket, answers } = scene(context);
   const first = await socket();
-  first.receive(ready(), { type: "turn.started", epoch: "e", seq: 1, at: "", turn_id: "t", attempt: 1, user_message: message("t", "user", "Hi"), client_message_id: "x", queue_position: null });
+  first.receive(ready(), started("t", 1));
   const ended = chat.ended("t");
   chat.reconnect();
   const second = await socket();
   answers["t"] = { ...turnOf("t", 1), status: "completed", message: { ...message("t", "assistant", "Hello"), status: "complete" } };
   second.receive(ready({ cursor: "f:0" }));
   assert.equal((await ended).reply?.text, "Hello");
-});
-
-const turnOf = (id: string, attempt: number): Turn => ({
-  ...{ id, attempt, status: "cancelled", client_message_id: "x", user_message: message(id, "user", "Hi"), message: message(id, "assistant", "He") },
-  ...{ usage: null, cost: null, cost_status: null, error: null, reason: null, queue_position: null },
-  ...{ created_at: "", started_at: "", finished_at: "" },
 });
 
 test("a retried turn is open from its ack on, before its events arrive", async (context) => {
@@ -146,7 +64,7 @@ test("a retried turn is open from its ack on, before its events arrive", async (
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(isOver, false);
   connection.receive(
-    { type: "turn.started", epoch: "e", seq: 1, at: "", turn_id: "t", attempt: 2, user_message: message("t", "user", "Hi"), client_message_id: "x", queue_position: null },
+    started("t", 2),
     { type: "turn.completed", epoch: "e", seq: 2, at: "", turn_id: "t", attempt: 2, turn: { ...turnOf("t", 2), status: "completed", message: message("t", "assistant", "Hello") } },
   );
   assert.equal((await ended).reply?.text, "Hello");
@@ -230,7 +148,7 @@ test("with two thousand messages each delta changes one of them alone", async (c
   while (await chat.loadOlder());
   assert.equal(chat.state.messages.length, 2000);
   assert.deepEqual(chat.state.messages.map(({ text }) => text), Array.from({ length: 1000 }, (_, turn) => [`t${turn}`, `re t${turn}`]).flat());
-  connection.receive({ type: "turn.started", epoch: "e", seq: 1, at: "", turn_id: "new", attempt: 1, user_message: message("new", "user", "Hi"), client_message_id: "x", queue_position: null });
+  connection.receive(started("new", 1));
   const before = chat.state.messages;
   const words = Array.from({ length: 500 }, (_, index) => `${index}é😀 `);
   const began = performance.now();
