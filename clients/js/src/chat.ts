@@ -58,6 +58,7 @@ export class Chat {
   #stopWaking: () => void;
   #loading: AbortController | null = null;
   #isNotifying = false;
+  #isOver = false;
 
   constructor(private readonly options: ChatOptions) {
     this.#rest = new Rest(`${options.url.replace(/\/+$/, "")}/api/v1`, options.getToken);
@@ -168,6 +169,7 @@ export class Chat {
     this.#connection.stop();
     this.#loading?.abort();
     void this.#tabs?.then((tabs) => tabs?.close());
+    this.#isOver = true;
     this.#outbox.clear(CLOSED);
     this.#listeners.emit(null);
   }
@@ -276,7 +278,7 @@ export class Chat {
   /** The promise may be ignored: what a UI needs is in the state. */
   #command(command: Answered): Promise<string> {
     const { id } = command;
-    const answer = this.#outbox.add(command);
+    const answer = this.#isOver ? Promise.reject<string>(CLOSED) : this.#outbox.add(command);
     answer.then(
       (turnId) => this.#change(acknowledged(this.#state, id, turnId)),
       (error: ChatError) => error.code !== "closed" && this.#mark(id, { status: "refused", error, canRetry: true }),

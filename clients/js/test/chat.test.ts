@@ -13,6 +13,7 @@ test("what a closed chat could not send is sent by the next chat of the user, an
   const lost = first.chat.send("Hello", { id: "a" });
   first.chat.close();
   await assert.rejects(lost, { code: "closed" });
+  await assert.rejects(first.chat.send("Too late"), { code: "closed" });
   const other = scene(context, { storage });
   const socket = await other.socket();
   socket.receive(ready({ user_id: "grace" }));
