@@ -23,6 +23,7 @@ NOT_SECRET: dict[str, str] = {
     "adapters/litellm/keys.py: other != fingerprint(key)": "LiteLLM's list of a user's keys, and the one we made",
     "adapters/litellm/spend_log.py: row['api_key'] != key_hash": "LiteLLM's log, and the key that was asked for",
     "adapters/supabase/tokens.py: digest not in self._known": "a look-up by the SHA-256 of what was sent",
+    "auth/api_keys.py: secret_hash not in self._recent": "a look-up by the SHA-256 of what was sent",
     "auth/reauthentication.py: proof.method not in NO_PROOF": "names of ways to sign in",
     "doctor/configuration.py: previous == settings.secret_key": "two settings, compared by a command of the operator",
     "provisioning/key_health.py: now.encrypted_key == seen.encrypted_key": "two rows of ours",
