@@ -1,17 +1,17 @@
 """A copy of `clients/js` with its packages installed, in which tests build and run it: nothing is written into the
 repository."""
 
-import asyncio
 import os
 import shutil
 import tarfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from server.stack.environments import Node, NodePackages
 from server.stack.layout import Layout
+from tests.clients.processes import OnLine, run
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "clients" / "js"
@@ -19,9 +19,6 @@ DATA_DIR = Path(os.environ.get("CHAT_TEST_DIR", ROOT / ".chat-test")).absolute()
 WITH_SOCKETS = "--experimental-websocket"
 CLIENT = "@ai-chat-platform/client"
 NOT_COPIED = shutil.ignore_patterns("node_modules", "dist", "build")
-OnLine = Callable[[str], Awaitable[None]]
-SECONDS = 300
-"""A generous limit of each command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +38,7 @@ class JsPackage:
         text_in: str = "",
     ) -> str:
         """The output of a command, which must succeed. `each_line` is awaited with each line as it comes."""
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            cwd=cwd or self.folder,
-            env={**os.environ, **(env or {}), "NODE_NO_WARNINGS": "1"},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(text_in.encode())
-        process.stdin.close()
-        lines: list[str] = []
-        try:
-            async with asyncio.timeout(SECONDS):
-                async for line in process.stdout:
-                    lines.append(line.decode())
-                    if each_line is not None:
-                        await each_line(lines[-1])
-                await process.wait()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        text = "".join(lines)
-        assert process.returncode == 0, text
-        return text
+        return await run(*argv, cwd=cwd or self.folder, env=env, each_line=each_line, text_in=text_in)
 
     async def packed(self) -> Path:
         """The file that would be published, built."""

@@ -68,18 +68,26 @@ class Auth:
         except ChatError as error:
             if error.retryable:
                 raise
-            self._storage.pop(KEY, None)
-            return None
-        fresh: SignedIn = answer.json()
-        self._keep(fresh)
-        return fresh["access_token"]
+            if self._is_current(session):
+                self._storage.pop(KEY, None)
+        else:
+            if self._is_current(session):
+                self._keep(answer.json())
+        current = self._session()
+        return current["access_token"] if current else None
+
+    def _is_current(self, session: SignedIn) -> bool:
+        """Whether nobody signed out, or in, meanwhile."""
+        current = self._session()
+        return current is not None and current["refresh_token"] == session["refresh_token"]
 
     def _session(self) -> SignedIn | None:
         saved: SignedIn | None = json.loads(self._storage.get(KEY, "null"))
         return saved
 
     def _keep(self, session: SignedIn) -> User:
-        self._storage[KEY] = json.dumps(session)
+        expires_at = datetime.now(UTC) + timedelta(seconds=session["expires_in"])  # by this clock, which may be wrong
+        self._storage[KEY] = json.dumps({**session, "expires_at": expires_at.isoformat()})
         return session["user"]
 
     async def _post(self, path: str, body: Mapping[str, Any], token: str | None = None) -> httpx.Response:

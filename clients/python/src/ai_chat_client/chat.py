@@ -16,7 +16,7 @@ from ai_chat_client.link import OpenLink
 from ai_chat_client.listeners import Listeners
 from ai_chat_client.outbox import Outbox, retry_id
 from ai_chat_client.reader import Reader
-from ai_chat_client.reduce import acknowledged, end_of_turn, reduce
+from ai_chat_client.reduce import acknowledged, end_of_turn, reduce, reopened
 from ai_chat_client.rest import Rest
 from ai_chat_client.socket import SocketLink
 from ai_chat_client.sse import StreamLink
@@ -81,7 +81,9 @@ class Chat:
         return self
 
     async def close(self) -> None:
-        """End the connection and everything that waits for it. A closed chat is not opened again."""
+        """End the connection and everything that waits for it. A closed chat is not opened again.
+
+        Messages that were not accepted yet stay in `storage`, for the next chat of this user."""
         self._is_closed = True
         self._outbox.clear(_closed())
         tasks = tuple(self._tasks)
@@ -205,9 +207,12 @@ class Chat:
             return history.has_more
         self._show_loading(True)
         try:
-            self._change(with_older(self._state, await self._reader.page(history.before)))
+            page = await self._reader.page(history.before)
         except ChatError:
             self._show_loading(False)
+        else:
+            if self._state.history.before == history.before:  # else the history was deleted, or loaded anew
+                self._change(with_older(self._state, page))
         return self._state.history.has_more
 
     async def request(self, path: str, **options: Any) -> Any:
@@ -241,7 +246,8 @@ class Chat:
             self._stop_reloading()
 
     def _receive(self, frame: Frame) -> None:
-        self._outbox.receive(frame)
+        if retried := self._outbox.receive(frame):
+            self._change(reopened(self._state, retried))
         if frame["type"] == "ready":
             self._greet(frame["user_id"])
         self._change(reduce(self._state, frame))

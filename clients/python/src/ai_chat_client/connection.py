@@ -51,7 +51,6 @@ class Connection:
         self._link: Link | None = None
         self._watchdog: _Watchdog | None = None
         self._is_ready = False
-        self._ready_cursor: str | None = None
         self._failures = 0
         self._blocked = 0
         self._transport = 0
@@ -89,8 +88,8 @@ class Connection:
         began = time.monotonic()
         end = await self._until_end(transports[self._transport], token)
         got_through = self._is_ready or end.code != NO_CODE
-        is_quick = self.cursor == self._ready_cursor and time.monotonic() - began < LASTED
-        self._failures = self._failures + 1 if not self._is_ready or is_quick else 0
+        has_lasted = self._is_ready and time.monotonic() - began > LASTED
+        self._failures = 0 if has_lasted else self._failures + 1
         # A transport that fails before it gets through may be blocked in this network: try the other one, but come back
         # to the first whenever that one has ended.
         if self._transport:
@@ -125,7 +124,6 @@ class Connection:
             if not frame["resumed"]:
                 self.cursor = frame["cursor"]
             self._is_ready = True
-            self._ready_cursor = self.cursor
             self._alive()
             self._options.status("online", None)
         else:
@@ -144,6 +142,7 @@ class Connection:
         if epoch != last_epoch or first != int(last) + 1:
             raise _EndedError(LinkEnd(4002))
         self.cursor = f"{epoch}:{seq}"
+        self._failures = 0
         return True
 
     def _alive(self) -> None:

@@ -71,25 +71,30 @@ class Outbox:
             if pending.timer is None:
                 self._send(pending)
 
-    def receive(self, frame: Frame) -> None:
+    def receive(self, frame: Frame) -> str | None:
+        """Returns the id of the turn that is retried, if this is the first that is heard of it."""
         if frame["type"] == "error":
             self._refuse(frame)
         elif frame["type"] == "ack":
-            self._accept(frame["id"], frame["turn_id"])
+            return self._accept(frame["id"], frame["turn_id"])
         elif frame["type"] == "turn.queued" or frame["type"] == "turn.started":
             # the event may come before the ack, or instead of a lost one
             self._accept(frame["client_message_id"], frame["turn_id"])
-            self._accept(retry_id(frame["turn_id"]), frame["turn_id"])
+            return self._accept(retry_id(frame["turn_id"]), frame["turn_id"])
+        return None
 
     def clear(self, error: ChatError) -> None:
-        """Give up on everything."""
+        """Give up on everything. What is stored stays, for the user whom it belongs to."""
+        self._key = None
         for pending in list(self._pending.values()):
             self._forget(pending).set_exception(error)
 
-    def _accept(self, command_id: str | None, turn_id: str | None) -> None:
+    def _accept(self, command_id: str | None, turn_id: str | None) -> str | None:
         pending = self._pending.get(command_id or "")
-        if pending and turn_id:
-            self._forget(pending).set_result(turn_id)
+        if pending is None or turn_id is None:
+            return None
+        self._forget(pending).set_result(turn_id)
+        return turn_id if pending.command["type"] == "retry" else None
 
     def _send(self, pending: _Pending) -> None:
         pending.sent += 1

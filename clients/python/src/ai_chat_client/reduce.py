@@ -96,6 +96,15 @@ def acknowledged(state: ChatState, client_message_id: str, turn_id: str) -> Chat
     )
 
 
+def reopened(state: ChatState, turn_id: str) -> ChatState:
+    """The server has accepted a retry; an event says what becomes of it."""
+    turn = next((turn for turn in state.turns if turn.id == turn_id), None)
+    if turn is None:
+        return state
+    at = turn.reply.created_at if turn.reply else ""
+    return _change_reply(state, _Attempt(turn_id, turn.attempt + 1, at), lambda reply: reply)
+
+
 def _queued(state: ChatState, frame: TurnQueued) -> ChatState:
     state = _accepted(state, _Attempt.of(frame), frame["user_message"], frame["client_message_id"], "queued")
     return replace(state, queue=(*_without(state.queue, frame["turn_id"]), frame["turn_id"]))
