@@ -85,10 +85,10 @@ class Connection:
             self._failures += 1
             return LinkEnd(4500 if error.code == "not_signed_in" else NO_CODE, error)
 
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         end = await self._until_end(transports[self._transport], token)
         got_through = self._is_ready or end.code != NO_CODE
-        has_lasted = self._is_ready and time.monotonic() - began > LASTED
+        has_lasted = self._is_ready and asyncio.get_running_loop().time() - began > LASTED
         self._failures = 0 if has_lasted else self._failures + 1
         # A transport that fails before it gets through may be blocked in this network: try the other one, but come back
         # to the first whenever that one has ended.
