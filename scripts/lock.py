@@ -4,7 +4,9 @@ Writes requirements.txt, requirements-dev.txt and the constraints in pyproject.t
 versions. Releases younger than two weeks are skipped: a malicious one is usually found by then.
 
 `python scripts/lock.py stack` locks the local services instead, after a change of a `.in` file in
-server/stack/requirements/ or of the dates here. It is not run otherwise, since a new lock causes a new installation."""
+server/stack/requirements/ or of the dates here. It is not run otherwise, since a new lock causes a new installation.
+
+`python scripts/lock.py examples` locks the examples that have packages of their own."""
 
 import re
 import subprocess
@@ -15,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COOLDOWN = timedelta(days=14)
 HEADER = "# Locked for Python 3.11 to 3.13 by scripts/lock.py; change pyproject.toml and run it again.\n"
+EXAMPLE_HEADER = "# Locked by `python scripts/lock.py examples`; change requirements.in and run it again.\n"
 BUILD_BACKEND = "hatchling\neditables\n"
 """The packages that build the project for `uv run`: [build-system], and those of an editable installation."""
 
@@ -40,8 +43,10 @@ def main() -> None:
             lock_project()
         case ["stack"]:
             lock_stack()
+        case ["examples"]:
+            lock_examples()
         case _:
-            sys.exit("usage: python scripts/lock.py [stack]")
+            sys.exit("usage: python scripts/lock.py [stack | examples]")
 
 
 def lock_stack() -> None:
@@ -51,9 +56,16 @@ def lock_stack() -> None:
         (ROOT / STACK / f"{name}.txt").write_text(text, "utf-8")
 
 
+def lock_examples() -> None:
+    """Lock each example with a requirements.in, to versions without hashes: such a file can still be read."""
+    for source in sorted((ROOT / "examples").glob("*/requirements.in")):
+        text = _compile(str(source), _newest(), "--no-annotate")
+        source.with_suffix(".txt").write_text(EXAMPLE_HEADER + text, "utf-8")
+
+
 def lock_project() -> None:
     """Lock the packages of the server, of developers, and of the build."""
-    newest = (datetime.now(UTC) - COOLDOWN).strftime("%Y-%m-%dT00:00:00Z")
+    newest = _newest()
     project = ROOT / "pyproject.toml"
     text = project.read_text("utf-8")
     project.write_text(_constrained(_constrained(text, "constraint", []), "build-constraint", []), "utf-8")
@@ -61,6 +73,10 @@ def lock_project() -> None:
     pins = _lock("requirements-dev.txt", newest, "--group", "dev", "--constraint", "requirements.txt")
     builders = _pins(_compile("-", newest, given=BUILD_BACKEND))
     project.write_text(_constrained(_constrained(text, "constraint", pins), "build-constraint", builders), "utf-8")
+
+
+def _newest() -> str:
+    return (datetime.now(UTC) - COOLDOWN).strftime("%Y-%m-%dT00:00:00Z")
 
 
 def _lock(name: str, newest: str, *options: str) -> list[str]:
