@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from ai_chat_client.errors import ChatError, network_error
-from ai_chat_client.rest import TIMEOUT, error_of
+from ai_chat_client.rest import TIMEOUT, api_of, error_of
 from ai_chat_client.wire import SignedIn, User
 
 KEY = "chat.session"
@@ -23,7 +23,7 @@ class Auth:
     """`storage`: where the tokens stay; by default in memory. `get_token` is for `Chat`."""
 
     def __init__(self, url: str, storage: MutableMapping[str, str] | None = None) -> None:
-        self._api = f"{url.rstrip('/')}/api/v1/auth"
+        self._api = f"{api_of(url)}/auth"
         self._storage: MutableMapping[str, str] = {} if storage is None else storage
         self._refreshing: asyncio.Task[str | None] | None = None
 

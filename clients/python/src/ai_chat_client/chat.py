@@ -299,6 +299,8 @@ class Chat:
 
     def _command(self, command: Answered) -> asyncio.Future[str]:
         """The answer may be ignored: what an app shows is in the state."""
+        if self._is_closed:
+            raise _closed()
         answer = self._outbox.add(command)
         if command["type"] == "message":
             answer.add_done_callback(partial(self._message_answered, id_of(command)))

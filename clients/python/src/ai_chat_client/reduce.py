@@ -220,16 +220,20 @@ def _placed(
 ) -> ChatState:
     """Change the turn with this id, or add one. A message of this client that was not accepted before becomes that
     turn: it moves before those that still are not, or to its copy from the history."""
-    local = next((turn for turn in state.turns if is_message(turn, client_message_id)), None)
-    turns = [turn for turn in state.turns if turn is not local]
-    index = next((number for number, turn in enumerate(turns) if turn.id == turn_id), None)
+    turns = list(state.turns)
+    local = None
+    if client_message_id is not None:
+        at = next((number for number, turn in enumerate(turns) if is_message(turn, client_message_id)), None)
+        local = None if at is None else turns.pop(at)
+    newest_first = range(len(turns) - 1, -1, -1)  # the turn that changes is among the last
+    index = next((number for number in newest_first if turns[number].id == turn_id), None)
     known = None if index is None else turns[index]
     changed = change(replace(local, reply=known.reply if known else None) if local else known)
     if index is not None:
         turns[index] = changed
     else:
-        accepted = [number for number, turn in enumerate(turns) if not is_local(turn)]
-        turns.insert(accepted[-1] + 1 if accepted else 0, changed)
+        last_accepted = next((number for number in newest_first if not is_local(turns[number])), -1)
+        turns.insert(last_accepted + 1, changed)
     return with_turns(state, turns)
 
 

@@ -14,7 +14,7 @@ TIMEOUT = httpx.Timeout(60, connect=10)
 
 class Rest:
     def __init__(self, url: str, get_token: GetToken) -> None:
-        self.api = f"{url.rstrip('/')}/api/v1"
+        self.api = api_of(url)
         self.http = httpx.AsyncClient(timeout=TIMEOUT)
         self._get_token = get_token
 
@@ -46,10 +46,20 @@ class Rest:
         assert answer is not None
         if not answer.is_success:
             raise error_of(answer)
-        return answer.json() if answer.content else None
+        try:
+            return answer.json() if answer.content else None
+        except ValueError:
+            raise network_error() from None  # the page of a proxy or of a network's sign-in
 
     async def close(self) -> None:
         await self.http.aclose()
+
+
+def api_of(url: str) -> str:
+    """The address up to and including `/api/v1`. Raises ValueError."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"The server's address must begin with https:// or http://: {url}")
+    return f"{url.rstrip('/')}/api/v1"
 
 
 def error_of(answer: httpx.Response) -> ChatError:

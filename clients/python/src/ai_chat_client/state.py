@@ -141,8 +141,8 @@ def with_turns(state: ChatState, turns: Iterable[ChatTurn]) -> ChatState:
     """The state with other turns, and what follows from them."""
     turns = tuple(turns)
     messages = tuple(message for turn in turns for message in (turn.user, turn.reply) if message)
-    streaming = [message for message in messages if message.status == "streaming"]
-    return replace(state, turns=turns, messages=messages, reply=streaming[-1] if streaming else None)
+    reply = next((message for message in reversed(messages) if message.status == "streaming"), None)
+    return replace(state, turns=turns, messages=messages, reply=reply)
 
 
 def with_local(state: ChatState, user: ChatMessage) -> ChatState:
