@@ -11,12 +11,12 @@ from typing import Any, Literal, Self
 from ai_chat_client.commands import Answered, answer_over_rest, encoded, id_of
 from ai_chat_client.connection import Connection, ConnectionOptions
 from ai_chat_client.errors import ChatError
-from ai_chat_client.history import with_missed, with_older
 from ai_chat_client.link import OpenLink
 from ai_chat_client.listeners import Listeners
+from ai_chat_client.loading import Loading
 from ai_chat_client.outbox import Outbox, retry_id
 from ai_chat_client.reader import Reader
-from ai_chat_client.reduce import acknowledged, end_of_turn, reduce, reopened
+from ai_chat_client.reduce import acknowledged, reduce, reopened
 from ai_chat_client.rest import Rest
 from ai_chat_client.socket import SocketLink
 from ai_chat_client.sse import StreamLink
@@ -31,7 +31,7 @@ from ai_chat_client.state import (
     without_local,
 )
 from ai_chat_client.tokens import GetToken, constant
-from ai_chat_client.wire import Frame, ReadyFrame, SessionEvent
+from ai_chat_client.wire import Frame, SessionEvent
 
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 Transport = Literal["auto", "websocket", "sse"]
@@ -62,7 +62,7 @@ class Chat:
         self._get_token = constant(token) if isinstance(token, str) else token
         self._rest = Rest(url, self._get_token)
         self._transport = transport
-        self._reader = Reader(self._rest, page_size)
+        self._loading = Loading(Reader(self._rest, page_size), lambda: self._state, self._change)
         self._outbox = Outbox(self._transmit, lambda message_id, error: self._mark(message_id, error=error), storage)
         self._events: Listeners[SessionEvent] = Listeners()
         self._states: Listeners[ChatState] = Listeners()
@@ -202,18 +202,7 @@ class Chat:
     async def load_older(self) -> bool:
         """Load older messages into `state.messages`. Returns whether there are more; nothing is loaded while the server
         cannot be reached."""
-        history = self._state.history
-        if history.is_loading or not history.has_more:
-            return history.has_more
-        self._show_loading(True)
-        try:
-            page = await self._reader.page(history.before)
-        except ChatError:
-            self._show_loading(False)
-        else:
-            if self._state.history.before == history.before:  # else the history was deleted, or loaded anew
-                self._change(with_older(self._state, page))
-        return self._state.history.has_more
+        return await self._loading.older()
 
     async def request(self, path: str, **options: Any) -> Any:
         """The answer of the REST API: `await chat.request("agent/memory", params={"query": "tea"})`.
@@ -257,7 +246,7 @@ class Chat:
             self._outbox.flush()
             if not frame["resumed"]:
                 self._stop_reloading()
-                self._reloading = self._begin(self._reload(frame))
+                self._reloading = self._begin(self._loading.missed(frame))
         elif frame["type"] != "ack" and frame["type"] != "error" and frame["type"] != "pong" and "seq" in frame:
             self._events.emit(frame)
 
@@ -274,22 +263,6 @@ class Chat:
                 message_id=message["client_message_id"],
                 on_busy=message.get("on_busy", "enqueue"),
             )
-
-    async def _reload(self, ready: ReadyFrame) -> None:
-        """Load what the events do not tell: turns that ended without a connection, the newest messages, the agent's
-        status."""
-        running = ready["turn"]
-        live = {turn["id"] for turn in ready["queued"]} | ({running["turn_id"]} if running else set())
-        old = [turn for turn in self._state.turns if turn.id and turn.id not in live]
-        try:
-            missed = await self._reader.missed([turn.id for turn in old if turn.id and is_open(turn)])
-        except ChatError:
-            self._show_loading(False)
-            return
-        for turn in missed.turns:
-            if end := end_of_turn(turn):
-                self._receive(end)
-        self._change(with_missed(self._state, missed, {turn.id for turn in old}))
 
     def _stop_reloading(self) -> None:
         if self._reloading:
@@ -329,9 +302,6 @@ class Chat:
 
     def _mark(self, message_id: str, **changes: Any) -> None:
         self._change(with_local_changed(self._state, message_id, **changes))
-
-    def _show_loading(self, is_loading: bool) -> None:
-        self._change(replace(self._state, history=replace(self._state.history, is_loading=is_loading)))
 
     def _change(self, state: ChatState) -> None:
         self._state = state

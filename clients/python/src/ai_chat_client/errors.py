@@ -1,7 +1,7 @@
 """The one error type of this package, made from whatever the server or the network answers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ai_chat_client.wire import ErrorCode, FieldProblem
@@ -36,8 +36,8 @@ class ChatError(Exception):
     """Of a budget that is used up."""
     request_id: str | None = None
     """Quote it to the operator: the server's logs have it too."""
-    problem: Mapping[str, Any] | None = None
-    """The whole answer, if it came over HTTP."""
+    problem: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The whole answer, if it came over HTTP. It may hold tokens, and is not in the repr."""
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code})"
