@@ -68,6 +68,7 @@ async def test_its_wheel_is_typed_and_works_in_a_fresh_environment(tmp_path: Pat
     assert {"ai_chat_client/py.typed", "ai_chat_client/chat.py"} <= names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"ai_chat_client"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert (SOURCE / "LICENSE").read_bytes() == (SOURCE.parents[1] / "LICENSE").read_bytes()
     await run("uv", "venv", "--quiet", "--python", sys.executable, "venv", cwd=tmp_path)
     interpreter = str(tmp_path / "venv" / "bin" / "python")
     await run("uv", "pip", "install", "--quiet", "--python", interpreter, str(wheel), cwd=tmp_path)
@@ -217,6 +218,36 @@ async def test_a_message_that_could_not_be_sent_is_sent_by_the_next_run() -> Non
                 *(("Later", "sent"), ("You said: Later", "complete")),
             )
         assert storage == {}
+
+
+async def test_a_closed_chat_refuses_and_ends_all_iterations() -> None:
+    async with World().serving() as world:
+        user = await world.user()
+        async with Chat(address(world), str(user.token)) as chat:
+            events = chat.events()
+            await chat.ended(await chat.send("Hello"))
+        assert [event["type"] async for event in events][-1] == "turn.completed"
+        assert [state.connection async for state in chat.states()] == ["closed"]
+        with pytest.raises(ChatError, match="closed"):
+            chat.send("Hello again")
+
+
+async def test_what_the_server_says_of_a_wrong_key_reaches_whoever_asked() -> None:
+    async with World().serving() as world, Chat(address(world), "chat_000000000000_wrong") as chat:
+        with pytest.raises(ChatError) as refusal:
+            await chat.request("user/usage")
+        assert (refusal.value.code, bool(refusal.value.request_id)) == ("unauthorized", True)
+        async for state in chat.states():
+            if state.connection == "closed":
+                assert state.error is not None
+                assert state.error.code == "unauthorized"
+                break
+
+
+def test_an_address_without_a_scheme_is_refused_at_once() -> None:
+    for kind in (lambda url: Chat(url, "token"), Auth):
+        with pytest.raises(ValueError, match="https://"):
+            kind("chat.example.com")
 
 
 async def test_an_account_that_is_closed_closes_the_chat_and_whoever_waits_learns_why() -> None:

@@ -152,10 +152,11 @@ class Chat:
         text.encode()  # a half of a surrogate pair is no text, and raises ValueError here
         message_id = message_id or str(uuid.uuid4())
         user = ChatMessage(message_id, None, "user", text, "sending", datetime.now(UTC).isoformat())
-        self._change(with_local(self._state, user))
-        return self._command(
+        answer = self._command(
             {"type": "message", "id": message_id, "client_message_id": message_id, "content": text, "on_busy": on_busy}
         )
+        self._change(with_local(self._state, user))
+        return answer
 
     def interrupt(self, text: str) -> asyncio.Future[str]:
         """Stop everything that runs or waits, and answer this."""

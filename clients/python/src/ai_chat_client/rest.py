@@ -30,7 +30,12 @@ class Rest:
         """The JSON of a successful answer; None if it has none. An expired token is renewed once. Raises ChatError."""
         answer = None
         for expired in (False, True):
-            token = await ask(self._get_token, expired=expired)
+            try:
+                token = await ask(self._get_token, expired=expired)
+            except ChatError as error:
+                if answer is None or error.code != "not_signed_in":
+                    raise
+                break  # nothing renews the token: the server has said what is wrong with it
             try:
                 answer = await self.http.request(
                     method,
@@ -39,8 +44,8 @@ class Rest:
                     params=params,
                     headers={**(headers or {}), "Authorization": f"Bearer {token}"},
                 )
-            except httpx.HTTPError:
-                raise network_error() from None
+            except httpx.HTTPError as cause:
+                raise network_error() from cause
             if answer.status_code != 401:
                 break
         assert answer is not None
