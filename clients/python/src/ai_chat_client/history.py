@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ai_chat_client.reader import Missed
 from ai_chat_client.reduce import new_reply, user_message
-from ai_chat_client.state import AgentState, ChatMessage, ChatState, ChatTurn, HistoryState, is_open, with_turns
+from ai_chat_client.state import ChatMessage, ChatState, ChatTurn, HistoryState, is_open, with_turns
 from ai_chat_client.steps import with_steps
 from ai_chat_client.wire import History, Message
 
@@ -29,8 +29,7 @@ def with_newest(state: ChatState, page: History, old: AbstractSet[str | None]) -
 def with_missed(state: ChatState, missed: Missed, old: AbstractSet[str | None]) -> ChatState:
     """What was read after a connection that was not resumed."""
     state = with_turns(state, [turn for turn in state.turns if turn.id not in missed.gone])
-    agent = AgentState(missed.agent["status"], missed.agent["reason"])
-    return replace(with_newest(state, missed.page, old), agent=agent)
+    return with_newest(state, missed.page, old)
 
 
 def with_older(state: ChatState, page: History) -> ChatState:
