@@ -1,6 +1,8 @@
 """One run: shares the inputs among the kinds, and begins anew after each chunk."""
 
 import asyncio
+import math
+import time
 from typing import Final
 
 from tests.fuzz.frames import Streams
@@ -12,13 +14,15 @@ CHUNK: Final = 5_000
 """Inputs between two fresh starts."""
 
 
-def run(inputs: int, seed: int, chunk: int = CHUNK) -> Tally:
-    """Send about so many inputs to a server of its own. The same seed sends the same."""
+def run(inputs: int, seed: int, chunk: int = CHUNK, *, seconds: float = math.inf) -> Tally:
+    """Send about so many inputs to a server of its own; no new chunk begins after `seconds`. The same seed sends the
+    same."""
     tally = Tally()
+    end = time.monotonic() + seconds
     with FuzzedServer() as server:
         server.renew(tally)
         number = 0
-        while tally.total < inputs:
+        while tally.total < inputs and time.monotonic() < end:
             share = max(20, min(chunk, inputs - tally.total) // 20)
             target = server.renew(tally)
             rest = Rest(target, tally, seed + number)

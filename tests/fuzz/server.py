@@ -68,14 +68,14 @@ class Server:
         self._log = log
         self._stack = AsyncExitStack()
         self._tasks_before: set[asyncio.Task[Any]] = set()
-        self._world: World | None = None
+        self.world: World | None = None
 
     async def renew(self) -> Target:
         await self._stack.aclose()
         web_app._cached_build_middleware.cache_clear()  # aiohttp's cache would keep the newest twenty applications
         self._stack = AsyncExitStack()
         apps: list[web.Application] = []
-        world = self._world = await self._stack.enter_async_context(World(limits=_LIMITS).serving(apps.append))
+        world = self.world = await self._stack.enter_async_context(World(limits=_LIMITS).serving(apps.append))
         listening = socket.create_server(("127.0.0.1", 0))
         await self._stack.enter_async_context(serving(apps[0], lambda: listening))
         target = await _populate(world, listening.getsockname()[1])
@@ -85,7 +85,7 @@ class Server:
 
     async def report(self) -> Report:
         """Waits until the clients' tasks have ended, for ten seconds."""
-        assert self._world is not None
+        assert self.world is not None
         with suppress(TimeoutError):
             async with asyncio.timeout(_SETTLING_SECONDS):
                 while left := self._left():
@@ -96,7 +96,7 @@ class Server:
         self._log.truncate()
         return Report(
             tuple(sorted(_name(task) for task in self._left())),
-            self._world.hub.counts["connections"],
+            self.world.hub.counts["connections"],
             _memory(),
             log,
         )

@@ -1,9 +1,14 @@
 """A bounded run of each kind of random input, and the tally that judges it: it must see what is wrong."""
 
+import gc
+import io
+import weakref
+
+import aiohttp
 import pytest
 
 from tests.fuzz.run import run
-from tests.fuzz.server import MARK, Identity, Report, Target
+from tests.fuzz.server import MARK, Identity, Report, Server, Target
 from tests.fuzz.target import MEMORY_GROWTH, Tally
 
 INPUTS = 4_000
@@ -22,6 +27,24 @@ def test_no_input_fails_the_server_leaks_anything_or_leaves_a_task() -> None:
     assert set(tally.inputs) == KINDS
     assert tally.total >= INPUTS
     assert {200, 400, 401, 403, 404} <= set(tally.answers)
+
+
+async def test_nothing_of_the_last_application_stays_in_memory_when_the_server_is_renewed() -> None:
+    server = Server(io.StringIO())
+    target = await server.renew()
+    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{target.port}/health") as answer:
+        assert answer.status == 200
+    assert server.world is not None
+    last = weakref.ref(server.world.hub)
+    await server.renew()
+    gc.collect()
+    is_in_memory = last() is not None
+    await server.aclose()
+    assert not is_in_memory
+
+
+def test_a_run_begins_no_chunk_after_its_time() -> None:
+    assert run(2_000, seed=1, seconds=0).total == 0
 
 
 def _judged(status: int = 200, text: str = "", who: Identity = USER, path: str = "/api/v1/auth/me") -> Tally:
