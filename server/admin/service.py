@@ -150,7 +150,7 @@ class AdminService:
             if account is None:
                 raise _unknown()
             if not account.customer_ready:
-                raise PlatformError(ErrorCode.NOT_FOUND, "This account has no plan yet: see chat users repair USER_ID.")
+                raise PlatformError(ErrorCode.NOT_FOUND, "This account is not complete yet. Repair it first.")
             plan = replace(await self._billing.plan(user_id), **change)
             budget = await self._apply(user_id, plan)
             return PlanChange(await self._store.label_plan(user_id, None), plan, budget)

@@ -209,6 +209,14 @@ async def test_a_user_whose_agent_is_not_made_gets_the_plan_with_it(world: World
     assert world.billing.customers[ben.user_id].plan == Plan(Decimal(50), "30d")
 
 
+async def test_fields_of_a_plan_are_refused_before_there_is_a_customer_in_words_for_any_client(world: World) -> None:
+    ann, ben = await admin(world), await world.user(ready=False)
+    world.database.profile(ben.user_id)
+    answer = await ann.request("PATCH", f"{USERS}/{ben.user_id}/plan", json={"budget": "1"})
+    assert (answer.status, answer.code) == (404, "not_found")
+    assert answer.json["detail"] == "This account is not complete yet. Repair it first."
+
+
 async def test_a_blocked_user_is_refused_and_an_unblocked_one_goes_on(world: World) -> None:
     ann, ben = await admin(world), await world.user()
     assert (await ben.say("Hi")).status == 200
