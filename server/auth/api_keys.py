@@ -88,6 +88,7 @@ class ApiKeys:
             email=stored.email,
             access_token=None,
             expires_at=stored.key.expires_at or _NEVER,
+            is_anonymous=stored.is_anonymous,
             key_id=stored.key.id,
             scopes=stored.key.scopes,
         )

@@ -43,7 +43,8 @@ class Authenticator:
     A checked account or sign-in is cached with a TTL of `trust` seconds, and longer while Supabase is unavailable. So a
     block, or a sign-out at Supabase itself, takes effect after that time; `evict` makes it take effect at once. Users
     are refused only by an answer of the database. At most `cached` users are cached; `new_accounts` limits new ones,
-    and `gate` decides who may have one. `requires_aal2` refuses tokens of users who signed in without a second factor.
+    and `gate` decides who may have one. `requires_aal2` refuses tokens of users who signed in without a second factor;
+    API keys are credentials of their own, which only such a sign-in, or another key, can make.
     Concurrent requests of a user, as after a network failure, share one check. Close with `aclose`.
     """
 
@@ -100,9 +101,9 @@ class Authenticator:
             principal = await self._api_keys.verify(token, network)
         else:
             principal = await self._verifier.verify(token)
+        self.gate.admit_credential(is_anonymous=principal.is_anonymous)
         if principal.key_id is None:
             self._refuse_weak(principal.aal)
-            self.gate.admit_credential(is_anonymous=principal.is_anonymous)
             await self._refuse_ended(principal.credential)
         if access == "admin":
             await self._authorize_admin(principal)

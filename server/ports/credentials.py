@@ -36,12 +36,13 @@ class NewApiKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredApiKey:
-    """A key that may be used by whoever has the secret, with its user's id and e-mail address."""
+    """A valid key, with the hash of its secret and what the platform needs to know of its user."""
 
     key: ApiKey
     user_id: str
     email: str
     secret_hash: str
+    is_anonymous: bool = False
 
 
 @dataclass(frozen=True, slots=True)

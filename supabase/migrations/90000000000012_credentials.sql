@@ -40,7 +40,9 @@ $$;
 -- The key with this prefix, with what verifies it; null if there is none, or if it may not be used any more.
 create or replace function public.find_api_key(p_prefix text) returns jsonb
 language sql stable security definer set search_path = '' as $$
-  select to_jsonb(k) || jsonb_build_object('email', p.email)
+  select to_jsonb(k) || jsonb_build_object(
+    'email', p.email, 'is_anonymous', coalesce((to_jsonb(u) ->> 'is_anonymous')::boolean, false)
+  )
   from public.api_keys k
   join public.user_profiles p on p.id = k.user_id
   join auth.users u on u.id = k.user_id
@@ -112,8 +114,9 @@ $$;
 
 -- Read rows of one table as the user does with a token: under the role `authenticated`, with the user's claims, so the
 -- same grants and policies decide. Not `security definer`, where PostgreSQL refuses to set a role; nor is the role an
--- attribute of the function, which could not be replaced then. `p_query`: {table, columns: ["name", "alias:name::text", …], where: [[column, operator, value], …],
--- order: [[column, is_descending], …], limit?, offset?}, with the operators of PostgREST.
+-- attribute of the function, which could not be replaced then. `p_query`: {table, columns: ["name",
+-- "alias:name::text", …], where: [[column, operator, value], …], order: [[column, is_descending], …], limit?, offset?},
+-- with the operators of PostgREST.
 create or replace function public.read_as_user(p_user_id uuid, p_query text) returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare

@@ -45,7 +45,7 @@ class FakeCredentials:
         stored = next(found, None)
         if stored is None or not self._is_valid(stored.key) or stored.user_id in self.database.banned:
             return None
-        return stored
+        return replace(stored, is_anonymous=stored.user_id in self.database.anonymous)
 
     async def record_key_use(self, key_id: str) -> None:
         await self.database.reached("record_key_use")

@@ -140,6 +140,8 @@ class MemoryDatabase:
     """User id by the id of the sign-in, for valid ones."""
     banned: set[str] = field(default_factory=set)
     """Users who are banned at Auth."""
+    anonymous: set[str] = field(default_factory=set)
+    """Users of Auth's anonymous sign-in, without address or password."""
     api_keys: dict[str, StoredApiKey] = field(default_factory=dict)
     """By id, the newest last."""
     addresses: dict[str, list[str]] = field(default_factory=dict)

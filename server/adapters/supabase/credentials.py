@@ -41,7 +41,9 @@ class SupabaseCredentials:
         row = await self._client.call("find_api_key", prefix=prefix)
         if row is None:
             return None
-        return StoredApiKey(api_key_of(row), row["user_id"], row["email"] or "", row["secret_hash"])
+        return StoredApiKey(
+            api_key_of(row), row["user_id"], row["email"] or "", row["secret_hash"], row["is_anonymous"]
+        )
 
     async def record_key_use(self, key_id: str) -> None:
         await self._client.call("note_api_key_use", key_id=key_id)

@@ -112,6 +112,15 @@ async def test_a_key_of_a_banned_or_deleted_user_is_not_found(world: World) -> N
         assert await world.credentials.find_key(key.prefix) is None
 
 
+async def test_a_key_says_whether_its_user_is_anonymous(world: World) -> None:
+    user_id, key = await user_with_key(world)
+    for expected in (False, True):
+        found = await world.credentials.find_key(key.prefix)
+        assert found is not None
+        assert found.is_anonymous is expected
+        await world.make_anonymous(user_id)
+
+
 async def test_valid_credentials_have_not_ended(world: World) -> None:
     user_id, key = await user_with_key(world, datetime.now(UTC) + timedelta(hours=1))
     credentials = [

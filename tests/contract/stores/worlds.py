@@ -60,6 +60,10 @@ class World(Protocol):
         """Ban the user at Auth."""
         ...
 
+    async def make_anonymous(self, user_id: str) -> None:
+        """Make the user one of Auth's anonymous sign-in."""
+        ...
+
     async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
         """A user with `metadata` of the sign-up at Auth."""
         ...
@@ -129,6 +133,9 @@ class MemoryWorld:
 
     async def ban(self, user_id: str) -> None:
         self.database.banned.add(user_id)
+
+    async def make_anonymous(self, user_id: str) -> None:
+        self.database.anonymous.add(user_id)
 
     async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
         return self.database.sign_up(metadata=metadata)
@@ -214,6 +221,9 @@ class SupabaseWorld:
         await self.database.execute(
             "update auth.users set banned_until = now() + interval '1 hour' where id = %s", [user_id]
         )
+
+    async def make_anonymous(self, user_id: str) -> None:
+        await self.database.execute("update auth.users set is_anonymous = true where id = %s", [user_id])
 
     async def sign_up(self, metadata: dict[str, object] | None = None) -> str:
         """A row of Auth's own table: what a sign-up leaves there."""

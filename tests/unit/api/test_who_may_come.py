@@ -78,10 +78,27 @@ def with_claims(world: World, user_id: str, **claims: Any) -> Client:
     return Client(world.http, token, user_id)
 
 
+async def key_of(user: Client) -> str:
+    """An API key that reads for the user."""
+    made = await user.post("/api/v1/user/api-keys", {"name": "script", "scopes": ["read"]})
+    assert made.status == 201
+    return str(made.json["key"])
+
+
 async def test_a_token_of_an_anonymous_user_is_refused_also_for_an_existing_account(world: World) -> None:
     user = await world.user()
     refused = await with_claims(world, user.user_id, is_anonymous=True).get("/api/v1/auth/me")
     assert (refused.status, refused.code) == (403, "anonymous_not_allowed")
+
+
+@pytest.mark.parametrize(("is_allowed", "status"), [(True, 200), (False, 403)])
+async def test_a_key_of_an_anonymous_user_is_accepted_where_such_users_are(is_allowed: bool, status: int) -> None:
+    async with World(gate=AccountGate(anonymous_allowed=is_allowed)).serving() as world:
+        user = await world.user()
+        key = Client(world.http, await key_of(user), user.user_id)
+        world.database.anonymous.add(user.user_id)
+        answer = await key.get("/api/v1/auth/me")
+        assert (answer.status, answer.json.get("code")) == (status, None if is_allowed else "anonymous_not_allowed")
 
 
 async def test_an_allowed_anonymous_user_gets_an_account() -> None:
@@ -99,6 +116,18 @@ async def test_where_a_second_factor_is_required_a_token_without_one_is_refused_
             assert (refused.status, refused.code) == (403, "mfa_required")
         assert user_id not in world.database.profiles
         assert (await strong.get("/api/v1/auth/me")).status == 200
+
+
+async def test_where_a_second_factor_is_required_it_is_needed_to_make_a_key_and_not_to_use_it() -> None:
+    """A key is a credential of its own, as elsewhere: scripts have no second factor."""
+    async with World(requires_aal2=True).serving() as world:
+        user = await world.user()
+        weak, strong = with_claims(world, user.user_id), with_claims(world, user.user_id, aal="aal2")
+        refused = await weak.post("/api/v1/user/api-keys", {"name": "script", "scopes": ["read"]})
+        assert (refused.status, refused.code) == (403, "mfa_required")
+        assert not world.database.api_keys
+        key = Client(world.http, await key_of(strong), user.user_id)
+        assert (await key.get("/api/v1/auth/me")).status == 200
 
 
 async def test_signing_in_gives_a_token_to_which_supabase_js_adds_the_second_factor() -> None:
