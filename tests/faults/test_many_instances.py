@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import aiohttp
 import pytest
 
-from tests.conftest import NewServer, report_logs
+from tests.conftest import NewServer
 from tests.faults.two_servers import Json, TwoServers, faultless, start_two, two_servers
 from tests.stack.own_redis import OwnRedis
 from tests.stack.own_server import ServerProcess
@@ -19,19 +18,6 @@ from tests.stack.test_steps import search, steps_seen
 @pytest.fixture(scope="module")
 async def pair(new_shared_server: NewServer, redis_server: OwnRedis) -> tuple[ServerProcess, ServerProcess]:
     return await start_two(new_shared_server, REDIS_URL=redis_server.url, DRAIN_SECONDS="60")
-
-
-@pytest.fixture
-async def both(
-    stack: RunningStack,
-    http: aiohttp.ClientSession,
-    pair: tuple[ServerProcess, ServerProcess],
-    request: pytest.FixtureRequest,
-) -> AsyncIterator[TwoServers]:
-    """The servers that the tests of this file share, both running."""
-    async with two_servers(stack, http, pair) as servers:
-        yield servers
-    report_logs(request, *pair)
 
 
 async def test_a_device_on_another_instance_sees_every_word_as_it_comes(both: TwoServers) -> None:

@@ -1,36 +1,15 @@
 """Redis fails in mid-reply: the owner of a session goes on from memory, others refuse, and everything recovers."""
 
-from collections.abc import AsyncIterator
-
 import aiohttp
 import pytest
 
-from tests.conftest import NewServer, report_logs
+from tests.conftest import NewServer
 from tests.faults.chaos import DROPPED, NORMAL, ChaosProxy
-from tests.faults.two_servers import Json, TwoServers, content, faultless, start_two, two_servers
+from tests.faults.two_servers import Json, TwoServers, content, faultless
 from tests.stack.own_redis import OwnRedis
-from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
 
 WHOLE = "w0 w1 w2 w3 w4"
-
-
-@pytest.fixture(scope="module")
-async def pair(new_shared_server: NewServer, redis_server: OwnRedis) -> tuple[ServerProcess, ServerProcess]:
-    return await start_two(new_shared_server, REDIS_URL=redis_server.url)
-
-
-@pytest.fixture
-async def both(
-    stack: RunningStack,
-    http: aiohttp.ClientSession,
-    pair: tuple[ServerProcess, ServerProcess],
-    request: pytest.FixtureRequest,
-) -> AsyncIterator[TwoServers]:
-    """The servers that the tests of this file share, both running."""
-    async with two_servers(stack, http, pair) as servers:
-        yield servers
-    report_logs(request, *pair)
 
 
 async def test_no_word_is_lost_when_redis_dies_and_recovers(both: TwoServers, redis_server: OwnRedis) -> None:

@@ -1,18 +1,15 @@
 """Two instances count rates together, and close the connections of a blocked user on both."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import aiohttp
 import psycopg
 import pytest
 
-from tests.conftest import NewServer, report_logs
-from tests.faults.two_servers import TwoServers, start_two, two_servers
+from tests.conftest import NewServer
+from tests.faults.two_servers import TwoServers, start_two
 from tests.stack.chat_client import TIMEOUT
 from tests.stack.own_redis import OwnRedis
 from tests.stack.own_server import ServerProcess
-from tests.stack.running_stack import RunningStack
 
 PER_MINUTE = 12
 
@@ -25,18 +22,6 @@ async def pair(new_shared_server: NewServer, redis_server: OwnRedis) -> tuple[Se
         MEMORY_REQUESTS_PER_MINUTE=str(PER_MINUTE),
         SIGN_INS_PER_MINUTE="4",
     )
-
-
-@pytest.fixture
-async def both(
-    stack: RunningStack,
-    http: aiohttp.ClientSession,
-    pair: tuple[ServerProcess, ServerProcess],
-    request: pytest.FixtureRequest,
-) -> AsyncIterator[TwoServers]:
-    async with two_servers(stack, http, pair) as servers:
-        yield servers
-    report_logs(request, *pair)
 
 
 async def test_a_users_rate_is_one_for_both_instances(both: TwoServers) -> None:

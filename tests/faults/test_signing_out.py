@@ -10,32 +10,11 @@ import aiohttp
 import psycopg
 import pytest
 
-from tests.conftest import NewServer, report_logs
-from tests.faults.two_servers import TwoServers, start_two, two_servers
+from tests.faults.two_servers import TwoServers
 from tests.stack.chat_client import TIMEOUT, ChatUser, register
-from tests.stack.own_redis import OwnRedis
 from tests.stack.own_server import ServerProcess
-from tests.stack.running_stack import RunningStack
 
 SIGNED_OUT = (4502, "signed_out")
-
-
-@pytest.fixture(scope="module")
-async def pair(new_shared_server: NewServer, redis_server: OwnRedis) -> tuple[ServerProcess, ServerProcess]:
-    return await start_two(new_shared_server, REDIS_URL=redis_server.url)
-
-
-@pytest.fixture
-async def both(
-    stack: RunningStack,
-    http: aiohttp.ClientSession,
-    pair: tuple[ServerProcess, ServerProcess],
-    request: pytest.FixtureRequest,
-) -> AsyncIterator[TwoServers]:
-    """The servers that the tests of this file share, both running."""
-    async with two_servers(stack, http, pair) as servers:
-        yield servers
-    report_logs(request, *pair)
 
 
 @asynccontextmanager

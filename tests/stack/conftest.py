@@ -1,6 +1,6 @@
-"""Users of the real platform: shared where a test needs any user, fresh where a test changes the user's data."""
+"""Users of the real platform, and servers and projects of a test's own."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 
 import aiohttp
@@ -8,7 +8,8 @@ import pytest
 
 from tests.conftest import NewServer
 from tests.stack.chat_client import ChatUser, register
-from tests.stack.own_server import ServerProcess
+from tests.stack.own_server import ServerProcess, server_environment
+from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack
 
 NewUser = Callable[..., Awaitable[ChatUser]]
@@ -47,3 +48,21 @@ def own_stack(stack: RunningStack, own_server: ServerProcess, server_env: dict[s
 async def bob(own_stack: RunningStack, http: aiohttp.ClientSession) -> ChatUser:
     """A fresh user of that server."""
     return await register(http, own_stack.url, "Bob")
+
+
+@pytest.fixture(scope="module")
+def confirming(stack: RunningStack) -> Iterator[dict[str, str]]:
+    """A Supabase project that requires confirmed addresses."""
+    with own_supabase(stack, "confirming_tests", confirm_email=True) as env:
+        yield env
+
+
+@pytest.fixture(scope="module")
+async def confirming_server(
+    stack: RunningStack, confirming: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
+    """The address of a server on that project."""
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    with ServerProcess(server_environment(stack, confirming), log) as server:
+        await server.ready()
+        yield server.url

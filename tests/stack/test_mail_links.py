@@ -1,7 +1,7 @@
 """The links in Supabase's mails, opened in a real browser on the server's own page, to the last click."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,29 +13,8 @@ import pytest
 from playwright.async_api import Page, expect
 
 from server.stack.mails import Mail, read_mails
-from tests.stack.own_server import ServerProcess, server_environment
-from tests.stack.own_supabase import own_supabase
-from tests.stack.running_stack import RunningStack
 
 PASSWORD, NEW = "Passw0rd-2026", "Another-passw0rd-2026"
-
-
-@pytest.fixture(scope="module")
-def project(stack: RunningStack) -> Iterator[dict[str, str]]:
-    """A Supabase project that requires confirmed addresses."""
-    with own_supabase(stack, "mail_links", confirm_email=True) as env:
-        yield env
-
-
-@pytest.fixture(scope="module")
-async def server_url(
-    stack: RunningStack, project: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[str]:
-    """The address of a server on that project."""
-    log = tmp_path_factory.mktemp("server") / "server.log"
-    with ServerProcess(server_environment(stack, project), log) as server:
-        await server.ready()
-        yield server.url
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +96,9 @@ class Visitor:
 
 @pytest.fixture
 async def visitor(
-    page: Page, http: aiohttp.ClientSession, project: dict[str, str], server_url: str
+    page: Page, http: aiohttp.ClientSession, confirming: dict[str, str], confirming_server: str
 ) -> AsyncIterator[Visitor]:
-    visitor = Visitor(page, http, server_url, project, f"{uuid.uuid4().hex[:12]}@example.com")
+    visitor = Visitor(page, http, confirming_server, confirming, f"{uuid.uuid4().hex[:12]}@example.com")
     page.on("request", lambda request: visitor.requested.append(request.url))
     page.on("console", lambda line: visitor.complaints.append(line.text) if line.type == "error" else None)
     page.on("pageerror", lambda error: visitor.complaints.append(str(error)))

@@ -1,6 +1,6 @@
 """Sign-in as in most apps: with supabase-js, in a real browser, from an app of another origin."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -10,8 +10,6 @@ from playwright.async_api import Page
 from server.stack.supabase_lite import mail_file
 from tests.browser.site import serve_site
 from tests.browser.supabase_js import supabase_js
-from tests.stack.own_server import ServerProcess, server_environment
-from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack
 from tests.stack.team_app import PASSWORD, TeamApp, fresh_address
 
@@ -264,24 +262,6 @@ async def test_a_page_reads_its_users_profile_and_searches_the_history(app: Team
     turns = await app.run("return client.from('turns').select('number, status, cost').order('number')")
     assert [turn["status"] for turn in turns["data"]] == ["completed", "completed"]
     assert (await app.run("return client.from('profiles').update({ name: 'Eve' }).eq('name', 'Ada')"))["error"]
-
-
-@pytest.fixture(scope="module")
-def confirming(stack: RunningStack) -> Iterator[dict[str, str]]:
-    """A Supabase project that requires confirmed addresses."""
-    with own_supabase(stack, "browser_tests", confirm_email=True) as env:
-        yield env
-
-
-@pytest.fixture(scope="module")
-async def confirming_server(
-    stack: RunningStack, confirming: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[str]:
-    """The address of a server on that project."""
-    log = tmp_path_factory.mktemp("server") / "server.log"
-    with ServerProcess(server_environment(stack, confirming), log) as server:
-        await server.ready()
-        yield server.url
 
 
 @pytest.fixture
