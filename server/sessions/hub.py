@@ -2,15 +2,14 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, TypeVar
 
 import structlog
 
-from server.aio import TaskSet, cancel_and_wait
+from server.aio import TaskSet
 from server.ports import Accepted, Announcement, ControlMessage, NewTurn, ReplicasUnavailableError
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
@@ -30,7 +29,9 @@ from server.sessions.events.log import Subscription
 from server.sessions.events.logs import LocalLogs, Logs
 from server.sessions.events.snapshot import Cancelled, Connection, Snapshot
 from server.sessions.maintenance import RHYTHM, Maintenance, Rhythm
+from server.sessions.open_sessions import OpenSessions
 from server.sessions.session import Session
+from server.sessions.turn_waits import TurnWaits
 from server.sessions.turns.attempt import AttemptServices
 
 log = structlog.get_logger(__name__)
@@ -38,10 +39,6 @@ _CLOSED: Final = frozenset(status for status in AgentStatus if status.closed)
 T = TypeVar("T")
 _CLAIMS_AT_ONCE: Final = 16
 _OF_CONNECTIONS: Final = ("recheck", "connections", "connected")
-_RELEASE_SECONDS: Final = 3.0
-"""How long an instance that ends tries to release a lease, which runs out by itself."""
-_OPENING_SECONDS: Final = 2.0
-"""How long an instance that ends waits for sessions that are just being opened."""
 
 
 class RefusedConnectionError(Exception):
@@ -92,11 +89,8 @@ class SessionHub:
         self._has_budget = has_budget
         self._on_message = on_message
         self._limits = attempts.limits
-        self.sessions: dict[str, Session] = {}
-        self.opening: dict[str, asyncio.Task[Session]] = {}
+        self._open = OpenSessions(lambda user_id: Session(user_id, self._context), attempts.store, self._logs)
         self._tasks = TaskSet("sessions")
-        self._waits: set[asyncio.Timeout] = set()
-        self._is_drained = False
         self.admission = Admission(self._limits.running_turns, self._limits.expected_wait_seconds)
         self._maintenance = Maintenance(self, attempts.store, self._logs, rhythm, self._limits.idle_session_seconds)
         self._context = SessionContext(
@@ -108,9 +102,20 @@ class SessionHub:
             may_start=self.may_start,
             is_draining=lambda: self.draining,
             spawn=self._tasks.create,
-            forget=self._forget,
+            forget=self._open.forget,
             recover=self.spawn_recovery,
         )
+        self._waits = TurnWaits(attempts.store, self.session, self._context.clock)
+
+    @property
+    def sessions(self) -> dict[str, Session]:
+        """Those that are loaded, by user id."""
+        return self._open.by_user
+
+    @property
+    def opening(self) -> Container[str]:
+        """The users whose sessions are being loaded."""
+        return self._open.opening
 
     # -- what transports and handlers ask ------------------------------------------------------------------------
 
@@ -167,28 +172,7 @@ class SessionHub:
 
         Raises PlatformError(not_found).
         """
-        until = self._context.clock() + timeout
-        while True:
-            events = (await self.session(user_id)).log  # the session may be another one by now
-            ending = events.ending(turn_id)  # before the row is read, so that no end falls between
-            turn = await self._attempts.store.turn(user_id, turn_id)
-            if turn is None or turn.status.ended:
-                events.settle_ending(turn_id)
-            if turn is None:
-                raise PlatformError(ErrorCode.NOT_FOUND)
-            if turn.status.ended:
-                return turn
-            if self._is_drained:
-                return None
-            wait = asyncio.timeout(until - self._context.clock())
-            try:
-                async with wait:
-                    self._waits.add(wait)
-                    await asyncio.shield(ending)
-            except TimeoutError:
-                return None
-            finally:
-                self._waits.discard(wait)
+        return await self._waits.wait(user_id, turn_id, timeout)
 
     async def turn_if_ended(self, user_id: str, turn_id: str) -> Turn | None:
         """The turn, if it has ended."""
@@ -212,14 +196,7 @@ class SessionHub:
 
     async def session(self, user_id: str) -> Session:
         """The user's session, loaded once for all callers that wait for it."""
-        if (session := self.sessions.get(user_id)) is not None:
-            session.used()
-            return session
-        opening = self.opening.get(user_id)
-        if opening is None:
-            opening = self.opening[user_id] = asyncio.create_task(self._open(user_id))
-            opening.add_done_callback(partial(self._opened, user_id))
-        return await asyncio.shield(opening)
+        return await self._open.get(user_id)
 
     def announce(self, user_id: str, event: Announcement) -> None:
         """Publish an event to the user's connections on every instance."""
@@ -302,52 +279,17 @@ class SessionHub:
                     yield self
             finally:
                 self.draining = True
-                await self._close_all()
+                await self._open.aclose()
+                await self._tasks.aclose()
 
     async def drain(self, seconds: float) -> None:
         """Start nothing new, let running turns finish for up to `seconds`, then release every session and close its
         connections with SERVICE_RESTART."""
         self.draining = True
         log.info("server.draining", running_turns=self.admission.running, seconds=seconds)
-        leaving = [asyncio.create_task(self._see_off(session)) for session in tuple(self.sessions.values())]
-        if leaving:
-            _, late = await asyncio.wait(leaving, timeout=seconds)
-            await cancel_and_wait(*late)
-        self._end_waits()
-        await asyncio.gather(*(self._hand_over(session) for session in tuple(self.sessions.values())))
-
-    def _end_waits(self) -> None:
-        """Answer the requests that still wait for the end of a turn before the process ends."""
-        self._is_drained = True
-        now = asyncio.get_running_loop().time()
-        for wait in self._waits:
-            if not wait.expired():  # one that expires at this moment cannot be rescheduled any more
-                wait.reschedule(now)
-
-    async def _see_off(self, session: Session) -> None:
-        """Close the connections once the session has nothing to do."""
-        session.settle()
-        await session.quiet()
-        session.disconnect(SERVICE_RESTART)
-
-    async def _hand_over(self, session: Session) -> None:
-        """Release the session to other instances now, not when its lease runs out."""
-        held = await session.aclose()
-        if held is not None:
-            with suppress(PlatformError, TimeoutError):
-                async with asyncio.timeout(_RELEASE_SECONDS):
-                    await self._attempts.store.release(*held)
-            self._logs.broadcast(ControlMessage("unowned", session.user_id))
-        session.disconnect(SERVICE_RESTART)
-
-    async def _close_all(self) -> None:
-        if opening := tuple(self.opening.values()):
-            _, late = await asyncio.wait(opening, timeout=_OPENING_SECONDS)
-            await cancel_and_wait(*late)  # a lease that one of them claimed runs out
-        sessions = tuple(self.sessions.values())
-        self.sessions.clear()
-        await asyncio.gather(*(self._hand_over(session) for session in sessions))
-        await self._tasks.aclose()
+        await self._open.finish(seconds)
+        self._waits.end()
+        await self._open.hand_over()
 
     def may_start(self) -> bool:
         """Whether anything may begin here that needs a lease."""
@@ -357,32 +299,10 @@ class SessionHub:
         if self.draining:
             raise PlatformError(ErrorCode.DRAINING, retry_after=1.0)
 
-    async def _open(self, user_id: str) -> Session:
-        session = Session(user_id, self._context)
-        try:
-            await session.load()
-        except BaseException:
-            session.replication.close()
-            raise
-        self.sessions[user_id] = session
-        return session
-
-    def _opened(self, user_id: str, opening: asyncio.Task[Session]) -> None:
-        self.opening.pop(user_id, None)
-        if not opening.cancelled():
-            opening.exception()  # retrieved: every caller may have been cancelled
-
     def spawn_recovery(self, user_id: str) -> None:
         if not self.draining:
             self._tasks.create(self.recover(user_id))
 
     async def recover(self, user_id: str) -> None:
-        """Have the user's session claim its open turns. After a failure the next scan finds it again."""
-        try:
-            (await self.session(user_id)).mark_outdated()
-        except PlatformError as error:
-            log.warning("session.not_opened", user_id=user_id, code=error.code)
-
-    def _forget(self, user_id: str, session: object) -> None:
-        if self.sessions.get(user_id) is session:
-            del self.sessions[user_id]
+        """Have the user's session claim its open turns."""
+        await self._open.recover(user_id)

@@ -48,7 +48,9 @@ class Sessions(Protocol):
     """The sessions of an instance; `SessionHub` has them."""
 
     owner: str
-    sessions: dict[str, Session]
+
+    @property
+    def sessions(self) -> dict[str, Session]: ...
 
     @property
     def opening(self) -> Container[str]: ...
