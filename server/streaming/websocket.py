@@ -1,11 +1,11 @@
 """`WS /api/v1/chat/stream`: opening and authenticating a socket. Until the user is authenticated, nothing is sent.
 
 A browser cannot read the response of a refused handshake. So a refusal is sent on the open socket, as an `error` frame
-and a close code; only a bad Authorization header, which no browser sends, is refused with an HTTP status.
+and a close code; only clients that send an Authorization header, which browsers cannot, are refused by HTTP status.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
@@ -94,7 +94,7 @@ class WebSocketEndpoint:
         opening = _Opening(request, socket, self._limits, network_of(self._addresses.of(request)))
         header, principal = request.headers.get("Authorization"), None
         if header is not None:
-            principal = await self._authenticator.header(header, access, opening.network)
+            principal = await self._counted(self._authenticator.header(header, access, opening.network))
         after, refusal = None, None
         try:
             after = self._parse_request(request, offered)
@@ -120,7 +120,8 @@ class WebSocketEndpoint:
         if refusal is None:
             await opening.accept(is_authenticated=False)
             try:
-                return await self._authenticator.token(await opening.token(), access, opening.network)
+                token = await opening.token()
+                return await self._counted(self._authenticator.token(token, access, opening.network))
             except PlatformError as error:
                 refusal = error, _close_code_for(error)
         await opening.refuse(*refusal)
@@ -143,9 +144,15 @@ class WebSocketEndpoint:
         """
         token = next((name.removeprefix(BEARER) for name in offered if name.startswith(BEARER)), None)
         if token is not None:
-            return await self._authenticator.token(token, access, opening.network)
+            return await self._counted(self._authenticator.token(token, access, opening.network))
         ticket = opening.request.query.get("ticket")
-        return None if ticket is None else await self._authenticator.ticket(ticket, "chat", access)
+        return None if ticket is None else await self._counted(self._authenticator.ticket(ticket, "chat", access))
+
+    async def _counted(self, authentication: Awaitable[Principal]) -> Principal:
+        """Authenticate, and count the socket as a request of its user. Raises PlatformError."""
+        principal = await authentication
+        await count_request(self._limiter, principal)
+        return principal
 
     async def _serve(
         self, opening: "_Opening", principal: Principal, access: Access, after: EventCursor | None
@@ -160,7 +167,6 @@ class WebSocketEndpoint:
             now=self._now,
         )
         try:
-            await count_request(self._limiter, principal)
             await connection.serve(after, opening.request.transport, opening.gate.open)
         except RefusedConnectionError as refused:
             error = too_many_connections() if refused.code is TOO_MANY_CONNECTIONS else None

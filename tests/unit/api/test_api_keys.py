@@ -13,6 +13,13 @@ from tests.unit.api.world import Client, World
 
 KEYS = "/api/v1/user/api-keys"
 
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
 
 async def make(client: Client, *scopes: str, **fields: Any) -> Any:
     """A key of this user, as the answer has it."""
@@ -192,13 +199,37 @@ async def test_wrong_keys_are_limited_by_address_at_every_door_and_people_are_no
         assert (await ann.get("/api/v1/auth/me")).status == 200
 
 
-async def test_sockets_count_as_requests_of_their_user() -> None:
+@pytest.mark.parametrize("way", ["header", "subprotocol", "ticket", "first frame"])
+async def test_a_socket_counts_as_a_request_of_its_user_however_it_is_authenticated(way: str) -> None:
     async with World(requests_per_minute=2).serving() as world:
         ann = await world.user()
-        for expected in ("ready", "ready", "error"):
-            async with world.http.ws_connect(
-                "/api/v1/chat/stream", headers={"Authorization": f"Bearer {ann.token}"}
-            ) as socket:
-                first = await socket.receive_json()
-            assert first["type"] == expected
-        assert (first["code"], first["rate_limit"], socket.close_code) == ("rate_limited", "requests", 1013)
+        path = "/api/v1/chat/stream"
+        ticket = (await ann.post("/api/v1/chat/ticket")).json["ticket"]
+        assert (await ann.get("/api/v1/auth/me")).status == 200
+        if way == "header":  # no browser sends it, so the client can read the answer
+            refused = await ann.request("GET", path, headers=HANDSHAKE)
+            assert (refused.status, refused.json["rate_limit"], refused.headers["Retry-After"]) == (
+                429,
+                "requests",
+                "30",
+            )
+            return
+        protocols = ("chat.v1", f"bearer.{ann.token}") if way == "subprotocol" else ()
+        path += f"?ticket={ticket}" if way == "ticket" else ""
+        async with world.http.ws_connect(path, protocols=protocols) as socket:
+            if way == "first frame":
+                await socket.send_json({"type": "auth", "token": ann.token})
+            error = await socket.receive_json()
+            await socket.receive()
+        assert (error["code"], error["rate_limit"], error["retry_after"]) == ("rate_limited", "requests", 30)
+        assert socket.close_code == 1013
+
+
+async def test_a_socket_within_the_rate_of_its_user_is_served() -> None:
+    async with World(requests_per_minute=1).serving() as world:
+        ann = await world.user()
+        async with world.http.ws_connect(
+            "/api/v1/chat/stream", headers={"Authorization": f"Bearer {ann.token}"}
+        ) as socket:
+            assert (await socket.receive_json())["type"] == "ready"
+        assert (await ann.get("/api/v1/auth/me")).json["rate_limit"] == "requests"
