@@ -15,7 +15,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 class Origins:
     """The origins of ALLOWED_ORIGINS (`*`: every one) and that of `own_url`, the server's own pages. The Host header is
-    never compared: whoever controls a domain can point it here. `localhost_allowed`: this machine's, on any port."""
+    never compared: the owner of a domain can point it here. `localhost_allowed`: this machine's, on any port."""
 
     def __init__(self, allowed: Iterable[str], *, own_url: str | None = None, localhost_allowed: bool) -> None:
         own = () if own_url is None else (_origin_of(own_url),)

@@ -124,7 +124,7 @@ class ControlMessage:
 class ReplicaListener(Protocol):
     """What an instance is called with. Never waits."""
 
-    def published(self, user_id: str, news: Published) -> None: ...
+    def published(self, user_id: str, published: Published) -> None: ...
 
     def missed(self) -> None:
         """The connection broke and was made again: anything may have been published meanwhile."""

@@ -184,7 +184,7 @@ class Ownership:
                 self._context.logs.broadcast(ControlMessage("unowned", self.user_id))
             self.life.move(Event.RELEASED)
             if not (self.replication.is_available or self._context.is_draining()):
-                self.leave(TRY_AGAIN_LATER)  # it can follow no other owner: whoever connects next claims the session
+                self.leave(TRY_AGAIN_LATER)  # it can follow no other owner: the next connection claims the session
         else:
             self.life.move(Event.KEPT)
 

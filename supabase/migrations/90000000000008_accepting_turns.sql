@@ -36,7 +36,7 @@ language sql set search_path = '' as $$
   where user_id = p_user_id and id = any (p_turn_ids) and status in ('queued', 'running')
 $$;
 
--- The end of accepting and retrying: claim the session if nobody else holds it, start the turn if it is the next, and
+-- The end of accepting and retrying: claim the session if it has no other owner, start the turn if it is the next, and
 -- return it. A new turn is stored as unsent where the budget is used up. `started` says that the turn runs under the
 -- caller's own lease, also when an earlier call began it.
 create or replace function private.admit(

@@ -2,7 +2,7 @@
 -- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
 -- Mark the account as being deleted: nothing new begins, queued turns are cancelled, the running one is to stop.
--- Outcome `last_admin`: somebody else has to be one first.
+-- Outcome `last_admin`: another user has to be one first.
 create or replace function public.begin_deletion(p_user_id uuid) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -23,7 +23,7 @@ begin
 end
 $$;
 
--- Users who are being deleted and whom nobody has claimed, the longest waiting first.
+-- Users who are being deleted and are not claimed, the longest waiting first.
 create or replace function public.unfinished_deletions(p_limit integer) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(id order by updated_at), '[]')

@@ -160,7 +160,7 @@ class Replicator:
             self._visit_silent()
 
     def _visit_silent(self) -> None:
-        """At times, whatever the other sessions have to say."""
+        """Append to silent replicas as well, every `SILENCE_CHECK_SECONDS`."""
         now = self.clock()
         if now < self._visited_at + SILENCE_CHECK_SECONDS:
             return

@@ -53,7 +53,7 @@ async def test_after_a_short_outage_the_listener_has_missed_something(world: Rep
     other = await world.instance()
     await other.replicas.rewrite([NEW])
     await other.replicas.append([append(0, b"{}")])
-    await instance.listener.until(lambda listener: listener.news)
+    await instance.listener.until(lambda listener: listener.appended)
 
 
 async def test_a_long_outage_is_reported_and_so_is_the_recovery(world: ReplicaWorld) -> None:

@@ -78,8 +78,8 @@ async def test_an_append_without_events_shows_the_fence_and_finds_the_head(world
     await follower.replicas.follow(USER)
     assert await owner.replicas.append([append(1, fence=4)]) == [1]
     assert await follower.replicas.state(USER) == state(1, fence=4, view=VIEW)
-    await follower.listener.until(lambda listener: listener.news)
-    assert follower.listener.news == [(USER, Published(4, "e1", 1, (), None))]
+    await follower.listener.until(lambda listener: listener.appended)
+    assert follower.listener.appended == [(USER, Published(4, "e1", 1, (), None))]
 
 
 async def test_an_owner_with_an_older_fence_writes_nothing(world: ReplicaWorld) -> None:
@@ -157,14 +157,14 @@ async def test_followers_receive_what_is_appended_and_rewritten_in_order(world: 
     stands = state(3, epoch="e2", view=VIEW, text_of="t:1", text="So far\n\nand on")
     await owner.replicas.rewrite([rewrite(stands, b'{"c":3}')])
     await owner.replicas.append([append(3, b'{"d":4}', epoch="e2")])
-    await follower.listener.until(lambda listener: len(listener.news) == 4)
-    assert follower.listener.news == [
+    await follower.listener.until(lambda listener: len(listener.appended) == 4)
+    assert follower.listener.appended == [
         (USER, Published(1, "e1", 0, (b'{"a":1}', b'{"b":2}'), VIEW)),
         (USER, Published(1, "e1", 2, (b'{"c":3}',), None)),
         (USER, Published(1, "e2", 2, (b'{"c":3}',), VIEW, stands)),
         (USER, Published(1, "e2", 3, (b'{"d":4}',), None)),
     ]
-    assert (stranger.listener.news, owner.listener.news) == ([], [])
+    assert (stranger.listener.appended, owner.listener.appended) == ([], [])
 
 
 async def test_who_no_longer_follows_receives_no_more(world: ReplicaWorld) -> None:
@@ -172,12 +172,12 @@ async def test_who_no_longer_follows_receives_no_more(world: ReplicaWorld) -> No
     await follower.replicas.follow(USER)
     await follower.replicas.follow(FRIEND)
     await owner.replicas.rewrite([rewrite(state(epoch="f1"), user_id=FRIEND)])
-    await follower.listener.until(lambda listener: listener.news)
+    await follower.listener.until(lambda listener: listener.appended)
     follower.replicas.unfollow(USER)
     await owner.replicas.append([append(0, b"{}")])
     await owner.replicas.append([replace(append(0, b"{}", epoch="f1"), lease=lease(FRIEND))])
-    await follower.listener.until(lambda listener: len(listener.news) == 2)
-    assert [user for user, _ in follower.listener.news] == [FRIEND, FRIEND]
+    await follower.listener.until(lambda listener: len(listener.appended) == 2)
+    assert [user for user, _ in follower.listener.appended] == [FRIEND, FRIEND]
     await follower.replicas.follow(USER)
     await owner.replicas.append([append(1, b"{}")])
-    await follower.listener.until(lambda listener: len(listener.news) == 3)
+    await follower.listener.until(lambda listener: len(listener.appended) == 3)

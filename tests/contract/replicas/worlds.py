@@ -22,13 +22,13 @@ OWNER, OTHER = "owner", "other"
 class Listener:
     """What one instance was called with."""
 
-    news: list[tuple[str, Published]] = field(default_factory=list)
+    appended: list[tuple[str, Published]] = field(default_factory=list)
     messages: list[ControlMessage] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
     _grown: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def published(self, user_id: str, news: Published) -> None:
-        self.news.append((user_id, news))
+    def published(self, user_id: str, published: Published) -> None:
+        self.appended.append((user_id, published))
         self._grown.set()
 
     def missed(self) -> None:

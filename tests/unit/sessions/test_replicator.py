@@ -62,7 +62,7 @@ class Instance:
 
     # ReplicaListener
 
-    def published(self, user_id: str, news: Published) -> None: ...
+    def published(self, user_id: str, published: Published) -> None: ...
     def missed(self) -> None:
         self.replicator.availability_changed()
 
