@@ -89,7 +89,7 @@ async def test_a_socket_is_closed_when_its_key_is_revoked(world: World) -> None:
     async with world.http.ws_connect("/api/v1/chat/stream", headers=headers) as socket:
         assert (await socket.receive_json())["type"] == "ready"
         assert (await ann.delete(f"{KEYS}/{made['id']}")).status == 204
-        closed = await socket.receive()
+        closed = await socket.receive(timeout=10)
         assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 4502)
 
 
@@ -219,9 +219,9 @@ async def test_a_socket_counts_as_a_request_of_its_user_however_it_is_authentica
         async with world.http.ws_connect(path, protocols=protocols) as socket:
             if way == "first frame":
                 await socket.send_json({"type": "auth", "token": ann.token})
-            error = await socket.receive_json()
-            await socket.receive()
-        assert (error["code"], error["rate_limit"], error["retry_after"]) == ("rate_limited", "requests", 30)
+            error = await socket.receive_json(timeout=10)
+            assert (error["code"], error["rate_limit"], error["retry_after"]) == ("rate_limited", "requests", 30)
+            await socket.receive(timeout=10)
         assert socket.close_code == 1013
 
 
