@@ -1,4 +1,4 @@
-"""A scripted project and the client of it."""
+"""A scripted project, the client of it, and a verifier of its tokens."""
 
 from collections.abc import AsyncIterator
 
@@ -6,6 +6,7 @@ import pytest
 
 from server.adapters.supabase.client import SupabaseClient
 from tests.unit.adapters.supabase.project import Project
+from tests.unit.adapters.supabase.token_bench import Bench
 
 
 @pytest.fixture
@@ -21,3 +22,8 @@ async def client(project: Project) -> AsyncIterator[SupabaseClient]:
     client = project.client()
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+def bench(project: Project, client: SupabaseClient) -> Bench:
+    return Bench(project, client)
