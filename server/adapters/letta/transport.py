@@ -5,6 +5,7 @@ module, reports a connection that was closed after the request had been sent as 
 sent a second time. Knows HTTP, nothing of Letta.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -21,6 +22,8 @@ BROKEN: Final = (aiohttp.ClientError, TimeoutError, OSError)
 _UNOPENED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _KEEPALIVE_SECONDS: Final = 4.0
 """Idle sockets are closed before uvicorn closes them after 5 s, which could break a request that is being sent."""
+_SILENCE_CHECKS: Final = 4
+"""How often silence is checked for within the read timeout."""
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -46,7 +49,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             response.status,
             headers=response.raw_headers,
-            stream=_Body(response),
+            stream=_Body(response, request.extensions["timeout"]["read"]),
             request=request,
             extensions={BODY: response.content},
         )
@@ -57,14 +60,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def _send(self, request: httpx.Request) -> aiohttp.ClientResponse:
         timeout = request.extensions["timeout"]
-        return await self._open_session().request(
-            request.method,
-            URL(str(request.url), encoded=True),
-            headers=request.headers.multi_items(),
-            data=request.content or None,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout["connect"], sock_read=timeout["read"]),
-        )
+        async with asyncio.timeout(timeout["read"]):
+            return await self._open_session().request(
+                request.method,
+                URL(str(request.url), encoded=True),
+                headers=request.headers.multi_items(),
+                data=request.content or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout["connect"]),
+            )
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:  # created in its event loop
@@ -77,17 +81,47 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """A response's bytes as they come. Closing it early closes the connection."""
+    """A response's bytes as they come. Closing it early closes the connection.
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    The connection is also closed after `read_timeout` seconds of silence, at the latest a quarter of it later. Time
+    that the caller spends between two reads does not count. aiohttp's own `sock_read` starts a timer at every read,
+    which is a noticeable part of the CPU of a streamed chunk.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, read_timeout: float | None) -> None:
         self._response = response
+        self._read_timeout = read_timeout
+        self._received = 0
+        self._silent_checks = 0
+        self._is_awaited = True
+        self._timer: asyncio.TimerHandle | None = None
+        self._schedule_check()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for data in self._response.content.iter_any():
+                self._is_awaited = False
                 yield data
+                self._is_awaited = True
         except BROKEN as error:
             raise httpx.ReadError(str(error)) from error
 
     async def aclose(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._response.close()
+
+    def _schedule_check(self) -> None:
+        if self._read_timeout is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._read_timeout / _SILENCE_CHECKS, self._check_silence)
+
+    def _check_silence(self) -> None:
+        received = self._response.content.total_bytes
+        is_silent = self._is_awaited and received == self._received
+        self._silent_checks = self._silent_checks + 1 if is_silent else 0
+        self._received = received
+        if self._silent_checks < _SILENCE_CHECKS:
+            self._schedule_check()
+        else:
+            self._response.close()

@@ -11,7 +11,8 @@ from aiohttp import web
 
 from server.adapters.letta.client import LettaClient, get_json
 from server.adapters.letta.transport import AiohttpTransport
-from tests.unit.adapters.letta.scripted import ScriptedLetta, cut, scripted_letta
+from tests.unit.adapters.letta.scripted import Answer, ScriptedLetta, cut, scripted_letta
+from tests.virtual_time import virtual_time_with_sockets
 
 NIL_ID = "http://127.0.0.1:9"
 
@@ -91,6 +92,56 @@ async def test_an_answer_that_times_out_means_that_the_request_may_have_arrived(
     async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=httpx.Timeout(5, read=0.05)) as http:
         with pytest.raises(httpx.ReadError):
             await http.get(str(client.as_admin().base_url))
+
+
+def pieces(count: int, pause: float) -> Answer:
+    """Answers with `count` pieces, and `pause` seconds before each of them but the first."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for number in range(count):
+            await asyncio.sleep(pause if number else 0)
+            await response.write(b"piece ")
+        await response.write_eof()
+        return response
+
+    return answer
+
+
+async def read(answer: Answer, pause: float = 0.0) -> int:
+    """Pieces read within a read timeout of 10 s, with `pause` seconds after each of them."""
+    read = 0
+    async with scripted_letta() as (letta, client):
+        letta.answer = answer
+        timeout = httpx.Timeout(5, read=10)
+        async with (
+            httpx.AsyncClient(transport=AiohttpTransport(), timeout=timeout) as http,
+            http.stream("GET", str(client.as_admin().base_url)) as response,
+        ):
+            async for _ in response.aiter_raw():
+                read += 1
+                await asyncio.sleep(pause)
+    return read
+
+
+@virtual_time_with_sockets
+async def test_a_body_may_take_longer_than_the_read_timeout() -> None:
+    assert await read(pieces(8, pause=9.0)) == 8
+
+
+@virtual_time_with_sockets
+async def test_silence_within_a_body_is_a_read_error() -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(httpx.ReadError):
+        await read(pieces(2, pause=60.0))
+    assert 10.0 <= loop.time() - began <= 13.0
+
+
+@virtual_time_with_sockets
+async def test_a_caller_that_pauses_within_a_body_can_read_on() -> None:
+    assert await read(pieces(2, pause=1.0), pause=60.0) == 2
 
 
 async def test_a_compressed_answer_is_read(world: tuple[ScriptedLetta, LettaClient]) -> None:
