@@ -4,13 +4,14 @@ A script may run twice, if the connection broke before its answer arrived. All s
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Final, TypeVar
 
+import hiredis
 import structlog
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -53,6 +54,13 @@ class Call:
     arguments: Sequence[bytes | str | int]
 
 
+class _FastPacking:
+    """Packs pipelines with hiredis, at a seventh of the CPU. redis-py does so for its synchronous connections only."""
+
+    def pack_commands(self, commands: Iterable[tuple[Any, ...]]) -> list[bytes]:
+        return [hiredis.pack_command(command) for command in commands]
+
+
 class RedisClient:
     """Owns the connections: close it with `aclose`."""
 
@@ -63,6 +71,8 @@ class RedisClient:
             socket_connect_timeout=call_seconds,
             retry=Retry(NoBackoff(), 0),
         )
+        pool = self.redis.connection_pool  # whose connections are of another class for `rediss://`
+        pool.connection_class = type("Connection", (_FastPacking, pool.connection_class), {})
         self._slots = asyncio.Semaphore(CONCURRENT_CALLS)
 
     async def aclose(self) -> None:
