@@ -32,8 +32,9 @@ _MEMBER_ID: Final = re.compile(r"user-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12
 class Timeouts:
     """Timeouts in seconds.
 
-    `idle`: a stream counts as broken when nothing, not even a ping, arrived for this long. Letta pings every 10 s in
-    our stack, every 20 s by default. `recheck`: the pause before asking again for an object that Letta did not find.
+    `idle`: a stream counts as broken when nothing, not even a ping, arrived for this long, or up to a quarter longer.
+    Letta pings every 10 s in our stack, every 20 s by default. `recheck`: the pause before asking again for an object
+    that Letta did not find.
     """
 
     connect: float = 4.0
