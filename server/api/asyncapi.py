@@ -31,15 +31,16 @@ _MESSAGE: Final = "/api/v1/chat/message"
 
 
 def document(version: str) -> Json:
-    """The AsyncAPI 3 description of the WebSocket and of both event streams."""
+    """The AsyncAPI 3.1 description of the WebSocket and of both event streams."""
     return {
-        "asyncapi": "3.0.0",
+        "asyncapi": "3.1.0",
         "info": {
             "title": "AI Chat Platform",
             "version": version,
             "description": "One session per user: numbered events that all of the user's connections receive, and the "
             "commands that any of them may send. The rules of resuming are in docs/protocol.md.",
             "license": {"name": "MIT"},
+            "tags": [{"name": "chat", "description": "The session of a user."}],
         },
         "defaultContentType": "application/json",
         "channels": {
@@ -96,6 +97,7 @@ def _operation(action: str, channel: str, summary: str, models: Iterable[type[Ba
         "action": action,
         "channel": {"$ref": f"#/channels/{channel}"},
         "summary": summary,
+        "description": f"{summary} Each message is a JSON object, and its `type` says which one.",
         "messages": [{"$ref": f"#/channels/{channel}/messages/{name_of(model)}"} for model in models],
     }
 

@@ -1,5 +1,7 @@
 """Operational endpoints without authentication: health, readiness, metrics, and the API's description."""
 
+import gzip
+import secrets
 from importlib.resources import files
 from typing import Final
 
@@ -11,7 +13,7 @@ from server.config.settings import MAIL_LINK_PATH
 from server.http.app_keys import HUB, METRICS, READINESS
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
-from server.http.security_headers import PAGE_POLICY
+from server.http.security_headers import PAGE_POLICY, reference_policy
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Json
@@ -23,6 +25,8 @@ ASYNCAPI: Final = web.AppKey[Json]("asyncapi")
 _PAGES: Final = files("server.api") / "pages"
 _MEDIA_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _READABLE: Final = frozenset({"style.css", "docs.js", "callback.js"})
+_REFERENCE: Final = "scalar.js"
+"""The library of the API reference, which is stored compressed. scripts/vendor_scalar.py updates it."""
 
 
 async def health() -> web.Response:
@@ -50,7 +54,10 @@ async def asyncapi(request: web.Request) -> web.Response:
 
 
 async def docs() -> web.Response:
-    return _page("docs.html")
+    """The API reference. Its library writes style elements, which this page alone allows, by a nonce."""
+    nonce = secrets.token_urlsafe(16)
+    text = (_PAGES / "docs.html").read_text(encoding="utf-8").replace("{nonce}", nonce)
+    return _document(text, "text/html", reference_policy(nonce))
 
 
 async def index() -> web.Response:
@@ -62,20 +69,35 @@ async def callback() -> web.Response:
     return _page("callback.html")
 
 
-async def page(name: str) -> web.Response:
+async def page(request: web.Request, name: str) -> web.Response:
     """A style sheet or script of the pages."""
+    if name == _REFERENCE:
+        return _library(request)
     if name not in _READABLE:
         raise PlatformError(ErrorCode.NOT_FOUND)
     return _page(name)
 
 
 def _page(name: str) -> web.Response:
+    text = (_PAGES / name).read_text(encoding="utf-8")
+    return _document(text, _MEDIA_TYPES[name.rpartition(".")[2]], PAGE_POLICY)
+
+
+def _document(text: str, media_type: str, policy: str) -> web.Response:
     return web.Response(
-        text=(_PAGES / name).read_text(encoding="utf-8"),
-        content_type=_MEDIA_TYPES[name.rpartition(".")[2]],
-        charset="utf-8",
-        headers={"Content-Security-Policy": PAGE_POLICY},
+        text=text, content_type=media_type, charset="utf-8", headers={"Content-Security-Policy": policy}
     )
+
+
+def _library(request: web.Request) -> web.Response:
+    """Sent as it is stored to clients that read gzip, as every browser does."""
+    body = (_PAGES / f"{_REFERENCE}.gz").read_bytes()
+    headers = {"Cache-Control": "public, max-age=3600", "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+    else:
+        body = gzip.decompress(body)
+    return web.Response(body=body, content_type=_MEDIA_TYPES["js"], charset="utf-8", headers=headers)
 
 
 _TAG: Final = "operations"
@@ -124,7 +146,7 @@ ROUTES = (
         asyncapi,
         _TAG,
         "What the WebSocket and the event streams carry",
-        {200: Reply("AsyncAPI 3.0.", media="application/json")},
+        {200: Reply("AsyncAPI 3.1.", media="application/json")},
     ),
     Route("GET", "/docs", "public", docs, _TAG, "API reference", {200: Reply("A page.", media="text/html")}),
     Route(

@@ -19,3 +19,11 @@ PAGE_POLICY: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """The Content-Security-Policy of our own pages: scripts, styles and requests of this origin, nothing inline."""
+
+
+def reference_policy(nonce: str) -> str:
+    """That of the API reference, whose library writes style elements with this nonce and has its pictures in them."""
+    return (
+        f"default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )

@@ -1,8 +1,11 @@
 """Health, readiness, and the API's description of itself."""
 
 import asyncio
+import hashlib
+import json
 import re
 from dataclasses import MISSING, dataclass, field, fields
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -103,6 +106,30 @@ async def test_the_pages_load_only_from_their_own_origin(world: World) -> None:
     for name, kind in (("style.css", "text/css"), ("docs.js", "text/javascript"), ("callback.js", "text/javascript")):
         assert (await world.visitor.get(f"/pages/{name}")).headers["Content-Type"].startswith(kind)
     assert (await world.visitor.get("/pages/index.html")).status == 404
+
+
+async def test_the_reference_allows_style_elements_by_a_new_nonce_each_time_and_nothing_inline(world: World) -> None:
+    answers = [await world.visitor.get("/docs") for _ in range(2)]
+    policies = [answer.headers["Content-Security-Policy"] for answer in answers]
+    nonces = [match[1] for policy in policies if (match := re.search(r"style-src 'self' 'nonce-([\w-]{22})'", policy))]
+    assert len(set(nonces)) == 2
+    for answer, policy, nonce in zip(answers, policies, nonces, strict=True):
+        assert f'nonce="{nonce}"'.encode() in answer.raw
+        assert "unsafe" not in policy
+        assert "script-src 'self';" in policy
+        assert "connect-src 'self';" in policy
+    assert "nonce" not in (await world.visitor.get("/")).headers["Content-Security-Policy"]
+
+
+async def test_the_library_of_the_reference_is_the_locked_one(world: World) -> None:
+    """When this fails, run scripts/vendor_scalar.py."""
+    pages = files("server.api") / "pages"
+    lock = json.loads((pages / "scalar.lock.json").read_text("utf-8"))
+    assert "MIT" in (pages / "scalar.LICENSE.txt").read_text("utf-8")
+    for encoding in ("gzip", "identity"):
+        answer = await world.visitor.get("/pages/scalar.js", headers={"Accept-Encoding": encoding})
+        assert answer.headers.get("Content-Encoding", "identity") == encoding
+        assert hashlib.sha256(answer.raw).hexdigest() == lock["sha256"]
 
 
 async def test_the_description_is_served(world: World) -> None:
