@@ -215,7 +215,11 @@ class SendMessage(Request):
         default=None, description="Your id of this message. A repeated id refers to the same turn."
     )
     on_busy: OnBusy = "enqueue"
-    stream: bool | None = Field(default=None, description="true: text/event-stream, false: JSON; else Accept decides.")
+    stream: bool | None = Field(
+        default=None,
+        description="true: text/event-stream, false: JSON, which generated clients read. "
+        "Else Accept decides; `*/*` means events.",
+    )
 
 
 class CancelTurn(Request):

@@ -66,12 +66,18 @@ class JsPackage:
         return await self.run(str(self.node), f"build/test/{name}.js", *arguments, env=env, each_line=each_line)
 
 
+async def installed(name: str, source: Path) -> NodePackages:
+    """The packages that `source` locks, installed once, beside the software of the test stack."""
+    packages = NodePackages(Node(Layout.open(DATA_DIR, api_port=0)), name, source)
+    await packages.install(lambda _: None)
+    return packages
+
+
 @asynccontextmanager
 async def js_package(folder: Path) -> AsyncIterator[JsPackage]:
-    """The package, compiled to `build/` there. Packages are installed once, beside the software of the test stack."""
-    node = Node(Layout.open(DATA_DIR, api_port=0))
-    packages = NodePackages(node, "clients-js", SOURCE)
-    await packages.install(lambda _: None)
+    """The package, compiled to `build/` there."""
+    packages = await installed("clients-js", SOURCE)
+    node = packages.node
     oldest = Node(node.layout, "node-20", Path(__file__).with_name("node-20.txt"))
     await oldest.install(lambda _: None)
     place = folder / "clients" / "js"
