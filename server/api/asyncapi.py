@@ -78,7 +78,20 @@ def schemas() -> Json:
             schema.pop("additionalProperties", None)  # fields may be added to what clients receive
     for model in SENT:
         without_null_defaults(found[model.__name__])
+    _name_discriminators(found)
     return found
+
+
+def _name_discriminators(schema: Any) -> None:
+    """Give each discriminator as the name of its property, as AsyncAPI has it; pydantic writes OpenAPI's objects."""
+    if isinstance(schema, dict):
+        if isinstance(found := schema.get("discriminator"), dict) and "propertyName" in found:
+            schema["discriminator"] = found["propertyName"]
+        for value in schema.values():
+            _name_discriminators(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            _name_discriminators(value)
 
 
 def name_of(model: type[BaseModel]) -> str:
