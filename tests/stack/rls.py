@@ -59,7 +59,7 @@ READABLE: Final[dict[str, Relation]] = {
         "user_id",
         (
             *("id", "user_id", "role", "content", "tokens_used", "cost", "created_at"),
-            *("turn_id", "position", "status"),
+            *("turn_id", "position", "status", "steps"),
         ),
     ),
     "usage_metrics": Relation(

@@ -54,6 +54,7 @@ async def test_a_message_over_rest_is_answered_with_its_turn_or_with_its_events(
     assert turn["message"]["content"] == "over rest"
     assert turn["usage"]["model_calls"] == 1
     assert Decimal(turn["cost"]) > 0
+    turn["message"]["steps"] = []
     assert await ada.get(f"/chat/turns/{turn['id']}") == turn
 
     body = {"content": "ECHO over sse"}

@@ -130,7 +130,7 @@ async def test_a_forgotten_password_is_set_by_the_mails_link(visitor: Visitor) -
 async def test_secrets_leave_the_address_bar_the_history_and_every_request(visitor: Visitor) -> None:
     await visitor.signed_up()
     await visitor.post("recover", email=visitor.email)
-    await visitor.page.goto(f"{visitor.url}/docs")
+    await visitor.page.goto(f"{visitor.url}/")
     await visitor.open(visitor.mail().link)
     await visitor.sees("Set a new password")
     own = [address for address in visitor.requested if address.startswith(visitor.url)]
