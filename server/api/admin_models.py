@@ -80,7 +80,7 @@ class SetAdmin(Request):
 
 
 class RotateKey(Request):
-    at_once: bool = Field(default=False, description="BlockUser the old key as soon as the new one is in use.")
+    at_once: bool = Field(default=False, description="Block the old key as soon as the new one is in use.")
 
 
 class AuditQuery(Request):

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
-from server.api import examples
 from server.api.schemas import Answer, Background, Budget, ModelSpending, Money, Spending, User
 from server.protocol.codes import ErrorCode
 
@@ -50,8 +49,6 @@ class Failure(Answer):
 
 
 class AdminUserDetails(AdminUser):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.ADMIN_USER]})
-
     limits: PlanFields | None = Field(description="As the model gateway enforces them; null if it cannot be asked.")
     budget: Budget | None
     total: Spending = Field(description="Since registration.")
@@ -94,8 +91,6 @@ class UsageOfAll(Answer):
 
 class Action(Answer):
     """What an operator did. Never changed."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.ACTION]})
 
     id: int
     at: datetime

@@ -8,11 +8,14 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from server.api.examples import REQUESTS, RESPONSES
 from server.api.schemas import Problem
 from server.api.stream_schemas import StreamedEvent
 from server.http.problems import MEDIA_TYPE as PROBLEM_TYPE
+from server.http.problems import members as problem_members
 from server.http.routes import Reply, Route
 from server.protocol.codes import CLOSE_CODES, ERRORS, ErrorCode
+from server.protocol.errors import FieldError, PlatformError
 from server.protocol.shapes import Json
 
 _REFERENCE: Final = "#/components/schemas/{model}"
@@ -40,6 +43,7 @@ _SERVER_SENT_EVENT: Final[Json] = {
 }
 """The content of an event stream: the schema of each event, as `itemSchema` in OpenAPI 3.2."""
 _FOREIGN: Final = {"ge", "gt", "le", "lt", "max_digits", "decimal_places"}
+_REQUEST_ID: Final = "b60a75187e854a3a94dba16e37fcf086"
 _PARSING = (ErrorCode.INVALID_REQUEST,)
 _BODY = (ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE)
 _SIGNED_IN = (
@@ -85,6 +89,9 @@ def document(routes: Sequence[Route], version: str) -> Json:
         "paths": paths,
         "components": {
             "schemas": _schemas(routes),
+            "examples": {
+                code.value: _example(code) for code in sorted({code for route in routes for code in _codes(route)})
+            },
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                 "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
@@ -129,7 +136,8 @@ def _operation(route: Route) -> Json:
     }
     if route.body is not None:
         required = any(field.is_required() for field in route.body.model_fields.values())
-        operation["requestBody"] = {"required": required, "content": {"application/json": _schema_of(route.body)}}
+        content = {"application/json": {**_schema_of(route.body), "example": REQUESTS[route.body]}}
+        operation["requestBody"] = {"required": required, "content": content}
     return operation
 
 
@@ -182,7 +190,7 @@ def _split(field: Json) -> Json:
 def _response(reply: Reply) -> Json:
     content: Json = {}
     if reply.model is not None:
-        content["application/json"] = _schema_of(reply.model)
+        content["application/json"] = {**_schema_of(reply.model), "example": RESPONSES[reply.model]}
     if reply.stream:
         content[_EVENTS] = _SERVER_SENT_EVENT
     if reply.media is not None:
@@ -192,6 +200,11 @@ def _response(reply: Reply) -> Json:
 
 def _problems(route: Route) -> Json:
     """One response per status, described by its error codes."""
+    by_status = groupby(sorted(_codes(route), key=_status), key=_status)
+    return {str(status): _refusals(sorted(group)) for status, group in by_status}
+
+
+def _codes(route: Route) -> set[ErrorCode]:
     codes = {*route.errors, ErrorCode.INTERNAL_ERROR}
     if route.access != "public":
         codes.update(_SIGNED_IN)
@@ -199,14 +212,23 @@ def _problems(route: Route) -> Json:
         codes.update(_PARSING)
     if route.body is not None:
         codes.update(_BODY)
-    by_status = groupby(sorted(codes, key=_status), key=_status)
+    return codes
+
+
+def _refusals(codes: Sequence[ErrorCode]) -> Json:
+    """The response of one status, with an example of each of its codes."""
+    examples = {code.value: {"$ref": f"#/components/examples/{code.value}"} for code in codes}
     return {
-        str(status): {
-            "description": ", ".join(sorted(group)),
-            "content": {PROBLEM_TYPE: _schema_of(Problem)},
-        }
-        for status, group in by_status
+        "description": ", ".join(codes),
+        "content": {PROBLEM_TYPE: {**_schema_of(Problem), "examples": examples}},
     }
+
+
+def _example(code: ErrorCode) -> Json:
+    """The example of an error, as the server would write it."""
+    at_fault = (FieldError("/content", "Field required."),) if code is ErrorCode.INVALID_REQUEST else ()
+    error = PlatformError(code, errors=at_fault)
+    return {"summary": error.rule.title, "value": problem_members(error, _REQUEST_ID, error.rule.status)}
 
 
 def _status(code: ErrorCode) -> int:

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.api import examples
 from server.ports import Scope
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import AgentStatus, CostStatus, MessageStatus, ToolStatus, TurnStatus
@@ -307,8 +306,6 @@ class Projection(Answer):
 
 class UserUsage(Answer):
     """All days are days in UTC."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.USAGE]})
 
     total: Spending = Field(description="Since registration.")
     today: Spending

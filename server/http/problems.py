@@ -22,17 +22,7 @@ def problem(
 ) -> web.Response:
     """The response for `error`. `status` overrides that of the error's code; `turn` is the turn that failed."""
     status = status or error.rule.status
-    body: Json = {
-        "type": f"/docs#{error.code}",
-        "title": error.rule.title,
-        "status": status,
-        "detail": error.message,
-        "code": error.code,
-        "retryable": error.retryable,
-        "request_id": request_id,
-        "errors": [{"pointer": field.pointer, "detail": field.detail} for field in error.errors],
-        **error.members,
-    }
+    body = members(error, request_id, status)
     response_headers = dict(headers or {})
     if (seconds := error.retry_after_seconds) is not None:
         body["retry_after"] = seconds
@@ -45,6 +35,21 @@ def problem(
         body["turn"] = turn.wire()
         body |= turn.error.budget() if turn.error else {}
     return web.Response(body=to_json(body), status=status, content_type=MEDIA_TYPE, headers=response_headers)
+
+
+def members(error: PlatformError, request_id: str, status: int) -> Json:
+    """What the body of every error has."""
+    return {
+        "type": f"/docs#{error.code}",
+        "title": error.rule.title,
+        "status": status,
+        "detail": error.message,
+        "code": error.code,
+        "retryable": error.retryable,
+        "request_id": request_id,
+        "errors": [{"pointer": field.pointer, "detail": field.detail} for field in error.errors],
+        **error.members,
+    }
 
 
 def from_http_exception(cause: web.HTTPException) -> PlatformError:
