@@ -1,5 +1,6 @@
 """The platform behind Chainlit: sign-in, history, streaming, tools, stop. requirements.in says how to run it."""
 
+import asyncio
 import os
 
 import chainlit as cl
@@ -21,19 +22,26 @@ async def sign_in(email: str, password: str) -> cl.User | None:
 
 @cl.on_chat_start
 async def start() -> None:
+    opening = asyncio.create_task(opened())
+    cl.user_session.set("chat", opening)
+    await opening
+
+
+async def opened() -> Chat:
+    """The user's chat, once its history is shown. A message that is sent meanwhile waits for that."""
     user = cl.user_session.get("user")
     chat = await Chat(URL, sign_ins[user.identifier].get_token).open()
-    cl.user_session.set("chat", chat)
     async for state in chat.states():
         if not state.history.is_loading:
             break
     for message in state.messages:
         await cl.Message(message.text, type="user_message" if message.role == "user" else "assistant_message").send()
+    return chat
 
 
 @cl.on_message
 async def answer(message: cl.Message) -> None:
-    chat, shown, tools = cl.user_session.get("chat"), cl.Message(""), set()
+    chat, shown, tools = await cl.user_session.get("chat"), cl.Message(""), set()
     try:
         turn_id = await chat.send(message.content)
         async for state in chat.states():
@@ -56,9 +64,9 @@ async def answer(message: cl.Message) -> None:
 
 @cl.on_stop
 async def stop() -> None:
-    await cl.user_session.get("chat").cancel()
+    await (await cl.user_session.get("chat")).cancel()
 
 
 @cl.on_chat_end
 async def end() -> None:
-    await cl.user_session.get("chat").close()
+    await (await cl.user_session.get("chat")).close()
