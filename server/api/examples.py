@@ -231,7 +231,7 @@ RESPONSES: Final[Mapping[type[BaseModel], Json]] = {
     schemas.Health: {"status": "ok"},
     schemas.Ready: {
         "status": "ready",
-        "version": "2.0.0",
+        "version": "0.1.0",
         "checks": {"supabase": {"status": "up", "latency_ms": 3.2, "error": None}},
     },
     admin_schemas.AdminUser: _ADMIN_USER,
