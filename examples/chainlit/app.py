@@ -22,26 +22,25 @@ async def sign_in(email: str, password: str) -> cl.User | None:
 
 @cl.on_chat_start
 async def start() -> None:
-    opening = asyncio.create_task(opened())
-    cl.user_session.set("chat", opening)
-    await opening
-
-
-async def opened() -> Chat:
-    """The user's chat, once its history is shown. A message that is sent meanwhile waits for that."""
-    user = cl.user_session.get("user")
-    chat = await Chat(URL, sign_ins[user.identifier].get_token).open()
-    async for state in chat.states():
-        if not state.history.is_loading:
-            break
-    for message in state.messages:
-        await cl.Message(message.text, type="user_message" if message.role == "user" else "assistant_message").send()
-    return chat
+    chat, is_shown = Chat(URL, sign_ins[cl.user_session.get("user").identifier].get_token), asyncio.Event()
+    cl.user_session.set("chat", chat)
+    cl.user_session.set("is_shown", is_shown)
+    try:
+        await chat.open()
+        async for state in chat.states():
+            if not state.history.is_loading:
+                break
+        for message in state.messages:
+            kind = "user_message" if message.role == "user" else "assistant_message"
+            await cl.Message(message.text, type=kind).send()
+    finally:
+        is_shown.set()
 
 
 @cl.on_message
 async def answer(message: cl.Message) -> None:
-    chat, shown, tools = await cl.user_session.get("chat"), cl.Message(""), set()
+    chat, shown, tools = cl.user_session.get("chat"), cl.Message(""), set()
+    await cl.user_session.get("is_shown").wait()  # otherwise the history would show this message, too
     try:
         turn_id = await chat.send(message.content)
         async for state in chat.states():
@@ -64,9 +63,9 @@ async def answer(message: cl.Message) -> None:
 
 @cl.on_stop
 async def stop() -> None:
-    await (await cl.user_session.get("chat")).cancel()
+    await cl.user_session.get("chat").cancel()
 
 
 @cl.on_chat_end
 async def end() -> None:
-    await (await cl.user_session.get("chat")).close()
+    await cl.user_session.get("chat").close()

@@ -61,7 +61,7 @@ COMPLETED: Final[Json] = {
 }
 
 _EMAIL: Final = "ada@example.com"
-_PASSWORD: Final = "correct horse battery"  # noqa: S105 - an example
+_PASSWORD: Final = "a long password"  # noqa: S105 - an example
 _PLAN: Final[Json] = {
     "budget": "10",
     "period": "30d",
