@@ -17,10 +17,32 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final
 
-from letta_patches import prepared_statements, stop, tls_context, tool_order
+from letta_patches import (
+    connection_tests,
+    derived_keys,
+    last_stop_reason,
+    prepared_statements,
+    signatures,
+    stop,
+    tls_context,
+    tool_order,
+    tool_schemas,
+    unused_rows,
+)
 from letta_patches.known import VERSION, NotApplicableError
 
-PATCHES: Final = (stop, tls_context, prepared_statements, tool_order)
+PATCHES: Final = (
+    stop,
+    tool_order,
+    tls_context,
+    prepared_statements,
+    connection_tests,
+    unused_rows,
+    last_stop_reason,
+    tool_schemas,
+    signatures,
+    derived_keys,
+)
 """Modules with a docstring, whose first line is the reason, and `apply()`, which raises NotApplicableError."""
 ROUTE: Final = "/v1/patches"
 _APP: Final = "letta.server.rest_api.app"
