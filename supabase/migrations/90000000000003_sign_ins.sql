@@ -1,5 +1,5 @@
--- Sign-ins: tickets that are valid once, whether a sign-in is still valid, and the addresses that signed in to an
--- account.
+-- Sign-ins: tickets that are valid once, whether a sign-in is still valid, the device of each, and the addresses that
+-- signed in to an account.
 -- Repeatable: edit it here; `chat migrate` applies it again after each change (../README.md).
 
 -- Redeem a ticket. Returns true the first time. Rows are deleted five minutes after the ticket's expiry; a ticket
@@ -41,12 +41,15 @@ language sql stable security definer set search_path = '' as $$
   where u.email = p_email
 $$;
 
--- Store an address's hash, and delete all but the newest 20.
-create or replace function public.note_address(p_user_id uuid, p_address_hash text) returns jsonb
+-- Store the device of a sign-in, unless it has ended, and the hash of its address; of hashes, the newest 20 are kept.
+-- Null: no sign-in is named, or no hash is wanted.
+create or replace function public.record_sign_in(
+  p_user_id uuid, p_session_id uuid, p_user_agent text, p_address text, p_address_hash text
+) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 begin
   perform from public.user_profiles where id = p_user_id for no key update;
-  if found then
+  if found and p_address_hash is not null then
     insert into public.known_addresses as a (user_id, address_hash, seen_at)
       values (p_user_id, p_address_hash, clock_timestamp())
     on conflict (user_id, address_hash) do update set seen_at = excluded.seen_at;
@@ -55,15 +58,26 @@ begin
       where a.user_id = p_user_id order by a.seen_at desc offset 20
     );
   end if;
+  insert into public.sign_in_devices (session_id, user_agent, address)
+    select s.id, p_user_agent, p_address from auth.sessions s
+    where s.id = p_session_id and s.user_id = p_user_id
+    for key share
+  on conflict (session_id) do update set user_agent = excluded.user_agent, address = excluded.address;
   return '{"outcome": "ok"}';
 end
 $$;
 
+-- Called by the last release only.
+create or replace function public.note_address(p_user_id uuid, p_address_hash text) returns jsonb
+language sql security definer set search_path = '' as $$
+  select public.record_sign_in(p_user_id, null, null, null, p_address_hash)
+$$;
+
 revoke all on function
   public.redeem_ticket(text, timestamptz), public.is_signed_in(uuid, uuid), public.known_addresses(text),
-  public.note_address(uuid, text)
+  public.record_sign_in(uuid, uuid, text, text, text), public.note_address(uuid, text)
 from public, anon, authenticated;
 grant execute on function
   public.redeem_ticket(text, timestamptz), public.is_signed_in(uuid, uuid), public.known_addresses(text),
-  public.note_address(uuid, text)
+  public.record_sign_in(uuid, uuid, text, text, text), public.note_address(uuid, text)
 to service_role;

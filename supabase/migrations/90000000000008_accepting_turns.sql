@@ -22,7 +22,7 @@ $$;
 create or replace function private.count_message(p_user_id uuid, p_per_minute integer) returns void
 language sql set search_path = '' as $$
   update public.sessions
-    set paced_until = greatest(paced_until, clock_timestamp()) + interval '60 seconds' / p_per_minute
+    set paced_until = greatest(paced_until, clock_timestamp()) + interval '60 seconds' / nullif(p_per_minute, 0)
     where user_id = p_user_id and p_per_minute > 0
 $$;
 

@@ -21,7 +21,7 @@ create or replace trigger key_changed after insert or update of litellm_key_hash
 create or replace function private.look_soon(p_user_id uuid) returns void
 language sql set search_path = '' as $$
   insert into public.billing_accounts as b (user_id, look_at)
-    values (p_user_id, clock_timestamp() + interval '1 second')
+    values (p_user_id, clock_timestamp() + interval '2 seconds')
   on conflict (user_id) do update set look_at = least(coalesce(b.look_at, excluded.look_at), excluded.look_at)
 $$;
 
@@ -43,7 +43,7 @@ create or replace function private.next_look(p_user_id uuid) returns timestamptz
 language sql volatile set search_path = '' as $$
   select case
     when bool_or(private.is_awaited(a)) then now() + least(greatest(
-      (now() - max(a.ended_at) filter (where private.is_awaited(a))) / 3, interval '1 second'
+      (now() - max(a.ended_at) filter (where private.is_awaited(a))) / 3, interval '2 seconds'
     ), interval '5 minutes')
     when max(a.ended_at) > now() - interval '20 seconds' then max(a.ended_at) + interval '20 seconds'
     when max(a.ended_at) > now() - interval '25 hours' then now() + interval '1 hour'
@@ -96,37 +96,53 @@ language sql stable set search_path = '' as $$
 $$;
 
 -- Claim users whose calls are due to be read. Each claim postpones the next read, so that other instances do not
--- read the same user, and a failed read is repeated. Once an hour the last 24 hours are read again.
+-- read the same user, and a failed read is repeated. Settled attempts are read once more for the agent's housekeeping,
+-- which may have been logged later; while other calls are awaited, at most every 20 seconds. Once an hour the last 24
+-- hours are read again.
 create or replace function public.claim_settlements(p_limit integer) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
-  v_user_id uuid;
+  v_account public.billing_accounts;
+  v_now timestamptz;
   v_since timestamptz;
+  v_settled_since timestamptz;
   v_reread boolean;
+  v_housekeeping boolean;
   v_work jsonb := '[]';
 begin
-  for v_user_id, v_reread in
-    select b.user_id, b.reread_at < clock_timestamp() - interval '1 hour' from public.billing_accounts b
+  for v_account in
+    select * from public.billing_accounts b
     where b.look_at <= clock_timestamp()
     order by b.look_at
     limit p_limit
     for update skip locked
   loop
-    select min(a.started_at) into v_since
-      from public.attempts a where a.user_id = v_user_id and (
-        (private.is_awaited(a) and (a.settled_at is null or a.started_at > clock_timestamp() - interval '2 days'))
-        -- Settled by its own calls; the agent's summary at its end may have been logged later.
-        or a.ended_at between clock_timestamp() - interval '1 minute' and clock_timestamp() - interval '15 seconds'
-      );
+    v_now := clock_timestamp();
+    v_reread := v_account.reread_at < v_now - interval '1 hour';
+    select
+      min(a.started_at) filter (where private.is_awaited(a)),
+      min(a.started_at) filter (
+        where a.ended_at > v_account.housekeeping_read_at - interval '15 seconds'
+          and a.ended_at <= v_now - interval '15 seconds'
+      )
+      into v_since, v_settled_since
+      from public.attempts a where a.user_id = v_account.user_id
+        and (a.settled_at is null or a.started_at > v_now - interval '2 days');
+    v_housekeeping := v_settled_since is not null
+      and (v_since is null or v_account.housekeeping_read_at < v_now - interval '20 seconds');
+    if v_housekeeping then
+      v_since := least(v_since, v_settled_since);
+    end if;
     if v_reread then
-      v_since := least(v_since, clock_timestamp() - interval '24 hours');
+      v_since := least(v_since, v_now - interval '24 hours');
     end if;
     update public.billing_accounts set
-      look_at = private.next_look(v_user_id),
-      reread_at = case when v_reread then clock_timestamp() else reread_at end
-    where user_id = v_user_id;
+      look_at = private.next_look(v_account.user_id),
+      reread_at = case when v_reread then v_now else reread_at end,
+      housekeeping_read_at = case when v_housekeeping then v_now else housekeeping_read_at end
+    where user_id = v_account.user_id;
     if v_since is not null then
-      v_work := v_work || private.search_json(v_user_id, v_since);
+      v_work := v_work || private.search_json(v_account.user_id, v_since);
     end if;
   end loop;
   return jsonb_build_object('now', clock_timestamp(), 'work', v_work);

@@ -83,8 +83,8 @@ language sql stable security definer set search_path = '' as $$
     or k.expires_at <= clock_timestamp()
 $$;
 
--- The user's valid sign-ins, the newest first. Columns that this version of Auth does not have are ignored; it writes
--- `refreshed_at` in UTC without saying so.
+-- The user's valid sign-ins, the newest first, with the device that the server saw, else the one that Auth saw. Columns
+-- that this version of Auth does not have are ignored; it writes `refreshed_at` in UTC without saying so.
 create or replace function public.list_sign_ins(p_user_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(
@@ -92,14 +92,15 @@ language sql stable security definer set search_path = '' as $$
       'id', f.id,
       'created_at', f.created_at,
       'last_seen_at', greatest((f.session ->> 'refreshed_at')::timestamp at time zone 'utc', f.created_at),
-      'user_agent', f.session ->> 'user_agent',
-      'address', f.session ->> 'ip'
+      'user_agent', case when d.session_id is null then f.session ->> 'user_agent' else d.user_agent end,
+      'address', case when d.session_id is null then f.session ->> 'ip' else d.address end
     ) order by f.created_at desc, f.id
   ), '[]')
   from (
     select s.id, (to_jsonb(s) ->> 'created_at')::timestamptz as created_at, to_jsonb(s) as session
     from auth.sessions s where s.user_id = p_user_id
   ) f
+  left join public.sign_in_devices d on d.session_id = f.id
   where coalesce((f.session ->> 'not_after')::timestamptz > clock_timestamp(), true)
 $$;
 
@@ -116,7 +117,7 @@ $$;
 -- same grants and policies decide. Not `security definer`, where PostgreSQL refuses to set a role; nor is the role an
 -- attribute of the function, which could not be replaced then. `p_query`: {table, columns: ["name",
 -- "alias:name::text", …], where: [[column, operator, value], …], order: [[column, is_descending], …], limit?, offset?},
--- with the operators of PostgREST.
+-- with the operators of PostgREST; the value of `in` is an array's text, as {1,2}.
 create or replace function public.read_as_user(p_user_id uuid, p_query text) returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
@@ -137,8 +138,9 @@ begin
     from (
       select regexp_match(e.value, '^(?:(\w+):)?(\w+)(::text)?$') from jsonb_array_elements_text(v_query -> 'columns') e
     ) c (parts);
-  select coalesce(string_agg(format('%I %s %L', e.value ->> 0, case e.value ->> 1
+  select coalesce(string_agg(format('%I %s (%L)', e.value ->> 0, case e.value ->> 1
       when 'eq' then '=' when 'lt' then '<' when 'lte' then '<=' when 'gt' then '>' when 'gte' then '>='
+      when 'in' then '= any'
     end, e.value ->> 2), ' and '), 'true')
     into v_where from jsonb_array_elements(v_query -> 'where') e;
   select 'order by ' || string_agg(

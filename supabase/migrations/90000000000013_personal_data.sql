@@ -120,9 +120,10 @@ language sql immutable set search_path = '' as $$
     $part$
     when 'sign_ins' then $part$
       select s.id::text as key, jsonb_build_object(
-        'id', s.id, 'created_at', s.created_at, 'refreshed_at', s.refreshed_at, 'user_agent', s.user_agent, 'ip', s.ip
+        'id', s.id, 'created_at', s.created_at, 'refreshed_at', s.refreshed_at, 'user_agent', s.user_agent, 'ip', s.ip,
+        'device', to_jsonb(d) - 'session_id'
       ) as row
-      from auth.sessions s where s.user_id = $1
+      from auth.sessions s left join public.sign_in_devices d on d.session_id = s.id where s.user_id = $1
     $part$
     when 'addresses' then $part$
       select a.address_hash as key, jsonb_build_object('hash', a.address_hash, 'seen_at', a.seen_at) as row

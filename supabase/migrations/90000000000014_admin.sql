@@ -162,13 +162,26 @@ begin
 end
 $$;
 
--- Accounts, the newest first: those with this id, or this text in their address; with this status; older than the
--- account `p_after`.
+-- What the account has spent since it exists. Money as text, so that no digit is lost in JSON.
+create or replace function private.spent_in_all(p_user_id uuid) returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'messages', coalesce(sum(m.total_messages), 0), 'tokens', coalesce(sum(m.total_tokens), 0),
+    'cost', coalesce(sum(m.exact_cost), 0)::text
+  ) from public.usage_metrics m where m.user_id = p_user_id
+$$;
+
+-- Accounts with what they have spent, the newest first: those with this id, or this text in their address; with this
+-- status; older than the account `p_after`.
 create or replace function public.search_accounts(
   p_query text, p_status text, p_admins boolean, p_after uuid, p_limit integer
 ) returns jsonb
 language sql stable security definer set search_path = '' as $$
-  select coalesce(jsonb_agg(private.account_json(found.p) order by (found.p).created_at desc, (found.p).id desc), '[]')
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'account', private.account_json(found.p),
+    'standing', (select to_jsonb(s) from public.budget_standings s where s.user_id = (found.p).id),
+    'total', private.spent_in_all((found.p).id)
+  ) order by (found.p).created_at desc, (found.p).id desc), '[]')
   from (
     select p from public.user_profiles p
     where (p_query is null or p.id::text = lower(p_query) or strpos(lower(p.email), lower(p_query)) > 0)
@@ -188,12 +201,7 @@ language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
     'account', private.account_json(p),
     'standing', (select to_jsonb(s) from public.budget_standings s where s.user_id = p.id),
-    'total', (
-      select jsonb_build_object(
-        'messages', coalesce(sum(m.total_messages), 0), 'tokens', coalesce(sum(m.total_tokens), 0),
-        'cost', coalesce(sum(m.exact_cost), 0)::text
-      ) from public.usage_metrics m where m.user_id = p.id
-    ),
+    'total', private.spent_in_all(p.id),
     'open_turns', (
       select count(*) from public.turns t where t.user_id = p.id and t.status in ('queued', 'running')
     ),
@@ -257,22 +265,25 @@ language sql stable security definer set search_path = '' as $$
   )
 $$;
 
--- Actions with their outcomes, the newest first; `p_user_id`: about this user, or by this admin.
+-- Actions with their outcomes, the newest first; `p_user_id`: about this user, or by this admin. The record names users
+-- by id; the addresses are those of the accounts that exist now.
 create or replace function public.admin_actions_page(p_user_id uuid, p_before bigint, p_limit integer) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(jsonb_build_object(
-    'id', a.id, 'at', a.at, 'actor_id', a.actor_id, 'source', a.source, 'action', a.action,
-    'user_id', coalesce(a.user_id, a.new_user_id), 'details', a.details, 'outcome', a.outcome, 'reason', a.reason,
+    'id', a.id, 'at', a.at, 'actor_id', a.actor_id, 'actor_email', actor.email, 'source', a.source, 'action', a.action,
+    'user_id', a.on_user_id, 'user_email', subject.email, 'details', a.details, 'outcome', a.outcome, 'reason', a.reason,
     'ended_at', a.ended_at
   ) order by a.id desc), '[]')
   from (
-    select a.*, o.outcome, o.reason, o.at as ended_at, o.user_id as new_user_id
+    select a.*, o.outcome, o.reason, o.at as ended_at, coalesce(a.user_id, o.user_id) as on_user_id
     from public.admin_actions a left join public.admin_outcomes o on o.action_id = a.id
     where (p_user_id is null or p_user_id in (a.user_id, a.actor_id, o.user_id))
       and (p_before is null or a.id < p_before)
     order by a.id desc
     limit p_limit
   ) a
+  left join public.user_profiles actor on actor.id = a.actor_id
+  left join public.user_profiles subject on subject.id = a.on_user_id
 $$;
 
 revoke all on function
