@@ -1,0 +1,43 @@
+// The words of the dialog that creates a user.
+import { dictionary } from "../platform/language";
+
+export const words = dictionary(
+  {
+    title: "New user",
+    email: "E-mail",
+    name: "Name",
+    nameHint: "Optional. The agent calls them by it.",
+    way: "How they sign in first",
+    invite: "They choose a password",
+    inviteHint: "A mail with a link goes to them now.",
+    withPassword: "I set a password",
+    withPasswordHint: "You pass it on; they can change it.",
+    password: "Password",
+    plan: "Plan",
+    defaultPlan: (name: string) => `${name} (the usual one)`,
+    create: "Create user",
+    refused: "This address has an account already, or cannot be used.",
+    created: (email: string) => `${email} can sign in`,
+    invited: (email: string) => `${email} gets a mail to choose a password`,
+    notInvited: (email: string) => `${email} was created, but the mail could not be sent: they use "Forgot password"`,
+  },
+  {
+    title: "Новый пользователь",
+    email: "Почта",
+    name: "Имя",
+    nameHint: "Необязательно. Так к пользователю будет обращаться агент.",
+    way: "Первый вход",
+    invite: "Пользователь сам придумает пароль",
+    inviteHint: "Письмо со ссылкой уйдёт сразу.",
+    withPassword: "Я задам пароль",
+    withPasswordHint: "Вы передадите его сами; пользователь сможет его сменить.",
+    password: "Пароль",
+    plan: "Тариф",
+    defaultPlan: (name) => `${name} (по умолчанию)`,
+    create: "Создать пользователя",
+    refused: "С этим адресом уже есть аккаунт, или такой адрес не принимается.",
+    created: (email) => `${email} может войти`,
+    invited: (email) => `${email} получит письмо, чтобы придумать пароль`,
+    notInvited: (email) => `${email} создан, но письмо отправить не удалось: поможет «Забыли пароль?»`,
+  },
+);

@@ -1,0 +1,53 @@
+// The words of the services' health. The findings themselves are the server's sentences.
+import { dictionary, plural } from "../platform/language";
+
+const NAMES: Record<string, string> = { supabase: "Supabase", letta: "Letta", litellm: "LiteLLM", redis: "Redis" };
+
+export const words = dictionary(
+  {
+    intro: "The services that this server needs.",
+    again: "Check again",
+    checked: (when: string) => `Checked ${when}`,
+    server: "Server",
+    nameOf: (name: string) => NAMES[name] ?? name.charAt(0).toUpperCase() + name.slice(1),
+    ready: "Ready",
+    degraded: "Degraded",
+    starting: "Starting",
+    draining: "Stopping",
+    readyMore: "All services answer.",
+    degradedMore: "A service does not answer. What does not need it goes on working.",
+    startingMore: "The server has not reached Supabase yet.",
+    drainingMore: "The server finishes what it has begun, and ends.",
+    up: (ms: number) => `Answers within ${ms} ms`,
+    down: "Does not answer",
+    ok: "Fine",
+    warn: "Look at it",
+    fail: "Wrong",
+    allGood: "Everything is as it should be.",
+    wrong: (n: number) => `${plural(n, { one: "thing needs", other: "things need" })} attention.`,
+    toDo: "What to do:",
+  },
+  {
+    intro: "Службы, которые нужны серверу.",
+    again: "Проверить снова",
+    checked: (when) => `Проверено ${when}`,
+    server: "Сервер",
+    nameOf: (name) => ({ settings: "Настройки" })[name] ?? NAMES[name] ?? name.charAt(0).toUpperCase() + name.slice(1),
+    ready: "Готов",
+    degraded: "Работает частично",
+    starting: "Запускается",
+    draining: "Останавливается",
+    readyMore: "Все службы отвечают.",
+    degradedMore: "Одна из служб не отвечает. Остальное продолжает работать.",
+    startingMore: "Сервер ещё не связался с Supabase.",
+    drainingMore: "Сервер заканчивает начатое и завершит работу.",
+    up: (ms) => `Отвечает за ${ms} мс`,
+    down: "Не отвечает",
+    ok: "В порядке",
+    warn: "Обратите внимание",
+    fail: "Неисправно",
+    allGood: "Всё в порядке.",
+    wrong: (n) => `${plural(n, { one: "проверка требует", few: "проверки требуют", many: "проверок требуют", other: "проверки требуют" })} внимания.`,
+    toDo: "Что делать:",
+  },
+);

@@ -1,0 +1,36 @@
+import { dictionary } from "../platform/language";
+
+export const words = dictionary(
+  {
+    again: "Try again",
+    asTable: "Show as a table",
+    cancel: "Cancel",
+    close: "Close",
+    copied: "Copied",
+    day: "Day (UTC)",
+    loading: "Loading…",
+    notCopied: "The browser did not allow it: select the text and copy it.",
+    notLoaded: "This part of the page could not be loaded. Check the connection and reload the page.",
+    others: "Others",
+    plotSummary: (title: string, total: string, day: string, highest: string) => `${title}: ${total} in all, most on ${day} with ${highest}`,
+    requestId: (id: string) => `Request ${id}`,
+    save: "Save",
+    total: "Total",
+  },
+  {
+    again: "Повторить",
+    asTable: "Показать таблицей",
+    cancel: "Отмена",
+    close: "Закрыть",
+    copied: "Скопировано",
+    day: "День (UTC)",
+    loading: "Загрузка…",
+    notCopied: "Браузер не разрешил: выделите текст и скопируйте его.",
+    notLoaded: "Эту часть страницы не удалось загрузить. Проверьте соединение и обновите страницу.",
+    others: "Другие",
+    plotSummary: (title, total, day, highest) => `${title}: всего ${total}, больше всего ${day} — ${highest}`,
+    requestId: (id) => `Запрос ${id}`,
+    save: "Сохранить",
+    total: "Всего",
+  },
+);
