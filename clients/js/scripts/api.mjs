@@ -2,7 +2,7 @@
 // Run it after the build. `--check` writes nothing and exits with 1 if api.txt is not up to date.
 import { readFileSync, writeFileSync } from "node:fs";
 
-const PUBLIC = ["index", "chat", "state", "errors", "listeners", "tokens", "react", "auth", "ai"];
+const PUBLIC = ["index", "chat", "state", "errors", "listeners", "tokens", "react", "auth", "rest", "ai"];
 const root = new URL("..", import.meta.url);
 const isPublic = (line) => !/^\s*(private|#)|^\s*\*|^\s*\/\*\*|^import |^export \{\};|^\/\//.test(line) && line.trim();
 const text = PUBLIC.map((name) => {

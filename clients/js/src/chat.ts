@@ -56,7 +56,7 @@ export class Chat {
   readonly #tabs: Promise<Tabs | null> | null;
   #connection: Connection;
   #stopWaking: () => void;
-  #loading: AbortController | null = null;
+  #loading = new AbortController();
   #isNotifying = false;
   #isOver = false;
 
@@ -146,11 +146,11 @@ export class Chat {
   async loadOlder(): Promise<boolean> {
     const { isLoading, hasMore, before } = this.#state.history;
     if (isLoading || !hasMore) return hasMore;
-    this.#showLoading(true);
+    const signal = this.#load(true);
     try {
-      this.#change(withPage(this.#state, await this.#page(before, this.#loading?.signal)));
+      this.#change(withPage(this.#state, await this.#page(before, signal)));
     } catch {
-      this.#showLoading(false);
+      if (!signal.aborted) this.#load(false);
     }
     return this.#state.history.hasMore;
   }
@@ -167,7 +167,6 @@ export class Chat {
   close(): void {
     this.#stopWaking();
     this.#connection.stop();
-    this.#loading?.abort();
     void this.#tabs?.then((tabs) => tabs?.close());
     this.#isOver = true;
     this.#outbox.clear(CLOSED);
@@ -188,7 +187,7 @@ export class Chat {
     };
     if (transport !== "sse" && Socket) add(() => openSocket.bind(null, Socket));
     if (transport !== "websocket" && canStream()) add(async () => (await import("./sse.js")).openStream.bind(null, this.#rest));
-    if (!transports.length) throw new ChatError("network", "There is no WebSocket here: pass one.");
+    if (!transports.length) throw new ChatError("network", "Pass WebSocket.");
     const connection: Connection = new Connection({
       api: this.#rest.api,
       getToken,
@@ -202,17 +201,21 @@ export class Chat {
 
   #showStatus(connection: Status, error: ChatError | null): void {
     this.#change({ ...this.#state, connection, error });
-    if (connection === "closed" && error) this.#loading?.abort();
+    if (connection === "closed") this.#load(false);
   }
 
   #receive(frame: LinkFrame): void {
     const retried = this.#outbox.receive(frame);
     if (retried) this.#change(reopened(this.#state, retried));
     if (isReady(frame)) this.#greet(frame.user_id);
+    if (frame.type === "history.deleted") this.#load(false);
     this.#change(reduce(this.#state, frame));
-    if (frame.type === "history.deleted") this.#loading?.abort();
-    if (isReady(frame)) this.#outbox.flush();
-    if (frame.type === "ready" && !frame.resumed) void this.#reload(frame);
+    if (isReady(frame)) {
+      this.#outbox.flush();
+      // What another tab loads stays there; what was asked for before the connection broke may never be answered.
+      const isMissed = this.#state.history.isLoading || (frame.type === "ready" && !frame.resumed);
+      if (isMissed) void this.#reload((frame as ReadyFrame).turn?.turn_id);
+    }
     if ("seq" in frame) this.#listeners.emit(frame);
   }
 
@@ -228,12 +231,12 @@ export class Chat {
     }
   }
 
-  /** Load what the events do not tell: turns that ended without a connection, the newest messages, the agent's status. */
-  async #reload({ turn, queued }: ReadyFrame): Promise<void> {
-    this.#loading?.abort();
-    const { signal } = (this.#loading = new AbortController());
-    const open = new Set([turn?.turn_id, ...queued.map(({ id }) => id)]);
-    const old = new Set(this.#state.turns.map(({ id }) => id).filter((id) => id && !open.has(id)));
+  /** Load what the events do not tell: turns that ended without a connection, the newest messages, the agent's status.
+   * `running`: the turn that is known to run. */
+  async #reload(running?: string): Promise<void> {
+    const signal = this.#load(true);
+    const { turns, queue } = this.#state;
+    const old = new Set(turns.map(({ id }) => id).filter((id) => ![null, running, ...queue].includes(id)));
     for (let wait = 1000; !signal.aborted; wait = Math.min(wait * 2, 30_000)) {
       try {
         const { agent } = this.#state;
@@ -245,19 +248,23 @@ export class Chat {
         if (this.#state.agent === agent) this.#change({ ...this.#state, agent: { status, reason } }); // no event came meanwhile
         return;
       } catch (error) {
-        if (!(error as ChatError).retryable) return this.#showLoading(false);
         const { over, end } = pause(wait);
         signal.onabort = end;
+        if (!(error as ChatError).retryable) this.#load(false);
         await over;
       }
     }
   }
 
-  #showLoading(isLoading: boolean): void {
+  /** Begin to load, or end it: what was loaded before is given up. Returns the signal of this load's end. */
+  #load(isLoading: boolean): AbortSignal {
+    this.#loading.abort();
+    this.#loading = new AbortController();
     this.#change({ ...this.#state, history: { ...this.#state.history, isLoading } });
+    return this.#loading.signal;
   }
 
-  #page(before: string | null, signal: AbortSignal | null = null): Promise<History> {
+  #page(before: string | null, signal: AbortSignal): Promise<History> {
     const query = `include=steps&limit=${this.options.pageSize ?? 50}${before ? `&before=${encodeURIComponent(before)}` : ""}`;
     return this.#rest.json<History>(`chat/history?${query}`, { signal });
   }

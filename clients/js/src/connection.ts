@@ -48,7 +48,7 @@ export class Connection {
   async run(): Promise<void> {
     const { status } = this.options;
     while (!this.#isStopped) {
-      status("connecting", null);
+      if (this.#failures < 2) status("connecting", null); // later attempts leave it offline, until one succeeds
       const end = await this.#connect();
       if (this.#isStopped) return;
       this.#expired = end.code === 4001;
@@ -69,7 +69,7 @@ export class Connection {
     this.options.status("closed", null);
   }
 
-  /** The network is back, or the page is visible again: reconnect now, or find out whether the connection lives. */
+  /** The network is back or gone, or the page is visible again: reconnect now, or find out whether the connection lives. */
   wake(): void {
     this.#endPause?.();
     if (this.#isReady && this.#link?.probe()) this.#watch(PROBE);

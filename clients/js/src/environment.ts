@@ -1,11 +1,11 @@
 // What browsers tell about the network and the page, and what a runtime can do. Elsewhere than in a page much is missing.
 
-/** Call `wake` when the network is back, or the page is visible again, or is taken from the browser's cache of pages.
+/** Call `wake` when the network is back or gone, or the page is visible again, or is taken from the browser's cache of pages.
  * Returns a function that stops it. */
 export function onWake(wake: () => void): () => void {
   const listening = new AbortController();
   const { document, addEventListener } = globalThis as Partial<typeof globalThis>;
-  for (const type of ["online", "pageshow"]) addEventListener?.(type, wake, listening);
+  for (const type of ["online", "offline", "pageshow"]) addEventListener?.(type, wake, listening);
   document?.addEventListener("visibilitychange", () => document.visibilityState === "visible" && wake(), listening);
   return () => listening.abort();
 }

@@ -1,4 +1,4 @@
-// Requests to the REST API with the user's token.
+// Requests to the REST API with the user's token; wire.ts has the types of what it takes and answers.
 import { ChatError, chatError, networkError, notSignedIn } from "./errors.js";
 import type { GetToken } from "./tokens.js";
 import type { Problem } from "./wire.js";
@@ -10,12 +10,20 @@ export class Rest {
     private readonly getToken: GetToken,
   ) {}
 
-  /** The JSON of a successful answer. An expired token is renewed once. Throws ChatError. */
+  /** The JSON of a successful answer. Throws ChatError. */
   async json<T>(path: string, init?: RequestInit): Promise<T> {
+    const answer = await this.request(path, init);
+    return answer.json().catch((cause) => {
+      throw networkError(cause); // it broke off, or is a page of the network's own
+    });
+  }
+
+  /** A successful answer. An expired token is renewed once. Throws ChatError. */
+  async request(path: string, init?: RequestInit): Promise<Response> {
     let answer = await this.#send(path, init, false);
     if (answer.status === 401) answer = await this.#send(path, init, true);
     if (!answer.ok) throw await errorOf(answer);
-    return (await answer.json()) as T;
+    return answer;
   }
 
   async #send(path: string, init: RequestInit | undefined, expired: boolean): Promise<Response> {

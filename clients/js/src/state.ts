@@ -49,7 +49,7 @@ export interface ChatTurn {
 }
 
 export interface ChatState {
-  /** `offline`: it tries again by itself. `closed`: it does not, `error` says why. */
+  /** `offline`: it tries again by itself, and is `connecting` only for the first attempt. `closed`: it does not, `error` says why. */
   readonly connection: "connecting" | "online" | "offline" | "closed";
   /** Why there is no connection. */
   readonly error: ErrorInfo | null;

@@ -87,6 +87,43 @@ test("a page of older messages that is late does not bring a deleted history bac
   assert.deepEqual(chat.state.messages, []);
 });
 
+test("a history that the last connection's network swallowed is asked for again on the next connection", async (context) => {
+  const { chat, socket, answers, until } = scene(context);
+  answers["history"] = () => new Promise(() => {});
+  const first = await socket();
+  first.receive(ready());
+  first.onclose({ code: 1006 });
+  const second = await socket();
+  answers["history"] = page([message("t", "user", "Hi")]);
+  second.receive(ready({ resumed: true }));
+  await until(({ history }) => !history.isLoading);
+  assert.deepEqual(chat.state.messages.map(({ text }) => text), ["Hi"]);
+});
+
+test("a history that breaks off is asked for again", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const { chat, socket, answers } = scene(context);
+  answers["history"] = () => new Response('{"da');
+  (await socket()).receive(ready());
+  await new Promise((resolve) => setImmediate(resolve));
+  answers["history"] = page([message("t", "user", "Hi")]);
+  while (chat.state.history.isLoading) {
+    context.mock.timers.tick(1000);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.deepEqual(chat.state.messages.map(({ text }) => text), ["Hi"]);
+});
+
+test("a connection that is closed for good loads nothing any more", async (context) => {
+  const { chat, socket, answers, until } = scene(context);
+  answers["history"] = () => new Promise(() => {});
+  const connection = await socket();
+  connection.receive(ready());
+  connection.onclose({ code: 4502 });
+  await until(({ connection }) => connection === "closed");
+  assert.equal(chat.state.history.isLoading, false);
+});
+
 test("an answer that is older than an event does not undo it", async (context) => {
   const { chat, socket, answers, until } = scene(context);
   let answer = (_: object) => {};

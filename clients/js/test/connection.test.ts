@@ -111,6 +111,14 @@ test("a silent connection is asked for a sign of life, and ended without one", a
   assert.deepEqual(statuses, ["connecting", "online", "offline", "connecting"]);
 });
 
+test("while no attempt succeeds it stays offline", async (context) => {
+  const { next, statuses, settle } = scene(context);
+  for (let attempt = 0; attempt < 4; attempt++) (await next()).ended({ code: NO_CODE, error: null });
+  (await next()).frame(READY);
+  await settle();
+  assert.deepEqual(statuses, ["connecting", "offline", "connecting", "offline", "offline", "offline", "online"]);
+});
+
 test("when the page is visible again a dead connection is found within seconds", async (context) => {
   const { connection, next, tick } = scene(context);
   const link = await next();

@@ -16,17 +16,18 @@ test("the network, a visible page and a page from the browser's cache wake the c
   const stop = onWake(() => (woken += 1));
   const tell = () => {
     page.dispatchEvent(new Event("online"));
+    page.dispatchEvent(new Event("offline"));
     page.dispatchEvent(new Event("pageshow"));
     document.dispatchEvent(new Event("visibilitychange"));
   };
   tell();
-  assert.equal(woken, 2, "a page that is hidden stays asleep");
+  assert.equal(woken, 3, "a page that is hidden stays asleep");
   document.visibilityState = "visible";
   tell();
-  assert.equal(woken, 5);
+  assert.equal(woken, 7);
   stop();
   tell();
-  assert.equal(woken, 5);
+  assert.equal(woken, 7);
 });
 
 test("a browser that forbids the storage is one without", (context) => {

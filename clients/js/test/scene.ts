@@ -34,7 +34,7 @@ export interface Scene {
   chat: Chat;
   /** The next socket that the chat opens. */
   socket(): Promise<FakeSocket>;
-  /** Answers of the REST API, by the end of the path; a function may delay its own. */
+  /** Answers of the REST API, by the end of the path; a function may delay its own, or give a Response. */
   answers: Record<string, unknown>;
   until(condition: (state: Chat["state"]) => boolean): Promise<void>;
 }
@@ -54,7 +54,8 @@ export function scene(context: TestContext, options: Partial<ChatOptions> = {}):
     const answer = answers[new URL(url).pathname.split("/").at(-1)!];
     const aborted = new Promise<never>((_, reject) => signal?.addEventListener("abort", reject));
     aborted.catch(() => {});
-    return Response.json(typeof answer === "function" ? await Promise.race([answer(), aborted]) : answer);
+    const given = typeof answer === "function" ? await Promise.race([answer(), aborted]) : answer;
+    return given instanceof Response ? given : Response.json(given);
   });
   const WebSocket = Socket as unknown as WebSocketClass;
   const chat = createChat({ url: "https://test/base/", getToken: () => "token", storage: null, transport: "websocket", WebSocket, ...options });

@@ -1,17 +1,18 @@
 """Sign-in with the server's own accounts, for apps that do not use Supabase themselves. A refresh token can be used
-only once, so at most one refresh runs at a time."""
+only once, so at most one refresh runs at a time, also of several programs that share a storage and its lock."""
 
 import asyncio
 import json
-from collections.abc import Mapping, MutableMapping
-from contextlib import suppress
+import platform
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 
 from ai_chat_client.errors import ChatError, network_error
-from ai_chat_client.rest import TIMEOUT, api_of, error_of
+from ai_chat_client.rest import TIMEOUT, api_of, error_of, json_of
 from ai_chat_client.wire import SignedIn, User
 
 KEY = "chat.session"
@@ -20,11 +21,21 @@ MARGIN = timedelta(seconds=90)
 
 
 class Auth:
-    """`storage`: where the tokens stay; by default in memory. `get_token` is for `Chat`."""
+    """`storage`: where the tokens stay; by default in memory. `app`: its name in the user's list of devices.
+    `lock`: one for all programs that use this storage at the same time. `get_token` is for `Chat`."""
 
-    def __init__(self, url: str, storage: MutableMapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        storage: MutableMapping[str, str] | None = None,
+        *,
+        app: str = "ai-chat-client-python",
+        lock: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+    ) -> None:
         self._api = f"{api_of(url)}/auth"
+        self._user_agent = f"{app} ({platform.system().replace('Darwin', 'macOS')})"
         self._storage: MutableMapping[str, str] = {} if storage is None else storage
+        self._lock = lock
         self._refreshing: asyncio.Task[str | None] | None = None
 
     @property
@@ -35,13 +46,17 @@ class Auth:
 
     async def sign_in(self, email: str, password: str) -> User:
         """Raises ChatError."""
-        return self._keep((await self._post("login", {"email": email, "password": password})).json())
+        return self._keep(json_of(await self._post("login", {"email": email, "password": password})))
 
     async def register(self, email: str, password: str, name: str | None = None) -> User | None:
         """None if the address must be confirmed first, by the link in an e-mail. Raises ChatError."""
         named = {"name": name} if name else {}
         answer = await self._post("register", {"email": email, "password": password, **named})
-        return None if answer.status_code == 202 else self._keep(answer.json())
+        return None if answer.status_code == 202 else self._keep(json_of(answer))
+
+    async def confirm(self, email: str, code: str) -> User:
+        """Confirm the address of a new account with the code of the e-mail, and sign in. Raises ChatError."""
+        return self._keep(json_of(await self._post("verify", {"email": email, "token": code, "type": "signup"})))
 
     async def sign_out(self) -> None:
         """Forget the tokens here, and end this session at the server."""
@@ -63,8 +78,15 @@ class Auth:
         return await asyncio.shield(self._refreshing)  # a caller that is cancelled must not lose the new tokens
 
     async def _refresh(self, session: SignedIn) -> str | None:
+        async with self._lock():
+            if self._is_current(session):  # else another program has done it
+                await self._replace(session)
+        current = self._session()
+        return current["access_token"] if current else None
+
+    async def _replace(self, session: SignedIn) -> None:
         try:
-            answer = await self._post("refresh", {"refresh_token": session["refresh_token"]})
+            renewed = json_of(await self._post("refresh", {"refresh_token": session["refresh_token"]}))
         except ChatError as error:
             if error.retryable:
                 raise
@@ -72,9 +94,7 @@ class Auth:
                 self._storage.pop(KEY, None)
         else:
             if self._is_current(session):
-                self._keep(answer.json())
-        current = self._session()
-        return current["access_token"] if current else None
+                self._keep(renewed)
 
     def _is_current(self, session: SignedIn) -> bool:
         """Whether nobody signed out, or in, meanwhile."""
@@ -82,7 +102,10 @@ class Auth:
         return current is not None and current["refresh_token"] == session["refresh_token"]
 
     def _session(self) -> SignedIn | None:
-        saved: SignedIn | None = json.loads(self._storage.get(KEY, "null"))
+        try:
+            saved: SignedIn | None = json.loads(self._storage.get(KEY, "null"))
+        except ValueError:  # a crash of the machine left half of it
+            return None
         return saved
 
     def _keep(self, session: SignedIn) -> User:
@@ -91,7 +114,7 @@ class Auth:
         return session["user"]
 
     async def _post(self, path: str, body: Mapping[str, Any], token: str | None = None) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {"User-Agent": self._user_agent} | ({"Authorization": f"Bearer {token}"} if token else {})
         try:
             async with httpx.AsyncClient(timeout=TIMEOUT) as http:
                 answer = await http.post(f"{self._api}/{path}", json=body, headers=headers)

@@ -185,6 +185,7 @@ class _Watchdog:
 REFUSALS = {
     4500: ChatError("unauthorized", "Sign in again."),
     4501: ChatError("invalid_request", "The server refused this connection."),
+    4502: ChatError("unauthorized", "You were signed out: sign in again."),
     4503: ChatError("account_blocked", "This account is closed."),
 }
 

@@ -1,11 +1,17 @@
 """Commands that the server has not answered yet. Each is sent again after every reconnect, with the same id, until it
-is acknowledged or refused: the server makes one turn of a message however often it arrives."""
+is acknowledged or refused: the server makes one turn of a message however often it arrives.
+
+Each message is stored under a key of its own. So two programs of one user may share a storage: neither overwrites what
+the other stores, and a message that both send is one turn."""
 
 import asyncio
 import json
 import random
 import re
+import secrets
+import time
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ai_chat_client.commands import Answered, id_of
@@ -31,6 +37,8 @@ class _Pending:
     sent: int = 0
     refusals: int = 0
     timer: asyncio.TimerHandle | None = None
+    key: str | None = None
+    """Where it is stored."""
 
 
 class Outbox:
@@ -44,7 +52,9 @@ class Outbox:
     ) -> None:
         self._transmit, self._postponed, self._storage = transmit, postponed, storage
         self._pending: dict[str, _Pending] = {}
-        self._key: str | None = None
+        self._prefix: str | None = None
+        self._keys: dict[str, str] = {}
+        """Of restored messages, by their ids."""
 
     def add(self, command: Answered) -> asyncio.Future[str]:
         """Send until it is answered. The answer is the turn's id, or a ChatError."""
@@ -52,18 +62,27 @@ class Outbox:
         known = self._pending.get(command_id)
         if known:
             return known.answer
-        pending = _Pending(command, asyncio.get_running_loop().create_future())
+        pending = _Pending(command, asyncio.get_running_loop().create_future(), key=self._keys.pop(command_id, None))
         self._pending[command_id] = pending
-        self._save()
+        self._store(pending)
         self._send(pending)
         return pending.answer
 
     def restore(self, user_id: str) -> list[MessageFrame]:
         """Messages of this user that a previous run could not send. Call it when the user is known."""
-        self._key = f"chat.outbox.{user_id}"
-        saved: list[MessageFrame] = json.loads((self._storage or {}).get(self._key, "[]"))
-        self._save()
-        return [message for message in saved if message["client_message_id"] not in self._pending]
+        self._prefix = f"chat.outbox.{user_id}."
+        messages = []
+        for key in sorted(key for key in self._storage or () if key.startswith(self._prefix)):
+            message = self._stored(key)
+            pending = self._pending.get(message["client_message_id"]) if message else None
+            if pending:
+                pending.key = key
+            elif message:
+                self._keys[message["client_message_id"]] = key
+                messages.append(message)
+        for pending in self._pending.values():
+            self._store(pending)
+        return messages
 
     def flush(self) -> None:
         """The link begins, or begins anew: send everything that waits for an answer."""
@@ -85,7 +104,8 @@ class Outbox:
 
     def clear(self, error: ChatError) -> None:
         """Give up on everything. What is stored stays, for the user whom it belongs to."""
-        self._key = None
+        self._prefix = None
+        self._keys.clear()
         for pending in list(self._pending.values()):
             self._forget(pending).set_exception(error)
 
@@ -128,15 +148,29 @@ class Outbox:
         if pending.timer:
             pending.timer.cancel()
         del self._pending[id_of(pending.command)]
-        self._save()
+        if self._prefix is not None and pending.key is not None:
+            self._delete(pending.key)
         return pending.answer
 
-    def _save(self) -> None:
-        if self._key is None or self._storage is None:
+    def _store(self, pending: _Pending) -> None:
+        if self._prefix is None or self._storage is None or pending.key or pending.command["type"] != "message":
             return
-        commands = (pending.command for pending in self._pending.values())
-        messages = [command for command in commands if command["type"] == "message"]
-        if messages:
-            self._storage[self._key] = json.dumps(messages)
-        else:
-            self._storage.pop(self._key, None)
+        pending.key = f"{self._prefix}{time.time_ns():020}.{secrets.token_hex(4)}"  # sorted by age
+        self._storage[pending.key] = json.dumps(pending.command)
+
+    def _stored(self, key: str) -> MessageFrame | None:
+        """None: another program has deleted it, or a crash of the machine left half of it."""
+        assert self._storage is not None
+        try:
+            message: MessageFrame | None = json.loads(self._storage[key])
+        except KeyError:
+            return None
+        except ValueError:
+            self._delete(key)
+            return None
+        return message
+
+    def _delete(self, key: str) -> None:
+        assert self._storage is not None
+        with suppress(KeyError):  # not `pop`, which raises it if another program deletes the key meanwhile
+            del self._storage[key]

@@ -51,10 +51,7 @@ class Rest:
         assert answer is not None
         if not answer.is_success:
             raise error_of(answer)
-        try:
-            return answer.json() if answer.content else None
-        except ValueError:
-            raise network_error() from None  # the page of a proxy or of a network's sign-in
+        return json_of(answer) if answer.content else None
 
     async def close(self) -> None:
         await self.http.aclose()
@@ -65,6 +62,14 @@ def api_of(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"The server's address must begin with https:// or http://: {url}")
     return f"{url.rstrip('/')}/api/v1"
+
+
+def json_of(answer: httpx.Response) -> Any:
+    """The JSON of a successful answer. Raises ChatError."""
+    try:
+        return answer.json()
+    except ValueError:
+        raise network_error() from None  # the page of a proxy or of a network's sign-in
 
 
 def error_of(answer: httpx.Response) -> ChatError:

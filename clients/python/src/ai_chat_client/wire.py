@@ -211,6 +211,8 @@ class Message(TypedDict):
     steps: NotRequired[list[ReasoningStep | ToolCallStep | ToolReturnStep] | None]
     """The reasoning and tool calls of a reply, in their order, at most 64 KiB: a step that was cut has `truncated`.
     Only of replies, in chat/turns/{id} and in chat/history with `include=steps`."""
+    cursor: NotRequired[str | None]
+    """The message's place, to read those before or after it. Only in chat/history."""
 
 
 class History(TypedDict):
