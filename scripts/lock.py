@@ -6,7 +6,7 @@ versions. Releases younger than two weeks are skipped: a malicious one is usuall
 `python scripts/lock.py stack` locks the local services instead, after a change of a `.in` file in
 server/stack/requirements/ or of the dates here. It is not run otherwise, since a new lock causes a new installation.
 
-`python scripts/lock.py examples` locks the examples that have packages of their own."""
+`python scripts/lock.py examples` locks the examples that have packages of their own, and the benchmarks' relay."""
 
 import re
 import subprocess
@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COOLDOWN = timedelta(days=14)
 HEADER = "# Locked for Python 3.11 to 3.13 by scripts/lock.py; change pyproject.toml and run it again.\n"
 EXAMPLE_HEADER = "# Locked by `python scripts/lock.py examples`; change requirements.in and run it again.\n"
+EXAMPLES = ("examples", "tests/bench")
 BUILD_BACKEND = "hatchling\neditables\n"
 """The packages that build the project for `uv run`: [build-system], and those of an editable installation."""
 
@@ -58,7 +59,7 @@ def lock_stack() -> None:
 
 def lock_examples() -> None:
     """Lock each example with a requirements.in, to versions without hashes: such a file can still be read."""
-    for source in sorted((ROOT / "examples").glob("*/requirements.in")):
+    for source in sorted(file for folder in EXAMPLES for file in (ROOT / folder).glob("*/requirements.in")):
         text = _compile(str(source), _newest(), "--no-annotate")
         source.with_suffix(".txt").write_text(EXAMPLE_HEADER + text, "utf-8")
 

@@ -45,6 +45,15 @@ async def cancel_and_wait(*tasks: "asyncio.Future[Any] | None", repeat: float = 
             task.exception()  # retrieve it, so that asyncio does not log that it was never retrieved
 
 
+def run_now(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine without a task of its own, up to where it would wait; what is left of it is dropped."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    coroutine.close()
+
+
 class TaskSet:
     """Background tasks of one owner. Close with `aclose`, or use as `async with TaskSet("name") as tasks:`.
 

@@ -17,9 +17,9 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(one if one.isprintable() or one in keep else _escaped(one) for one in text)
 
 
-def echo(text: str = "", *, err: bool = False, fg: str | None = None, nl: bool = True) -> None:
+def echo(text: str = "", *, err: bool = False, fg: str | None = None, bold: bool = False, nl: bool = True) -> None:
     """Write lines of text. Pass values that must not begin a new line through `printable` first."""
-    click.secho(printable(text, keep="\n\t"), err=err, fg=fg, nl=nl)
+    click.secho(printable(text, keep="\n\t"), err=err, fg=fg, bold=bold or None, nl=nl)
 
 
 def echo_log(text: str, *, nl: bool = True) -> None:

@@ -20,6 +20,7 @@ from server.ports import (
     Account,
     AccountDetails,
     AccountFilter,
+    AccountSpending,
     AccountStore,
     Actor,
     AdminAction,
@@ -96,8 +97,8 @@ class AdminService:
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    async def search(self, wanted: AccountFilter, after: str | None, limit: int) -> tuple[list[Account], bool]:
-        """A page of accounts, the newest first, and whether there are more."""
+    async def search(self, wanted: AccountFilter, after: str | None, limit: int) -> tuple[list[AccountSpending], bool]:
+        """A page of accounts with what they have spent, the newest first, and whether there are more."""
         found = await self._store.search(wanted, after, limit + 1)
         return found[:limit], len(found) > limit
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
-from server.api.schemas import Answer, Background, Budget, ModelSpending, Money, Spending, User
+from server.api.schemas import Answer, Background, Budget, ModelSpending, Money, Ready, Spending, User
 from server.protocol.codes import ErrorCode
 
 
@@ -20,8 +20,15 @@ class AdminUser(User):
     updated_at: datetime
 
 
+class ListedUser(AdminUser):
+    """A user in a list, with what was spent."""
+
+    budget: Budget | None
+    total: Spending = Field(description="Since registration.")
+
+
 class AdminUsers(Answer):
-    data: list[AdminUser] = Field(description="Newest first.")
+    data: list[ListedUser] = Field(description="Newest first.")
     has_more: bool
     next_cursor: UUID | None
 
@@ -89,15 +96,31 @@ class UsageOfAll(Answer):
     timezone: Literal["UTC"]
 
 
+class Finding(Answer):
+    service: str
+    name: str
+    level: Literal["ok", "warn", "fail"]
+    message: str
+    remedy: str | None = Field(description="How to fix the problem.")
+
+
+class ServiceHealth(Answer):
+    instance: Ready = Field(description="The instance that answers, as `/ready`.")
+    checked_at: datetime
+    checks: list[Finding] = Field(description="What `chat doctor` finds; after an essential failure, fewer.")
+
+
 class Action(Answer):
     """What an operator did. Never changed."""
 
     id: int
     at: datetime
     actor_id: UUID | None = Field(description="The admin; null: a command on the server.")
+    actor_email: str | None = Field(description="null also if the admin was deleted since then.")
     source: str = Field(description="The admin's IP address, or `user@host` of the command.")
     action: str
     user_id: UUID | None = Field(description="The user it was about.")
+    user_email: str | None = Field(description="null also if the user was deleted since then.")
     details: dict[str, Any]
     outcome: Literal["done", "failed"] | None = Field(description="null: under way, or interrupted.")
     reason: str | None = Field(description="Why it failed.")

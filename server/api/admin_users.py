@@ -13,7 +13,7 @@ from server.api.usage_shapes import budget_shape, spending_shape
 from server.http.app_keys import ADMIN, CLIENT_ADDRESSES, CONNECTIONS, NOW
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
-from server.ports import Account, AccountFilter, Actor, Plan, Principal
+from server.ports import Account, AccountFilter, AccountSpending, Actor, Plan, Principal
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import AgentStatus, Json, wire_money, wire_time
 
@@ -23,8 +23,8 @@ async def users(request: web.Request, query: UsersQuery) -> web.Response:
     wanted = AccountFilter(query.query, query.status and AgentStatus(query.status), query.admins)
     after = None if query.after is None else str(query.after)
     found, has_more = await request.app[ADMIN].search(wanted, after, query.limit)
-    next_cursor = found[-1].user_id if has_more else None
-    return json_response({"data": list(map(user_shape, found)), "has_more": has_more, "next_cursor": next_cursor})
+    next_cursor = found[-1].account.user_id if has_more else None
+    return json_response({"data": list(map(_listed_shape, found)), "has_more": has_more, "next_cursor": next_cursor})
 
 
 async def create(request: web.Request, principal: Principal, body: CreateUser) -> web.Response:
@@ -129,6 +129,14 @@ def user_shape(account: Account) -> Json:
         "plan": account.plan,
         "agent_id": account.agent_id,
         "updated_at": wire_time(account.updated_at),
+    }
+
+
+def _listed_shape(found: AccountSpending) -> Json:
+    return {
+        **user_shape(found.account),
+        "budget": budget_shape(found.standing),
+        "total": spending_shape(found.total),
     }
 
 

@@ -1,5 +1,7 @@
 """Sign-up and sign-in through Supabase Auth. Optional: any access token of the project authenticates a request."""
 
+from typing import Final
+
 import structlog
 from aiohttp import web
 
@@ -9,12 +11,15 @@ from server.http.app_keys import AUTHENTICATOR, CLIENT_ADDRESSES, HUB, IDENTITY,
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.ip_addresses import parse_address
-from server.ports import Principal, TokenPair
+from server.ports import Principal, SignInDevice, TokenPair
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import Json, wire_time
 
 log = structlog.get_logger(__name__)
+
+LONGEST_USER_AGENT: Final = 512
+"""Characters."""
 
 
 async def register(request: web.Request, body: Register) -> web.Response:
@@ -92,8 +97,8 @@ async def signed_in_body(
     account = await request.app[AUTHENTICATOR].open_account(
         tokens.user_id, tokens.email, name, is_anonymous=tokens.is_anonymous, is_counted=is_counted
     )
-    if (address := client_address(request)) is not None:
-        await request.app[SIGN_IN_LIMITS].signed_in(tokens.user_id, tokens.email, address)
+    device = SignInDevice(tokens.session_id, user_agent(request), client_address(request))
+    await request.app[SIGN_IN_LIMITS].signed_in(tokens.user_id, tokens.email, device)
     return {
         "access_token": tokens.access_token.get_secret_value(),
         "token_type": "bearer",
@@ -107,6 +112,12 @@ async def signed_in_body(
 def client_address(request: web.Request) -> str | None:
     """The client's IP address; None if it is unknown."""
     return parse_address(request.app[CLIENT_ADDRESSES].of(request))
+
+
+def user_agent(request: web.Request) -> str | None:
+    """What the client calls itself, without control characters and what is not UTF-8; None if it does not."""
+    named = "".join(filter(str.isprintable, request.headers.get("User-Agent", "")))
+    return named[:LONGEST_USER_AGENT].strip() or None
 
 
 SIGNED_IN = Reply("Signed in.", schemas.SignedIn)

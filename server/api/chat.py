@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -11,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from server.api import schemas
 from server.api.models import CancelTurn, EventsQuery, HistoryQuery, SendMessage
-from server.http.app_keys import EVENT_STREAMS, HUB, READS, SETTINGS, SOCKETS, TICKETS
+from server.http.app_keys import EVENT_STREAMS, HUB, LIMITER, READS, SETTINGS, SOCKETS, TICKETS
 from server.http.content_negotiation import prefers_stream, wants_async
-from server.http.inputs import TEXT_BYTES
+from server.http.inputs import SEARCH_BYTES, TEXT_BYTES
 from server.http.middlewares import REQUEST_ID
 from server.http.problems import problem
 from server.http.responses import json_response
@@ -100,14 +101,18 @@ def _client_message_id(request: web.Request, body: SendMessage) -> str:
 
 
 async def history(request: web.Request, principal: Principal, query: HistoryQuery) -> web.Response:
+    """The conversation, or with `query` a search in it. The cursor of a message that was found, as `before` and as
+    `after` without a query, gives the messages around it."""
     before = None if query.before is None else decode_history_cursor(query.before)
     after = None if query.after is None else decode_history_cursor(query.after)
-    page = await request.app[READS].history(
-        principal, query.limit, before=before, after=after, with_steps=query.include is not None
-    )
+    if query.query is not None:
+        await request.app[LIMITER].take("searches", principal.user_id)
+    reads = request.app[READS]
+    read = reads.history if query.query is None else partial(reads.search, query=query.query)
+    page = await read(principal, limit=query.limit, before=before, after=after, with_steps=query.include is not None)
     return json_response(
         {
-            "data": [message.wire() for message in page.data],
+            "data": [{**message.wire(), "cursor": encode_history_cursor(message.position)} for message in page.data],
             "has_more": page.has_more,
             "next_cursor": _next_cursor(page, after),
         }
@@ -209,9 +214,10 @@ ROUTES = (
         "read",
         history,
         "chat",
-        "The conversation, newest first",
+        "The conversation, newest first, or a search in it",
         {200: Reply("A page of messages.", schemas.History)},
         errors=(ErrorCode.INVALID_CURSOR,),
+        query_bytes=SEARCH_BYTES,
     ),
     Route(
         "GET",

@@ -131,9 +131,11 @@ _ACTION: Final[Json] = {
     "id": 42,
     "at": "2026-11-26T18:10:00Z",
     "actor_id": "0d3f7a3e-9f0b-4c39-8d8e-6a2f0e7f9b02",
+    "actor_email": "grace@example.com",
     "source": "203.0.113.7",
     "action": "set_plan",
     "user_id": USER_ID,
+    "user_email": _EMAIL,
     "details": {"plan": "pro"},
     "outcome": "done",
     "reason": None,
@@ -165,6 +167,12 @@ REQUESTS: Final[Mapping[type[BaseModel], Json]] = {
     admin_models.RotateKey: {"at_once": True},
 }
 """By the model of the body."""
+
+_READY: Final[Json] = {
+    "status": "ready",
+    "version": "0.1.0",
+    "checks": {"supabase": {"status": "up", "latency_ms": 3.2, "error": None}},
+}
 
 RESPONSES: Final[Mapping[type[BaseModel], Json]] = {
     schemas.SignedIn: {
@@ -199,7 +207,11 @@ RESPONSES: Final[Mapping[type[BaseModel], Json]] = {
     schemas.NewApiKey: {**_API_KEY, "last_used_at": None, "key": f"{_API_KEY['prefix']}_<64 hexadecimal digits>"},
     schemas.ApiKeys: {"data": [_API_KEY]},
     schemas.Turn: COMPLETED,
-    schemas.History: {"data": [REPLY, USER_MESSAGE], "has_more": False, "next_cursor": None},
+    schemas.History: {
+        "data": [{**REPLY, "cursor": "cDE3"}, {**USER_MESSAGE, "cursor": "cDE2"}],
+        "has_more": False,
+        "next_cursor": None,
+    },
     schemas.Ticket: {"ticket": "<ticket>", "expires_at": "2026-11-26T18:04:02Z"},
     schemas.Agent: {
         "status": "active",
@@ -228,14 +240,34 @@ RESPONSES: Final[Mapping[type[BaseModel], Json]] = {
         "projection": {"until": "2026-12-24T00:00:00Z", "cost": "3.14712"},
         **_CURRENCY,
     },
-    schemas.Health: {"status": "ok"},
-    schemas.Ready: {
-        "status": "ready",
+    schemas.About: {
         "version": "0.1.0",
-        "checks": {"supabase": {"status": "up", "latency_ms": 3.2, "error": None}},
+        "environment": "production",
+        "model": {"name": "gpt-4", "is_demo": False},
+        "sign_up": {"is_open": True, "domains": None, "allows_anonymous": False},
+        "demo_user": None,
+    },
+    schemas.Health: {"status": "ok"},
+    schemas.Ready: _READY,
+    admin_schemas.ServiceHealth: {
+        "instance": _READY,
+        "checked_at": "2026-11-26T18:03:02Z",
+        "checks": [
+            {
+                "service": "redis",
+                "name": "version",
+                "level": "fail",
+                "message": "Redis 6.0 is too old",
+                "remedy": "Use Redis 6.2 or newer.",
+            }
+        ],
     },
     admin_schemas.AdminUser: _ADMIN_USER,
-    admin_schemas.AdminUsers: {"data": [_ADMIN_USER], "has_more": False, "next_cursor": None},
+    admin_schemas.AdminUsers: {
+        "data": [{**_ADMIN_USER, "budget": _BUDGET, "total": _TOTAL}],
+        "has_more": False,
+        "next_cursor": None,
+    },
     admin_schemas.AdminUserDetails: {
         **_ADMIN_USER,
         "limits": _PLAN,

@@ -246,6 +246,13 @@ class UpdateProfile(Request):
 
 
 class HistoryQuery(Request):
+    query: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=Limits.search_characters,
+        description="Only messages in which each word of it begins a word, in any case.",
+        examples=["green te"],
+    )
     limit: int = Field(default=50, ge=1, le=Limits.history_page)
     before: str | None = Field(default=None, description="A cursor: messages older than it.")
     after: str | None = Field(default=None, description="A cursor: messages newer than it.")

@@ -1,16 +1,19 @@
 """Operational endpoints without authentication: health, readiness, metrics, and the API's description."""
 
+import asyncio
 import gzip
 import secrets
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Final
 
 from aiohttp import web
 
 from server import __version__
-from server.api import schemas
+from server.api import console, schemas
 from server.config.settings import MAIL_LINK_PATH
 from server.http.app_keys import HUB, METRICS, READINESS
+from server.http.content_negotiation import accepts_gzip
 from server.http.responses import json_response
 from server.http.routes import Reply, Route
 from server.http.security_headers import PAGE_POLICY, reference_policy
@@ -19,12 +22,13 @@ from server.protocol.errors import PlatformError
 from server.protocol.shapes import Json
 
 VERSION: Final = __version__
-OPENAPI: Final = web.AppKey[Json]("openapi")
-ASYNCAPI: Final = web.AppKey[Json]("asyncapi")
+OPENAPI: Final = web.AppKey[Callable[[], Json]]("openapi")
+ASYNCAPI: Final = web.AppKey[Callable[[], Json]]("asyncapi")
+"""Make the documents, at their first use: that takes a tenth of a second, so it is done in a thread."""
 
 _PAGES: Final = files("server.api") / "pages"
 _MEDIA_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-_READABLE: Final = frozenset({"style.css", "docs.js", "callback.js"})
+_READABLE: Final = frozenset({"style.css", "docs.js", "callback.css", "callback.js", "callback_words.js"})
 _REFERENCE: Final = "scalar.js"
 """The library of the API reference, which is stored compressed. scripts/vendor_scalar.py updates it."""
 
@@ -46,11 +50,11 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def openapi(request: web.Request) -> web.Response:
-    return json_response(request.app[OPENAPI])
+    return json_response(await asyncio.to_thread(request.app[OPENAPI]))
 
 
 async def asyncapi(request: web.Request) -> web.Response:
-    return json_response(request.app[ASYNCAPI])
+    return json_response(await asyncio.to_thread(request.app[ASYNCAPI]))
 
 
 async def docs() -> web.Response:
@@ -60,13 +64,16 @@ async def docs() -> web.Response:
     return _document(text, "text/html", reference_policy(nonce))
 
 
-async def index() -> web.Response:
-    return _page("index.html")
+async def index(request: web.Request) -> web.Response:
+    """The console, or without one a plain page."""
+    return console.index(request) or _page("index.html")
 
 
-async def callback() -> web.Response:
+async def callback(request: web.Request) -> web.Response:
     """The page to which links in e-mails lead. Its script reads them: the server does not see a fragment."""
-    return _page("callback.html")
+    has_console = "on" if request.app[console.CONSOLE] else "off"
+    text = (_PAGES / "callback.html").read_text(encoding="utf-8").replace("{console}", has_console)
+    return _document(text, "text/html", PAGE_POLICY)
 
 
 async def page(request: web.Request, name: str) -> web.Response:
@@ -93,7 +100,7 @@ def _library(request: web.Request) -> web.Response:
     """Sent as it is stored to clients that read gzip, as every browser does."""
     body = (_PAGES / f"{_REFERENCE}.gz").read_bytes()
     headers = {"Cache-Control": "public, max-age=3600", "Vary": "Accept-Encoding"}
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
+    if accepts_gzip(request.headers.get("Accept-Encoding")):
         headers["Content-Encoding"] = "gzip"
     else:
         body = gzip.decompress(body)
@@ -158,7 +165,15 @@ ROUTES = (
         "Where the links in e-mails lead",
         {200: Reply("A page.", media="text/html")},
     ),
-    Route("GET", "/", "public", index, _TAG, "What this is", {200: Reply("A page.", media="text/html")}),
+    Route(
+        "GET",
+        "/",
+        "public",
+        index,
+        _TAG,
+        "The console",
+        {200: Reply("A page.", media="text/html"), 304: Reply("The page that the client has.")},
+    ),
     Route(
         "GET",
         "/pages/{name}",

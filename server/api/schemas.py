@@ -19,6 +19,32 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class AgentModel(Answer):
+    name: str
+    is_demo: bool = Field(description="The local stack's demo model, which understands little.")
+
+
+class SignUp(Answer):
+    is_open: bool
+    domains: list[str] | None = Field(description="Only addresses of these mail domains may register; null: all.")
+    allows_anonymous: bool = Field(description="Whether users of Supabase's anonymous sign-in are accepted.")
+
+
+class DemoUser(Answer):
+    email: str
+    password: str
+
+
+class About(Answer):
+    version: str
+    environment: Literal["development", "production", "test"]
+    model: AgentModel
+    sign_up: SignUp
+    demo_user: DemoUser | None = Field(
+        description="A user for trying it out: sign in with it, or register it if it is unknown. null in production."
+    )
+
+
 class User(Answer):
     id: UUID
     email: str
@@ -87,8 +113,8 @@ class SignIn(Answer):
     current: bool = Field(description="The sign-in of this request's token.")
     created_at: datetime
     last_seen_at: datetime = Field(description="When its access token was last refreshed.")
-    user_agent: str | None
-    address: str | None
+    user_agent: str | None = Field(description="What the client called itself when it last asked for tokens.")
+    address: str | None = Field(description="The client's IP address at that time.")
 
 
 class Connection(Answer):
@@ -147,6 +173,11 @@ class Message(Answer):
         default=None,
         description="The reasoning and tool calls of a reply, in their order, at most 64 KiB: a step that was cut has"
         " `truncated`. Only of replies, in chat/turns/{id} and in chat/history with `include=steps`.",
+    )
+    cursor: str | None = Field(
+        default=None,
+        description="The message's place, to read those before or after it. Only in chat/history.",
+        examples=["cDg"],
     )
 
 

@@ -20,6 +20,12 @@ async def check_at_start(settings: Settings) -> None:
         log.warning("settings.misspelt", given=given, meant=known, hint="A variable of this name is not read.")
     if settings.is_production:
         _warn_in_production(settings)
+    elif settings.own_url is not None and settings.own_url.startswith("https:"):
+        log.warning(
+            "settings.development_in_public",
+            url=settings.own_url,
+            hint="Set ENVIRONMENT=production: else weak secrets are accepted, and faults on purpose are served.",
+        )
     try:
         async with open_litellm(settings, attempts=1) as litellm:
             billing = LiteLLMBilling(litellm)

@@ -31,7 +31,7 @@ from server.adapters.supabase.sessions import SupabaseSessionStore
 from server.adapters.supabase.tokens import SupabaseTokenVerifier
 from server.admin.service import AdminService
 from server.aio import TaskSet
-from server.api import router
+from server.api import console, router
 from server.app.clients import (
     account_export,
     admin_context,
@@ -60,7 +60,8 @@ from server.http.origins import Origins
 from server.http.rate_limits import AddressLimiter
 from server.observability.metrics import Metrics
 from server.observability.readiness import Readiness
-from server.ports import ControlMessage, Probe
+from server.observability.service_health import ServiceHealth
+from server.ports import AgentGateway, ControlMessage, Diagnose, Probe
 from server.protocol.shapes import AgentStatus
 from server.provisioning import Observer, ProvisioningContext
 from server.provisioning.provisioner import Provisioner
@@ -69,13 +70,14 @@ from server.resilience.rate_limiter import RateLimiter
 from server.sessions.events.logs import ReplicatedLogs
 from server.sessions.hub import SessionHub
 from server.sessions.turns.attempt import AttemptServices
+from server.sessions.turns.breakable_gateway import BreakableGateway
 from server.streaming.connection_list import ConnectionList
 from server.streaming.credential_watch import CredentialWatch
 from server.streaming.sse import EventStreams
 from server.streaming.websocket import WebSocketEndpoint
 
 
-def create_app(settings: Settings) -> web.Application:
+def create_app(settings: Settings, diagnose: Diagnose) -> web.Application:
     """The server as an application. Its adapters open at startup and close at cleanup."""
     app = web.Application()
     app[app_keys.SETTINGS] = settings
@@ -85,7 +87,9 @@ def create_app(settings: Settings) -> web.Application:
         settings.allowed_origins, own_url=settings.own_url, localhost_allowed=not settings.is_production
     )
     app[app_keys.CLIENT_ADDRESSES] = ClientAddresses(settings.address_header, settings.trusted_proxies)
+    app[app_keys.SERVICE_HEALTH] = ServiceHealth(diagnose)
     app[app_keys.NOW] = lambda: datetime.now(UTC)
+    app[console.CONSOLE] = console.read_build() if settings.console else {}
     router.install(app)
     app.cleanup_ctx.append(_collaborators)
     return app
@@ -116,7 +120,7 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
     provisioner = Provisioner(accounts, agents, observer=agent_changed)
     attempts = AttemptServices(
         store=store,
-        gateway=LettaGateway(letta),
+        gateway=_gateway(app, letta),
         agents=provisioner,
         pricing=Pricing(agents.billing, settings.agent_model),
         limits=settings.limits,
@@ -174,6 +178,15 @@ async def _open(app: web.Application, stack: AsyncExitStack) -> None:
         await hub.drain(seconds)
 
     app[LIFECYCLE].on_drain = drain
+
+
+def _gateway(app: web.Application, letta: LettaClient) -> AgentGateway:
+    """The agents; in development with streams that `development` can break."""
+    gateway = LettaGateway(letta)
+    if app[app_keys.SETTINGS].is_production:
+        return gateway
+    app[app_keys.BREAKABLE] = breakable = BreakableGateway(gateway)
+    return breakable
 
 
 def _set_limiter(app: web.Application, shared: RedisBuckets | None) -> RateLimiter:

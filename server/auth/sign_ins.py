@@ -1,7 +1,8 @@
-"""Rate limit of password attempts per account, independent of the number of addresses.
+"""Rate limit of password attempts per account, independent of the number of addresses; and the record of sign-ins.
 
 All addresses that never signed in to an account share one limit. An address that did has its own limit, so the owner
-can sign in while others try passwords. Addresses are stored as hashes.
+can sign in while others try passwords. For that, addresses are stored as hashes. The device of a sign-in is stored in
+clear, for its user to recognize it, until the sign-in ends.
 """
 
 import asyncio
@@ -13,11 +14,12 @@ from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 import structlog
-from cachetools import LRUCache, TTLCache
+from cachetools import TTLCache
 from pydantic import SecretStr
 
 from server.aio import TaskSet
 from server.ip_addresses import network_of
+from server.ports import SignInDevice
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.resilience.rate_limiter import RateLimiter
@@ -28,14 +30,16 @@ _KEY_CONTEXT: Final = b"ai-chat-platform/sign-ins/v1"
 KNOWN_SECONDS: Final = 30.0
 """The TTL of an account's known addresses in the cache."""
 CACHED: Final = 10_000
+RECORD_SECONDS: Final = 1.0
+"""How long a sign-in waits until it is recorded."""
 
 
-class KnownAddresses(Protocol):
-    """Stores the addresses that signed in to an account; `AccountStore` is one."""
+class SignInStore(Protocol):
+    """Stores the devices and addresses that signed in to an account; `AccountStore` is one."""
 
     async def known_addresses(self, email: str) -> list[str]: ...
 
-    async def record_address(self, user_id: str, address_hash: str) -> None: ...
+    async def record_sign_in(self, user_id: str, device: SignInDevice, address_hash: str | None) -> None: ...
 
 
 class SignInLimits:
@@ -43,7 +47,7 @@ class SignInLimits:
 
     def __init__(
         self,
-        store: KnownAddresses,
+        store: SignInStore,
         limiter: RateLimiter,
         secret_keys: Sequence[SecretStr],
         *,
@@ -54,9 +58,8 @@ class SignInLimits:
         self._limiter = limiter
         self._is_on = limiter.per_minute("sign_ins") > 0
         self._keys = [hmac.digest(key.get_secret_value().encode(), _KEY_CONTEXT, hashlib.sha256) for key in secret_keys]
-        self._queries = TaskSet("known addresses", ignored=(PlatformError,))
+        self._queries = TaskSet("sign-ins", ignored=(PlatformError,))
         self._known: TTLCache[str, asyncio.Task[list[str]]] = TTLCache(CACHED, KNOWN_SECONDS, timer=clock)
-        self._stored: LRUCache[str, None] = LRUCache(CACHED)
 
     @asynccontextmanager
     async def sign_in(self, email: str, address: str) -> AsyncIterator[None]:
@@ -90,21 +93,28 @@ class SignInLimits:
         """Count an attempt to verify a code that was sent to this address. Raises PlatformError(rate_limited)."""
         await self._limiter.take("codes", account_name(email))
 
-    async def signed_in(self, user_id: str, email: str, address: str) -> None:
-        """Give this address its own limit from now on. If the database is unavailable, the next sign-in retries."""
-        hashed = self._hashes(account_name(email), network_of(address))[0]
-        if not self._is_on or hashed in self._stored:
+    async def signed_in(self, user_id: str, email: str, device: SignInDevice) -> None:
+        """Store the device of this sign-in, and give its address a limit of its own from now on.
+
+        Waits RECORD_SECONDS at most. If the database is unavailable, the next sign-in or refresh stores them."""
+        hashed = None
+        if self._is_on and device.address is not None:
+            hashed = self._hashes(account_name(email), network_of(device.address))[0]
+        if device.session_id is None and hashed is None:
             return
+        recording = self._queries.create(self._record(user_id, email, device, hashed))
+        await asyncio.wait((recording,), timeout=RECORD_SECONDS)
+
+    async def _record(self, user_id: str, email: str, device: SignInDevice, hashed: str | None) -> None:
         try:
-            await self._store.record_address(user_id, hashed)
+            await self._store.record_sign_in(user_id, device, hashed)
         except PlatformError as error:
-            log.warning("auth.address_not_stored", user_id=user_id, code=error.code)
+            log.warning("auth.sign_in_not_recorded", user_id=user_id, code=error.code)
             return
         self._known.pop(account_name(email), None)
-        self._stored[hashed] = None
 
     async def aclose(self) -> None:
-        """Stop reading the database."""
+        """Stop using the database."""
         await self._queries.aclose()
 
     async def _take(self, account: str, network: str) -> str:

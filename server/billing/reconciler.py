@@ -10,12 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
+from cachetools import LRUCache
 
 from server.aio import every
 from server.billing.attribution import attribute
 from server.billing.budgets import Budgets
-from server.ports import Announcement, BillingGateway, BudgetWarning, Ledger, Search, TurnCharge
-from server.ports.schedule import LONGEST_POLL, POLL, READ_MARGIN
+from server.ports import Announcement, BillingGateway, BudgetWarning, Findings, Ledger, Search, TurnCharge
+from server.ports.schedule import CLOCK_DOUBT, LONGEST_POLL, POLL, READ_MARGIN
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import wire_money
 
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 CONCURRENT_SEARCHES: Final = 4
 BATCH: Final = 20
+CACHED: Final = 10_000
 
 Announce = Callable[[str, Announcement], None]
 """Publishes to a user's connections: user id, announcement. Must not raise."""
@@ -46,6 +48,8 @@ class Reconciler:
         self._now = now
         self._slots = asyncio.Semaphore(CONCURRENT_SEARCHES)
         self._gateway_ahead = 0.0  # seconds, as last measured
+        self._gateway_error = READ_MARGIN  # of that measurement
+        self._newest_end: LRUCache[str, datetime | None] = LRUCache(CACHED)  # of a user's attempts, at the last entry
 
     async def run(self) -> None:
         """Run until cancelled. While a service is unavailable, the polling interval grows to `LONGEST_POLL`."""
@@ -69,8 +73,9 @@ class Reconciler:
         database_ahead = (search.now - received).total_seconds()
         since = search.since + timedelta(seconds=self._gateway_ahead - database_ahead)
         until = self._now() + timedelta(seconds=self._gateway_ahead) + READ_MARGIN
-        spent = await self._billing.spend(search.key_hashes, since - READ_MARGIN, until)
-        self._gateway_ahead = spent.clock
+        margin = min(READ_MARGIN, self._gateway_error + (received - asked) + CLOCK_DOUBT)
+        spent = await self._billing.spend(search.key_hashes, since - margin, until)
+        self._gateway_ahead, self._gateway_error = spent.clock, timedelta(seconds=spent.clock_error)
         findings = attribute(search, spent, database_ahead, (received - asked).total_seconds())
         for entry in findings.entries:
             if entry.flag is not None:
@@ -78,12 +83,22 @@ class Reconciler:
         for settled in findings.settled:
             if settled.flag is not None:
                 log.warning("billing.turn_flagged", user_id=search.user_id, turn_id=settled.turn_id, flag=settled.flag)
-        changes = await self._ledger.enter(search.user_id, findings)
-        for turn in changes.turns:
-            self._announce(search.user_id, _settled(turn))
-        if changes.warning is not None:
-            self._announce(search.user_id, _warning(changes.warning))
+        await self._enter(search, findings)
         await self._budgets.refresh_if_old(search.user_id)
+
+    async def _enter(self, search: Search, findings: Findings) -> None:
+        """Enter what was found; if nothing was, only after the end of an attempt, since its estimate may have reached a
+        level of warning."""
+        user_id = search.user_id
+        newest = max((one.ended_at for one in search.attempts if one.ended_at is not None), default=None)
+        if not (findings.entries or findings.settled) and self._newest_end.get(user_id) == newest:
+            return
+        changes = await self._ledger.enter(user_id, findings)
+        self._newest_end[user_id] = newest
+        for turn in changes.turns:
+            self._announce(user_id, _settled(turn))
+        if changes.warning is not None:
+            self._announce(user_id, _warning(changes.warning))
 
     async def _try_to_reconcile(self, search: Search, asked: datetime, received: datetime) -> bool:
         async with self._slots:

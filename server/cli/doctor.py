@@ -17,11 +17,12 @@ from server.config.environment import env_file_option, misspelt, read_settings, 
 from server.config.settings import Settings
 from server.doctor import configuration, redis
 from server.doctor.addresses import LETTA, LITELLM, SUPABASE, Place, located
-from server.doctor.findings import Check, Diagnosis, Level, examine, fail
+from server.doctor.findings import CHECK_SECONDS, Check, examine, fail
 from server.doctor.letta import LettaChecks
 from server.doctor.litellm import LiteLLMChecks
 from server.doctor.supabase import SupabaseChecks
 from server.observability.logs import configure_logging
+from server.ports import Diagnosis, Level
 from server.terminal import coloured, echo_coloured, printable
 
 COLOURS: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -46,8 +47,10 @@ def doctor(as_json: bool, env_file: Path | None) -> None:
         raise SystemExit(1)
 
 
-async def diagnose(settings: Settings, misspelt_names: Sequence[tuple[str, str]] = ()) -> list[Diagnosis]:
-    """Run all checks, those of different services concurrently."""
+async def diagnose(
+    settings: Settings, misspelt_names: Sequence[tuple[str, str]] = (), check_seconds: float = CHECK_SECONDS
+) -> list[Diagnosis]:
+    """Run all checks, those of different services concurrently, each for at most `check_seconds`."""
     async with (
         httpx.AsyncClient() as http,
         open_letta(settings, attempts=1) as letta,
@@ -55,13 +58,14 @@ async def diagnose(settings: Settings, misspelt_names: Sequence[tuple[str, str]]
     ):
         keys = settings.supabase_anon_key, settings.supabase_service_key
         supabase = SupabaseInspection(str(settings.supabase_url), *keys, http)
-        found = await asyncio.gather(
-            examine(configuration.checks(settings, misspelt_names)),
-            examine(_located(SupabaseChecks(settings, supabase).all(), SUPABASE, settings.supabase_url, http)),
-            examine(_located(LiteLLMChecks(settings, litellm).all(), LITELLM, settings.litellm_base_url, http)),
-            examine(_located(LettaChecks(settings, letta).all(), LETTA, settings.letta_base_url, http)),
-            examine(redis.checks(settings)),
+        services = (
+            configuration.checks(settings, misspelt_names),
+            _located(SupabaseChecks(settings, supabase).all(), SUPABASE, settings.supabase_url, http),
+            _located(LiteLLMChecks(settings, litellm).all(), LITELLM, settings.litellm_base_url, http),
+            _located(LettaChecks(settings, letta).all(), LETTA, settings.letta_base_url, http),
+            redis.checks(settings),
         )
+        found = await asyncio.gather(*(examine(checks, check_seconds) for checks in services))
         return list(chain.from_iterable(found))
 
 

@@ -1,14 +1,15 @@
 """The `chat` command. Each subcommand is imported when it runs, so that `chat --help` is instant."""
 
-from importlib import import_module
 from typing import Any
 
 import click
 
+from server.cli.lazy_group import LazyGroup
 from server.terminal import printable
 
 COMMANDS = {
-    "up": ("server.cli.stack:up", "Install and run everything on this machine."),
+    "up": ("server.cli.up:up", "Install and run everything on this machine."),
+    "talk": ("server.cli.talk:talk", "Talk to your agent in this terminal."),
     "down": ("server.cli.stack:down", "Stop what `chat up` runs."),
     "status": ("server.cli.stack:status", "Show every service of the local stack."),
     "logs": ("server.cli.stack:logs", "Show what a service of the local stack wrote."),
@@ -22,21 +23,8 @@ COMMANDS = {
 """Name → module and name of the click command, and its line in `chat --help`."""
 
 
-class LazyGroup(click.Group):
-    """Finds its subcommands in COMMANDS; a help page imports none of them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of the commands, in the order of COMMANDS."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
+class MainGroup(LazyGroup):
+    """The commands of COMMANDS; the help page imports none of them."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; its error is printed with control characters escaped."""
@@ -57,6 +45,10 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=MainGroup,
+    places={name: place for name, (place, _) in COMMANDS.items()},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 def main() -> None:
     """Run and operate the AI Chat Platform."""

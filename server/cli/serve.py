@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import signal
 import socket
 import sys
@@ -15,11 +16,15 @@ from server.app.exit_deadline import GRACE_SECONDS, exit_within
 from server.app.lifecycle import LIFECYCLE
 from server.app.startup_checks import check_at_start
 from server.app.wiring import create_app
-from server.config.environment import settings_problems
+from server.config.environment import misspelt, settings_problems
 from server.config.settings import Settings
 from server.http.http_server import BACKLOG, serving, within_open_files
 from server.observability.logs import configure_logging
+from server.ports import Diagnosis
 from server.terminal import echo
+
+DOCTORS_SECONDS = 5.0
+"""How long one check may take when an operator waits for a page."""
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +58,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     await check_at_start(settings)
-    app = create_app(settings)
+    app = create_app(settings, lambda: examine_services(settings))
     max_connections = within_open_files(settings.max_connections)
     async with serving(app, lambda: _listen(settings.host, settings.port), max_connections):
         tune_garbage_collector()
@@ -62,6 +67,13 @@ async def run(settings: Settings) -> None:
         await stop.wait()
         await app[LIFECYCLE].drain(settings.drain_seconds)
     log.info("server.stopped")
+
+
+async def examine_services(settings: Settings) -> list[Diagnosis]:
+    """What `chat doctor` finds. Imported at the first use, in a thread: a server without admins saves 12 MB."""
+    doctor = await asyncio.to_thread(importlib.import_module, "server.cli.doctor")
+    found: list[Diagnosis] = await doctor.diagnose(settings, misspelt(), check_seconds=DOCTORS_SECONDS)
+    return found
 
 
 def tune_garbage_collector() -> None:

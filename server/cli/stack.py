@@ -1,4 +1,4 @@
-"""The commands of the local stack: options and output."""
+"""The commands that inspect and stop the local stack: options and output."""
 
 import json
 import sys
@@ -12,8 +12,6 @@ import click
 
 from server.stack import control
 from server.stack.errors import StackError
-from server.stack.up import Options
-from server.stack.up import up as run_stack
 from server.terminal import echo, echo_log, printable
 
 data_dir_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
@@ -29,22 +27,10 @@ data_dir_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.opti
 
 @click.command()
 @data_dir_option
-@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="The API server's port.")
-@click.option("--no-server", is_flag=True, help="Run the services only, for working on the server with `chat serve`.")
-def up(data_dir: Path, port: int, no_server: bool) -> None:
-    """Install what is missing and run everything on this machine, in the foreground, until Ctrl-C.
-
-    OPENAI_API_KEY (and OPENAI_BASE_URL) in the environment select the model; without them a small demo model runs."""
-    with _sentences():
-        run_stack(Options(data_dir, port, with_server=not no_server))
-
-
-@click.command()
-@data_dir_option
 @click.option("--json", "as_json", is_flag=True, help="A list of {name, pid, port, state, rss}; rss in bytes.")
 def status(data_dir: Path, as_json: bool) -> None:
     """Show every service of the local stack."""
-    with _sentences():
+    with sentences():
         rows = control.status(data_dir)
     if as_json:
         echo(json.dumps([asdict(row) for row in rows], indent=1))
@@ -62,7 +48,7 @@ def status(data_dir: Path, as_json: bool) -> None:
 @click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="Number of last lines.")
 def logs(data_dir: Path, service: str, follow: bool, lines: int) -> None:
     """Show the log of SERVICE; the service `stack` is `chat up` itself."""
-    with _sentences():
+    with sentences():
         if follow:
             for text in control.follow_log(data_dir, service, lines):
                 echo_log(text, nl=False)
@@ -78,7 +64,7 @@ def logs(data_dir: Path, service: str, follow: bool, lines: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="A list of {at, to, subject, kind, link, code, text}.")
 def mails(data_dir: Path, to: str | None, number: int, as_json: bool) -> None:
     """Show the newest mails of the local Supabase, which are not sent: confirmations, recovery and magic links."""
-    with _sentences():
+    with sentences():
         found = control.mails(data_dir, to)[-number:]
     if as_json:
         echo(json.dumps([asdict(mail) for mail in found], indent=1))
@@ -98,7 +84,7 @@ def down(data_dir: Path, wipe: bool, yes: bool) -> None:
     """Stop the local stack, also one that runs in another terminal."""
     if wipe and not yes:
         click.confirm(f"Delete {data_dir.absolute()} with all its data?", abort=True)
-    with _sentences():
+    with sentences():
         echo("Stopped." if control.down(data_dir) else "Nothing was running.")
         if wipe:
             control.wipe(data_dir)
@@ -106,7 +92,7 @@ def down(data_dir: Path, wipe: bool, yes: bool) -> None:
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def sentences() -> Iterator[None]:
     """Print an error of the stack as one sentence on standard error, with exit code 1."""
     try:
         yield

@@ -47,6 +47,15 @@ class PlanPreset(BaseModel):
     models: tuple[str, ...] = ()
 
 
+class DemoUser(BaseModel):
+    """The user that the console offers in development; both values are public. Registers like any other."""
+
+    model_config = ConfigDict(frozen=True)
+
+    email: str
+    password: str
+
+
 PlanName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
@@ -99,6 +108,9 @@ class Settings(BaseSettings):
     allow_anonymous: bool = False
     require_aal2: bool = False
     redis_url: SecretStr | None = None
+    console: bool = True
+    demo_model: bool = False
+    demo_user: Annotated[DemoUser | None, NoDecode] = None
 
     max_running_turns: int = Field(default=16, ge=1)
     max_connections_per_user: int = Field(default=16, ge=1)
@@ -113,6 +125,7 @@ class Settings(BaseSettings):
     new_accounts_per_minute: int = Field(default=60, ge=0)
     requests_per_minute: int = Field(default=600, ge=0)
     memory_requests_per_minute: int = Field(default=60, ge=0)
+    searches_per_minute: int = Field(default=120, ge=0)
     exports_per_minute: int = Field(default=2, ge=0)
     keep_spend_of_deleted_users: bool = True
     turn_timeout_seconds: float = Field(default=240.0, gt=0, le=280, allow_inf_nan=False)
@@ -192,6 +205,16 @@ class Settings(BaseSettings):
         except orjson.JSONDecodeError as cause:
             raise ValueError('must be JSON, such as {"pro": {"budget": "20", "period": "1mo"}}') from cause
 
+    @field_validator("demo_user", mode="before")
+    @classmethod
+    def _split_demo_user(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        email, _, password = value.partition(":")
+        if "@" not in email or not password:
+            raise ValueError("must be an address and a password, as demo@example.com:Demo-user-1")
+        return {"email": email, "password": password}
+
     @field_validator("log_level", "environment", mode="before")
     @classmethod
     def _normalise_case(cls, value: object, info: object) -> object:
@@ -239,6 +262,8 @@ class Settings(BaseSettings):
             raise ValueError(f"SECRET_KEY must have at least {MIN_SECRET_LENGTH} random characters in production")
         if any("*" in origin for origin in self.allowed_origins):
             raise ValueError("ALLOWED_ORIGINS must name its origins in production, without wildcards")
+        if self.demo_model or self.demo_user is not None:
+            raise ValueError("DEMO_MODEL and DEMO_USER are for development: empty both in production")
         return self
 
     @property

@@ -7,7 +7,8 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from server.doctor.findings import Check, Finding, fail
+from server.doctor.findings import Check, fail
+from server.ports import Finding
 from server.protocol.errors import PlatformError
 from server.resilience import ServiceError
 

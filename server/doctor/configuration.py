@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from server.config.settings import MIN_SECRET_LENGTH, Settings
-from server.doctor.findings import Check, Finding, fail, ok, warn
+from server.doctor.findings import Check, fail, ok, warn
+from server.ports import Finding
 
 SERVICE = "settings"
 NEW_SECRET = "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"  # noqa: S105 - a command

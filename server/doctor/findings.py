@@ -1,25 +1,15 @@
-"""Checks, their findings, and running a list of checks so that an error in one does not affect the others."""
+"""Checks, and running a list of them so that an error in one does not affect the others."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+from server.ports import Diagnosis, Finding
 from server.protocol.errors import PlatformError
 from server.resilience import ServiceError
 
-Level = Literal["ok", "warn", "fail"]
-
 CHECK_SECONDS: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`message` describes the state or the problem; `remedy` how to fix it, empty for ok."""
-
-    level: Level
-    message: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +20,6 @@ class Check:
     name: str
     run: Callable[[], Awaitable[Finding]]
     essential: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """A finding with the service and name of its check."""
-
-    service: str
-    name: str
-    finding: Finding
 
 
 def ok(message: str) -> Finding:
@@ -53,11 +34,17 @@ def fail(message: str, remedy: str) -> Finding:
     return Finding("fail", message, remedy)
 
 
-async def examine(checks: Sequence[Check]) -> list[Diagnosis]:
-    """Run the checks of one service in order. An error of a check becomes a finding."""
-    diagnoses = []
+async def examine(checks: Sequence[Check], check_seconds: float = CHECK_SECONDS) -> list[Diagnosis]:
+    """Run the checks of one service in order, each for at most `check_seconds`. An error of a check becomes a finding.
+    After a check without an answer the later ones are skipped."""
+    diagnoses: list[Diagnosis] = []
     for check in checks:
-        finding = await _find(check)
+        try:
+            async with asyncio.timeout(check_seconds):
+                finding = await _find(check)
+        except TimeoutError:
+            finding = fail(f"no answer within {check_seconds:.0f} s", _remedy(check))
+            return [*diagnoses, Diagnosis(check.service, check.name, finding)]
         diagnoses.append(Diagnosis(check.service, check.name, finding))
         if check.essential and finding.level == "fail":
             break
@@ -65,14 +52,16 @@ async def examine(checks: Sequence[Check]) -> list[Diagnosis]:
 
 
 async def _find(check: Check) -> Finding:
-    remedy = f"See that {check.service} is running, and try again."
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            return await check.run()
+        return await check.run()
     except TimeoutError:
-        return fail(f"no answer within {CHECK_SECONDS:.0f} s", remedy)
+        raise
     except (ServiceError, PlatformError) as error:
-        return fail(str(error) if isinstance(error, ServiceError) else error.message, remedy)
+        return fail(str(error) if isinstance(error, ServiceError) else error.message, _remedy(check))
     except Exception as error:
         # Without its message, which may quote a setting's value.
-        return fail(f"this could not be checked ({type(error).__name__})", remedy)
+        return fail(f"this could not be checked ({type(error).__name__})", _remedy(check))
+
+
+def _remedy(check: Check) -> str:
+    return f"See that {check.service} is running, and try again."

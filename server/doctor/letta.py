@@ -6,10 +6,21 @@ from typing import Final
 from server.adapters.letta.client import LettaClient
 from server.adapters.letta.probe import LettaInspection, is_supported
 from server.config.settings import Settings
-from server.doctor.findings import Check, Finding, fail, ok, warn
+from server.doctor.findings import Check, fail, ok, warn
+from server.ports import Finding
 
 SERVICE = "letta"
-SPEED_PATCHES: Final = ("tls_context", "prepared_statements", "tool_order")
+SPEED_PATCHES: Final = (
+    "tool_order",
+    "tls_context",
+    "prepared_statements",
+    "connection_tests",
+    "unused_rows",
+    "last_stop_reason",
+    "tool_schemas",
+    "signatures",
+    "derived_keys",
+)
 
 
 class LettaChecks:
@@ -101,11 +112,11 @@ def judge_stop(patches: Mapping[str, str | None]) -> Finding:
 
 
 def judge_speed(patches: Mapping[str, str | None]) -> Finding:
-    """Judge whether Letta has the patches that halve a turn's processor time and let prompts be cached. `patches`: see
+    """Judge whether Letta has the patches that save processor time and let prompts be cached. `patches`: see
     `judge_stop`."""
     if not patches:
         return warn(
-            "Letta is as it was released: a turn takes twice the processor time, and its prompt is rarely cached",
+            "Letta is as it was released: a turn takes more than twice the processor time, its prompt is rarely cached",
             "Deploy Letta from `deploy/letta/` (docs/deploy.md).",
         )
     missing = [f"{name}: {patches.get(name, 'unknown')}" for name in SPEED_PATCHES if patches.get(name, "") is not None]
@@ -114,4 +125,4 @@ def judge_speed(patches: Mapping[str, str | None]) -> Finding:
             f"Letta spends more processor time or uncached tokens on a turn than it could ({'; '.join(missing)})",
             "Deploy Letta from this release's `deploy/letta/`, with a direct address of PostgreSQL.",
         )
-    return ok("Letta shares its TLS context, caches prepared statements and keeps prompts cacheable")
+    return ok("all patches that make Letta faster and keep prompts cacheable are applied")

@@ -6,8 +6,8 @@ from server.adapters.litellm.billing import LiteLLMBilling, is_listed
 from server.adapters.litellm.client import LiteLLMClient
 from server.adapters.litellm.probe import OLDEST_RELEASE, LiteLLMProbe, is_supported
 from server.config.settings import Settings
-from server.doctor.findings import Check, Finding, fail, ok, warn
-from server.ports import ModelPrice, SpendLog
+from server.doctor.findings import Check, fail, ok, warn
+from server.ports import Finding, ModelPrice, SpendLog
 
 SERVICE = "litellm"
 _NOBODYS_KEY = "0" * 64

@@ -6,8 +6,8 @@ from typing import Final
 from server.adapters.redis.client import RedisClient
 from server.adapters.redis.inspection import RedisInspection
 from server.config.settings import Settings
-from server.doctor.findings import Check, Finding, fail, ok
-from server.ports import ReplicasUnavailableError
+from server.doctor.findings import Check, fail, ok
+from server.ports import Finding, ReplicasUnavailableError
 
 SERVICE: Final = "redis"
 OLDEST: Final = (6, 2)

@@ -6,7 +6,8 @@ from server.adapters.supabase.issuers import own_issuer
 from server.adapters.supabase.migration_files import project_migrations
 from server.config.settings import Settings
 from server.config.validators import key_kind
-from server.doctor.findings import Check, Finding, fail, ok, warn
+from server.doctor.findings import Check, fail, ok, warn
+from server.ports import Finding
 
 SERVICE = "supabase"
 PUBLIC, PRIVATE = ("publishable", "anon"), ("secret", "service_role")

@@ -23,6 +23,7 @@ from server.http.origins import Origins
 from server.http.rate_limits import AddressLimiter
 from server.observability.metrics import Metrics
 from server.observability.readiness import Readiness
+from server.observability.service_health import ServiceHealth
 from server.ports import (
     Access,
     AccountStore,
@@ -39,6 +40,7 @@ from server.protocol.errors import PlatformError
 from server.provisioning.provisioner import Provisioner
 from server.resilience.rate_limiter import RateLimiter
 from server.sessions.hub import SessionHub
+from server.sessions.turns.breakable_gateway import BreakableGateway
 
 
 class EventStreaming(Protocol):
@@ -84,6 +86,8 @@ ACCOUNT_DELETION = web.AppKey("account_deletion", AccountDeletion)
 ACCOUNT_EXPORT = web.AppKey("account_export", AccountExport)
 RUNNING_EXPORTS = web.AppKey("running_exports", RunningExports)
 HISTORY_DELETION = web.AppKey("history_deletion", HistoryDeletion)
+BREAKABLE = web.AppKey("breakable", BreakableGateway)
+"""Set in development."""
 MEMORY = web.AppKey[AgentMemory]("memory")
 BUDGETS = web.AppKey("budgets", Budgets)
 TICKETS = web.AppKey("tickets", Tickets)
@@ -100,5 +104,6 @@ AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 ORIGINS = web.AppKey("origins", Origins)
 METRICS = web.AppKey("metrics", Metrics)
 READINESS = web.AppKey("readiness", Readiness)
+SERVICE_HEALTH = web.AppKey("service_health", ServiceHealth)
 NOW = web.AppKey[Callable[[], datetime]]("now")
 """The clock: returns the current time, timezone-aware."""

@@ -1,4 +1,4 @@
-"""The response format a client asks for in the Accept and Prefer headers."""
+"""The response format a client asks for in the Accept, Accept-Encoding and Prefer headers."""
 
 _STREAM = "text/event-stream"
 _JSON = "application/json"
@@ -15,6 +15,12 @@ def prefers_csv(accept: str | None) -> bool:
     """Whether to respond with CSV instead of JSON: only if the Accept header prefers CSV."""
     ranges = [_media_range(part) for part in (accept or "*/*").split(",")]
     return _preference(_CSV, ranges) > _preference(_JSON, ranges)
+
+
+def accepts_gzip(accept_encoding: str | None) -> bool:
+    """Whether an Accept-Encoding header allows gzip."""
+    ranges = dict(_media_range(part) for part in (accept_encoding or "").split(","))
+    return ranges.get("gzip", ranges.get("*", 0.0)) > 0
 
 
 def wants_async(prefer: list[str]) -> bool:

@@ -9,6 +9,7 @@ validation cannot differ.
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, Literal, get_type_hints
 from uuid import UUID
 
@@ -73,8 +74,7 @@ class Route:
     @property
     def handler_parameters(self) -> dict[str, Any]:
         """The handler's parameters and their types."""
-        hints = get_type_hints(self.handler)
-        return {name: hints[name] for name in inspect.signature(self.handler).parameters}
+        return _parameters_of(self.handler)
 
     @property
     def body(self) -> type[BaseModel] | None:
@@ -87,6 +87,12 @@ class Route:
     @property
     def path_parameters(self) -> dict[str, Any]:
         return {name: kind for name, kind in self.handler_parameters.items() if f"{{{name}}}" in self.path}
+
+
+@cache
+def _parameters_of(handler: Callable[..., Any]) -> dict[str, Any]:
+    hints = get_type_hints(handler)
+    return {name: hints[name] for name in inspect.signature(handler).parameters}
 
 
 def add_routes(app: web.Application, routes: Iterable[Route]) -> None:

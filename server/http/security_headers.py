@@ -20,6 +20,11 @@ PAGE_POLICY: Final = (
 )
 """The Content-Security-Policy of our own pages: scripts, styles and requests of this origin, nothing inline."""
 
+CONSOLE_POLICY: Final = (
+    "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
+)
+"""That of the console: everything from this origin, pictures and workers too, and nothing inline."""
+
 
 def reference_policy(nonce: str) -> str:
     """That of the API reference, whose library writes style elements with this nonce and has its pictures in them."""

@@ -8,6 +8,7 @@ from server.ports.accounts import Account, AccountChange, AccountStore, Provisio
 from server.ports.admin import (
     AccountDetails,
     AccountFilter,
+    AccountSpending,
     Actor,
     AdminAction,
     AdminStore,
@@ -40,10 +41,10 @@ from server.ports.agent import (
     UsageReported,
 )
 from server.ports.billing import BillingGateway, Budget, KeyState, ModelCall, ModelPrice, Plan, Plans, SpendLog
-from server.ports.credentials import ApiKey, CredentialStore, NewApiKey, SignIn, StoredApiKey
+from server.ports.credentials import ApiKey, CredentialStore, NewApiKey, SignIn, SignInDevice, StoredApiKey
 from server.ports.directory import AgentDirectory, AgentTemplate
 from server.ports.export import ExportPage, ExportStore
-from server.ports.health import Probe
+from server.ports.health import Diagnose, Diagnosis, Finding, Level, Probe
 from server.ports.identity import (
     ALL_SCOPES,
     Access,
@@ -113,6 +114,7 @@ __all__ = [
     "AccountChange",
     "AccountDetails",
     "AccountFilter",
+    "AccountSpending",
     "AccountStore",
     "Actor",
     "AdminAction",
@@ -138,11 +140,14 @@ __all__ = [
     "CredentialStore",
     "DayOfAll",
     "Deviation",
+    "Diagnose",
+    "Diagnosis",
     "EntryStatus",
     "Estimate",
     "ExportPage",
     "ExportStore",
     "FencedError",
+    "Finding",
     "Findings",
     "Forgotten",
     "IdentityProvider",
@@ -153,6 +158,7 @@ __all__ = [
     "LedgerChanges",
     "LedgerEntry",
     "LedgerRow",
+    "Level",
     "LinkToken",
     "LogMark",
     "MailCode",
@@ -196,6 +202,7 @@ __all__ = [
     "SettledAttempt",
     "SharedBuckets",
     "SignIn",
+    "SignInDevice",
     "SignInMethod",
     "SpendLog",
     "Standing",

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from server.ports.agent import AgentHandle
+from server.ports.credentials import SignInDevice
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, User
@@ -155,6 +156,6 @@ class AccountStore(Protocol):
         """The hashes of the addresses that last signed in to the account of this e-mail address; at most 20."""
         ...
 
-    async def record_address(self, user_id: str, address_hash: str) -> None:
-        """Store the hash of an address that has signed in to the user's account."""
+    async def record_sign_in(self, user_id: str, device: SignInDevice, address_hash: str | None) -> None:
+        """Store the device of a sign-in of this user for as long as the sign-in lasts, and the hash of its address."""
         ...

@@ -27,15 +27,18 @@ class Actor:
 class AdminAction:
     """An action with its outcome; `outcome` None: it is under way, or was interrupted.
 
-    `actor_id`, `user_id`: who acted, and on whom. They may belong to users who were deleted since then.
+    `actor_id`, `user_id`: who acted, and on whom. They may belong to users who were deleted since then, whose
+    addresses are None.
     """
 
     id: int
     at: datetime
     actor_id: str | None
+    actor_email: str | None
     source: str
     action: str
     user_id: str | None
+    user_email: str | None
     details: Json
     outcome: Outcome | None
     reason: str | None
@@ -49,6 +52,15 @@ class AccountFilter:
     text: str | None = None
     status: AgentStatus | None = None
     admins_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSpending:
+    """One account in a list. `standing` None: its budget is not stored yet. `total`: since registration."""
+
+    account: Account
+    standing: Standing | None
+    total: UsageSum
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +109,7 @@ class AdminStore(Protocol):
     """Reads and changes of any account (service role). `block`, `unblock` and `set_admin` record the action in the same
     transaction; other actions are recorded with `begin` and `end`. Recorded actions are never changed."""
 
-    async def search(self, wanted: AccountFilter, after: str | None, limit: int) -> list[Account]:
+    async def search(self, wanted: AccountFilter, after: str | None, limit: int) -> list[AccountSpending]:
         """Accounts, the newest first; `after` is the id of the last one seen."""
         ...
 

@@ -46,8 +46,19 @@ class StoredApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class SignInDevice:
+    """Who signed in: the id of the sign-in, if the provider names it, the client's User-Agent (at most 512 characters)
+    and its IP address."""
+
+    session_id: str | None
+    user_agent: str | None
+    address: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class SignIn:
-    """One sign-in of a user, on one device. `last_seen_at`: when its access token was last refreshed."""
+    """One sign-in of a user, on one device. `last_seen_at`: when its access token was last refreshed. `user_agent` and
+    `address`: of its last sign-in or refresh here, else as the provider has them."""
 
     id: str
     created_at: datetime

@@ -73,7 +73,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """The tokens of a sign-in. `expires_in` in seconds."""
+    """The tokens of a sign-in, and its id if the access token names it. `expires_in` in seconds."""
 
     access_token: SecretStr
     refresh_token: SecretStr
@@ -82,6 +82,7 @@ class TokenPair:
     user_id: str
     email: str
     is_anonymous: bool = False
+    session_id: str | None = None
 
 
 class TokenVerifier(Protocol):

@@ -86,6 +86,23 @@ class UserReads(Protocol):
         self, principal: Principal, limit: int, *, before: int | None, after: int | None, with_steps: bool = False
     ) -> MessagePage: ...
 
+    async def search(
+        self,
+        principal: Principal,
+        query: str,
+        limit: int,
+        *,
+        before: int | None,
+        after: int | None,
+        with_steps: bool = False,
+    ) -> MessagePage:
+        """The page of the history's messages in which each word of `query` begins a word.
+
+        Words are runs of letters and digits, in any case, `ё` equal to `е`, of a message's first 32,000 characters. A
+        query without a word finds nothing.
+        """
+        ...
+
     async def turn(self, principal: Principal, turn_id: str, *, with_steps: bool = False) -> Turn | None: ...
 
     async def api_keys(self, principal: Principal) -> list[ApiKey]:

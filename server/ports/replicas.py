@@ -34,7 +34,7 @@ class ReplicaState:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Append:
     """Events to append behind number `after`. Those up to `trim` are no longer kept.
 
@@ -68,7 +68,7 @@ class Refusal(Enum):
     ABSENT = "absent"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Published:
     """What followers of a replica receive: events behind number `after`, and what is open as of the last of them.
 

@@ -16,16 +16,17 @@ LITELLM_WRITES_WITHIN: Final = timedelta(seconds=15)
 
 # When a user's calls are searched for: private.look_soon, private.is_awaited, private.next_look
 
-FIRST_SEARCH: Final = timedelta(seconds=1)
-"""After the end of an attempt."""
-SHORTEST_PAUSE: Final = timedelta(seconds=1)
+FIRST_SEARCH: Final = timedelta(seconds=2)
+"""After the end of an attempt. LiteLLM seldom logs sooner, and each search costs it more than it costs us."""
+SHORTEST_PAUSE: Final = timedelta(seconds=2)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
 """While calls are awaited, the pause before the next search is a third of the time since the attempt's end, within
 these bounds."""
 AWAITED: Final = timedelta(minutes=12)
 """After the end of an attempt that did not complete: a call that continued may still be logged for this long."""
 HOUSEKEEPING_SEARCH: Final = timedelta(seconds=20)
-"""After the end of a settled attempt: one more search, for a summary that the agent may have made at its end."""
+"""After the end of a settled attempt: one more search, for a summary that the agent may have made at its end. While
+other calls are awaited, a search for them reads this as well, at most once in this time."""
 LATE_SEARCH_EVERY: Final = timedelta(hours=1)
 LATE_SEARCH_UNTIL: Final = timedelta(hours=25)
 """After the end of a user's last attempt. Then searches stop until the next turn."""
@@ -35,13 +36,13 @@ SEARCHED_FOR: Final = timedelta(days=2)
 # What a search reads: public.claim_settlements, private.search_json, billing/reconciler.py
 
 HOUSEKEEPING_FROM: Final = timedelta(seconds=15)
-HOUSEKEEPING_UNTIL: Final = timedelta(minutes=1)
-"""The log of an attempt that ended between these two times ago is read again, settled or not."""
+"""The log of an attempt that ended longer ago than this is read once more, settled or not."""
 REREAD_EVERY: Final = timedelta(hours=1)
 REREAD: Final = timedelta(hours=24)
 """Every `REREAD_EVERY`, the last `REREAD` of a user's log is read again, for calls that were logged late."""
 READ_MARGIN: Final = timedelta(minutes=2)
-"""The log is read this much beyond the searched period at both ends, since the clocks' offset may not be known yet."""
+"""The log is read this much beyond the searched period at both ends, since the clocks' offset may not be known yet.
+Once it is known, the margin before the period is only its error, since each row that is read is 7 to 10 KB."""
 KEYS_SINCE: Final = timedelta(hours=1)
 """The calls of a key are read if it was replaced no longer than this before the searched period."""
 KNOWN_SINCE: Final = timedelta(hours=1)
@@ -58,8 +59,9 @@ LONGEST_CALL: Final = timedelta(seconds=660)
 """After this time, a call that continued when its turn was cancelled has ended and is logged."""
 UNMATCHED_AFTER: Final = timedelta(minutes=10)
 """After this time, calls that do not add up to the reported usage are flagged. Logs are seconds or minutes late."""
-CONFIRMED_WITHIN: Final = timedelta(hours=24)
-"""An estimate that the log has not confirmed after this time is written off."""
+CONFIRMED_WITHIN: Final = timedelta(hours=22)
+"""An estimate that the log has not confirmed after this time is written off. Calls that might have confirmed it, though
+they seem to belong to a neighbour, are left alone until then, and entered when the log is read again."""
 CLOCK_TOLERANCE: Final = timedelta(seconds=0.25)
 """The assumed error of two clocks whose measured difference is within the error of the measurement."""
 CLOCK_DOUBT: Final = timedelta(seconds=1.5)

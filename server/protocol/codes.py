@@ -49,13 +49,18 @@ class ErrorCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
-    """What a code means: its HTTP status, whether the same request may succeed later, and the default sentence."""
+    """What a code means: its HTTP status, whether the same request may succeed later, the default sentence, and the
+    seconds after which to repeat the request if nothing better is known."""
 
     status: int
     retryable: bool
     title: str
     sentence: str
+    retry_after: float | None = None
 
+
+_SERVICE_SECONDS: Final = 5.0
+"""A breaker that is open tries its service again within this time."""
 
 ERRORS: Final[dict[ErrorCode, ErrorRule]] = {
     ErrorCode.INVALID_REQUEST: ErrorRule(400, False, "Invalid request", "The request is not valid."),
@@ -108,13 +113,13 @@ ERRORS: Final[dict[ErrorCode, ErrorRule]] = {
     ErrorCode.INTERNAL_ERROR: ErrorRule(500, True, "Internal error", "Something went wrong on the server."),
     ErrorCode.MODEL_ERROR: ErrorRule(502, True, "Model error", "The language model failed to answer."),
     ErrorCode.LETTA_UNAVAILABLE: ErrorRule(
-        503, True, "Letta unavailable", "The agent service is not reachable right now."
+        503, True, "Letta unavailable", "The agent service is not reachable right now.", _SERVICE_SECONDS
     ),
     ErrorCode.LITELLM_UNAVAILABLE: ErrorRule(
-        503, True, "LiteLLM unavailable", "The model gateway is not reachable right now."
+        503, True, "LiteLLM unavailable", "The model gateway is not reachable right now.", _SERVICE_SECONDS
     ),
     ErrorCode.SUPABASE_UNAVAILABLE: ErrorRule(
-        503, True, "Supabase unavailable", "The database is not reachable right now."
+        503, True, "Supabase unavailable", "The database is not reachable right now.", _SERVICE_SECONDS
     ),
     ErrorCode.AGENT_UNAVAILABLE: ErrorRule(
         503, True, "Agent unavailable", "Your agent is not ready yet. Try again shortly."

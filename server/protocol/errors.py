@@ -18,7 +18,7 @@ class FieldError:
 class PlatformError(Exception):
     """A refusal or failure with a code of the protocol.
 
-    `message` is a sentence for users. `retry_after` is in seconds. `retryable` is the code's default unless given.
+    `message` is a sentence for users. `retry_after` is in seconds. Both, and `retryable`, are the code's unless given.
     `members` are further fields on the wire. A cause is chained with `raise … from`.
     """
 
@@ -37,7 +37,7 @@ class PlatformError(Exception):
         self.rule: ErrorRule = ERRORS[code]
         self.message = message or self.rule.sentence
         self.retryable = self.rule.retryable if retryable is None else retryable
-        self.retry_after = retry_after
+        self.retry_after = self.rule.retry_after if retry_after is None else retry_after
         self.errors = errors
         self.id = id
         self.members = members or {}

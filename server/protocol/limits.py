@@ -34,6 +34,7 @@ class Limits:
     content_characters: ClassVar[int] = 32_000
     name_characters: ClassVar[int] = 100
     history_page: ClassVar[int] = 100
+    search_characters: ClassVar[int] = 200
     steps_bytes: ClassVar[int] = 64 * 1024
 
     frame_bytes: int = 64 * 1024

@@ -14,6 +14,7 @@ RateName = Literal[
     "requests",
     "key_requests",
     "memory_requests",
+    "searches",
     "exports",
     "messages",
 ]
@@ -71,6 +72,7 @@ RATES: Final[dict[RateName, RateRule]] = {
         "reads and changes of the agent's memory",
         "Too many requests of the agent's memory.",
     ),
+    "searches": RateRule("user", "SEARCHES_PER_MINUTE", "searches in the history", "Too many searches in a minute."),
     "exports": RateRule("user", "EXPORTS_PER_MINUTE", "exports of all data", "Too many exports in a minute."),
     "messages": RateRule("user", "MESSAGES_PER_MINUTE", "messages and retries", "Too many messages in a minute."),
 }

@@ -40,7 +40,7 @@ CACHED_AGENTS: Final = 10_000
 CACHED_SECONDS: Final = 60.0
 """TTL of a ready agent in the cache. Short, since another process (`chat users repair`) may replace it."""
 CONCURRENT_RUNS: Final = 8
-"""Letta serves about two turns a second on a core: many registrations at once must not starve the conversations."""
+"""Letta serves about ten turns a second on a core: many registrations at once must not starve the conversations."""
 RETRY_BACKOFF: Final = Backoff(first=0.5, longest=5.0)
 CLAIM_POLL: Final = Backoff(first=0.2, longest=2.0)
 """Between two polls of an account that another instance provisions."""
@@ -94,7 +94,10 @@ class Provisioner:
             return account
         if not is_complete(account, self._template):
             self.start(user_id)
-        elif not has_current_address(account):
+            return account
+        if user_id not in self._agents:
+            self._cache(account)
+        if not has_current_address(account):
             self._address_syncs.start(user_id, partial(self._address_sync.run, user_id))
         return account
 
@@ -113,6 +116,11 @@ class Provisioner:
         if (ready := self._agents.get(user_id)) is not None:
             return ready.agent
         return await self._run_with_retries(user_id, timeout, email, name)
+
+    def prefetch(self, user_id: str) -> None:
+        """Begin to read the user's agent, unless it is cached: a turn is about to need it. Raises nothing."""
+        if user_id not in self._agents and not self._closed:
+            self.start(user_id)
 
     async def find_or_replace(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
         """The agent to use after its service did not find `gone`: the one that was stored since then, the same one if

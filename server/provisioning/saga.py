@@ -1,4 +1,5 @@
-"""Runs the steps one user still needs, under that user's claim; stores the intent before each step, the result after.
+"""Runs the steps one user still needs, under that user's claim; stores the intent before each step, and the result
+after it, together with the next intent.
 
 The next run continues from the stored state. Touches the account store and, through the steps, LiteLLM and Letta."""
 
@@ -86,13 +87,13 @@ class Saga:
             account = await self._record(claim, account, change)
             log.info("key.rotated", user_id=account.user_id)
         options = _continued(options, account.config_hash)
-        for step in STEPS:
-            again = options.scope == "everything" or (options.scope == "agent" and step in AGENT_STEPS)
-            if again or step.needed(account, self._context.template):
-                intent = replace(_restart(account, options), intent=step.name)
-                account = await self._record(claim, account, intent)
-                job = Job(account, again or step.name == interrupted, options.rebuild)
-                account = await self._run_step(step, claim, job)
+        repeated = {"everything": STEPS, "agent": AGENT_STEPS, "missing": ()}[options.scope]
+        steps = [step for step in STEPS if step in repeated or step.needed(account, self._context.template)]
+        if steps:
+            account = await self._record(claim, account, replace(_restart(account, options), intent=steps[0].name))
+        for step, following in zip(steps, [*(one.name for one in steps[1:]), ""], strict=False):
+            job = Job(account, step in repeated or step.name == interrupted, options.rebuild)
+            account = await self._run_step(step, claim, job, following)
         if options.rotation == "at once":
             await self._block_older_keys(claim, account)
         return account
@@ -106,14 +107,15 @@ class Saga:
         except TimeoutError as cause:
             raise ProvisioningError("It took too long to block the older keys.", permanent=False) from cause
 
-    async def _run_step(self, step: Step, claim: ProvisioningClaim, job: Job) -> Account:
+    async def _run_step(self, step: Step, claim: ProvisioningClaim, job: Job, following: str) -> Account:
+        """Run the step and store its result, together with the intent of the `following` one."""
         account = job.account
         started = time.monotonic()
         outcome = "done"
         try:
             async with asyncio.timeout(STEP_SECONDS), renewing(self._store, claim):
                 change = await step.run(self._context, job)
-            return await self._record(claim, account, replace(_recovered(account, change), intent=""))
+            return await self._record(claim, account, replace(_recovered(account, change), intent=following))
         except FencedError:
             outcome = "fenced"
             raise

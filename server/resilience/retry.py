@@ -54,6 +54,18 @@ async def retry(
     is the event loop's; a pause that begins before the end of `seconds` is still followed by an attempt."""
     now = asyncio.get_running_loop().time
     until = None if seconds is None else now() + seconds
+    try:
+        return await call()
+    except on as error:
+        raised: E | None = error
+
+    async def next_call() -> T:
+        """The first call has been made: tenacity costs more than many a call that succeeds at once."""
+        nonlocal raised
+        if raised is not None:
+            first, raised = raised, None
+            raise first
+        return await call()
 
     def is_enough(state: RetryCallState) -> bool:
         return (attempts is not None and state.attempt_number >= attempts) or (until is not None and now() > until)
@@ -71,7 +83,7 @@ async def retry(
         before_sleep=report,
         reraise=True,
     )
-    return await policy(call)
+    return await policy(next_call)
 
 
 @dataclass(slots=True)

@@ -38,6 +38,8 @@ class Acceptance:
             await ownership.claim()  # its owner may be gone: then it is for this instance to publish how it ended
         overloaded = context.admission.overloaded
         has_slot, started = self._can_start() and context.admission.try_acquire(), False
+        if has_slot:
+            context.attempts.agents.prefetch(ownership.user_id)  # beside the acceptance, not after it
         try:
             accepted = await self._written(partial(write, context.owner, start=has_slot, overloaded=overloaded))
             started = has_slot and accepted.started and not accepted.duplicate and not ownership.is_over

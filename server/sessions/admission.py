@@ -1,6 +1,6 @@
 """How many turns one instance runs at once, and who is next.
 
-Letta answers about two turns a second per core, so turns beyond the limit wait here instead of there. Each user has at
+Letta answers about ten turns a second per core, so turns beyond the limit wait here instead of there. Each user has at
 most one turn in the queue, which makes first come, first served fair across users.
 """
 

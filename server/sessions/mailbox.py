@@ -1,7 +1,6 @@
 """The mailbox of a session: commands are carried out one at a time, in order, also when their caller was cancelled."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -28,7 +27,7 @@ class Mailbox:
     def __init__(self, spawn: Spawn, settled: Callable[[], None] = lambda: None) -> None:
         self._spawn = spawn
         self._settled = settled
-        self._commands: deque[tuple[Command, asyncio.Future[Any]]] | None = None
+        self._commands: list[tuple[Command, asyncio.Future[Any]]] = []
         self._actor: asyncio.Task[None] | None = None
 
     @property
@@ -45,13 +44,11 @@ class Mailbox:
         """Carry out the command after those before it. Raises what it raises, PlatformError(draining) if cut short,
         PlatformError(rate_limited) where too many wait already, unless it is `always` taken."""
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if self._commands is None:
-            self._commands = deque()
         if len(self._commands) >= MOST_COMMANDS and not always:
             raise PlatformError(ErrorCode.RATE_LIMITED, retry_after=1.0)
         self._commands.append((command, answer))
         if self._actor is None:
-            self._actor = self._spawn(self._act(self._commands))
+            self._actor = self._spawn(self._act())
         return await answer
 
     async def aclose(self) -> None:
@@ -59,11 +56,11 @@ class Mailbox:
         await cancel_and_wait(self._actor)
         self._refuse(None)  # one that was cancelled before it began has sent no answer
 
-    async def _act(self, commands: deque[tuple[Command, asyncio.Future[Any]]]) -> None:
+    async def _act(self) -> None:
         answer: asyncio.Future[Any] | None = None
         try:
-            while commands:
-                command, answer = commands.popleft()
+            while self._commands:
+                command, answer = self._commands.pop(0)
                 try:
                     result = await command()
                 except Exception as error:
@@ -72,7 +69,7 @@ class Mailbox:
                 else:
                     if not answer.done():
                         answer.set_result(result)
-                if not commands:
+                if not self._commands:
                     self._settled()
         finally:
             self._refuse(answer)
@@ -80,9 +77,8 @@ class Mailbox:
     def _refuse(self, current: "asyncio.Future[Any] | None") -> None:
         self._actor = None
         unanswered = [] if current is None else [current]
-        if self._commands is not None:
-            unanswered += [answer for _, answer in self._commands]
-            self._commands.clear()
+        unanswered += [answer for _, answer in self._commands]
+        self._commands.clear()
         for answer in unanswered:
             if not answer.done():
                 answer.set_exception(PlatformError(ErrorCode.DRAINING, retry_after=1.0))

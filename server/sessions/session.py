@@ -31,7 +31,7 @@ from server.sessions.events.log import Subscription
 from server.sessions.events.snapshot import Cancelled, Connection, Snapshot, View
 from server.sessions.events.steps import steps_of, text_of
 from server.sessions.ownership import Ownership
-from server.sessions.state import BUSY, Event
+from server.sessions.state import BUSY, Event, Phase
 from server.sessions.store_retry import retry_while_unavailable
 
 log = structlog.get_logger(__name__)
@@ -135,7 +135,7 @@ class Session:
         """Let a connection read the log from `after` (or from now); no await between this and `snapshot`."""
         self.connections.append(connection)
         self.used()
-        return self.log.subscribe(after, connection.wake)
+        return self.log.subscribe(after, connection.deliver)
 
     def used(self) -> None:
         """It is not idle yet."""
@@ -174,8 +174,10 @@ class Session:
             self.refresh()
 
     def settle(self) -> None:
-        """Do what comes next, if anything does."""
-        self.life.settle()
+        """Do what comes next, if anything does. Called often, for every session."""
+        is_at_rest = self.life.phase is Phase.FOLLOWING and not self.life.state.outdated and self.lease is None
+        if not is_at_rest:
+            self.life.settle()
 
     async def claim_or_leave(self) -> None:
         """Its events do not reach other instances, or those of its owner this one: claim the session if it has

@@ -11,9 +11,8 @@ from server.stack import instance
 from server.stack.errors import StackError
 from server.stack.instance import State
 from server.stack.layout import MARKER, Layout
-from server.stack.mails import Mail, read_mails
+from server.stack.mails import Mail, mail_file, read_mails
 from server.stack.processes import tail, tail_of
-from server.stack.supabase_lite import mail_file
 
 
 def _pause() -> None:

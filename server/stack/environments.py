@@ -66,13 +66,14 @@ class PythonEnvironment:
             await _install_step(self._layout, self.name, argv)
         _stamp(self.folder, self._digest())
 
-    def uvicorn(self, app: str, port: int, *, drain_seconds: int) -> tuple[str, ...]:
+    def uvicorn(self, program: str, app: str, port: int, *, drain_seconds: int) -> tuple[str, ...]:
         """The command line that serves `app` (`module:name`) on this machine.
 
+        `program` is a file beside this one that takes uvicorn's arguments. It cannot import what else is in the folder.
         A stop waits for open streams at most `drain_seconds`; idle connections stay open for 75 seconds."""
         return (
-            *(str(self.python), "-W", "ignore", "-m", "uvicorn", app, "--no-access-log", "--log-level", "warning"),
-            *("--host", LOOPBACK, "--port", str(port)),
+            *(str(self.python), "-W", "ignore", "-P", str(Path(__file__).with_name(program))),
+            *(app, "--no-access-log", "--log-level", "warning", "--host", LOOPBACK, "--port", str(port)),
             *("--timeout-keep-alive", "75", "--timeout-graceful-shutdown", str(drain_seconds)),
         )
 
@@ -200,10 +201,11 @@ async def _exclusive(folder: Path) -> AsyncIterator[None]:
 
 
 def _python_install(folder: Path, lock: Path) -> list[list[str]]:
+    """Without bytecode: Python writes that of each module at its first import. A service imports a quarter of them."""
     uv, python = uv_program(), str(folder / "bin" / "python")
     return [
         [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
-        [uv, "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", python, str(lock)],
+        [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, str(lock)],
     ]
 
 

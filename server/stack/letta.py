@@ -5,18 +5,17 @@ release."""
 
 from pathlib import Path
 
-import psycopg
-
-from server.stack import processes
 from server.stack.environments import PythonEnvironment
-from server.stack.errors import StackError
 from server.stack.health import responds
 from server.stack.layout import LOOPBACK, Layout
-from server.stack.postgres import connect, database_url, ensure_database
+from server.stack.postgres import database_url, ensure_database
 from server.stack.service import Command, Progress, Service
 
 REFUSING_PROXY = "http://127.0.0.1:9"
 """A proxy that refuses connections: Letta downloads NLTK data at each start, which could hang without internet."""
+
+PATCH_SWITCHES = "LETTA_PATCH_"
+"""How the names of variables begin that turn patches off (docs/deploy.md)."""
 
 
 class Letta(Service):
@@ -35,22 +34,17 @@ class Letta(Service):
         return self._environment.installed
 
     async def install(self, progress: Progress) -> None:
-        """Install some 250 packages, 1.1 GB with bytecode."""
+        """Install some 250 packages, 840 MB."""
         await self._environment.install(progress)
 
     async def prepare(self) -> None:
-        """Create its database, and at the first start its tables."""
+        """Create its database."""
         self._home()
         await ensure_database(self.layout, self.name, extensions=("vector",))
-        if await self._has_tables():
-            return
-        script = str(Path(__file__).with_name("letta_tables.py"))
-        command = Command((str(self._environment.python), "-P", "-W", "ignore", script), self._settings(), self._home())
-        await processes.run(command, self.layout.log(self.name), "creating Letta's tables")
 
     def command(self) -> Command:
         """uvicorn instead of `letta server`, since it limits how long a stop waits for open streams."""
-        argv = self._environment.uvicorn("letta.server.rest_api.app:app", self.port, drain_seconds=3)
+        argv = self._environment.uvicorn("letta_server.py", "letta.server.rest_api.app:app", self.port, drain_seconds=3)
         return Command(argv, self._settings(), self._home(), stop_seconds=5)
 
     async def healthy(self) -> bool:
@@ -63,10 +57,12 @@ class Letta(Service):
     def _settings(self) -> dict[str, str]:
         """The environment, without model keys: each call uses the user's key, stored in the organization's"""
         home = self._home()
+        switches = {name: value for name, value in self.layout.environ.items() if name.startswith(PATCH_SWITCHES)}
         proxies = {name: REFUSING_PROXY for proxy in ("http_proxy", "https_proxy") for name in (proxy, proxy.upper())}
         return {
             **self.layout.base_environment(),
             **proxies,
+            **switches,
             "HOME": str(home),
             "PYTHONPATH": str(patches_folder()),
             "LETTA_DIR": str(home / ".letta"),
@@ -85,14 +81,6 @@ class Letta(Service):
             "LETTA_DISABLE_TRACING": "true",
             "DO_NOT_TRACK": "1",
         }
-
-    async def _has_tables(self) -> bool:
-        try:
-            async with await connect(database_url(self.layout, self.name)) as connection:
-                row = await (await connection.execute("select to_regclass('public.agents') is not null")).fetchone()
-                return bool(row and row[0])
-        except psycopg.Error as error:
-            raise StackError(f"Letta's database cannot be read: {error}") from error
 
 
 def patches_folder() -> Path:

@@ -23,6 +23,11 @@ class Mail:
     text: str
 
 
+def mail_file(data_dir: Path) -> Path:
+    """The file of the mails that Supabase Auth would send, one JSON object per line."""
+    return data_dir / "supabase" / "mails.jsonl"
+
+
 def read_mails(path: Path, to: str | None = None) -> list[Mail]:
     """The mails in a file, oldest first, all or those to one address; empty if the file does not exist.
 

@@ -12,7 +12,7 @@ from server.stack.errors import StackError
 
 GIB = 1024**3
 INSTALL_BYTES = 4 * GIB
-"""Free disk space needed for an installation: all environments are about 2.5 GB, plus the downloads."""
+"""Free disk space needed for an installation: all environments are about 2 GB, plus the downloads."""
 RUN_BYTES = GIB // 5
 
 

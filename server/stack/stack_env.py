@@ -4,8 +4,10 @@ from server.stack.layout import LOOPBACK, Layout, write_private
 from server.stack.letta import letta_token, letta_url
 from server.stack.litellm import litellm_master_key, litellm_url, upstream
 from server.stack.postgres import database_url, superuser_url
-from server.stack.supabase_lite import anon_key, service_key, supabase_url
+from server.stack.supabase_lite import anon_key, confirms_addresses, service_key, supabase_url
 
+DEMO_USER = "demo@example.com:Demo-user-1"
+"""Not secret: only this machine reaches the server."""
 HEADER = "# Written by `chat up` for the services of this data directory. Keep it private: these are master keys.\n"
 
 
@@ -29,7 +31,14 @@ def stack_environment(layout: Layout) -> dict[str, str]:
         "LITELLM_URL_FOR_LETTA": litellm_url(layout),
         "LITELLM_DB_URL": database_url(layout, "litellm"),
         "AGENT_MODEL": upstream(layout).model,
+        "DEMO_MODEL": str(upstream(layout).demo).lower(),
+        "DEMO_USER": demo_user(layout),
     }
+
+
+def demo_user(layout: Layout) -> str:
+    """The user that the console offers; none where addresses are confirmed, since nobody reads this one's mails."""
+    return "" if confirms_addresses(layout) else DEMO_USER
 
 
 def redis_url(layout: Layout) -> str:

@@ -14,6 +14,7 @@ from server.stack.environments import Node, NodePackages
 from server.stack.errors import StackError
 from server.stack.health import responds
 from server.stack.layout import LOOPBACK, Layout
+from server.stack.mails import mail_file
 from server.stack.postgres import connect, ensure_login, superuser_url
 from server.stack.service import Command, Progress, Service
 
@@ -84,7 +85,7 @@ class SupabaseLite(Service):
             "LITE_SITE_URL": f"http://{LOOPBACK}:{layout.api_port}",
             "LITE_JWT_SECRET": layout.secret("supabase_jwt"),
             "LITE_JWT_EXPIRY": layout.environ.get("STACK_JWT_EXPIRY", "3600"),
-            "LITE_CONFIRM_EMAIL": layout.environ.get("STACK_CONFIRM_EMAIL", "false"),
+            "LITE_CONFIRM_EMAIL": "true" if confirms_addresses(layout) else "false",
             "LITE_PUBLISHABLE_KEY": anon_key(layout),
             "LITE_SECRET_KEY": service_key(layout),
             "LITE_REDIRECT_URLS": layout.environ.get("STACK_REDIRECT_URLS", ""),
@@ -93,9 +94,9 @@ class SupabaseLite(Service):
         }
 
 
-def mail_file(data_dir: Path) -> Path:
-    """The file of the mails that Supabase Auth would send, one JSON object per line."""
-    return data_dir / "supabase" / "mails.jsonl"
+def confirms_addresses(layout: Layout) -> bool:
+    """Whether who registers must open the link in a mail (`chat mails`) before signing in."""
+    return layout.environ.get("STACK_CONFIRM_EMAIL") == "true"
 
 
 def supabase_url(layout: Layout) -> str:

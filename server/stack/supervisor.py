@@ -5,10 +5,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from server.stack import processes
-from server.stack.console import Console
 from server.stack.errors import StackError
 from server.stack.instance import ServiceState, State, start_time
+from server.stack.progress import ProgressLog
 from server.stack.service import Command, Service
+from server.stack.timeline import LONG_SECONDS, Step, Timeline
 
 HEALTH_INTERVAL = 0.2
 RESTART_DELAYS = (0.2, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -23,11 +24,11 @@ class Supervisor:
     """Owns the services' processes. `changed` is called after every change of a state."""
 
     def __init__(
-        self, services: Sequence[Service], console: Console, changed: Callable[[list[ServiceState]], None]
+        self, services: Sequence[Service], progress: ProgressLog, changed: Callable[[list[ServiceState]], None]
     ) -> None:
-        self._console = console
+        self._progress = progress
         self._changed = changed
-        self._runners = {service.name: _Runner(service, console, self._record) for service in services}
+        self._runners = {service.name: _Runner(service, progress, self._record) for service in services}
         for runner in self._runners.values():
             runner.needs = [self._runners[name] for name in runner.service.depends_on if name in self._runners]
             for needed in runner.needs:
@@ -39,6 +40,11 @@ class Supervisor:
             await self._until_stopped(stop, when_ready)
         finally:
             await self._stop_all()
+
+    def critical_path(self) -> str:
+        """The steps that determined how long the start took: `letta: install 3 s, start 20 s; server: start 1 s`."""
+        last = max((runner.timeline for runner in self._runners.values()), key=lambda timeline: timeline.ended)
+        return "; ".join(last.critical_path())
 
     def kill_all(self) -> None:
         """Kill all processes; during a stop, instead of waiting for them."""
@@ -81,13 +87,14 @@ class _StopRequested(Exception):  # noqa: N818 - a request, not an error
 class _Runner:
     """Runs one service: install, wait for its dependencies, prepare, start and restart; `stop` is called separately."""
 
-    def __init__(self, service: Service, console: Console, record: Callable[[], None]) -> None:
+    def __init__(self, service: Service, progress: ProgressLog, record: Callable[[], None]) -> None:
         self.service = service
         self.needs: list[_Runner] = []
         self.needed_by: list[_Runner] = []
         self.ready = asyncio.Event()
+        self.timeline = Timeline(service.name)
         self._stopped = asyncio.Event()
-        self._console = console
+        self._progress = progress
         self._record = record
         self._state = State.WAITING
         self._port: int | None = None
@@ -103,8 +110,7 @@ class _Runner:
     async def live(self) -> None:
         """Start the service and restart it when it exits; ends only by cancellation or StackError."""
         await self._install()
-        for needed in self.needs:
-            await needed.ready.wait()
+        await self._wait_for_needs()
         await self._prepare()
         await self._first_start()
         await self._restart_on_exit()
@@ -157,25 +163,34 @@ class _Runner:
             await self.service.install(self._say)
             return
         self._enter(State.INSTALLING)
-        began = time.monotonic()
-        await self.service.install(self._say)
-        self._say("installed", time.monotonic() - began)
+        with self.timeline.step(Step.INSTALL):
+            await self.service.install(self._say)
+        self._say("installed", self.timeline.seconds(Step.INSTALL))
         self._enter(State.WAITING)
+
+    async def _wait_for_needs(self) -> None:
+        for needed in self.needs:
+            if not needed.ready.is_set():
+                await needed.ready.wait()
+                self.timeline.waited_for = needed.timeline
 
     async def _prepare(self) -> None:
         self._enter(State.STARTING)
-        began = time.monotonic()
-        await self.service.prepare()
-        if time.monotonic() - began > 0.5:
-            self._say("prepared", time.monotonic() - began)
+        with self.timeline.step(Step.PREPARE):
+            await self.service.prepare()
+        if (seconds := self.timeline.seconds(Step.PREPARE)) >= LONG_SECONDS:
+            self._say("prepared", seconds)
 
     async def _first_start(self) -> None:
-        began = time.monotonic()
+        waited_for = self.timeline.waited_for
         for _ in range(START_ATTEMPTS):
-            await self._start()
-            if await self._becomes_healthy():
+            with self.timeline.step(Step.START):
+                await self._start()
+                healthy = await self._becomes_healthy()
+            if healthy:
                 self._enter(State.RUNNING)
-                self._say("ready", time.monotonic() - began)
+                after = f" after {waited_for.name}" if waited_for else ""
+                self._say(f"ready{after}", self.timeline.seconds(Step.START))
                 self.ready.set()
                 return
         log = self.service.layout.log(self.service.name)
@@ -211,7 +226,7 @@ class _Runner:
         self._record()
 
     def _say(self, what: str, seconds: float | None = None) -> None:
-        self._console.step(self.service.name, what, seconds)
+        self._progress.step(self.service.name, what, seconds)
 
 
 async def _raise_when(stop: asyncio.Event) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from server.stack import instance, launch, preflight
 from server.stack.api_server import ApiServer
-from server.stack.console import Console
 from server.stack.environments import Node, uv_program
 from server.stack.errors import StackError
 from server.stack.instance import ServiceState
@@ -20,28 +19,27 @@ from server.stack.letta import Letta
 from server.stack.litellm import LiteLLM, upstream
 from server.stack.model import DemoModel
 from server.stack.postgres import Postgres
+from server.stack.progress import ProgressLog
 from server.stack.redis import Redis
 from server.stack.service import Service
-from server.stack.stack_env import write_stack_env
+from server.stack.stack_env import demo_user, write_stack_env
 from server.stack.supabase_lite import SupabaseLite
 from server.stack.supervisor import Supervisor
 
 WELCOME = """
-Ready after {seconds:.0f} s. In a browser: {url}
+Ready after {seconds:.0f} s.
 
-  Register, then send a first message:
-
-    curl -s {url}/api/v1/auth/register -H 'Content-Type: application/json' \\
-         -d '{{"email": "me@example.com", "password": "Remember-me-1"}}'
-    curl -N {url}/api/v1/chat/message -H 'Content-Type: application/json' \\
-         -H 'Authorization: Bearer <access_token>' -d '{{"content": "Remember that I like green tea."}}'
-
-  Talk over the WebSocket ({ws}/api/v1/chat/stream) from another terminal:
-
-    uv run python examples/chat.py --email me@example.com --password Remember-me-1 --url {url}
-
-  The services' addresses and keys are in {env_file}
+  time       {critical_path}
+  model      {model}
+  mails      are not sent; `uv run chat mails` shows them
+  terminal   uv run chat talk --url {url}
+  API        {url}/docs; the services' addresses and keys are in {env_file}
+  to stop    Ctrl-C; the same command continues with the same data
 """
+DEMO_MODEL = "the demo model, which understands little; a real one: OPENAI_API_KEY=sk-… uv run chat up"
+OPEN = "Open {url} in a browser and talk. {account}"
+WITH_DEMO_USER = "Its demo user needs no account."
+CONFIRMED = "Register, and open the link that `uv run chat mails` shows."
 SAME_INTERRUPT_SECONDS = 0.7
 """Two interrupts within so many seconds are one Ctrl-C: `uv run` forwards it, and the terminal sends it too."""
 
@@ -74,10 +72,10 @@ def up(options: Options) -> None:
     layout = Layout.open(options.data_dir, options.port)
     with instance.held_lock(layout.root):
         _end_with_uv()
-        console = Console(layout)
-        console.capture_logging()
+        progress = ProgressLog(layout)
+        progress.capture_logging()
         for name in instance.kill_orphans(layout.root):
-            console.step(name, "ended a process that an earlier `chat up` had left")
+            progress.step(name, "ended a process that an earlier `chat up` had left")
         if options.with_server:
             preflight.check_port(LOOPBACK, options.port)
         services = local_services(layout, options.with_server)
@@ -85,20 +83,20 @@ def up(options: Options) -> None:
         preflight.check_disk(layout.root, installed)
         if not installed:
             uv_program()
-        console.say(f"Starting the stack in {layout.root}")
+        progress.say(f"Starting the stack in {layout.root}")
         try:
             write_stack_env(layout)
-            asyncio.run(_supervise(layout, services, console))
+            asyncio.run(_supervise(layout, services, progress))
         except OSError as error:
             raise StackError(f"{error.filename or layout.root} cannot be used: {error.strerror}") from error
 
 
-async def _supervise(layout: Layout, services: list[Service], console: Console) -> None:
+async def _supervise(layout: Layout, services: list[Service], progress: ProgressLog) -> None:
     def record(states: list[ServiceState]) -> None:
         with contextlib.suppress(OSError):  # with a full disk, services must still be stopped and restarted
             instance.write_state(layout.root, states)
 
-    supervisor = Supervisor(services, console, record)
+    supervisor = Supervisor(services, progress, record)
     stop = asyncio.Event()
     first = 0.0
 
@@ -106,7 +104,7 @@ async def _supervise(layout: Layout, services: list[Service], console: Console) 
         nonlocal first
         if not stop.is_set():
             first = time.monotonic()
-            console.say(f"{name}: stopping (again to kill)")
+            progress.say(f"{name}: stopping (again to kill)")
             stop.set()
         elif time.monotonic() - first > SAME_INTERRUPT_SECONDS:
             supervisor.kill_all()
@@ -118,10 +116,14 @@ async def _supervise(layout: Layout, services: list[Service], console: Console) 
         loop.add_signal_handler(number, on_signal, number.name)
 
     async def ready() -> None:
-        console.say(_welcome(layout, console.elapsed, with_server=any(s.name == "server" for s in services)))
+        if any(service.name == "server" for service in services):
+            progress.say(welcome(layout, progress.elapsed, supervisor.critical_path()))
+            progress.say(invitation(layout), highlighted=True)
+        else:
+            progress.say(f"\nThe services are ready after {progress.elapsed:.0f} s, see {layout.root / 'stack.env'}\n")
 
     await supervisor.run(stop, ready)
-    console.say("All stopped.")
+    progress.say("All stopped.")
 
 
 def _end_with_uv() -> None:
@@ -134,9 +136,22 @@ def _end_with_uv() -> None:
             ctypes.CDLL(None).prctl(launch.PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
-def _welcome(layout: Layout, seconds: float, with_server: bool) -> str:
-    env_file = layout.root / "stack.env"
-    if not with_server:
-        return f"\nThe services are ready after {seconds:.0f} s; their addresses and keys are in {env_file}\n"
-    address = f"{LOOPBACK}:{layout.api_port}"
-    return WELCOME.format(url=f"http://{address}", ws=f"ws://{address}", seconds=seconds, env_file=env_file)
+def welcome(layout: Layout, seconds: float, critical_path: str) -> str:
+    """What runs here and how to go on, before the invitation. `critical_path`: the supervisor's."""
+    model = upstream(layout)
+    return WELCOME.format(
+        seconds=seconds,
+        critical_path=critical_path,
+        model=DEMO_MODEL if model.demo else f"{model.model}, with OPENAI_API_KEY",
+        url=_url(layout),
+        env_file=layout.root / "stack.env",
+    )
+
+
+def invitation(layout: Layout) -> str:
+    """The last line that `chat up` prints before it waits."""
+    return OPEN.format(url=_url(layout), account=WITH_DEMO_USER if demo_user(layout) else CONFIRMED)
+
+
+def _url(layout: Layout) -> str:
+    return f"http://{LOOPBACK}:{layout.api_port}"

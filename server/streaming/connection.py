@@ -1,13 +1,16 @@
-"""An authenticated WebSocket: one reader and one writer around the user's session."""
+"""An authenticated WebSocket: a reader, and a writer that exists only while there is something to write."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
-from server.aio import cancel_and_wait
+from server.aio import cancel_and_wait, run_now
 from server.ports import NewTurn, Principal
 from server.protocol.codes import (
     ACCOUNT_CLOSED,
@@ -33,12 +36,15 @@ from server.protocol.frames import (
 )
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn
+from server.sessions.events.codec import Entry
 from server.sessions.events.log import LogTrimmedError, Subscription
-from server.sessions.hub import Attachment, SessionHub
+from server.sessions.hub import SessionHub
+from server.sessions.session import Session
 from server.streaming.keepalive import Keepalive
 from server.streaming.slots import Slots
 from server.streaming.subscriber import Subscriber, expiry_code, ready_on_attach, ready_on_new_epoch
 from server.streaming.tcp import limit_buffers
+from server.streaming.timers import Timer, Timers
 
 log = structlog.get_logger(__name__)
 
@@ -54,14 +60,16 @@ class WebSocketConnection(Subscriber):
         "_authenticate",
         "_expiry",
         "_hub",
+        "_is_sending",
         "_keepalive",
         "_limits",
         "_now",
         "_principal",
         "_responses",
+        "_session",
         "_slots",
         "_socket",
-        "_transport",
+        "_timers",
         "_writer",
         "is_executing",
     )
@@ -76,6 +84,7 @@ class WebSocketConnection(Subscriber):
         authenticate: Callable[[str], Awaitable[Principal]],
         limits: Limits,
         now: Callable[[], datetime],
+        timers: Timers,
     ) -> None:
         """`authenticate` checks a new token from this client. Raises PlatformError."""
         super().__init__()
@@ -85,14 +94,16 @@ class WebSocketConnection(Subscriber):
         self._authenticate = authenticate
         self._limits = limits
         self._now = now
+        self._timers = timers
         self._principal = principal
         self.credential = principal.credential
         self.opened_at = now()
         self._responses: list[bytes] = []
         self.is_executing = False
-        self._expiry: asyncio.TimerHandle | None = None
+        self._expiry: Timer | None = None
         self._keepalive: Keepalive
-        self._transport: asyncio.Transport | None = None
+        self._session: Session | None = None
+        self._is_sending = False
         self._writer: asyncio.Task[None] | None = None
 
     async def serve(
@@ -102,34 +113,42 @@ class WebSocketConnection(Subscriber):
 
         Raises RefusedConnectionError or PlatformError if it cannot attach.
         """
-        self._transport = transport
+        self.transport = transport
         if transport is not None:
             limit_buffers(transport)
-        attachment = await self._join(after)
+        session, subscription = await self._join(after)
         joined()
-        session, subscription = attachment.session, attachment.subscription
         self._watch_expiry()
-        self._keepalive = Keepalive(self, self._limits, transport)
+        self._keepalive = Keepalive(self, self._limits, transport, self._timers)
         self._keepalive.start()
-        self._writer = asyncio.create_task(self._write(attachment))
+        self.wake()
         try:
             while await self._handle(await self._socket.receive()):
                 pass
         finally:
             session.detach(self, subscription)
+            self._session = None  # no writer begins any more: nothing would wait for it
             self._keepalive.stop()
             if self._expiry is not None:
                 self._expiry.cancel()
-            await self._finish_writer(self._writer)
+            await self._finish_writer()
 
-    async def _join(self, after: EventCursor | None) -> Attachment:
+    async def _join(self, after: EventCursor | None) -> tuple[Session, Subscription]:
+        """Attach, and leave the `ready` frame to the writer. Not a part of `serve`: its frame would hold the snapshot,
+        with the whole running reply, for as long as the connection lasts."""
         attachment = await self._slots.attach(self._principal.user_id, self, after)
-        self.subscription = attachment.subscription
+        self._session, self.subscription = attachment.session, attachment.subscription
         self._responses.append(ready_on_attach(attachment, self._principal.user_id, self._limits))
-        return attachment
+        return attachment.session, attachment.subscription
 
     def probe(self) -> None:
         self._keepalive.probe()
+
+    def ping(self) -> None:
+        if not self.is_writing:  # else the writer does, after what it is sending
+            with suppress(ConnectionError):  # the reader learns of it too, and ends the connection
+                run_now(self._socket.ping())
+                self._keepalive.pinged()
 
     def close(self, code: CloseCode) -> None:
         """The writer sends the close frame. A writer blocked on a full socket is cancelled; after `close_seconds` the
@@ -137,16 +156,35 @@ class WebSocketConnection(Subscriber):
         if self.closing is not None:
             return
         super().close(code)
-        if code is SLOW_CONSUMER and self._writer is not None:
-            self._writer.cancel()
-        if self._transport is not None:
-            asyncio.get_running_loop().call_later(self._limits.close_seconds, self._transport.abort)
+        if code is SLOW_CONSUMER and self._writer is not None and self._is_sending:
+            self._writer.cancel()  # not one that has not begun: it would send no close frame
+        if self.transport is not None:
+            asyncio.get_running_loop().call_later(self._limits.close_seconds, self.transport.abort)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    async def _write(self, attachment: Attachment) -> None:
+    @property
+    def is_writing(self) -> bool:
+        return self._writer is not None
+
+    def wake(self) -> None:
+        if self._writer is None and self._session is not None and self.subscription is not None:
+            self._writer = asyncio.create_task(self._write(self._session, self.subscription))
+
+    async def _write(self, session: Session, subscription: Subscription) -> None:
+        """Send what there is to send; if the connection is closing, then the close frame."""
         try:
-            await self._pump(attachment)
+            await self._send_all(session, subscription)
+            if self.closing is not None:
+                await close_socket(self._socket, self.closing)
+        finally:
+            self._writer = None
+
+    async def _send_all(self, session: Session, subscription: Subscription) -> None:
+        self._is_sending = True
+        try:
+            while self.closing is None and await self._send_next(session, subscription):
+                pass
             if self.closing is not SLOW_CONSUMER:
                 await self._send_responses()  # an error among them may be the reason for the close
         except asyncio.CancelledError:
@@ -156,42 +194,39 @@ class WebSocketConnection(Subscriber):
         except LogTrimmedError:
             self.closing = self.closing or SLOW_CONSUMER
         except ConnectionError:
-            return
-        if self.closing is not None:
-            await close_socket(self._socket, self.closing)
+            pass  # the reader ends the connection
+        finally:
+            self._is_sending = False
 
-    async def _pump(self, attachment: Attachment) -> None:
-        """Send what is queued, then wait. No local variable keeps what was sent: most sockets wait most of the time,
-        and would hold that memory."""
-        subscription, keepalive = attachment.subscription, self._keepalive
-        while self.closing is None:
-            if subscription.is_lost:
-                self._responses.append(ready_on_new_epoch(attachment, self._principal.user_id, self._limits))
-            if self._responses:
-                await self._send_responses()
-            if keepalive.due:
-                await self._socket.ping()
-                keepalive.pinged()
-            if subscription.has_more and not subscription.is_lost:
-                await self._send_events(subscription)
-            if not (self._responses or keepalive.due or subscription.has_more) and self.closing is None:
-                await self.next_wake()
+    async def _send_next(self, session: Session, subscription: Subscription) -> bool:
+        """Send what comes first. Returns False if there is nothing to send."""
+        if subscription.is_lost:
+            self._responses.append(ready_on_new_epoch(session, subscription, self._limits))
+        if self._responses:
+            await self._send_responses()
+        elif self._keepalive.due:
+            await self._socket.ping()
+            self._keepalive.pinged()
+        elif subscription.has_more:
+            for entry in subscription.take():
+                await self.send(entry)
+        else:
+            return False
+        return True
 
     async def _send_responses(self) -> None:
         responses, self._responses = self._responses, []
         for response in responses:
             await self._socket.send_frame(response, WSMsgType.TEXT)
 
-    async def _send_events(self, subscription: Subscription) -> None:
-        send = self._socket.send_frame
-        for frame in subscription.take():
-            await send(frame.data, WSMsgType.TEXT)
+    def send(self, entry: Entry) -> Coroutine[Any, Any, None]:
+        return self._socket.send_frame(entry.data, WSMsgType.TEXT)
 
-    async def _finish_writer(self, writer: "asyncio.Task[None]") -> None:
+    async def _finish_writer(self) -> None:
         if self.closing is None:
-            await cancel_and_wait(writer)
-        else:
-            await asyncio.gather(writer, return_exceptions=True)
+            await cancel_and_wait(self._writer)
+        elif self._writer is not None:
+            await asyncio.gather(self._writer, return_exceptions=True)
 
     def _respond(self, frame: bytes) -> None:
         self._responses.append(frame)
@@ -288,8 +323,8 @@ class WebSocketConnection(Subscriber):
         if self._expiry is not None:
             self._expiry.cancel()
         remaining = (self._principal.expires_at - self._now()).total_seconds()
-        code = expiry_code(self._principal)
-        self._expiry = asyncio.get_running_loop().call_later(max(remaining, 0.0), self.close, code)
+        expired = partial(self.close, expiry_code(self._principal))
+        self._expiry = self._timers.call_later(max(remaining, 0.0), expired)
 
 
 async def close_socket(socket: web.WebSocketResponse, code: CloseCode) -> None:

@@ -5,7 +5,8 @@ from typing import Protocol
 
 from server.protocol.codes import NO_PONG, CloseCode
 from server.protocol.limits import Limits
-from server.streaming.tcp import acknowledged_bytes, written_bytes
+from server.streaming.tcp import acknowledged_bytes, is_drained, written_bytes
+from server.streaming.timers import Timer, Timers
 
 
 class PingedConnection(Protocol):
@@ -15,14 +16,18 @@ class PingedConnection(Protocol):
     def is_executing(self) -> bool:
         """Whether a command is being executed: meanwhile nothing is read, not even a pong."""
 
-    def wake(self) -> None:
-        """Wake the writer, which sends the ping."""
+    @property
+    def is_writing(self) -> bool:
+        """Whether the writer is sending."""
+
+    def ping(self) -> None:
+        """Send a ping at once and call `pinged`, or have the writer do so."""
 
     def close(self, code: CloseCode) -> None: ...
 
 
 class Keepalive:
-    """Runs from `start` to `stop`. The writer sends a ping when `due`, then calls `pinged`; the reader sets `received`.
+    """Runs from `start` to `stop`. A ping is `due` until it was sent and `pinged` called; the reader sets `received`.
 
     A connection is dead when the ping is neither acknowledged by TCP nor answered by a pong in time. While bytes
     written before the ping are still being acknowledged, the connection is only slow, and the deadline is extended.
@@ -38,18 +43,22 @@ class Keepalive:
         "_limits",
         "_ping_end",
         "_timer",
+        "_timers",
         "_transport",
         "due",
         "received",
     )
 
-    def __init__(self, connection: PingedConnection, limits: Limits, transport: asyncio.Transport | None) -> None:
+    def __init__(
+        self, connection: PingedConnection, limits: Limits, transport: asyncio.Transport | None, timers: Timers
+    ) -> None:
         self._connection = connection
         self._limits = limits
         self._transport = transport
-        self._timer: asyncio.TimerHandle | None = None
+        self._timers = timers
+        self._timer: Timer | None = None
         self._ping_end: int | None = None  # total bytes written including the ping; None until it is written
-        self._acknowledged: int | None = None
+        self._acknowledged: int | None = None  # None where nothing but the ping can be in transit
         self._in_transit = False
         self._is_probing = False
         self.due = False
@@ -57,7 +66,7 @@ class Keepalive:
 
     def start(self) -> None:
         self._is_probing = False
-        self._timer = asyncio.get_running_loop().call_later(self._limits.ping_seconds, self._ping)
+        self._timer = self._timers.call_later(self._limits.ping_seconds, self._ping)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -75,17 +84,20 @@ class Keepalive:
             self._schedule_check()
 
     def pinged(self) -> None:
-        self.due, self._ping_end = False, written_bytes(self._transport)
+        self.due = False
+        if self._acknowledged is not None:
+            self._ping_end = written_bytes(self._transport)
 
     def _ping(self) -> None:
         self.received, self.due, self._in_transit = False, True, False
-        self._ping_end, self._acknowledged = None, acknowledged_bytes(self._transport)
-        self._connection.wake()
+        is_slow = self._connection.is_writing or not is_drained(self._transport)
+        self._ping_end, self._acknowledged = None, acknowledged_bytes(self._transport) if is_slow else None
+        self._connection.ping()
         self._schedule_check()
 
     def _schedule_check(self) -> None:
         seconds = self._limits.probe_seconds if self._is_probing else self._limits.pong_seconds
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._check_pong)
+        self._timer = self._timers.call_later(seconds, self._check_pong)
 
     def _check_pong(self) -> None:
         if self.received or self._connection.is_executing:

@@ -30,9 +30,10 @@ from server.protocol.errors import PlatformError
 from server.protocol.frames import terminal_frame
 from server.protocol.limits import Limits
 from server.protocol.shapes import Turn, TurnStatus
-from server.sessions.events.codec import TERMINAL, Frame
-from server.sessions.events.log import LogTrimmedError
+from server.sessions.events.codec import TERMINAL, Entry
+from server.sessions.events.log import LogTrimmedError, Subscription
 from server.sessions.hub import Attachment, RefusedConnectionError, SessionHub, TurnUnsentError
+from server.sessions.session import Session
 from server.streaming.slots import Slots, too_many_connections
 from server.streaming.subscriber import Subscriber, expiry_code, ready_on_attach, ready_on_new_epoch
 from server.streaming.tcp import acknowledged_bytes, limit_buffers
@@ -65,7 +66,7 @@ class EventStreams:
             stream.end_after(self._seconds_left(principal), expiry_code(principal))
             ready = ready_on_attach(attachment, principal.user_id, self._limits)
             response = await stream.write_ready(attachment.subscription.cursor, ready)
-            await stream.relay(attachment, principal.user_id, None, _never_ended)
+            await stream.relay(attachment.session, attachment.subscription, None, _never_ended)
         return response
 
     async def ask_to_reconnect(self, request: web.Request, error: PlatformError) -> web.StreamResponse:
@@ -100,7 +101,7 @@ class EventStreams:
                     ready = ready_on_attach(attachment, user_id, self._limits, accepted.turn)
                     await stream.write_ready(attachment.subscription.cursor, ready)
                 ended = partial(self._hub.turn_if_ended, user_id, accepted.turn.id)
-                await stream.relay(attachment, user_id, accepted.turn, ended)
+                await stream.relay(attachment.session, attachment.subscription, accepted.turn, ended)
         return response
 
     def _seconds_left(self, principal: Principal) -> float:
@@ -131,7 +132,7 @@ class EventStream(Subscriber):
 
     __slots__ = (
         *("_abort_timer", "_comment_due", "_end", "_epoch_proof", "_evictable_at", "_limits", "_probe_timer"),
-        *("_prove_epoch", "_transport", "response"),
+        *("_prove_epoch", "_turn", "_waiter", "response"),
     )
 
     def __init__(self, limits: Limits, *, evictable: bool, prove_epoch: Callable[[str], str] | None = None) -> None:
@@ -145,9 +146,19 @@ class EventStream(Subscriber):
         self._comment_due = False
         self._probe_timer: asyncio.TimerHandle | None = None
         self._end: asyncio.TimerHandle | None = None
+        self._turn: Turn | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
-        self._transport: asyncio.Transport | None = None
         self.response: EventSourceResponse | None = None
+
+    @property
+    def is_writing(self) -> bool:
+        return self._waiter is None
+
+    def wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def close(self, code: CloseCode) -> None:
         """The handler writes the last event. After `close_seconds`, for a client that does not read, the transport is
@@ -161,7 +172,7 @@ class EventStream(Subscriber):
 
     def probe(self) -> None:
         """Write a comment. If TCP acknowledges nothing within `probe_seconds`, the client is gone."""
-        before = acknowledged_bytes(self._transport)
+        before = acknowledged_bytes(self.transport)
         if self._probe_timer is None and self.response is not None and before is not None:
             self._comment_due = True
             self._probe_timer = asyncio.get_running_loop().call_later(
@@ -170,19 +181,19 @@ class EventStream(Subscriber):
             self.wake()
 
     def _check_probe(self, before: int) -> None:
-        self._probe_timer, now = None, acknowledged_bytes(self._transport)
-        if self._transport is not None and now is not None and now <= before:
+        self._probe_timer, now = None, acknowledged_bytes(self.transport)
+        if self.transport is not None and now is not None and now <= before:
             self.close(NO_PONG)
-            self._transport.abort()  # a last event would not arrive either
+            self.transport.abort()  # a last event would not arrive either
 
     def _limit_close(self) -> None:
-        if self.closing is None or self._transport is None:
+        if self.closing is None or self.transport is None:
             return
         if self.closing is SLOW_CONSUMER:
-            self._transport.abort()  # its buffer is full: a last event would not arrive
+            self.transport.abort()  # its buffer is full: a last event would not arrive
         else:
             loop = asyncio.get_running_loop()
-            self._abort_timer = loop.call_later(self._limits.close_seconds, self._transport.abort)
+            self._abort_timer = loop.call_later(self._limits.close_seconds, self.transport.abort)
 
     def end_after(self, token_seconds: float, expired: CloseCode) -> None:
         """End with `event: reconnect` when the token expires or `sse_lifetime_seconds` have passed."""
@@ -202,9 +213,9 @@ class EventStream(Subscriber):
         )
         # A proxy that compresses the stream buffers it to its end.
         response.headers["Cache-Control"] = "no-store, no-transform"
-        self._transport = request.transport
-        if self._transport is not None:
-            limit_buffers(self._transport)
+        self.transport = request.transport
+        if self.transport is not None:
+            limit_buffers(self.transport)
         self._limit_close()
         try:
             await response.prepare(request)
@@ -232,39 +243,53 @@ class EventStream(Subscriber):
             self._epoch_proof = epoch, f":{self._prove_epoch(epoch)}".encode()
         return epoch.encode(), seq, self._epoch_proof[1]
 
+    async def send(self, entry: Entry) -> None:
+        if self.response is not None and (self._turn is None or _belongs(entry, self._turn)):
+            await self.response.write(self._numbered(entry))
+
+    def _numbered(self, entry: Entry) -> bytes:
+        assert self.subscription is not None
+        id_ = self._id(self.subscription.epoch, entry.seq)
+        return b"id: %b:%d%b\nevent: %b\ndata: %b\n\n" % (*id_, entry.type.encode(), entry.data)
+
     async def relay(
-        self, attachment: Attachment, user_id: str, turn: Turn | None, ended: Callable[[], Awaitable[Turn | None]]
+        self,
+        session: Session,
+        subscription: Subscription,
+        turn: Turn | None,
+        ended: Callable[[], Awaitable[Turn | None]],
     ) -> None:
         """Write events until the stream is closed or, given a turn, until the end of its attempt.
 
         `ended` returns that turn once it has ended: in a new epoch, its terminal event may be missing from the log.
         """
-        subscription, response = attachment.subscription, self.response
+        self._turn = turn
+        response = self.response
         assert response is not None
         while self.closing is None:
             if self._comment_due:
                 self._comment_due = False
                 await response.write(_COMMENT)
             if subscription.is_lost:
-                ready = ready_on_new_epoch(attachment, user_id, self._limits, turn)
+                ready = ready_on_new_epoch(session, subscription, self._limits, turn)
                 await self.write_ready(subscription.cursor, ready)
                 if turn is not None and (over := await ended()) is not None:
                     await response.write(_event(over.terminal_event, terminal_frame(over)))
                     return
                 continue
-            epoch = subscription.epoch
             try:
-                frames = subscription.take()
+                entries = subscription.take()
             except LogTrimmedError:
                 self.close(SLOW_CONSUMER)
                 return
-            wanted = frames if turn is None else [frame for frame in frames if _belongs(frame, turn)]
+            wanted = entries if turn is None else [entry for entry in entries if _belongs(entry, turn)]
             if wanted:
-                await response.write(b"".join([_numbered(self._id(epoch, frame.seq), frame) for frame in wanted]))
-            if turn is not None and any(frame.type in TERMINAL for frame in wanted):
+                await response.write(b"".join(map(self._numbered, wanted)))
+            if turn is not None and any(entry.type in TERMINAL for entry in wanted):
                 return
             if not (subscription.has_more or self._comment_due) and self.closing is None:
-                await self.next_wake()
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
         await response.write(_reconnect(self.closing))
 
 
@@ -276,16 +301,12 @@ _COMMENT: Final = b":\n\n"
 _LIFETIME_REACHED = CloseCode(1012, "reconnect", True, "The stream is renewed before a proxy cuts it.")
 
 
-def _belongs(frame: Frame, turn: Turn) -> bool:
-    return frame.turn_id == turn.id and frame.attempt == turn.attempt
+def _belongs(entry: Entry, turn: Turn) -> bool:
+    return entry.of == (turn.id, turn.attempt)
 
 
 def _event(type_: str, data: bytes) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (type_.encode(), data)
-
-
-def _numbered(id_: tuple[bytes, int, bytes], frame: Frame) -> bytes:
-    return b"id: %b:%d%b\nevent: %b\ndata: %b\n\n" % (*id_, frame.type.encode(), frame.data)
 
 
 def _reconnect(code: CloseCode) -> bytes:

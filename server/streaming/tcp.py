@@ -43,14 +43,24 @@ def acknowledged_bytes(transport: asyncio.Transport | None) -> int | None:
 
 def written_bytes(transport: asyncio.Transport | None) -> int | None:
     """How many bytes were written, acknowledged or not: `acknowledged_bytes` reaches it when all are."""
-    acknowledged = acknowledged_bytes(transport)
-    if transport is None or acknowledged is None:
+    acknowledged, waiting = acknowledged_bytes(transport), _waiting_bytes(transport)
+    return None if acknowledged is None or waiting is None else acknowledged + waiting
+
+
+def is_drained(transport: asyncio.Transport | None) -> bool:
+    """Whether the peer has acknowledged all that was written; False if the system does not report it."""
+    return _waiting_bytes(transport) == 0
+
+
+def _waiting_bytes(transport: asyncio.Transport | None) -> int | None:
+    """How many bytes wait here or in the kernel, or are on their way; None if the system does not report it."""
+    if transport is None:
         return None
     try:
         queued = fcntl.ioctl(_socket(transport).fileno(), termios.TIOCOUTQ, b"\0" * 4)
     except _UNKNOWN:
         return None
-    return acknowledged + int(struct.unpack("=i", queued)[0]) + transport.get_write_buffer_size()
+    return int(struct.unpack("=i", queued)[0]) + transport.get_write_buffer_size()
 
 
 def _socket(transport: asyncio.Transport) -> socket.socket:

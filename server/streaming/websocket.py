@@ -38,6 +38,7 @@ from server.sessions.hub import RefusedConnectionError, SessionHub
 from server.streaming.connection import WebSocketConnection
 from server.streaming.slots import Slots, too_many_connections
 from server.streaming.tcp import UNSENT_BYTES
+from server.streaming.timers import Timers
 from server.streaming.unauthenticated import UnauthenticatedSockets
 
 SUBPROTOCOL: Final = "chat.v1"
@@ -76,6 +77,7 @@ class WebSocketEndpoint:
         self._limiter = limiter or RateLimiter({})
         self._addresses = addresses or ClientAddresses()
         self._now = now
+        self._timers = Timers()
 
     async def handle(self, request: web.Request, access: Access) -> web.WebSocketResponse:
         """Serve one socket to its end, for a user with this access. Raises PlatformError if it is refused before the
@@ -165,6 +167,7 @@ class WebSocketEndpoint:
             authenticate=lambda token: self._authenticator.token(token, access, opening.network),
             limits=self._limits,
             now=self._now,
+            timers=self._timers,
         )
         try:
             await connection.serve(after, opening.request.transport, opening.gate.open)

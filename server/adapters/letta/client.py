@@ -13,12 +13,13 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar, cast
 
 import httpx
+import letta_client.resources.conversations  # noqa: F401 - the SDK imports it in the first call, for 0.1 s
 import structlog
 from letta_client import APIConnectionError, APIStatusError, AsyncLetta
 from pydantic import SecretStr
 
+from server.adapters.aiohttp_transport import AiohttpTransport, PlainClient
 from server.adapters.letta.errors import RefusedError, is_service_fault, was_never_sent
-from server.adapters.letta.transport import AiohttpTransport
 from server.resilience import Breaker, Guard, ServiceError, retry_after_in
 
 log = structlog.get_logger(__name__)
@@ -66,9 +67,7 @@ class LettaClient:
             api_key=password.get_secret_value(),  # never None: the SDK would read the environment instead
             max_retries=0,  # the SDK's retries would send a message twice
             timeout=httpx.Timeout(timeouts.call, connect=timeouts.connect),
-            http_client=httpx.AsyncClient(
-                transport=AiohttpTransport(), trust_env=False, event_hooks={"response": [_refuse_pages]}
-            ),
+            http_client=PlainClient(AiohttpTransport(), event_hooks={"response": [_refuse_pages]}),
         )
 
     async def aclose(self) -> None:

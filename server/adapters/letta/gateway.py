@@ -15,13 +15,13 @@ import httpx
 import structlog
 from letta_client import APIConnectionError, APIStatusError
 
+from server.adapters.aiohttp_transport import BODY, BROKEN
 from server.adapters.letta.approvals import Denial, denial, is_denial
 from server.adapters.letta.client import LettaClient, row, rows
 from server.adapters.letta.errors import RefusedError, busy_run, is_service_fault, was_never_sent
 from server.adapters.letta.memory import recompile
 from server.adapters.letta.records import awaited_approval, end_of_record, events_of, run_of, usage_of_steps
 from server.adapters.letta.stream import Chunk, StreamParser, edits_memory
-from server.adapters.letta.transport import BODY, BROKEN
 from server.ports import (
     AgentBusyError,
     AgentEvent,
@@ -168,9 +168,9 @@ class LettaGateway:
         continues after its denial."""
         parser = StreamParser()
         for denials_left in reversed(range(_MOST_DENIALS + 1)):
-            feed = parser.feed
+            read, feed = response.extensions[BODY].readany, parser.feed
             try:
-                async for data in response.extensions[BODY].iter_any():
+                while data := await read():
                     for event in feed(data):
                         yield event
             except BROKEN as error:

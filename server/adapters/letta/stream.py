@@ -98,6 +98,14 @@ def usage_of(statistics: Chunk) -> Usage:
     )
 
 
+def _add_text(events: list[AgentEvent], message_id: str, text: str) -> None:
+    last = events[-1] if events else None
+    if type(last) is TextDelta and last.message_id == message_id:
+        last.text += text
+    else:
+        events.append(TextDelta(message_id, text))
+
+
 class _PendingCall:
     """A tool call whose name has arrived, and whose arguments are arriving in pieces."""
 
@@ -165,7 +173,8 @@ class StreamParser:
         return self.is_refused or awaits_approval(self._stop_reason, "")
 
     def feed(self, data: bytes) -> list[AgentEvent]:
-        """The events that `data` completes, in order. Raises StreamBrokenError for a line that cannot be parsed."""
+        """The events that `data` completes, in order, adjacent texts joined: what one read of a busy server brings is
+        one event to number, encode and send. Raises StreamBrokenError for a line that cannot be parsed."""
         lines = (self._rest + data if self._rest else data).split(b"\n")
         self._rest = lines.pop()
         events: list[AgentEvent] = []
@@ -199,7 +208,7 @@ class StreamParser:
             content = chunk.get("content")
             text = content if type(content) is str else text_of(content)
             if text:
-                events.append(TextDelta(chunk["id"], text))
+                _add_text(events, chunk["id"], text)
         elif kind != "ping":
             self._parse_other(kind, chunk, events)
 

@@ -16,7 +16,7 @@ from server.ports import ReplicasUnavailableError
 
 log = structlog.get_logger(__name__)
 
-READ_SECONDS: Final = 1.0
+CHECK_SECONDS: Final = 1.0
 PING_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 2.0
 UNAVAILABLE_AFTER_SECONDS: Final = 2.0
@@ -48,6 +48,7 @@ class Listener:
         self._pubsub: PubSub | None = None
         self._connected = asyncio.Event()
         self._suspected = asyncio.Event()
+        self._has_received = False
 
     async def subscribe(self, channel: bytes) -> None:
         """Return when the subscription is confirmed. Raises ReplicasUnavailableError."""
@@ -72,7 +73,8 @@ class Listener:
         return not confirmed.cancelled()
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Receive no more of its messages. Redis is unsubscribed from with the next read."""
+        """Pass on no more of its messages. UNSUBSCRIBE is sent to Redis when the next one arrives, but no later than
+        `CHECK_SECONDS` from now."""
         self._wanted.discard(channel)
 
     def suspect(self) -> None:
@@ -127,33 +129,43 @@ class Listener:
 
     async def _receive(self, pubsub: PubSub) -> None:
         """Receive until `suspect` is called. Raises the error that breaks the connection."""
-        suspected = asyncio.ensure_future(self._suspected.wait())
-        reading = asyncio.ensure_future(self._read(pubsub))
+        works = (self._suspected.wait(), self._read(pubsub), self._check(pubsub))
+        tasks = [asyncio.ensure_future(work) for work in works]
         try:
-            await asyncio.wait({suspected, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                await reading
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                await task
         finally:
-            await cancel_and_wait(suspected, reading)
+            await cancel_and_wait(*tasks)
 
     async def _read(self, pubsub: PubSub) -> None:
+        """Without a timeout, which would cost half as much as the message: `_check` notices the silence."""
+        while True:
+            message = await pubsub.get_message(timeout=None)
+            if message is not None:
+                self._has_received = True
+                self._handle(message)
+                if message["type"] == "message" and message["channel"] not in self._wanted:
+                    await self._unsubscribe_unwanted(pubsub)
+
+    async def _check(self, pubsub: PubSub) -> None:
+        """Unsubscribe from what is no longer wanted, and ping a silent connection. Raises RedisConnectionError."""
         silent = 0.0
         while True:
-            unwanted = [channel for channel in self._confirmed if channel not in self._wanted]
-            for channel in unwanted:
-                self._confirmed.pop(channel).cancel()
-            if unwanted:
-                await pubsub.unsubscribe(*unwanted)
-            message = await pubsub.get_message(timeout=READ_SECONDS)
-            if message is not None:
-                silent = 0.0
-                self._handle(message)
-                continue
-            silent += READ_SECONDS
+            await asyncio.sleep(CHECK_SECONDS)
+            await self._unsubscribe_unwanted(pubsub)
+            silent, self._has_received = (0.0 if self._has_received else silent + CHECK_SECONDS), False
             if silent >= PING_SECONDS + ANSWER_SECONDS:
                 raise RedisConnectionError("no answer to a PING")
             if silent >= PING_SECONDS:
                 await pubsub.ping()
+
+    async def _unsubscribe_unwanted(self, pubsub: PubSub) -> None:
+        unwanted = [channel for channel in self._confirmed if channel not in self._wanted]
+        for channel in unwanted:
+            self._confirmed.pop(channel).cancel()
+        if unwanted:
+            await pubsub.unsubscribe(*unwanted)
 
     def _handle(self, message: dict[str, Any]) -> None:
         channel = message["channel"]

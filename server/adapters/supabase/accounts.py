@@ -1,12 +1,13 @@
 """AccountStore on the service-role SQL functions: profiles and the fenced claim under which they are provisioned."""
 
 import json
+from dataclasses import asdict
 
 from server.adapters.supabase.client import SupabaseClient
 from server.adapters.supabase.outcomes import granted
 from server.adapters.supabase.probe import NIL_ID
 from server.adapters.supabase.rows import account_of
-from server.ports import Account, AccountChange, ProvisioningClaim
+from server.ports import Account, AccountChange, ProvisioningClaim, SignInDevice
 
 COLUMNS = {
     "agent_status": "agent_status",
@@ -99,5 +100,5 @@ class SupabaseAccountStore:
         hashes: list[str] = await self._client.call("known_addresses", email=email)
         return hashes
 
-    async def record_address(self, user_id: str, address_hash: str) -> None:
-        await self._client.call("note_address", user_id=user_id, address_hash=address_hash)
+    async def record_sign_in(self, user_id: str, device: SignInDevice, address_hash: str | None) -> None:
+        await self._client.call("record_sign_in", user_id=user_id, **asdict(device), address_hash=address_hash)

@@ -12,6 +12,7 @@ from server.ports import (
     Account,
     AccountDetails,
     AccountFilter,
+    AccountSpending,
     Actor,
     AdminAction,
     DayOfAll,
@@ -29,7 +30,7 @@ class SupabaseAdminStore:
     def __init__(self, client: SupabaseClient) -> None:
         self._client = client
 
-    async def search(self, wanted: AccountFilter, after: str | None, limit: int) -> list[Account]:
+    async def search(self, wanted: AccountFilter, after: str | None, limit: int) -> list[AccountSpending]:
         rows = await self._client.call(
             "search_accounts",
             query=wanted.text,
@@ -38,7 +39,7 @@ class SupabaseAdminStore:
             after=after,
             limit=limit,
         )
-        return [account_of(row) for row in rows]
+        return [_spending_of(row) for row in rows]
 
     async def details(self, user_id: str, errors: int) -> AccountDetails | None:
         row = await self._client.call("account_details", user_id=user_id, errors=errors)
@@ -96,12 +97,21 @@ class SupabaseAdminStore:
         return [_action_of(row) for row in rows]
 
 
-def _details_of(row: Row) -> AccountDetails:
+def _spending_of(row: Row) -> AccountSpending:
     standing, total = row["standing"], row["total"]
-    return AccountDetails(
+    return AccountSpending(
         account=account_of(row["account"]),
         standing=None if standing is None else standing_of(standing),
         total=UsageSum(total["messages"], total["tokens"], Decimal(total["cost"])),
+    )
+
+
+def _details_of(row: Row) -> AccountDetails:
+    spending = _spending_of(row)
+    return AccountDetails(
+        account=spending.account,
+        standing=spending.standing,
+        total=spending.total,
         open_turns=row["open_turns"],
         last_message_at=time_or_none(row["last_message_at"]),
         errors=tuple(

@@ -65,7 +65,7 @@ async def auth_call(client: SupabaseClient, call: Callable[[], Awaitable[T]]) ->
         except (ValueError, TypeError, LookupError, AttributeError) as cause:  # the SDK could not read the answer
             raise ServiceError("Supabase Auth answered with something unreadable") from cause
 
-    return await client.guard.once(translated, deadline=SECONDS)
+    return await client.authenticating.once(translated, deadline=SECONDS)
 
 
 def refuse_nul(*texts: str) -> None:

@@ -77,6 +77,14 @@ def principal_of(token: str, claims: dict[str, Any]) -> Principal:
     )
 
 
+def session_id_of(token: str) -> str | None:
+    """The sign-in of a token that Auth has just issued, so nothing of it is checked; None if it names none."""
+    try:
+        return _session_id(jwt.decode(token, options={"verify_signature": False}).get("session_id"))
+    except Exception:  # a token that cannot be read, as in `claims_of`
+        return None
+
+
 def seconds_early(claims: dict[str, Any], now: float) -> float:
     """Seconds until PostgREST accepts the token; 0 if it does already. Raises jwt.InvalidTokenError."""
     begins = max(_moment(claims, "iat") or 0.0, _moment(claims, "nbf") or 0.0)

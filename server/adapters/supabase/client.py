@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from supabase import AsyncClient, AsyncClientOptions
 from supabase_auth import AsyncGoTrueAdminAPI, AsyncGoTrueClient
 
+from server.adapters.aiohttp_transport import AiohttpTransport, PlainClient
 from server.adapters.supabase.faults import Faults, Setting
 from server.aio import TaskSet
 from server.protocol.codes import ErrorCode
@@ -25,15 +26,20 @@ from server.resilience import Breaker, Guard, ServiceError, retry_after_in
 CALL_SECONDS = 5.0
 """The deadline of one attempt. Our functions take milliseconds, so after this time Supabase counts as unavailable."""
 
-KEEPALIVE_SECONDS = 4.0
-"""Shorter than the 5 s after which Node (Supabase Lite) closes an idle connection."""
+REQUEST_SECONDS = 30.0
+"""No request lasts longer, even if its caller was cancelled and its answer arrives byte by byte."""
 
 CONCURRENT_CALLS = 40
 CONCURRENT_READS = 20
 """Users' reads have separate slots, so that a thousand clients that reload their history delay no turn and no lease."""
 
-CONNECTIONS = 200
-"""More than the maximum of concurrent requests, including those whose callers were cancelled."""
+CONCURRENT_AUTH_CALLS = 16
+"""Auth hashes a password for about a tenth of a second. So those of a burst of sign-ups, all at once, would exceed the
+deadline, which counts as an outage and refuses everybody's messages. They queue for slots of their own instead."""
+
+CONCURRENT_SEARCHES = 5
+"""How long a search takes depends on its words and on the user's history. So searches have slots and a breaker of their
+own: slow ones delay and prevent no other call."""
 
 SERVICE_KEY: Final[Setting] = "SUPABASE_SERVICE_KEY"
 ANON_KEY: Final[Setting] = "SUPABASE_ANON_KEY"
@@ -69,11 +75,13 @@ class SupabaseClient:
         self._reading = Guard(
             self.guard.breaker, attempts=self.guard.attempts, backoff=self.guard.backoff, slots=CONCURRENT_READS
         )
-        self.http = httpx.AsyncClient(
+        self.authenticating = Guard(self.guard.breaker, slots=CONCURRENT_AUTH_CALLS)
+        self._searching = Guard(
+            Breaker("supabase search", ErrorCode.SUPABASE_UNAVAILABLE), attempts=1, slots=CONCURRENT_SEARCHES
+        )
+        self.http = PlainClient(
+            AiohttpTransport(trust_env=True, total=REQUEST_SECONDS),
             timeout=httpx.Timeout(CALL_SECONDS, connect=3.0),
-            limits=httpx.Limits(
-                max_connections=CONNECTIONS, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_SECONDS
-            ),
             event_hooks={"request": [_drop_key_as_bearer], "response": [self._read_headers]},
         )
         self.faults = Faults()
@@ -141,6 +149,15 @@ class SupabaseClient:
         )
         return rows
 
+    async def search(self, function: str, /, **parameters: object) -> Any:
+        """Call one of our SQL functions that search for a user, as `call` does, in the slots of searches.
+
+        Not retried: a search without an answer in time has none the second time, either."""
+        named = {f"p_{name}": value for name, value in parameters.items()}
+        return await self._searching.once(
+            lambda: self._execute(self._service.rpc(function, named), SERVICE_KEY), deadline=CALL_SECONDS
+        )
+
     async def inspect(self, query: Callable[[AsyncClient], Query]) -> list[dict[str, Any]]:
         """Read rows as the service role, without row level security: for operators.
 
@@ -159,11 +176,8 @@ class SupabaseClient:
         return data
 
     async def _complete(self, request: Coroutine[Any, Any, T]) -> T:
-        """Complete a request even if its caller is cancelled; the client's timeouts bound it.
-
-        httpcore's pool loses a connection permanently when a request is cancelled after it was assigned one and before
-        it has begun to connect. Without a connection left, the project was unavailable until the process restarted.
-        """
+        """Complete a request even if its caller is cancelled, so that no change is cut off on its way, and the
+        connection can be used again. REQUEST_SECONDS bounds it."""
         return await self._requests.result(self._requests.create(request))
 
     def visitor(self, address: str | None = None) -> AsyncGoTrueClient:
@@ -171,7 +185,8 @@ class SupabaseClient:
 
         Auth has rate limits per IP address, and all our requests come from one. With a secret key (`sb_secret_…`, not a
         legacy one) it uses the client's `address` in Sb-Forwarded-For, if the project has "IP address forwarding"
-        enabled (supabase.com/docs/guides/auth/rate-limits). The SDK's full client would start a task at each sign-in.
+        enabled (supabase.com/docs/guides/auth/rate-limits). The client's User-Agent is not forwarded: a secret key with
+        that of a browser is refused. The SDK's full client would start a task at each sign-in.
         """
         key, forwarded = self._anon_key, {}
         if address is not None and self._service_key.startswith("sb_secret_"):

@@ -11,6 +11,7 @@ from supabase_auth.errors import AuthApiError
 from supabase_auth.types import AuthResponse, Session, UserAttributes, UserResponse
 
 from server.adapters.supabase.auth_calls import AddressExistsError, MailLimitError, auth_call, refuse_nul
+from server.adapters.supabase.claims import session_id_of
 from server.adapters.supabase.client import ANON_KEY, SupabaseClient
 from server.adapters.supabase.faults import SupabaseError
 from server.ports import LinkToken, MailCode, MailProof, PkceCode, Principal, TokenPair
@@ -198,6 +199,7 @@ class SupabaseIdentity:
             user_id=session.user.id,
             email=session.user.email or "",
             is_anonymous=session.user.is_anonymous,
+            session_id=session_id_of(session.access_token),
         )
 
 

@@ -23,6 +23,8 @@ RECORDS: Final = (
 )
 """Statements that create the table in which Supabase's CLI records migrations."""
 
+CONCURRENT: Final = re.compile(r"^(create|drop) index concurrently\b", re.MULTILINE)
+
 TOKEN = re.compile(
     r"""
       (?P<comment> --[^\n]* | /\*.*?\*/ )
@@ -57,6 +59,11 @@ class Migration:
     def is_repeatable(self) -> bool:
         """Whether it holds functions, triggers and views, and is applied whenever its content has changed."""
         return self.version.startswith(REPEATABLE)
+
+    @property
+    def is_concurrent(self) -> bool:
+        """Whether it builds an index without a lock on the table, which PostgreSQL refuses within a transaction."""
+        return any(CONCURRENT.search(statement) for statement in self.statements)
 
 
 def split_statements(sql: str) -> Iterator[str]:
@@ -104,12 +111,16 @@ def read_migrations(folder: Traversable) -> list[Migration]:
 
 
 def script(migrations: Sequence[Migration]) -> str:
-    """All migrations and their records as one SQL text, for the SQL editor of a new project."""
+    """All migrations and their records as one SQL text, for the SQL editor of a new project.
+
+    The editor runs it in one transaction, so indexes are built with a lock, of tables that are empty."""
     return "\n".join([";\n".join(RECORDS) + ";\n", *map(_script_of, migrations)])
 
 
 def _script_of(migration: Migration) -> str:
     body = "".join(f"{statement};\n\n" for statement in migration.statements)
+    if migration.is_concurrent:
+        body = CONCURRENT.sub(r"\1 index", body)
     statements = ", ".join(map(_literal, migration.statements))
     return (
         f"-- {migration.label}\nbegin;\n\n{body}"

@@ -77,6 +77,29 @@ class SupabaseReads:
         page = [message_of(row) for row in rows[:limit]]
         return MessagePage(tuple(page if after is None else reversed(page)), has_more=len(rows) > limit)
 
+    async def search(
+        self,
+        principal: Principal,
+        query: str,
+        limit: int,
+        *,
+        before: int | None,
+        after: int | None,
+        with_steps: bool = False,
+    ) -> MessagePage:
+        """See the port. The index of words knows positions alone; the messages are read as the user."""
+        found: list[int] = await self._client.search(
+            "search_messages", user_id=principal.user_id, query=query, before=before, after=after, limit=limit + 1
+        )
+        if not found:
+            return MessagePage((), has_more=False)
+        positions = ",".join(map(str, found[:limit]))
+        where: tuple[Condition, ...] = (("user_id", "eq", principal.user_id), ("position", "in", positions))
+        columns = STEPS if with_steps else MESSAGE
+        rows = await self._read(principal, Select("messages", columns, where, ("-position",)))
+        # The history may have been deleted in between.
+        return MessagePage(tuple(map(message_of, rows)), has_more=len(found) > limit and bool(rows))
+
     async def turn(self, principal: Principal, turn_id: str, *, with_steps: bool = False) -> Turn | None:
         """The turn, and then its messages: a reply is stored together with the turn's end, so none is missing."""
         if not is_uuid(turn_id):

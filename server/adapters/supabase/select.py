@@ -8,13 +8,14 @@ from postgrest import AsyncPostgrestClient
 
 from server.adapters.supabase.client import Query
 
-Operator = Literal["eq", "lt", "lte", "gt", "gte"]
+Operator = Literal["eq", "lt", "lte", "gt", "gte", "in"]
 Condition = tuple[str, Operator, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """Rows of `table` for which all of `where` hold: (column, operator, value).
+    """Rows of `table` for which all of `where` hold: (column, operator, value). The value of `in` is numbers with
+    commas between them.
 
     `columns` as in PostgREST, separated by commas: a name, `name::text`, or `alias:name::text`. `order`: column names,
     with a leading `-` in descending order.
@@ -31,7 +32,8 @@ class Select:
         """The query for PostgREST."""
         query = rest.from_(self.table).select(self.columns)
         for column, operator, value in self.where:
-            query = query.filter(column, operator, str(value))
+            text = f"({value})" if operator == "in" else str(value)
+            query = query.filter(column, operator, text)
         for name in self.order:
             query = query.order(name.removeprefix("-"), desc=name.startswith("-"))
         if self.limit is not None:
@@ -43,7 +45,10 @@ class Select:
         return {
             "table": self.table,
             "columns": self.columns.split(","),
-            "where": [[column, operator, str(value)] for column, operator, value in self.where],
+            "where": [
+                [column, operator, f"{{{value}}}" if operator == "in" else str(value)]
+                for column, operator, value in self.where
+            ],
             "order": [[name.removeprefix("-"), name.startswith("-")] for name in self.order],
             "limit": self.limit,
             "offset": self.offset,

@@ -1,5 +1,9 @@
-// Takes the links in Supabase's e-mails: tokens in the fragment, `token_hash`, or `code`. Secrets stay in memory and leave
-// the address bar before anything else happens. No text of the address is ever shown: anybody can write a link to here.
+// Takes the links in Supabase's e-mails: tokens in the fragment, `token_hash`, or `code`. Secrets leave the address bar
+// before anything else happens. No text of the address is ever shown: anybody can write a link to here.
+//
+// Anybody can also send a link that opens an account of their own, so that what its reader writes there is theirs to read.
+// So a link signs in only where the console of this very browser asked for that mail, for that address; elsewhere its
+// sign-in is ended. The words are in callback_words.js.
 const link = new URLSearchParams([
   ...new URLSearchParams(location.search),
   ...new URLSearchParams(location.hash.slice(1)),
@@ -10,37 +14,64 @@ const API = "/api/v1/auth";
 const FORMS = ["confirm", "password", "request"];
 const SETS_PASSWORD = ["recovery", "invite"];
 const TYPES = ["signup", "recovery", "email", "email_change", "magiclink", "invite"];
-const DONE = {
-  email_change: "Your new e-mail address is confirmed. Use it from now on to sign in.",
-  magiclink: "Your e-mail address is confirmed. This page cannot sign you in: go back to the app and sign in there.",
-};
+const PURPOSES = { signup: "signup", email: "signup", recovery: "recovery" };
+const AWAITED_FOR = 24 * 3600_000; // milliseconds
 
 const element = (id) => document.getElementById(id);
+const hasConsole = document.documentElement.dataset.console === "on";
+
+/** What the console has stored under this name; null without it, or where storage is forbidden. */
+function stored(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+/** Whether it could be stored. */
+function store(storage, name, value) {
+  try {
+    storage.setItem(name, value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function language() {
+  const chosen = stored("console.language");
+  const known = [chosen, ...navigator.languages].map((tag) => tag?.slice(0, 2));
+  return known.find((tag) => tag === "en" || tag === "ru") ?? "en";
+}
+let words = null;
 
 /** Show a state of the page: a title, a sentence and at most one form. */
 function show(title, text, form = null) {
   element("title").textContent = title;
   element("text").textContent = text;
   element("problem").hidden = true;
+  element("console").hidden = true;
   for (const id of FORMS) element(id).hidden = id !== form;
   const field = form && element(form).querySelector("input, button");
   (field ?? element("title")).focus();
 }
 
-function complain(sentence) {
-  element("problem").textContent = sentence;
+function complain({ code, detail }) {
+  element("problem").textContent = words.problems[code] ?? detail;
   element("problem").hidden = false;
 }
 
 /** `{ok, code, detail, session}` of a request; `detail` is a sentence for the user. */
 async function ask(path, body, token = null) {
   const headers = { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }) };
+  const method = body ? "POST" : "GET";
   try {
-    const response = await fetch(`${API}/${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+    const response = await fetch(`${API}/${path}`, { method, headers, ...(body && { body: JSON.stringify(body) }) });
     const answer = response.status === 204 ? {} : await response.json();
     return { ...answer, ok: response.ok, status: response.status };
   } catch {
-    return { ok: false, code: "offline", detail: "The server cannot be reached. Check your connection and try again." };
+    return { ok: false, code: "offline" };
   }
 }
 
@@ -63,58 +94,93 @@ function onSubmit(id, act) {
 const USED_UP = ["otp_expired", "unauthorized", "token_expired", "reauthentication_required"];
 const isUsedUp = ({ code }) => USED_UP.includes(code);
 
-const showUsedUp = () =>
-  show(
-    "This link no longer works",
-    "It was used before, or it is too old. Some mail programs open links by themselves. " +
-      "Ask for a new link and open it soon, or sign in if you have set a password already.",
-    "request",
-  );
+const showUsedUp = () => show(words.usedUp, words.usedUpText, "request");
 
 /** End the sign-in that a link has opened: this page does not need it, and it must not be found later. */
 const leave = (token) => ask("logout", { scope: "local" }, token);
 
-const showDone = (type) =>
-  show("Done", DONE[type] ?? "Your e-mail address is confirmed. Go back to the app and sign in.");
+/** Whether the console of this browser waits for this mail, and has no user who is signed in. */
+function isAwaited({ email }, type) {
+  try {
+    const awaited = JSON.parse(stored("console.awaited"));
+    const isHere = awaited?.email.toLowerCase() === email.toLowerCase() && awaited.purpose === PURPOSES[type];
+    return hasConsole && isHere && Date.now() - awaited.at < AWAITED_FOR && stored("chat.session") === null;
+  } catch {
+    return false;
+  }
+}
 
-const showOtherMail = () =>
-  show("One more step", "This address is confirmed. Now open the link in the mail to your other address, too.");
+/** Hand the sign-in over to the console, as clients/js/src/auth.ts stores it. False: the storage is full. */
+function enter(session) {
+  const { access_token, refresh_token, token_type, expires_in, user } = session;
+  const expires_at = new Date(Date.now() + expires_in * 1000).toISOString();
+  const kept = JSON.stringify({ access_token, refresh_token, token_type, expires_in, expires_at, user });
+  if (!store(localStorage, "chat.session", kept)) return false;
+  localStorage.removeItem("console.awaited");
+  location.replace("/");
+  return true;
+}
 
-let token = null;
+/** The link has done its work: sign in where that is safe, else end its sign-in and say what to do. */
+async function finish(session, title, text) {
+  if (session.user && session.refresh_token && isAwaited(session.user, link.get("type"))) {
+    show(words.done, words.entering);
+    if (enter(session)) return session;
+  }
+  const answer = await leave(session.access_token);
+  show(title, text);
+  if (hasConsole) {
+    element("console").hidden = false;
+    if (session.user) store(sessionStorage, "console.email", session.user.email);
+  }
+  return answer;
+}
+
+const doneText = (type) =>
+  ({ email_change: words.newAddress, magiclink: words.magicLink })[type] ?? `${words.confirmed} ${words.signIn}`;
+
+const showOtherMail = () => show(words.oneMore, words.oneMoreText);
+
+/** The sign-in that the link has opened, as far as it is known: `{access_token, refresh_token, expires_in, user}`. */
+let session = null;
 
 async function setPassword(fields) {
   const password = fields.get("password");
-  const answer = token
-    ? await ask("password", { password }, token)
+  const answer = session
+    ? await ask("password", { password }, session.access_token)
     : await ask("reset", { token_hash: link.get("token_hash"), password });
-  token = answer.session?.access_token ?? answer.access_token ?? token; // the link is used up, its sign-in is not
+  session = answer.session ?? (answer.access_token ? answer : session); // the link is used up, its sign-in is not
   if (answer.ok) {
-    await leave(token);
-    token = null;
-    show("Your password is set", "You are signed out everywhere else. Go back to the app and sign in with it.");
+    await finish(session, words.passwordSet, words.passwordSetText);
+    session = null;
   } else if (isUsedUp(answer)) showUsedUp();
-  else complain(answer.detail);
+  else complain(answer);
 }
 
 async function confirmAddress() {
   const type = link.get("type");
   const answer = await ask("verify", { token_hash: link.get("token_hash"), type });
   if (answer.status === 202) showOtherMail();
-  else if (answer.ok) {
-    await leave(answer.access_token);
-    showDone(type);
-  } else if (isUsedUp(answer)) showUsedUp();
-  else complain(answer.detail);
+  else if (answer.ok) await finish(answer, words.done, doneText(type));
+  else if (isUsedUp(answer)) showUsedUp();
+  else complain(answer);
 }
 
 async function requestLink(fields) {
   const answer = await ask(fields.get("purpose"), { email: fields.get("email") });
-  if (answer.ok) show("Look into your mail", "If a link is due for this address, it is on its way. Open the newest one.");
-  else if (answer.code === "captcha_failed") complain("Ask for the link in the app.");
-  else complain(answer.detail);
+  if (answer.ok) show(words.mail, words.mailText);
+  else complain(answer);
 }
 
-const choosePassword = () => show("Set a new password", "Choose a password for your account.", "password");
+const choosePassword = () => show(words.choose, words.chooseText, "password");
+
+/** The sign-in in the link's fragment. */
+async function linkedSession() {
+  const [access_token, refresh_token] = [link.get("access_token"), link.get("refresh_token")];
+  const user = await ask("me", null, access_token);
+  const expires_in = Number(link.get("expires_in")) || 3600;
+  return { access_token, refresh_token, token_type: "bearer", expires_in, user: user.ok ? user : null, refusal: user };
+}
 
 async function begin() {
   const type = link.get("type");
@@ -122,27 +188,22 @@ async function begin() {
   else if (link.has("token_hash") && TYPES.includes(type)) {
     // Nothing is used up before the user acts: mail programs open links, too.
     if (type === "recovery") choosePassword();
-    else show("Confirm your e-mail address", "Continue to confirm that this address is yours.", "confirm");
+    else show(words.confirm, words.confirmText, "confirm");
   } else if (link.has("access_token")) {
-    token = link.get("access_token");
+    session = await linkedSession();
     if (SETS_PASSWORD.includes(type)) choosePassword();
-    else {
-      const answer = await leave(token);
-      if (isUsedUp(answer)) showUsedUp();
-      else showDone(type);
-    }
+    else if (isUsedUp(session.refusal)) showUsedUp();
+    else await finish(session, words.done, doneText(type));
   } else if (link.has("message")) showOtherMail();
-  else if (link.has("code"))
-    show(
-      "Go back to the app",
-      "Your e-mail address is confirmed. What this link began can be completed only in the app and the browser in " +
-        "which you asked for it. To set a new password here, ask for another link.",
-      "request",
-    );
-  else show("Your account", "There is no link here. You can ask for one.", "request");
+  else if (link.has("code")) show(words.back, words.backText, "request");
+  else show(words.account, words.noLink, "request");
 }
 
 addEventListener("DOMContentLoaded", () => {
+  document.documentElement.lang = language();
+  document.documentElement.dataset.theme = stored("console.theme") ?? "auto";
+  words = WORDS[language()];
+  for (const shown of document.querySelectorAll("[data-words]")) shown.textContent = words[shown.dataset.words];
   onSubmit("confirm", confirmAddress);
   onSubmit("password", setPassword);
   onSubmit("request", requestLink);

@@ -18,31 +18,26 @@ AttemptKey = tuple[str | None, int | None]
 """A turn and the number of an attempt at it; both None where an event belongs to no turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What a connection sends: one event or several joined deltas. `seq` is the last event in it."""
+@dataclass(slots=True)
+class Entry:
+    """One event as connections are sent it, or several deltas joined, of which `seq` is the last. `of` is the attempt.
+
+    `text` is a delta's; `part` is what the event adds to the reply. `view` is what is open from this event on, None
+    where that does not change. `end`: bytes appended to the log up to and including this event.
+    """
 
     seq: int
     type: str
-    turn_id: str | None
-    attempt: int | None
+    of: AttemptKey
+    at: datetime | str
     data: bytes
+    text: str | None
+    part: str | None
+    view: View | None = None
+    end: int = 0
 
 
 @dataclass(slots=True)
-class Entry:
-    """One event of the log. `text` is a delta's. `view` is what is open from this event on, None where that does not
-    change. `end`: bytes appended to the log up to and including this event. `part`: what it adds to the reply."""
-
-    frame: Frame
-    text: str | None
-    at: datetime | str
-    view: View | None = None
-    end: int = 0
-    part: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Event:
     """An event before it has a number. `view` as in `Entry`."""
 
@@ -54,34 +49,35 @@ class Event:
 
 
 def encode(epoch: str, seq: int, event: Event) -> Entry:
-    type_, (turn_id, attempt) = event.type, event.of
-    body: dict[str, Any] = {"type": type_, "epoch": epoch, "seq": seq, "at": event.at}
-    if turn_id is not None:
-        body["turn_id"], body["attempt"] = turn_id, attempt
-    body.update(event.fields)
-    data = orjson.dumps(body, option=_UTC_Z)
-    text = event.fields["text"] if type_ in DELTAS else None
-    frame = Frame(seq, type_, turn_id, attempt, data)
-    return Entry(frame, text, event.at, event.view, part=part_of(type_, event.fields))
+    type_, of, at, fields = event.type, event.of, event.at, event.fields
+    body: dict[str, Any] = {"type": type_, "epoch": epoch, "seq": seq, "at": at}
+    if of[0] is not None:
+        body["turn_id"], body["attempt"] = of
+    body.update(fields)
+    text = fields["text"] if type_ in DELTAS else None
+    # A copy: what orjson returns occupies 4 KiB for as long as it lives, however short it is.
+    data = b"".join((orjson.dumps(body, option=_UTC_Z), b""))
+    return Entry(seq, type_, of, at, data, text, part_of(type_, fields), event.view)
 
 
 def decode(data: bytes) -> Entry:
     """An event as another instance encoded it."""
     body = orjson.loads(data)
     type_: str = body["type"]
-    frame = Frame(body["seq"], type_, body.get("turn_id"), body.get("attempt"), data)
-    return Entry(frame, body["text"] if type_ in DELTAS else None, body["at"], part=part_of(type_, body))
+    of = body.get("turn_id"), body.get("attempt")
+    text = body["text"] if type_ in DELTAS else None
+    return Entry(body["seq"], type_, of, body["at"], data, text, part_of(type_, body))
 
 
-def joined(epoch: str, entries: list[Entry]) -> list[Frame]:
-    """The frames of these entries, adjacent deltas of one type, turn and attempt joined."""
-    frames: list[Frame] = []
+def joined(epoch: str, entries: list[Entry]) -> list[Entry]:
+    """The entries with adjacent deltas of one type and attempt joined."""
+    result: list[Entry] = []
     start = 0
     while start < len(entries):
         stop = _end_of_run(entries, start)
-        frames.append(entries[start].frame if stop - start == 1 else _joined_run(epoch, entries[start:stop]))
+        result.append(entries[start] if stop - start == 1 else _joined_run(epoch, entries[start:stop]))
         start = stop
-    return frames
+    return result
 
 
 def _end_of_run(entries: list[Entry], start: int) -> int:
@@ -89,28 +85,26 @@ def _end_of_run(entries: list[Entry], start: int) -> int:
     first, stop = entries[start], start + 1
     if first.text is None:
         return stop
-    frame = first.frame
-    while stop < len(entries):
-        other = entries[stop].frame
-        if (other.type, other.turn_id, other.attempt) != (frame.type, frame.turn_id, frame.attempt):
-            break
+    while stop < len(entries) and (entries[stop].type, entries[stop].of) == (first.type, first.of):
         stop += 1
     return stop
 
 
-def _joined_run(epoch: str, run: list[Entry]) -> Frame:
-    first, last = run[0].frame, run[-1].frame
+def _joined_run(epoch: str, run: list[Entry]) -> Entry:
+    last = run[-1]
+    text = "".join(entry.text or "" for entry in run)
     body = {
         "type": last.type,
         "epoch": epoch,
-        "first_seq": first.seq,
+        "first_seq": run[0].seq,
         "seq": last.seq,
-        "at": run[-1].at,
-        "turn_id": last.turn_id,
-        "attempt": last.attempt,
-        "text": "".join(entry.text or "" for entry in run),
+        "at": last.at,
+        "turn_id": last.of[0],
+        "attempt": last.of[1],
+        "text": text,
     }
-    return Frame(last.seq, last.type, last.turn_id, last.attempt, orjson.dumps(body, option=_UTC_Z))
+    data = orjson.dumps(body, option=_UTC_Z)
+    return Entry(last.seq, last.type, last.of, last.at, data, text, None)
 
 
 def reply_parts(entries: Sequence[Entry]) -> tuple[AttemptKey | None, str]:
@@ -118,10 +112,9 @@ def reply_parts(entries: Sequence[Entry]) -> tuple[AttemptKey | None, str]:
     of: AttemptKey | None = None
     parts: list[str] = []
     for entry in entries:
-        frame = entry.frame
         if entry.part is not None:
-            if (frame.turn_id, frame.attempt) != of:
-                of, parts = (frame.turn_id, frame.attempt), []
+            if entry.of != of:
+                of, parts = entry.of, []
             parts.append(entry.part)
     return of, "".join(parts)
 

@@ -17,7 +17,7 @@ import orjson
 from server.ports import Announcement
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
-from server.sessions.events.codec import TERMINAL, AttemptKey, Entry, Event, Frame, encode, joined
+from server.sessions.events.codec import TERMINAL, AttemptKey, Entry, Event, encode, joined
 from server.sessions.events.snapshot import NOTHING_OPEN, View
 
 
@@ -73,7 +73,7 @@ class EventLog:
         self._now = now
         self._entries: deque[Entry] | None = None  # made at the first event: an idle session stays small
         self._pending_end: Entry | None = None  # a terminal event, numbered and not delivered yet
-        self._behind: deque[Event] = deque()
+        self._behind: list[Event] = []  # not a deque: an empty one takes 760 bytes
         self._bytes_before = 0
         self._subscriptions: list[Subscription] = []
         self._endings: dict[str, asyncio.Future[None]] = {}
@@ -121,19 +121,18 @@ class EventLog:
         """Whether every event after `cursor` is still here."""
         return cursor.epoch == self.epoch and self.oldest <= cursor.seq <= self.head
 
-    def subscribe(self, after: EventCursor | None, wake: Callable[[], None]) -> "Subscription":
-        """Read from `after` if the log still holds it, else from now on. `wake` is called when there is more."""
+    def subscribe(self, after: EventCursor | None, deliver: Callable[[], None]) -> "Subscription":
+        """Read from `after` if the log still holds it, else from now on. `deliver` is called when there is more."""
         seq = after.seq if after is not None and self.holds(after) else self.head
-        subscription = Subscription(self, seq, wake, self._limits.slow_consumer_bytes)
+        subscription = Subscription(self, seq, deliver, self._limits.slow_consumer_bytes)
         self._subscriptions.append(subscription)
         return subscription
 
     def has_published(self, event: Announcement) -> bool:
         """Whether the newest event of this type and turn has the same fields."""
         for entry in reversed(self._entries or ()):
-            frame = entry.frame
-            if (frame.type, frame.turn_id, frame.attempt) == (event.type, event.turn_id, event.attempt):
-                published = orjson.loads(frame.data)
+            if (entry.type, entry.of) == (event.type, (event.turn_id, event.attempt)):
+                published = orjson.loads(entry.data)
                 return all(published.get(name) == value for name, value in event.fields.items())
         return False
 
@@ -153,7 +152,7 @@ class EventLog:
         """The newest events, as many as fit into `max_bytes`."""
         found: deque[Entry] = deque()
         for entry in reversed(self._entries or ()):
-            max_bytes -= len(entry.frame.data)
+            max_bytes -= len(entry.data)
             if max_bytes < 0:
                 break
             found.appendleft(entry)
@@ -222,7 +221,7 @@ class EventLog:
         self._keep(entry)
         self._wake()
         while self._behind and self._pending_end is None:
-            self._append(self._behind.popleft())
+            self._append(self._behind.pop(0))
 
     def show(self, view: View) -> None:
         """Set what is open, without an event."""
@@ -242,7 +241,7 @@ class EventLog:
             self._entries = deque()
         for entry in reversed(older):
             entry.end = self._bytes_before
-            self._bytes_before -= len(entry.frame.data)
+            self._bytes_before -= len(entry.data)
             self._entries.appendleft(entry)
 
     def restart(self, epoch: str, head: int, view: View, reply_of: AttemptKey, reply: str) -> None:
@@ -266,9 +265,8 @@ class EventLog:
     # -- the ring ------------------------------------------------------------------------------------------------
 
     def _keep(self, entry: Entry) -> None:
-        frame = entry.frame
-        self.head = frame.seq
-        self.appended_bytes += len(frame.data)
+        self.head = entry.seq
+        self.appended_bytes += len(entry.data)
         entry.end = self.appended_bytes
         if entry.view is not None:
             self.view = entry.view
@@ -279,11 +277,11 @@ class EventLog:
         if len(entries) > self._limits.log_events or self.appended_bytes - self._bytes_before > self._limits.log_bytes:
             self._trim(entries)
         if entry.part is not None:
-            if self._reply_of != (frame.turn_id, frame.attempt):
-                self._reply_of, self._reply = (frame.turn_id, frame.attempt), []
+            if self._reply_of != entry.of:
+                self._reply_of, self._reply = entry.of, []
             self._reply.append(entry.part)
-        elif frame.turn_id is not None and frame.type in TERMINAL:
-            self.settle_ending(frame.turn_id)
+        elif entry.type in TERMINAL and entry.of[0] is not None:
+            self.settle_ending(entry.of[0])
 
     def _trim(self, entries: deque[Entry]) -> None:
         while len(entries) > 1 and (
@@ -293,7 +291,7 @@ class EventLog:
 
     def _wake(self) -> None:
         for subscription in self._subscriptions:
-            subscription.wake()
+            subscription.deliver()
 
     def _unsubscribe(self, subscription: "Subscription") -> None:
         # A new list: this may happen while `append` goes through the old one.
@@ -311,11 +309,11 @@ class EventLog:
 class Subscription:
     """One connection's cursor into the log."""
 
-    __slots__ = ("_beginning", "_caught_up", "_log", "_read_bytes", "_slow_bytes", "_wake", "epoch", "seq")
+    __slots__ = ("_beginning", "_caught_up", "_log", "_read_bytes", "_slow_bytes", "deliver", "epoch", "seq")
 
-    def __init__(self, log: EventLog, seq: int, wake: Callable[[], None], slow_bytes: int) -> None:
+    def __init__(self, log: EventLog, seq: int, deliver: Callable[[], None], slow_bytes: int) -> None:
         self._log = log
-        self._wake = wake
+        self.deliver = deliver
         self._slow_bytes = slow_bytes
         self._caught_up = False
         self._read_bytes = log._end_of(seq)
@@ -346,19 +344,26 @@ class Subscription:
         self._beginning, self.epoch, self.seq = self._log.beginnings, self._log.epoch, self._log.head
         self._read_bytes = self._log.appended_bytes
 
-    def wake(self) -> None:
-        self._wake()
-
-    def take(self) -> list[Frame]:
+    def take(self) -> list[Entry]:
         """Everything that waits, adjacent deltas of one type, turn and attempt joined. Raises LogTrimmedError."""
         entries = self._log.after(self.seq)
         if entries:
-            self.seq = entries[-1].frame.seq
+            self.seq = entries[-1].seq
             self._read_bytes = entries[-1].end
         self._caught_up = True
         if len(entries) == 1:
-            return [entries[0].frame]
+            return entries
         return joined(self.epoch, entries)
+
+    def take_delta(self, max_bytes: int) -> Entry | None:
+        """The event that waits, if it is a single one, a delta, and of this size at most."""
+        if self._log.head != self.seq + 1 or self.is_lost:
+            return None
+        [entry] = self._log.after(self.seq)
+        if entry.text is None or len(entry.data) > max_bytes:
+            return None
+        self.seq, self._read_bytes, self._caught_up = entry.seq, entry.end, True
+        return entry
 
     def close(self) -> None:
         """Stop reading. Calling it again does nothing."""

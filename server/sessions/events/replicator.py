@@ -186,10 +186,13 @@ class Replicator:
     async def _round(self) -> None:
         """Raises ReplicasUnavailableError. Nothing is lost then: each cursor stays where it is."""
         behind, self._behind = self._behind, {}
+        now, appends = self.clock(), list[tuple[Replica, Append]]()
         for replica in behind:
             if replica.seq is not None and replica.seq < replica.log.oldest:
                 replica.seq = None  # trimmed before it was copied
-        appends = [(replica, self._append_of(replica)) for replica in behind if replica.seq is not None]
+            if replica.seq is not None:
+                replica.sent_at = now
+                appends.append((replica, self._append_of(replica)))
         if appends:
             answers = await self.backend.append([append for _, append in appends])
             for (replica, append), answer in zip(appends, answers, strict=True):
@@ -200,21 +203,20 @@ class Replicator:
                 self.add(replica)
 
     def _append_of(self, replica: Replica) -> Append:
-        replica.sent_at = self.clock()
         source, seq = replica.log, replica.seq
         assert seq is not None
         entries = _limited(source.after(seq), SESSION_BYTES)
-        if source.pending_end is not None and (not entries or entries[-1].frame.seq == source.head):
+        if source.pending_end is not None and (not entries or entries[-1].seq == source.head):
             entries.append(source.pending_end)
         of, text = reply_parts(entries)
-        view = next((entry.view for entry in reversed(entries) if entry.view is not None), None)
+        views = [entry.view for entry in entries if entry.view is not None]
         return Append(
             replica.lease,
             source.epoch,
             seq,
-            tuple(entry.frame.data for entry in entries),
+            tuple([entry.data for entry in entries]),
             max(source.oldest, seq + len(entries) - self._limits.log_events),
-            None if view is None else view.encode(),
+            views[-1].encode() if views else None,
             "" if of is None else encode_attempt(of),
             text,
         )
@@ -223,7 +225,7 @@ class Replicator:
         source = replica.log
         if replica not in self._owned or replica.lease != lease or source.epoch != epoch:
             return  # released, or begun anew, in the meantime
-        newest = source.head if source.pending_end is None else source.pending_end.frame.seq
+        newest = source.head if source.pending_end is None else source.pending_end.seq
         if answer is Refusal.FENCED:
             self.disown(replica)
             replica.fenced()
@@ -234,7 +236,7 @@ class Replicator:
             if answer != expected:
                 log.warning("replica.behind", user_id=lease.user_id, head=answer, expected=expected)
             replica.seq, replica.base = answer, None
-            if source.pending_end is not None and answer >= source.pending_end.frame.seq:
+            if source.pending_end is not None and answer >= source.pending_end.seq:
                 source.deliver_pending_end()
         replica.changed()
 
@@ -263,7 +265,7 @@ class Replicator:
         base = replica.base
         if base is not None and base.epoch == replica.log.epoch and replica.log.oldest <= base.head:
             return Rewrite(replica.lease, base)
-        events = tuple(entry.frame.data for entry in replica.log.newest(SESSION_BYTES))
+        events = tuple(entry.data for entry in replica.log.newest(SESSION_BYTES))
         return Rewrite(replica.lease, _state(replica.log, replica.lease), events)
 
 
@@ -276,7 +278,7 @@ def _state(source: EventLog, lease: Lease) -> ReplicaState:
 def _limited(entries: list[Entry], max_bytes: int) -> list[Entry]:
     """The first of them that fit, and at least one."""
     for count, entry in enumerate(entries):
-        max_bytes -= len(entry.frame.data)
+        max_bytes -= len(entry.data)
         if max_bytes < 0:
             return entries[: max(count, 1)]
     return entries

@@ -15,8 +15,8 @@ _ENDS_KEPT: Final = 32
 class Connection(Protocol):
     """One socket of the user, as the session sees it."""
 
-    def wake(self) -> None:
-        """There is more to read in the log."""
+    def deliver(self) -> None:
+        """There is more to read in the log. Never waits."""
 
     def close(self, code: CloseCode) -> None:
         """End the connection, with the reason. Never waits."""

@@ -53,6 +53,10 @@ class Agents(Protocol):
         """Raises PlatformError(agent_unavailable | account_blocked)."""
         ...
 
+    def prefetch(self, user_id: str) -> None:
+        """Begin to prepare the agent, so that `ready` need not wait for what was read meanwhile. Raises nothing."""
+        ...
+
     async def find_or_replace(self, user_id: str, gone: AgentHandle, *, timeout: float) -> AgentHandle:
         """The agent to use after its service did not find `gone`; a new one if that was deleted.
 

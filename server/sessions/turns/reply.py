@@ -3,7 +3,7 @@
 The live stream and a recovered run go through the same fold, so that both give the same text and steps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 
 from server.ports import (
@@ -25,14 +25,12 @@ _PARAGRAPH = "\n\n"
 _BYTES_PER_CHARACTER = 4
 
 
-def pieces(text: str, limit: int) -> Iterator[str]:
+def pieces(text: str, limit: int) -> Sequence[str]:
     """The text in parts of at most `limit` bytes of UTF-8."""
     if len(text) * _BYTES_PER_CHARACTER <= limit or len(text.encode()) <= limit:
-        yield text
-        return
+        return (text,)
     characters = limit // _BYTES_PER_CHARACTER
-    for start in range(0, len(text), characters):
-        yield text[start : start + characters]
+    return [text[start : start + characters] for start in range(0, len(text), characters)]
 
 
 def storable(text: str) -> str:

@@ -53,8 +53,8 @@ local function append(user, fence, epoch, after, trim, contents, view, text_of, 
       end
     else
       redis.call('SET', text_key, text)
+      redis.call('HSET', state_key, 'text_of', text_of)
     end
-    redis.call('HSET', state_key, 'text_of', text_of)
   end
   redis.call('HSET', state_key, 'head', head + count, 'fence', fence)
   if contents == 'view' then

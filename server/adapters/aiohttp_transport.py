@@ -1,13 +1,15 @@
-"""Sends the SDK's requests with aiohttp, and distinguishes failures before and after a request was sent.
+"""Sends the requests of an SDK that uses httpx with aiohttp, and distinguishes failures before and after a request was
+sent.
 
-httpx, which the SDK uses, spends four times the CPU on a streamed chunk. httpx-aiohttp 0.2, which does the same as this
-module, reports a connection that was closed after the request had been sent as a `ConnectTimeout`: the message would be
-sent a second time. Knows HTTP, nothing of Letta.
+httpx's own transport spends four times the CPU on a streamed chunk, and twice on a short call. httpx-aiohttp 0.2, which
+does the same as this module, reports a connection that was closed after the request had been sent as a
+`ConnectTimeout`: the message would be sent a second time. Knows HTTP and no service.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
@@ -21,7 +23,8 @@ BROKEN: Final = (aiohttp.ClientError, TimeoutError, OSError)
 
 _UNOPENED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _KEEPALIVE_SECONDS: Final = 4.0
-"""Idle sockets are closed before uvicorn closes them after 5 s, which could break a request that is being sent."""
+"""Idle sockets are closed before uvicorn (Letta) and Node (Supabase Lite) close them after 5 s, which could break a
+request that is being sent."""
 _SILENCE_CHECKS: Final = 4
 """How often silence is checked for within the read timeout."""
 
@@ -31,9 +34,17 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     httpx.ReadError for every other failure: the request may have arrived.
 
     The retry is there because on a busy machine a few connects were seen to hang.
+
+    `trust_env`: as httpx does, use the proxies of HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, except for hosts in NO_PROXY,
+    and the certificates of SSL_CERT_FILE, else certifi's. Without it, the system's certificates.
+
+    `total`: the seconds after which a response ends in a ReadError, even if its body is still coming. None: no limit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, trust_env: bool = False, total: float | None = None) -> None:
+        self._trust_env = trust_env
+        self._total = total
+        self._proxies = getproxies() if trust_env else {}
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -67,17 +78,59 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 headers=request.headers.multi_items(),
                 data=request.content or None,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout["connect"]),
+                proxy=self._proxy(request.url),
+                timeout=aiohttp.ClientTimeout(total=self._total, sock_connect=timeout["connect"]),
             )
+
+    def _proxy(self, url: httpx.URL) -> str | None:
+        """The proxy's address. aiohttp's own `trust_env` reads ~/.netrc too: an entry there for the host, or for all
+        hosts, makes it refuse every request that has an Authorization header."""
+        proxy = self._proxies.get(url.scheme) or self._proxies.get("all")
+        if not proxy or proxy_bypass(url.host):
+            return None
+        return proxy if "://" in proxy else f"http://{proxy}"
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:  # created in its event loop
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    keepalive_timeout=_KEEPALIVE_SECONDS,
+                    ssl=httpx.create_ssl_context() if self._trust_env else True,
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
             )
         return self._session
+
+
+class PlainClient(httpx.AsyncClient):
+    """httpx's client without what these SDKs do not use: cookies, redirects, proxies and authentication flows. They
+    are half of the CPU of a short call.
+
+    The hooks of a response are called before its body is read, as httpx does."""
+
+    def __init__(self, transport: AiohttpTransport, **options: Any) -> None:
+        super().__init__(transport=transport, trust_env=False, **options)
+        self._sends = transport.handle_async_request
+
+    async def send(
+        self, request: httpx.Request, *, stream: bool = False, auth: object = None, follow_redirects: object = None
+    ) -> httpx.Response:
+        """See httpx. `auth` and `follow_redirects` have no effect."""
+        hooks = self.event_hooks
+        for hook in hooks["request"]:
+            await hook(request)
+        response = await self._sends(request)
+        try:
+            for hook in hooks["response"]:
+                await hook(response)
+            if not stream:
+                await response.aread()
+        except BaseException:
+            await response.aclose()
+            raise
+        return response
 
 
 class _Body(httpx.AsyncByteStream):
@@ -95,7 +148,8 @@ class _Body(httpx.AsyncByteStream):
         self._silent_checks = 0
         self._is_awaited = True
         self._timer: asyncio.TimerHandle | None = None
-        self._schedule_check()
+        if not response.content.is_eof():  # a short body has come together with the headers
+            self._schedule_check()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:

@@ -19,7 +19,7 @@ class _LogLines:
         self.debug = self.info = self.warning = self.error = self.critical = write
 
 
-class Console:
+class ProgressLog:
     """Writes to the terminal and the log. Write errors are ignored, so that a closed terminal cannot prevent a stop."""
 
     def __init__(self, layout: Layout) -> None:
@@ -43,10 +43,10 @@ class Console:
         took = "" if seconds is None else f" ({seconds:.1f} s)"
         self.say(f"  {self.elapsed:6.1f} s  {service:<9} {what}{took}")
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, *, highlighted: bool = False) -> None:
         """Print the text."""
         with contextlib.suppress(OSError):
-            echo(text)
+            echo(text, fg="green" if highlighted else None, bold=highlighted)
         self._record(text)
 
     def _record(self, text: str) -> None:
