@@ -25,13 +25,20 @@ from playwright.async_api import Browser, Page
 
 from tests.browser.chromium import chromium
 from tests.browser.site import serve_site
+from tests.stack.forked import end_fork_server
 from tests.stack.own_redis import OwnRedis, own_redis
 from tests.stack.own_server import ServerProcess, server_environment
 from tests.stack.own_supabase import own_supabase
+from tests.stack.patches import ALL, applied_patches, switches
 from tests.stack.running_stack import RunningStack, free_port, read_env
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 900
+
+
+def pytest_sessionfinish() -> None:
+    """In each worker."""
+    end_fork_server()
 
 
 class NewServer(Protocol):
@@ -231,7 +238,7 @@ def _scripted_model(port: int, folder: Path) -> Iterator[None]:
 @contextmanager
 def _local_stack(data_dir: Path, api_port: int, model_port: int) -> Iterator[None]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {
+    environment |= switches(ALL - applied_patches()) | {
         "OPENAI_API_KEY": "sk-scripted",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{model_port}/v1",
         "AUTH_REQUESTS_PER_MINUTE": "0",

@@ -111,6 +111,16 @@ def text_of(events: Sequence[AgentEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
+async def read_until(events: AsyncIterator[AgentEvent], text: str) -> list[AgentEvent]:
+    """The next events, up to the one that completes `text`. Words that arrive in one read are one event, so a test
+    cannot say how many events that is."""
+    seen: list[AgentEvent] = []
+    async with asyncio.timeout(30):
+        while text_of(seen) != text:
+            seen.append(await anext(events))
+    return seen
+
+
 def prompt_of(seen: Seen) -> str:
     """The system prompt of a request."""
     return _content(seen.messages[0])

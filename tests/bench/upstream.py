@@ -7,6 +7,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import click
@@ -74,16 +75,32 @@ class Upstream:
                         await self._write(stream, streams)
 
     async def _write(self, stream: _Stream, streams: list[_Stream]) -> None:
-        if stream.written == self._chunks:
-            streams.remove(stream)
-            self._joined -= 0 if any(self._slices) else self._joined
+        """The stream's next chunk, or its end. A reader that has left ends its own stream only."""
+        try:
+            if stream.written < self._chunks:
+                stream.written += 1
+                await stream.response.write(_CHUNK % (stream.id, stream.written, stream.id, time.monotonic_ns()))
+                return
             await stream.response.write(_END)
             await stream.response.write_eof()
-            stream.done.set()
-            return
-        stream.written += 1
-        chunk = _CHUNK % (stream.id, stream.written, stream.id, time.monotonic_ns())
-        await stream.response.write(chunk)
+        except ConnectionResetError:
+            pass
+        streams.remove(stream)
+        if not any(self._slices):
+            self._joined = 0
+        stream.done.set()
+
+
+@asynccontextmanager
+async def paced(upstream: Upstream) -> AsyncIterator[None]:
+    """Write to its streams until the end of the block."""
+    task = asyncio.create_task(upstream.pace())
+    yield
+    task.cancel()
+
+
+async def _health(_request: web.Request) -> web.StreamResponse:
+    return web.json_response({"status": "ok"})
 
 
 @click.command()
@@ -97,11 +114,11 @@ def main(port: int, rate: float, chunks: int, together: int) -> None:
     upstream = Upstream(rate, chunks, together)
 
     async def pacing(_app: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(upstream.pace())
-        yield
-        task.cancel()
+        async with paced(upstream):
+            yield
 
     app = web.Application()
+    app.router.add_get("/v1/health/", _health)
     app.router.add_post("/{path:.*}", upstream.answer)
     app.cleanup_ctx.append(pacing)
     web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)

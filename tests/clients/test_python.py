@@ -1,6 +1,7 @@
 """The Python client: its build, the conformance suite, the README's examples, and conversations with this server."""
 
 import asyncio
+import platform
 import re
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from typing import Any
 import pytest
 
 from ai_chat_client import Auth, Chat, ChatError, ChatState
+from ai_chat_client.talk.storage import FileStorage
 from tests.clients.processes import run
 from tests.clients.python_package import SOURCE, PythonPackage
 from tests.clients.suite import check_passed, conformance
 from tests.fakes.agent import Reply, Tool, Turnstile
 from tests.unit.api.world import PASSWORD, World
+from tests.unit.api.world import Client as WorldClient
 
 MESSAGES = 20
 README = (SOURCE / "README.md").read_text("utf-8")
@@ -220,6 +223,41 @@ async def test_a_message_that_could_not_be_sent_is_sent_by_the_next_run() -> Non
         assert storage == {}
 
 
+async def test_two_runs_with_one_storage_send_each_message_once() -> None:
+    """As two terminals of one user; the second one begins while the first still waits to send its message."""
+    storage: dict[str, str] = {}
+    async with World().serving() as world:
+        user = await world.user()
+
+        async def offline(chat: Chat, text: str) -> None:
+            await chat.open()
+            async for state in chat.states():
+                if state.connection == "online":
+                    break
+            await shown(chat, *said)
+            for task in tuple(chat._tasks):  # the network is gone
+                task.cancel()
+            await asyncio.gather(*chat._tasks, return_exceptions=True)
+            chat.send(text)
+
+        said: list[tuple[str, str]] = []
+        first, second = (Chat(address(world), str(user.token), storage=storage) for _ in range(2))
+        await offline(first, "One")
+        said += [("One", "sent"), ("You said: One", "complete")]
+        await offline(second, "Two")  # it sends the first one's message, too
+        first.reconnect()
+        await shown(first, *said)
+        await first.close()
+        assert "Two" in str(storage)
+        await second.close()
+        said += [("Two", "sent"), ("You said: Two", "complete")]
+        async with Chat(address(world), str(user.token), storage=storage) as third:
+            await shown(third, *said)
+        assert storage == {}
+        history = (await user.get("/api/v1/chat/history")).json["data"]
+        assert [message["content"] for message in reversed(history)] == [text for text, _ in said]
+
+
 async def test_a_closed_chat_refuses_and_ends_all_iterations() -> None:
     async with World().serving() as world:
         user = await world.user()
@@ -291,19 +329,46 @@ async def test_whoever_registers_stays_signed_in_and_can_sign_out() -> None:
         assert (await auth.sign_in("ada@example.com", PASSWORD))["email"] == "ada@example.com"
 
 
+async def test_a_sign_in_is_named_by_the_client_or_by_its_app() -> None:
+    async with World().serving() as world:
+        own, bot = Auth(address(world)), Auth(address(world), app="my-bot")
+        await own.register("ada@example.com", PASSWORD)
+        await bot.sign_in("ada@example.com", PASSWORD)
+        token = await bot.get_token()
+        assert token is not None
+        listed = (await WorldClient(world.http, token).get("/api/v1/auth/sessions")).json["data"]
+        names = [one["user_agent"] for one in listed]
+        system = platform.system().replace("Darwin", "macOS")
+        assert names == [f"my-bot ({system})", f"ai-chat-client-python ({system})"]
+
+
+async def test_two_terminals_that_renew_their_tokens_at_once_stay_signed_in(tmp_path: Path) -> None:
+    async with World().serving() as world:
+        storages = [FileStorage(tmp_path) for _ in range(2)]
+        auths = [Auth(address(world), storage, lock=storage.lock) for storage in storages]
+        await auths[0].register("ada@example.com", PASSWORD)
+        for _ in range(3):
+            before = await auths[0].get_token()
+            tokens = await asyncio.gather(*(auth.get_token(expired=True) for auth in auths))
+            assert tokens[0] == tokens[1] != before
+        assert auths[1].user is not None
+
+
 # -- the README -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_readmes_examples_render_stream_and_sign_in(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_readmes_examples_render_stream_and_sign_in() -> None:
     async with World().serving() as world:
         url, user = address(world), await world.user()
         names: dict[str, Any] = {}
         for kind in ("auth", "states", "events"):
             exec(compile(snippet(kind), kind, "exec"), names)
         async with Chat(url, str(user.token)) as chat:
+            printed: list[str] = []
+            names["print"] = lambda text, **_: printed.append(text)
             await names["stream"](chat, "Hello")
-            assert "You said: Hello" in capsys.readouterr().out
+            assert "".join(printed) == "You said: Hello"
             await names["render"](chat)
-            assert "assistant (complete): You said: Hello" in capsys.readouterr().out
+            assert "assistant (complete): You said: Hello" in printed
         assert await names["converse"](url, "grace@example.com", PASSWORD) == "You said: Hello"
         assert await names["converse"](url, "grace@example.com", PASSWORD) == "You said: Hello"

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from server.ports import Account, AccountChange, FencedError, ProvisioningClaim
+from server.ports import Account, AccountChange, FencedError, ProvisioningClaim, SignInDevice
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, TurnStatus
@@ -189,10 +189,12 @@ class FakeAccountStore:
         user_id = next((one for one, known in self.database.users.items() if known == email), "")
         return list(reversed(self.database.addresses.get(user_id, [])))
 
-    async def record_address(self, user_id: str, address_hash: str) -> None:
-        await self._apply("record_address", lambda: self._record_address(user_id, address_hash))
+    async def record_sign_in(self, user_id: str, device: SignInDevice, address_hash: str | None) -> None:
+        await self._apply("record_sign_in", lambda: self._record_sign_in(user_id, device, address_hash))
 
-    def _record_address(self, user_id: str, address_hash: str) -> None:
-        if user_id in self.database.profiles:
+    def _record_sign_in(self, user_id: str, device: SignInDevice, address_hash: str | None) -> None:
+        if user_id in self.database.profiles and address_hash is not None:
             before = [one for one in self.database.addresses.get(user_id, []) if one != address_hash]
             self.database.addresses[user_id] = [*before, address_hash][-20:]
+        if device.session_id is not None and self.database.sign_ins.get(device.session_id) == user_id:
+            self.database.devices[device.session_id] = device

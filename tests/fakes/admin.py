@@ -12,6 +12,7 @@ from server.ports import (
     Account,
     AccountDetails,
     AccountFilter,
+    AccountSpending,
     Actor,
     AdminAction,
     DayOfAll,
@@ -42,10 +43,10 @@ class FakeAdminStore:
         await self.database.answered(operation)
         return result
 
-    async def search(self, wanted: AccountFilter, after: str | None, limit: int) -> list[Account]:
+    async def search(self, wanted: AccountFilter, after: str | None, limit: int) -> list[AccountSpending]:
         return await self._apply("search", lambda: self._search(wanted, after, limit))
 
-    def _search(self, wanted: AccountFilter, after: str | None, limit: int) -> list[Account]:
+    def _search(self, wanted: AccountFilter, after: str | None, limit: int) -> list[AccountSpending]:
         accounts = [row.account for row in self.database.profiles.values()]
         accounts.sort(key=lambda one: (one.created_at, one.user_id), reverse=True)
         if after is not None:
@@ -53,12 +54,22 @@ class FakeAdminStore:
             accounts = accounts[ids.index(after) + 1 :] if after in ids else []
         text = (wanted.text or "").lower()
         return [
-            one
+            self._spending(one)
             for one in accounts
             if (not text or one.user_id == text or text in one.email.lower())
             and wanted.status in (None, one.agent_status)
             and (one.is_admin or not wanted.admins_only)
         ][:limit]
+
+    def _spending(self, account: Account) -> AccountSpending:
+        days = [day for (owner, _), day in self.database.days.items() if owner == account.user_id]
+        total = UsageSum(
+            sum(day.messages for day in days),
+            sum(day.tokens for day in days),
+            sum((day.cost for day in days), Decimal(0)),
+        )
+        found = self.database.standings.get(account.user_id) or standing(self.database, account.user_id)
+        return AccountSpending(account, found, total)
 
     async def details(self, user_id: str, errors: int) -> AccountDetails | None:
         return await self._apply("details", lambda: self._details(user_id, errors))
@@ -67,7 +78,7 @@ class FakeAdminStore:
         row, turns = self.database.profiles.get(user_id), [row.turn for row in self.database.of_user(user_id)]
         if row is None:
             return None
-        days = [day for (owner, _), day in self.database.days.items() if owner == user_id]
+        spending = self._spending(row.account)
         failed = [
             TurnFailure(turn.id, turn.finished_at, turn.error.code, turn.error.message)
             for turn in turns
@@ -75,12 +86,8 @@ class FakeAdminStore:
         ]
         return AccountDetails(
             account=row.account,
-            standing=self.database.standings.get(user_id) or standing(self.database, user_id),
-            total=UsageSum(
-                sum(day.messages for day in days),
-                sum(day.tokens for day in days),
-                sum((day.cost for day in days), Decimal(0)),
-            ),
+            standing=spending.standing,
+            total=spending.total,
             open_turns=sum(not turn.status.ended for turn in turns),
             last_message_at=turns[-1].created_at if turns else None,
             errors=tuple(sorted(failed, key=lambda one: one.at, reverse=True)[:errors]),
@@ -189,7 +196,9 @@ class FakeAdminStore:
     def _begin(self, actor: Actor, action: str, user_id: str | None, details: Json) -> int:
         number, now = len(self.database.actions) + 1, self.database.clock()
         self.database.actions.append(
-            AdminAction(number, now, actor.user_id, actor.source, action, user_id, details, None, None, None)
+            AdminAction(
+                number, now, actor.user_id, None, actor.source, action, user_id, None, details, None, None, None
+            )
         )
         return number
 
@@ -214,11 +223,15 @@ class FakeAdminStore:
 
     def _actions(self, user_id: str | None, before: int | None, limit: int) -> list[AdminAction]:
         return [
-            action
+            replace(action, actor_email=self._email(action.actor_id), user_email=self._email(action.user_id))
             for action in reversed(self.database.actions)
             if (user_id is None or user_id in (action.user_id, action.actor_id))
             and (before is None or action.id < before)
         ][:limit]
+
+    def _email(self, user_id: str | None) -> str | None:
+        row = None if user_id is None else self.database.profiles.get(user_id)
+        return None if row is None else row.account.email
 
     def _record(self, actor: Actor, action: str, user_id: str, details: Json) -> None:
         self._end(self._begin(actor, action, user_id, details), "done", None, None)

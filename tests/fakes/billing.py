@@ -60,6 +60,8 @@ class FakeBilling:
     clock_ahead: float = 0.0
     """Seconds that the gateway's clock, by which the calls are dated, is ahead of ours."""
     clock_error: float = 0.0
+    read_since: list[datetime] = field(default_factory=list)
+    """The beginning of each period of the log that was read."""
 
     def key_of(self, user_id: str) -> str:
         """The value of the user's one key that neither expires nor is blocked. Raises ValueError unless there is
@@ -150,6 +152,7 @@ class FakeBilling:
 
     async def spend(self, key_hashes: Sequence[str], since: datetime, until: datetime) -> SpendLog:
         await self._reached("spend")
+        self.read_since.append(since)
         asked_for = [
             call
             for call in self.calls

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
-from server.ports import ApiKey, Credential, NewApiKey, SignIn, StoredApiKey
+from server.ports import ApiKey, Credential, NewApiKey, SignIn, SignInDevice, StoredApiKey
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.fakes.database import MemoryDatabase
@@ -61,7 +61,8 @@ class FakeCredentials:
         await self.database.reached("sign_ins")
         ids = [key for key, owner in self.database.sign_ins.items() if owner == user_id]
         now = self.database.clock()
-        return [SignIn(key, now, now, None, None) for key in reversed(ids)]
+        devices = [self.database.devices.get(key, SignInDevice(key, None, None)) for key in ids]
+        return [SignIn(one.session_id or "", now, now, one.user_agent, one.address) for one in reversed(devices)]
 
     async def end_sign_in(self, user_id: str, session_id: str) -> bool:
         await self.database.reached("end_sign_in")

@@ -8,7 +8,17 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
-from server.ports import Account, AdminAction, EntryStatus, Forgotten, LogMark, ModelUsage, Standing, StoredApiKey
+from server.ports import (
+    Account,
+    AdminAction,
+    EntryStatus,
+    Forgotten,
+    LogMark,
+    ModelUsage,
+    SignInDevice,
+    Standing,
+    StoredApiKey,
+)
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus, Json, Message, MessageStatus, Turn, TurnStatus, Usage
@@ -101,6 +111,7 @@ class LedgerEntry:
 class BillingRow:
     """When a search for the user's calls is due, and the last stored budget."""
 
+    housekeeping_read_at: datetime
     look_at: datetime | None = None
     limit: Decimal | None = None
     period: str | None = None
@@ -138,6 +149,8 @@ class MemoryDatabase:
     tickets: dict[str, datetime] = field(default_factory=dict)
     sign_ins: dict[str, str] = field(default_factory=dict)
     """User id by the id of the sign-in, for valid ones."""
+    devices: dict[str, SignInDevice] = field(default_factory=dict)
+    """By the id of the sign-in."""
     banned: set[str] = field(default_factory=set)
     """Users who are banned at Auth."""
     anonymous: set[str] = field(default_factory=set)
@@ -161,6 +174,10 @@ class MemoryDatabase:
     """The record of admins' actions, oldest first."""
     deleted_usage: list[LedgerEntry] = field(default_factory=list)
     """What deleted users spent, without their names and turns."""
+
+    def billing_of(self, user_id: str) -> BillingRow:
+        """The user's row, created if it is missing."""
+        return self.billing.setdefault(user_id, BillingRow(self.clock()))
 
     def sign_up(self, email: str | None = None, metadata: Mapping[str, object] | None = None) -> str:
         """A user of the project, as Supabase Auth would store it with the sign-up's `metadata`. Returns the id."""

@@ -9,7 +9,7 @@ from server.ports.schedule import FIRST_SEARCH
 from server.protocol.codes import ErrorCode
 from server.protocol.shapes import Message, MessageStatus, TurnError, TurnStatus
 from tests.fakes.charges import budget_error, derive_days, derive_turn
-from tests.fakes.database import BillingRow, LedgerEntry, MemoryDatabase, TurnRow, mark
+from tests.fakes.database import LedgerEntry, MemoryDatabase, TurnRow, mark
 
 
 def end_attempt(database: MemoryDatabase, row: TurnRow, end: TurnEnd) -> None:
@@ -54,7 +54,7 @@ def _record_attempt(database: MemoryDatabase, row: TurnRow, end: TurnEnd, error:
     derive_turn(database, turn.id)
     derive_days(database, turn.user_id)
     soon = now + FIRST_SEARCH
-    account = database.billing.setdefault(turn.user_id, BillingRow())
+    account = database.billing_of(turn.user_id)
     account.look_at = min(account.look_at or soon, soon)
 
 

@@ -195,6 +195,7 @@ class FakeIdentity:
             expires_at,
             user_id,
             email,
+            session_id=session_id,
         )
 
     def _user_of(self, email: str) -> str | None:

@@ -21,7 +21,6 @@ from server.ports.schedule import (
     AWAITED,
     HOUSEKEEPING_FROM,
     HOUSEKEEPING_SEARCH,
-    HOUSEKEEPING_UNTIL,
     LATE_SEARCH_EVERY,
     LONGEST_PAUSE,
     SHORTEST_PAUSE,
@@ -30,7 +29,7 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus, Usage
 from tests.fakes.charges import budget_warning, derive_days, derive_turn, over_budget
-from tests.fakes.database import AttemptRow, BillingRow, LedgerEntry, MemoryDatabase
+from tests.fakes.database import AttemptRow, LedgerEntry, MemoryDatabase
 
 T = TypeVar("T")
 PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -60,7 +59,7 @@ class FakeLedger:
             attempts = self._attempts(user_id).values()
             awaited = [row for row in attempts if self._is_awaited(row)]
             self.database.billing[user_id].look_at = self._next_look(awaited, [row.ended_at for row in attempts])
-            if wanted := awaited + [row for row in attempts if self._may_have_been_summarised(row)]:
+            if wanted := awaited + self._unread_housekeeping(user_id, is_awaited=bool(awaited)):
                 found.append(self._search(user_id, min(row.started_at for row in wanted)))
         return found
 
@@ -74,9 +73,16 @@ class FakeLedger:
         broken_off = row.outcome is not TurnStatus.COMPLETED and row.sent_at is not None
         return row.settled_at is None or (broken_off and is_recent)
 
-    def _may_have_been_summarised(self, row: AttemptRow) -> bool:
-        now = self.database.clock()
-        return row.ended_at is not None and now - HOUSEKEEPING_UNTIL <= row.ended_at <= now - HOUSEKEEPING_FROM
+    def _unread_housekeeping(self, user_id: str, *, is_awaited: bool) -> list[AttemptRow]:
+        """The attempts whose log is to be read once more now: marked as read."""
+        now, account = self.database.clock(), self.database.billing[user_id]
+        read_at = account.housekeeping_read_at
+        ended = [(row, row.ended_at) for row in self._attempts(user_id).values() if row.ended_at is not None]
+        unread = [row for row, end in ended if read_at - HOUSEKEEPING_FROM < end <= now - HOUSEKEEPING_FROM]
+        if not unread or (is_awaited and read_at >= now - HOUSEKEEPING_SEARCH):
+            return []
+        account.housekeeping_read_at = now
+        return unread
 
     def _next_look(self, awaited: list[AttemptRow], ends: list[datetime | None]) -> datetime:
         now = self.database.clock()
@@ -165,7 +171,7 @@ class FakeLedger:
         profile = self.database.profiles.get(user_id)
         if profile is None:
             raise PlatformError(ErrorCode.UNAUTHORIZED)
-        known = self.database.billing.setdefault(user_id, BillingRow())
+        known = self.database.billing_of(user_id)
         created_at, resets_at = profile.account.created_at, budget.resets_at
         if resets_at is None:
             known.started_at = created_at

@@ -1,5 +1,7 @@
 """UserReads in memory: like row level security, the token, or without one the user, determines the rows."""
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -38,13 +40,21 @@ class FakeReads:
         self, principal: Principal, limit: int, *, before: int | None, after: int | None, with_steps: bool = False
     ) -> MessagePage:
         messages = self._messages(await self._owner(principal, "history"))
-        if with_steps:
-            messages = [self.database.with_steps(message) for message in messages]
-        if after is not None:
-            newer = [message for message in messages if message.position > after]
-            return MessagePage(tuple(reversed(newer[:limit])), len(newer) > limit)
-        older = [message for message in messages if before is None or message.position < before]
-        return MessagePage(tuple(reversed(older[-limit:])), len(older) > limit)
+        return self._page(messages, limit, before=before, after=after, with_steps=with_steps)
+
+    async def search(
+        self,
+        principal: Principal,
+        query: str,
+        limit: int,
+        *,
+        before: int | None,
+        after: int | None,
+        with_steps: bool = False,
+    ) -> MessagePage:
+        messages = self._messages(await self._owner(principal, "search"))
+        found = [message for message in messages if _has_words(message.content, query)]
+        return self._page(found, limit, before=before, after=after, with_steps=with_steps)
 
     async def turn(self, principal: Principal, turn_id: str, *, with_steps: bool = False) -> Turn | None:
         owner = await self._owner(principal, "turn")
@@ -82,6 +92,19 @@ class FakeReads:
             return principal.user_id
         return (await self.verifier.verify(principal.access_token.get_secret_value())).user_id
 
+    def _page(
+        self, messages: Sequence[Message], limit: int, *, before: int | None, after: int | None, with_steps: bool
+    ) -> MessagePage:
+        if with_steps:
+            messages = [self.database.with_steps(message) for message in messages]
+        between = [
+            message
+            for message in messages
+            if (before is None or message.position < before) and (after is None or message.position > after)
+        ]
+        page = between[-limit:] if after is None else between[:limit]
+        return MessagePage(tuple(reversed(page)), len(between) > limit)
+
     def _messages(self, user_id: str) -> Sequence[Message]:
         turns = [row.turn for row in self.database.of_user(user_id) if not row.is_deleted]
         return [message for turn in turns for message in (turn.user_message, turn.message) if message is not None]
@@ -92,3 +115,14 @@ class FakeReads:
             for (owner, day), row in sorted(self.database.days.items())
             if owner == user_id and first <= day <= last
         ]
+
+
+def _words(text: str) -> set[str]:
+    plain = unicodedata.normalize("NFC", text[:32_000]).lower().replace("ё", "е")
+    return set(re.findall(r"[^\W_]+", plain))
+
+
+def _has_words(content: str, query: str) -> bool:
+    """Whether each word of the query begins a word of the content, and there is one."""
+    words, asked = _words(content), _words(query)
+    return bool(asked) and all(any(word.startswith(start) for word in words) for start in asked)

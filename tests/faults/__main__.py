@@ -1,4 +1,5 @@
-"""The long marathon: `uv run python -m tests.faults --turns 50 --users 5`. Prints counts; ends with 1 if any is wrong.
+"""The long marathon: `uv run python -m tests.faults --turns 50 --users 5`. Prints counts and the slowest statements;
+ends with 1 if any count is wrong.
 
 Two servers around one Redis are killed, deployed, frozen and both killed at once, while users send messages to both.
 """
@@ -10,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import click
@@ -20,8 +22,13 @@ from tests.reconcile.conversations import NAMES, ConversationReconciler
 from tests.reconcile.report import disagreements, table
 from tests.stack.own_server import ServerProcess, server_environment
 from tests.stack.own_supabase import own_supabase
+from tests.stack.statement_log import logged_statements
+from tests.stack.statement_log import table as statement_table
 
 KINDS: Final[tuple[Disruption, ...]] = ("kill", "kill", "kill", "deploy", "freeze", "blackout")
+
+STATEMENTS: Final = 50
+"""How many of the slowest statements are printed."""
 
 
 @click.command()
@@ -36,7 +43,11 @@ def main(turns: int, users: int, disruptions: int, seed: int) -> None:
     logs = Path(tempfile.mkdtemp(prefix="marathon-"))
     print(f"{plan}\nlogs in {logs}", flush=True)
     with shared_stack() as stack, own_supabase(stack, "marathon") as supabase:
-        sys.exit(asyncio.run(run(plan, server_environment(stack, supabase), logs)))
+        database = urlsplit(supabase["SUPABASE_DB_URL"]).path.removeprefix("/")
+        with logged_statements(stack, database) as statements:
+            status = asyncio.run(run(plan, server_environment(stack, supabase), logs))
+    print(f"the slowest statements:\n{statement_table(statements[:STATEMENTS])}", flush=True)
+    sys.exit(status)
 
 
 async def run(plan: Plan, env: dict[str, str], logs: Path) -> int:

@@ -22,7 +22,8 @@ from tests.faults.marathon import Line, Talker
 from tests.reconcile.conversations import NAMES, ConversationReconciler
 from tests.reconcile.report import table
 from tests.stack.chat_client import register
-from tests.stack.own_server import ROOT, ServerProcess, server_environment
+from tests.stack.forked import ROOT
+from tests.stack.own_server import ServerProcess, server_environment
 from tests.stack.own_supabase import once_more, own_supabase
 from tests.stack.running_stack import RunningStack, free_port
 from tests.stack.schema import last_release, last_release_commit

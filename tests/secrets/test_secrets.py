@@ -102,10 +102,12 @@ async def lab(
         env = server_environment(stack, supabase) | {
             "REDIS_URL": redis_server.url,
             "ENVIRONMENT": "production",
+            "DEMO_MODEL": "",
+            "DEMO_USER": "",
             "LOG_LEVEL": "DEBUG",
             "SECRET_KEY": scanner.learn("SECRET_KEY", uuid.uuid4().hex + uuid.uuid4().hex),
         }
-        server = running.enter_context(ServerProcess(env, tmp_path / "server.log"))
+        server = running.enter_context(ServerProcess(env, tmp_path / "server.log", forked=False))
         await server.ready()
         yield Lab(scanner, env | _inherited(), server, http, Path(supabase["LOG_FILE"]).parent, before)
 
@@ -223,6 +225,7 @@ async def operate(lab: Lab, user_id: str) -> Client:
     await operator.succeed("POST", f"/admin/users/{user_id}/block", {"reason": "a test"})
     await operator.succeed("POST", f"/admin/users/{user_id}/unblock")
     await operator.succeed("POST", f"/admin/users/{user_id}/repair")
+    await operator.succeed("GET", "/admin/health")
     await operator.succeed("GET", "/admin/audit")
     for arguments in (("list",), ("show", user_id), ("rotate-key", user_id), ("repair", user_id), ("audit",)):
         await lab.command("users", *arguments)

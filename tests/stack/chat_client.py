@@ -14,7 +14,7 @@ import aiohttp
 from server.api.stream_schemas import SOCKET
 
 Json = dict[str, Any]
-TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.unsent"})
+TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
 TIMEOUT = 60.0
 """Timeout of a wait in tests, in seconds; generous, since the machines are slow and shared."""
 

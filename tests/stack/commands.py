@@ -3,8 +3,8 @@
 import asyncio
 import os
 import subprocess
-import sys
 
+from tests.stack.forked import run_chat
 from tests.stack.running_stack import RunningStack
 
 
@@ -25,7 +25,5 @@ async def chat_users_fails(stack: RunningStack, *arguments: str) -> str:
 async def _run(
     stack: RunningStack, arguments: tuple[str, ...], env: dict[str, str]
 ) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "server", "users", *arguments, "--env-file", str(stack.data_dir / "stack.env")]
-    return await asyncio.to_thread(
-        subprocess.run, command, env={**os.environ, **env}, capture_output=True, text=True, check=False
-    )
+    command = ("users", *arguments, "--env-file", str(stack.data_dir / "stack.env"))
+    return await asyncio.to_thread(run_chat, *command, env=os.environ | env)

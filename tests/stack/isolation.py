@@ -126,6 +126,8 @@ ENDPOINTS: Final[dict[str, tuple[Attempt, ...]]] = {
         Attempt(200),
         Attempt(200, query={"before": "{history_cursor}"}),
         Attempt(200, query={"after": "{history_cursor}"}),
+        Attempt(200, query={"query": "bees"}),
+        Attempt(200, query={"query": "bees", "before": "{history_cursor}"}),
     ),
     "GET /api/v1/chat/turns/{turn_id}": (
         Attempt(NOT_FOUND),
@@ -176,8 +178,10 @@ ENDPOINTS: Final[dict[str, tuple[Attempt, ...]]] = {
     f"DELETE {_USER}": _for_admins(),
     "GET /api/v1/admin/plans": _for_admins(),
     "GET /api/v1/admin/usage": _for_admins(),
+    "GET /api/v1/admin/health": _for_admins(),
     "GET /api/v1/admin/audit": _for_admins(user_id="{user_id}"),
     # -- operations ------------------------------------------------------------------------------------------------
+    "GET /api/v1/about": _own(),
     "GET /health": _own(),
     "GET /ready": _own(),
     "GET /metrics": _own(),

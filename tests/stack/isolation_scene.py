@@ -29,7 +29,7 @@ Database = psycopg.AsyncConnection[Any]
 
 VOLATILE: Final[dict[str, tuple[str, ...]]] = {
     "sessions": ("heartbeat_at",),
-    "billing_accounts": ("look_at", "reread_at", "budget_read_at"),
+    "billing_accounts": ("look_at", "reread_at", "budget_read_at", "housekeeping_read_at"),
     "api_keys": ("last_used_at",),
 }
 """Columns of Ada's rows that change by themselves, or by a request that is refused."""
@@ -44,10 +44,13 @@ order by 1
 AT_AUTH: Final = """
 select jsonb_build_object(
   'users', (select jsonb_agg(jsonb_build_array(id, email, encrypted_password)) from auth.users where id = %(user)s),
-  'sessions', (select jsonb_agg(id order by id) from auth.sessions where user_id = %(user)s)
+  'sessions', (
+    select jsonb_agg(jsonb_build_array(s.id, d.user_agent, d.address) order by s.id)
+    from auth.sessions s left join public.sign_in_devices d on d.session_id = s.id where s.user_id = %(user)s
+  )
 )
 """
-"""What Supabase Auth has of a user, without the times of mails, which anybody may ask for."""
+"""What Supabase Auth has of a user, without the times of mails, which anybody may ask for; and the devices."""
 SET_ADMIN: Final = "select public.set_admin(%(user)s, %(is_admin)s, null, 'test') ->> 'outcome'"
 ABOUT_TO_CHANGE: Final = """
 select exists (select from public.attempts where user_id = %(user)s and ended_at is not null and settled_at is null)

@@ -13,9 +13,9 @@ from typing import Final
 
 import aiohttp
 
+from tests.stack.forked import ROOT, Forked
 from tests.stack.running_stack import RunningStack, free_port
 
-ROOT: Final = Path(__file__).parent.parent.parent
 READY_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 60.0
 INHERITED: Final = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
@@ -40,6 +40,7 @@ def server_environment(stack: RunningStack, supabase: Mapping[str, str]) -> dict
         "NEW_ACCOUNTS_PER_MINUTE": "0",
         "REQUESTS_PER_MINUTE": "0",
         "MEMORY_REQUESTS_PER_MINUTE": "0",
+        "SEARCHES_PER_MINUTE": "0",
         "EXPORTS_PER_MINUTE": "0",
         "MESSAGES_PER_MINUTE": "0",
     }
@@ -56,17 +57,21 @@ class ServerProcess:
     """`python -m server serve` with the given variables: `with ServerProcess(…) as server: await server.ready()`.
 
     Its log is one file across restarts. At the end of the block it is killed, whatever its state.
-    `code` is the folder in which `server` is, this checkout's or another release's.
+    `code` is the folder in which `server` is, this checkout's or another release's. This checkout's is `forked`, unless
+    a test reads what only an executed process has.
     """
 
-    def __init__(self, env: Mapping[str, str], log: Path, port: int | None = None, code: Path = ROOT) -> None:
+    def __init__(
+        self, env: Mapping[str, str], log: Path, port: int | None = None, code: Path = ROOT, *, forked: bool = True
+    ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self._code = code
+        self._is_forked = forked and code == ROOT
         self._env = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self._env |= {**env, "PORT": str(self.port), "PUBLIC_URL": self.url, "NO_PROXY": "127.0.0.1,localhost"}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     def __enter__(self) -> "ServerProcess":
         self.start()
@@ -89,10 +94,12 @@ class ServerProcess:
     def start(self) -> None:
         """Start it, on the same port each time. It is not ready yet."""
         assert not self.alive
+        if self._is_forked:
+            self._process = Forked(("serve",), self._env, self.log)
+            return
+        command = [sys.executable, "-m", "server", "serve"]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "server", "serve"], cwd=self._code, env=self._env, stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(command, cwd=self._code, env=self._env, stdout=log, stderr=log)
 
     async def ready(self) -> None:
         """Return when it accepts requests, even if one of its services is unavailable. Fails with its log if it

@@ -86,7 +86,7 @@ READABLE: Final[dict[str, Relation]] = {
     "billing_accounts": Relation(
         "user_id",
         ("user_id", "budget_limit", "budget_period", "budget_started_at", "budget_resets_at"),
-        ("look_at", "reread_at", "budget_read_at", "warned_level", "warned_period"),
+        ("look_at", "reread_at", "budget_read_at", "warned_level", "warned_period", "housekeeping_read_at"),
     ),
     "api_keys": Relation(
         "user_id",
@@ -100,6 +100,7 @@ READABLE: Final[dict[str, Relation]] = {
 
 HIDDEN: Final = (
     *("sessions", "tickets", "attempts", "model_keys", "known_addresses"),
+    "sign_in_devices",
     *("admin_actions", "admin_outcomes", "deleted_usage"),
 )
 """Tables of which users read nothing."""

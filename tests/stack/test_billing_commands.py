@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +14,7 @@ import pytest
 from tests.stack.bookkeeper import Book, Bookkeeper, shown
 from tests.stack.charges import REMEMBER
 from tests.stack.chat_client import ChatUser, register
+from tests.stack.forked import run_chat
 from tests.stack.running_stack import RunningStack
 
 
@@ -36,10 +35,8 @@ class Payer:
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """(exit code, output) of `chat billing …`."""
-        command = [sys.executable, "-m", "server", "billing", *arguments]
-        env = os.environ | self.stack.env
-        done = await asyncio.to_thread(subprocess.run, command, env=env, capture_output=True, check=False)
-        return done.returncode, done.stdout.decode() + done.stderr.decode()
+        done = await asyncio.to_thread(run_chat, "billing", *arguments, env=os.environ | self.stack.env)
+        return done.returncode, done.stdout + done.stderr
 
     async def audit(self) -> tuple[int, str]:
         return await self.command("audit", self.user.id)

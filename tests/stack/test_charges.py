@@ -27,10 +27,12 @@ from tests.stack.charges import (
     summaries,
 )
 from tests.stack.chat_client import register
+from tests.stack.patches import applied_patches
 from tests.stack.running_stack import RunningStack
 
 Play = Callable[[Scene], Awaitable[None]]
-SCENES: Final[tuple[Play, ...]] = (answers, cancellations, failures, budgets, silences, summaries)
+ALL_SCENES: Final[tuple[Play, ...]] = (answers, cancellations, failures, budgets, silences, summaries)
+SCENES: Final = tuple(play for play in ALL_SCENES if play is not cancellations or "stop" in applied_patches())
 PROMPT, CACHED, COMPLETION = Decimal("0.00003"), Decimal("0.000015"), Decimal("0.00006")
 FLOATS_ROUND: Final = Decimal("1e-12")
 """LiteLLM multiplies binary floats."""
@@ -53,6 +55,8 @@ class AllPlayed:
     played: dict[Play, Played | BaseException] = field(default_factory=dict)
 
     def scene(self, play: Play) -> Played:
+        if play not in SCENES:
+            pytest.skip("Letta as released does not stop its model")
         played = self.played[play]
         if isinstance(played, BaseException):
             raise played

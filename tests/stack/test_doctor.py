@@ -4,8 +4,6 @@ setting."""
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import uuid
 from typing import Any
 
@@ -14,25 +12,27 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from tests.stack.forked import run_chat
 from tests.stack.own_redis import OwnRedis
+from tests.stack.patches import warned_about
 from tests.stack.running_stack import RunningStack
 
 
 async def diagnosis(stack: RunningStack, **changed: str) -> tuple[int, dict[str, dict[str, Any]]]:
     """(exit code, findings by "service name") with some settings changed."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "server", "doctor", "--json"],
-        env={"PATH": os.environ["PATH"], **stack.env, **changed},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    env = {"PATH": os.environ["PATH"], **stack.env, **changed}
+    done = await asyncio.to_thread(run_chat, "doctor", "--json", env=env)
     rows = json.loads(done.stdout)
     return done.returncode, {f"{row['service']} {row['name']}": row for row in rows}
 
 
 async def test_nothing_is_wrong_with_the_local_stack(stack: RunningStack) -> None:
-    code, found = await diagnosis(stack)
-    assert {name: row["message"] for name, row in found.items() if row["level"] != "ok"} == {}
+    for _ in range(5):  # a busy service may not answer in time
+        code, found = await diagnosis(stack)
+        wrong = {name: f"{row['level']}: {row['message']}" for name, row in found.items() if row["level"] != "ok"}
+        if wrong.keys() == warned_about():
+            break
+    assert wrong.keys() == warned_about(), wrong
     assert code == 0
     assert len(found) == 26
 

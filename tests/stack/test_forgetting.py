@@ -53,7 +53,9 @@ async def test_an_export_has_everything_of_one_user(stack: RunningStack, new_use
     assert [one["id"] for one in exported["messages"]] == [one["id"] for one in reversed(history)]
     assert {turn["status"] for turn in exported["turns"]} == {"completed"}
     assert sum(Decimal(row["cost"]) for row in exported["ledger"] if row["counted"]) > 0
-    assert len(exported["sign_ins"]) == 1
+    [sign_in] = exported["sign_ins"]
+    assert sign_in["device"]["address"] == "127.0.0.1"
+    assert sign_in["device"]["user_agent"]
     assert [(key["name"], key["scopes"]) for key in exported["api_keys"]] == [("my script", ["read"])]
     assert not [key for key in ("litellm_key", "key_hash", "secret_hash", "content_hash") if f'"{key}"' in text]
 

@@ -22,7 +22,8 @@ from server.ports import (
     UsageReported,
 )
 from server.protocol.shapes import TurnStatus
-from tests.letta_world import LettaWorld, letta_world, prompt_of, roles_and_texts, text_of
+from tests.letta_world import LettaWorld, letta_world, prompt_of, read_until, roles_and_texts, text_of
+from tests.stack.patches import applied_patches
 
 
 @pytest.fixture(scope="module")
@@ -196,9 +197,7 @@ async def test_rule_conversation(world: LettaWorld, agent: AgentHandle) -> None:
 async def test_rule_foreground(world: LettaWorld, agent: AgentHandle) -> None:
     name, gate = world.gate()
     async with world.gateway.send(agent, [OutgoingMessage("user", f"GATE {name} 2 2")]) as events:
-        early = [await anext(events) for _ in range(3)]
-        assert isinstance(early[0], RunStarted)
-        assert text_of(early) == "w0 w1"
+        assert run_of(await read_until(events, "w0 w1"))
         gate.opened.set()
         assert text_of([event async for event in events]) == " w2 w3"
 
@@ -284,7 +283,7 @@ async def test_rule_cancel(world: LettaWorld, agent: AgentHandle) -> None:
     assert await refused(sdk.cancel(agent.conversation_id)) == 409
     async with world.gateway.send(agent, [OutgoingMessage("user", "SLOW 1000 0.05")]) as events:
         run_id = run_of([await anext(events)])
-        assert text_of([await anext(events)]) == "w0"
+        assert text_of([await anext(events)]).startswith("w0")
         await world.gateway.cancel(agent, run_id)
         rest = [event async for event in events]
     assert rest[-1] == RunEnded(TurnStatus.CANCELLED)
@@ -319,6 +318,7 @@ async def test_rule_runs_of_a_conversation(world: LettaWorld, agent: AgentHandle
     assert [run["id"] for run in await get_json(member, "/v1/runs/", query)] == [runs[2], runs[1]]
 
 
+@pytest.mark.skipif("tool_order" not in applied_patches(), reason="Letta's own order differs from call to call")
 async def test_each_model_call_lists_the_tools_in_the_same_order(
     world: LettaWorld, agent: AgentHandle, member: AsyncLetta
 ) -> None:

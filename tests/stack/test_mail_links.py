@@ -1,97 +1,14 @@
-"""The links in Supabase's mails, opened in a real browser on the server's own page, to the last click."""
+"""The links and codes in Supabase's mails, in a real browser: on the server's own page and in the console."""
 
+import re
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
-import psycopg
 import pytest
 from playwright.async_api import Page, expect
 
-from server.stack.mails import Mail, read_mails
-
-PASSWORD, NEW = "Passw0rd-2026", "Another-passw0rd-2026"
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """Somebody with a mailbox, a browser, and an app of the API."""
-
-    page: Page
-    http: aiohttp.ClientSession
-    url: str
-    project: dict[str, str]
-    email: str
-    requested: list[str] = field(default_factory=list)
-    """The addresses that the browser asked for."""
-    complaints: list[str] = field(default_factory=list)
-    """Errors in the browser's console: a violated Content-Security-Policy is one."""
-
-    async def post(self, path: str, bearer: str | None = None, **body: Any) -> tuple[int, Any]:
-        headers = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
-        async with self.http.post(f"{self.url}/api/v1/auth/{path}", json=body, headers=headers) as response:
-            return response.status, await response.json() if response.content_length else None
-
-    async def register(self) -> None:
-        """Register; the address is not confirmed yet."""
-        status, body = await self.post("register", email=self.email, password=PASSWORD)
-        assert (status, body["status"]) == (202, "confirmation_required")
-
-    async def signed_up(self) -> dict[str, Any]:
-        """Register and confirm the address by the mail's code. The tokens."""
-        await self.register()
-        status, tokens = await self.post("verify", email=self.email, token=self.mail().code, type="signup")
-        assert status == 200
-        return dict(tokens)
-
-    async def login(self, password: str = PASSWORD, email: str | None = None) -> int:
-        return (await self.post("login", email=email or self.email, password=password))[0]
-
-    def mail(self, to: str | None = None) -> Mail:
-        """The newest mail."""
-        return read_mails(Path(self.project["MAIL_FILE"]), to or self.email)[-1]
-
-    def mails(self) -> int:
-        return len(read_mails(Path(self.project["MAIL_FILE"]), self.email))
-
-    def token_hash(self) -> str:
-        """That of the newest mail, as a mail template names it."""
-        return parse_qs(urlsplit(self.mail().link or "").query)["token"][0]
-
-    async def open(self, link: str | None) -> None:
-        """Open a link. However it ends, the address bar names no secret, and neither does the history."""
-        await self.page.goto(link or "")
-        await self.page.wait_for_url(f"{self.url}/auth/callback")
-
-    async def sees(self, title: str, text: str = "") -> None:
-        await expect(self.page.get_by_role("heading", level=1)).to_have_text(title)
-        await expect(self.page.get_by_role("status")).to_contain_text(text)
-
-    async def sets_password(self, password: str = NEW) -> None:
-        await self.page.get_by_label("New password", exact=True).fill(password)
-        await self.page.get_by_role("button", name="Set the password").click()
-
-    async def asks_for_a_link(self, purpose: str) -> None:
-        await self.page.get_by_label("E-mail address").fill(self.email)
-        await self.page.get_by_label(purpose).check()
-        await self.page.get_by_role("button", name="Send the link").click()
-        await self.sees("Look into your mail")
-
-    def sql(self, statement: str, *values: object) -> Any:
-        with psycopg.connect(self.project["SUPABASE_DB_URL"], autocommit=True) as connection:
-            cursor = connection.execute(statement, values)
-            return cursor.fetchone() if cursor.description else None
-
-    def sessions(self) -> int:
-        """The user's sign-ins at Auth."""
-        found = self.sql(
-            "select count(*) from auth.sessions s join auth.users u on u.id = s.user_id where u.email = %s", self.email
-        )
-        return int(found[0])
+from tests.stack.mail_visitor import NEW, PASSWORD, Visitor
 
 
 @pytest.fixture
@@ -125,6 +42,88 @@ async def test_a_forgotten_password_is_set_by_the_mails_link(visitor: Visitor) -
 
     assert (await visitor.login(), await visitor.login(NEW)) == (401, 200)
     assert (await visitor.post("refresh", refresh_token=other_device["refresh_token"]))[0] == 401
+
+
+@pytest.mark.parametrize("link", ["mail", "token_hash"])
+async def test_a_link_signs_in_where_the_console_asked_for_it(visitor: Visitor, link: str) -> None:
+    await visitor.register()
+    await visitor.awaits("signup")
+    if link == "mail":
+        await visitor.page.goto(visitor.mail().link or "")
+    else:
+        await visitor.page.goto(f"{visitor.url}/auth/callback#token_hash={visitor.token_hash()}&type=signup")
+        await visitor.page.get_by_role("button", name="Continue").click()
+    await visitor.page.wait_for_url(re.compile(f"^{re.escape(visitor.url)}/(#.*)?$"))
+    assert await visitor.signed_in() == visitor.email
+    assert await visitor.page.evaluate("localStorage.getItem('console.awaited')") is None
+    assert visitor.sessions() == 1
+
+
+async def test_a_link_that_cannot_sign_in_where_the_storage_is_full_leaves_nothing_open(visitor: Visitor) -> None:
+    await visitor.register()
+    await visitor.awaits("signup")
+    await visitor.page.add_init_script("Storage.prototype.setItem = () => { throw new DOMException('full') }")
+    await visitor.open(visitor.mail().link)
+    await visitor.sees("Done", "Your e-mail address is confirmed.")
+    await expect(visitor.page.get_by_role("link", name="Sign in here")).to_be_visible()
+    assert (await visitor.signed_in(), visitor.sessions()) == (None, 0)
+
+
+async def test_a_password_set_where_the_console_asked_for_it_signs_in(visitor: Visitor) -> None:
+    await visitor.signed_up()
+    await visitor.post("recover", email=visitor.email)
+    await visitor.awaits("recovery")
+    await visitor.open(visitor.mail().link)
+    await visitor.sets_password()
+    await visitor.page.wait_for_url(re.compile(f"^{re.escape(visitor.url)}/(#.*)?$"))
+    assert await visitor.signed_in() == visitor.email
+    assert await visitor.login(NEW) == 200
+
+
+@pytest.mark.parametrize("awaited", ["another address", "another purpose", "nothing", "a mail long ago"])
+async def test_a_link_that_somebody_else_sends_signs_nobody_in(visitor: Visitor, awaited: str) -> None:
+    """Else a page that its reader takes for their own account would be the sender's."""
+    await visitor.register()
+    match awaited:
+        case "another address":
+            await visitor.awaits("signup", f"other-{visitor.email}")
+        case "another purpose":
+            await visitor.awaits("recovery")
+        case "a mail long ago":
+            await visitor.awaits("signup", hours_ago=25)
+    await visitor.open(visitor.mail().link)
+    await visitor.sees("Done", "Your e-mail address is confirmed.")
+    assert await visitor.signed_in() is None
+    assert visitor.sessions() == 0
+
+
+async def test_a_link_does_not_replace_the_user_who_is_signed_in(visitor: Visitor) -> None:
+    await visitor.register()
+    await visitor.awaits("signup")
+    await visitor.page.evaluate("""localStorage.setItem('chat.session', '{"user": {"email": "ada@example.com"}}')""")
+    await visitor.open(visitor.mail().link)
+    await visitor.sees("Done")
+    assert await visitor.signed_in() == "ada@example.com"
+    assert visitor.sessions() == 0
+
+
+async def test_after_the_link_the_console_knows_the_address(visitor: Visitor) -> None:
+    await visitor.register()
+    await visitor.open(visitor.mail().link)
+    await visitor.page.get_by_role("link", name="Sign in here").click()
+    await expect(visitor.page.get_by_label("E-mail")).to_have_value(visitor.email)
+
+
+async def test_the_page_speaks_russian_to_those_who_do(visitor: Visitor) -> None:
+    await visitor.page.add_init_script("Object.defineProperty(navigator, 'languages', {get: () => ['ru-RU', 'en']})")
+    await visitor.signed_up()
+    await visitor.post("recover", email=visitor.email)
+    await visitor.open(visitor.mail().link)
+    await visitor.sees("Новый пароль", "Выберите пароль")
+    await expect(visitor.page.get_by_label("Новый пароль", exact=True)).to_be_focused()
+    await visitor.page.get_by_label("Новый пароль", exact=True).fill("onlyletters")
+    await visitor.page.get_by_role("button", name="Задать пароль").click()
+    await expect(visitor.page.get_by_role("alert")).to_contain_text("Выберите пароль надёжнее")
 
 
 async def test_secrets_leave_the_address_bar_the_history_and_every_request(visitor: Visitor) -> None:
@@ -259,3 +258,67 @@ async def test_without_a_connection_the_page_keeps_the_password_form(visitor: Vi
     await visitor.page.context.set_offline(False)
     await visitor.sets_password()
     await visitor.sees("Your password is set")
+
+
+async def test_a_sign_up_in_the_console_is_confirmed_by_the_mails_code(visitor: Visitor) -> None:
+    page = visitor.page
+    await page.goto(f"{visitor.url}/#/welcome/sign-up")
+    await page.get_by_label("E-mail").fill(visitor.email)
+    await page.get_by_label("Password", exact=True).fill(PASSWORD)
+    await page.get_by_role("button", name="Sign up").click()
+    await expect(page.get_by_role("heading", name="Look into your mail")).to_be_visible()
+    await page.reload()
+    await expect(page.get_by_role("button", name="Send it again")).to_be_disabled()
+    await page.get_by_label("Code from the mail").fill("000000")
+    await page.get_by_role("button", name="Confirm").click()
+    await expect(page.get_by_role("alert")).to_contain_text("wrong, was used before or is too old")
+    await page.get_by_label("Code from the mail").fill(visitor.mail().code or "")
+    await page.get_by_role("button", name="Confirm").click()
+    await expect(page.get_by_role("navigation", name="Views")).to_be_visible()
+    assert await visitor.signed_in() == visitor.email
+
+
+async def test_who_signs_in_unconfirmed_is_asked_for_the_code(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.register()
+    await page.goto(f"{visitor.url}/#/account/data")
+    await page.get_by_label("E-mail").fill(visitor.email)
+    await page.get_by_label("Password", exact=True).fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_label("Code from the mail").fill(visitor.mail().code or "")
+    await page.get_by_role("button", name="Confirm").click()
+    await expect(page.get_by_role("heading", name="Export")).to_be_visible()
+
+
+async def test_a_forgotten_password_is_replaced_in_the_console_by_the_mails_code(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.signed_up()
+    await page.goto(f"{visitor.url}/#/welcome/recover")
+    await page.get_by_label("E-mail").fill(visitor.email)
+    await page.get_by_role("button", name="Send the code").click()
+    await page.get_by_label("New password").fill("onlyletters")
+    await page.get_by_label("Code from the mail").fill(visitor.mail().code or "")
+    await page.get_by_role("button", name="Set the password").click()
+    await expect(page.get_by_role("alert")).to_contain_text("It needs letters and digits.")
+    await expect(page.get_by_label("Code from the mail")).to_have_count(0)
+    await page.get_by_label("New password").fill(NEW)
+    await page.get_by_role("button", name="Set the password").click()
+    await expect(page.get_by_role("navigation", name="Views")).to_be_visible()
+    assert await visitor.login(NEW) == 200
+
+
+async def test_a_new_address_is_confirmed_in_the_console_by_the_mails_code(visitor: Visitor) -> None:
+    page, new = visitor.page, f"new-{visitor.email}"
+    await visitor.signed_up()
+    await page.goto(f"{visitor.url}/#/account")
+    await page.get_by_label("E-mail").fill(visitor.email)
+    await page.get_by_label("Password", exact=True).fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_label("New e-mail address").fill(new)
+    await page.get_by_label("Current password").fill(PASSWORD)
+    await page.get_by_role("button", name="Change the address").click()
+    await expect(page.get_by_label("Code from the mail")).to_be_focused()
+    await page.get_by_label("Code from the mail").fill(visitor.mail().code or "")
+    await page.get_by_role("button", name="Confirm").click()
+    await expect(page.get_by_text(f"You sign in as {new}.")).to_be_visible()
+    assert await visitor.login(email=new) == 200

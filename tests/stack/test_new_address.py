@@ -9,8 +9,8 @@ import httpx
 import pytest
 from playwright.async_api import Page
 
+from tests.browser.packages import supabase_js
 from tests.browser.site import serve_site
-from tests.browser.supabase_js import supabase_js
 from tests.conftest import NewServer
 from tests.stack.running_stack import RunningStack
 from tests.stack.team_app import TeamApp, fresh_address

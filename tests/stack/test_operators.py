@@ -11,6 +11,7 @@ import pytest
 from tests.stack.chat_client import ChatUser
 from tests.stack.commands import chat_users, chat_users_fails
 from tests.stack.conftest import NewUser
+from tests.stack.patches import warned_about
 from tests.stack.running_stack import RunningStack
 
 
@@ -72,6 +73,22 @@ async def test_a_day_of_an_operator_over_http(root: ChatUser, ada: ChatUser, gat
     assert [(one["action"], one["actor_id"], one["outcome"]) for one in audit["data"]] == [
         (action, root.id, "done") for action in actions
     ]
+
+
+async def test_an_operator_reads_what_the_doctor_finds_and_no_key(root: ChatUser, stack: RunningStack) -> None:
+    for _ in range(10):  # a busy service may not answer in time, and what was found is shown for 15 s
+        health = await root.get("/admin/health")
+        wrong = {f"{one['service']} {one['name']}": one["message"] for one in health["checks"] if one["level"] != "ok"}
+        if wrong.keys() == warned_about():
+            break
+        await asyncio.sleep(5)
+    assert wrong.keys() == warned_about(), wrong
+    assert health["instance"]["status"] == "ready"
+    assert {check["service"] for check in health["checks"]} == {"settings", "supabase", "litellm", "letta"}
+    text = str(health)
+    keys = [value for name, value in stack.env.items() if name.endswith(("_KEY", "_TOKEN"))]
+    assert len(keys) == 5
+    assert not any(secret in text for secret in (*keys, stack.env["SUPABASE_DB_URL"]))
 
 
 async def test_a_user_made_by_an_operator_talks_and_is_deleted_by_one(

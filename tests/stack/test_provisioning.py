@@ -65,9 +65,9 @@ async def test_a_crash_before_or_after_any_effect_is_repaired(
 
 
 def _call_number(step: str) -> int:
-    """The number of the call of a registration that reaches this step: ensure, get, claim, then three for each step,
-    but two for the key's value, which needs no service."""
-    return 3 + 2 + 3 * STEPS.index(step) + 2
+    """The number of the call of a registration that reaches this step: ensure, get, claim and the first intent, the
+    result of the key's value, which needs no service, then two for each step."""
+    return 5 + 2 * STEPS.index(step) + 1
 
 
 async def test_two_instances_at_once_make_one_of_everything(lab: Lab, somebody: Principal) -> None:

@@ -17,6 +17,7 @@ from server.stack import control
 from server.stack.layout import Layout
 from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack, read_env
+from tests.stack.waiting import serving_again
 
 ROOT = Path(__file__).parents[2]
 SERVICES = {"postgres", "redis", "supabase", "litellm", "letta", "server"}
@@ -145,7 +146,9 @@ def test_a_second_chat_up_is_refused_in_one_sentence(stack: RunningStack) -> Non
 
 @pytest.mark.alone
 @pytest.mark.parametrize("service", ["redis", "supabase"])
-def test_a_killed_service_is_restarted_at_its_port_and_logged(stack: RunningStack, service: str) -> None:
+async def test_a_killed_service_is_restarted_at_its_port_and_logged(
+    stack: RunningStack, http: aiohttp.ClientSession, service: str
+) -> None:
     before, moment = stack.status()[service], datetime.now(UTC).isoformat(timespec="milliseconds")
     stack.kill(service)
     told = []
@@ -157,3 +160,4 @@ def test_a_killed_service_is_restarted_at_its_port_and_logged(stack: RunningStac
     after = stack.status()[service]
     assert (after["state"], after["port"]) == ("running", before["port"])
     assert after["pid"] != before["pid"]
+    await serving_again(stack, http)

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from playwright.async_api import Page
 
-from server.stack.supabase_lite import mail_file
+from server.stack.mails import mail_file
+from tests.browser.packages import supabase_js
 from tests.browser.site import serve_site
-from tests.browser.supabase_js import supabase_js
 from tests.stack.running_stack import RunningStack
 from tests.stack.team_app import PASSWORD, TeamApp, fresh_address
 

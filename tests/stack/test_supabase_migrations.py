@@ -20,6 +20,8 @@ from tests.stack.schema import empty_project, objects
 
 MIGRATIONS = project_migrations()
 NAMES = [migration.label for migration in read_migrations(MIGRATIONS)]
+CONCURRENT = [migration.label for migration in read_migrations(MIGRATIONS) if migration.is_concurrent]
+IN_ORDER = [*(name for name in NAMES if name not in CONCURRENT), *CONCURRENT]
 NUMBERED = [migration for migration in read_migrations(MIGRATIONS) if not migration.is_repeatable]
 
 
@@ -38,7 +40,7 @@ def recorded(dsn: str) -> list[tuple[str, list[str], str]]:
 
 
 def test_migrations_apply_once_and_are_recorded_as_the_cli_records_them(dsn: str) -> None:
-    assert apply_migrations(dsn, MIGRATIONS) == NAMES
+    assert apply_migrations(dsn, MIGRATIONS) == IN_ORDER
     assert apply_migrations(dsn, MIGRATIONS) == []
     assert recorded(dsn) == [(m.version, list(m.statements), m.name) for m in read_migrations(MIGRATIONS)]
 
@@ -62,7 +64,7 @@ def test_a_migration_record_made_by_the_cli_is_continued(dsn: str) -> None:
         connection.execute("create table supabase_migrations.schema_migrations (version text not null primary key)")
         connection.execute("insert into supabase_migrations.schema_migrations values ('20200101000000')")
 
-    assert apply_migrations(dsn, MIGRATIONS) == NAMES
+    assert apply_migrations(dsn, MIGRATIONS) == IN_ORDER
     assert [version for version, _, _ in recorded(dsn)] == [
         "20200101000000",
         *(name.partition("_")[0] for name in NAMES),
@@ -158,6 +160,47 @@ def test_a_migration_yields_to_transactions_that_use_a_table_and_is_retried(
     assert "column turns.more" in objects(dsn)
 
 
+INDEX_BUILDS = """
+select count(*) from pg_stat_activity
+where datname = current_database() and query like '%%create index concurrently%%' and wait_event_type = 'Lock'
+"""
+
+
+async def test_messages_are_written_while_an_index_is_built(dsn: str) -> None:
+    """The building waits for a transaction that has written before it began; nobody waits for the building."""
+    apply_migrations(dsn, MIGRATIONS)
+    user_id = str(uuid.uuid4())
+    accept = "select public.accept_turn(%s, %s, 'hello', 'hash', 'enqueue', 'me', true, 8, false) ->> 'outcome'"
+    with psycopg.connect(dsn, autocommit=True) as writer, psycopg.connect(dsn) as earlier:
+        writer.execute("insert into auth.users (id, email) values (%s, 'ann@example.com')", [user_id])
+        writer.execute("drop index public.messages_words")
+        writer.execute("delete from supabase_migrations.schema_migrations where name = 'message_words'")
+        earlier.execute("update public.messages set content = content")
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            applied = tasks.create_task(asyncio.to_thread(apply_migrations, dsn, MIGRATIONS))
+            while writer.execute(INDEX_BUILDS.encode()).fetchone() != (1,):
+                await asyncio.sleep(0)
+            writer.execute("set lock_timeout = '10s'")
+            assert writer.execute(accept, [user_id, "one"]).fetchone() == ("ok",)
+            earlier.commit()
+        assert applied.result() == CONCURRENT
+        assert answer(dsn, f"jsonb_array_length(public.search_messages('{user_id}', 'hel', null, null, 9))") == (1,)
+
+
+def test_an_index_whose_building_was_interrupted_is_built_by_the_next_run(dsn: str) -> None:
+    """An interrupted building leaves an index that is maintained, but not used."""
+    apply_migrations(dsn, MIGRATIONS)
+    before = objects(dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("delete from supabase_migrations.schema_migrations where name = 'message_words'")
+        connection.execute("update pg_index set indisvalid = false where indexrelid = 'messages_words'::regclass")
+    assert objects(dsn) != before
+
+    assert apply_migrations(dsn, MIGRATIONS) == CONCURRENT
+
+    assert objects(dsn) == before
+
+
 @pytest.fixture
 def hosted(dsn: str) -> Iterator[str]:
     """A database like a hosted project's: its owner is not a superuser, and new objects are open to every client."""
@@ -170,7 +213,7 @@ def hosted(dsn: str) -> Iterator[str]:
             "grant create on database {name} to {role}",
             "alter schema public owner to {role}",
             "grant usage on schema public, auth to anon, authenticated, service_role, {role}",
-            "grant all on auth.users to {role}",
+            "grant all on auth.users, auth.sessions to {role}",
             "alter default privileges for role {role} in schema public"
             " grant all on tables to anon, authenticated, service_role",
             "alter default privileges for role {role} in schema public"
@@ -184,7 +227,7 @@ def hosted(dsn: str) -> Iterator[str]:
 
 
 def test_a_hosted_projects_open_defaults_open_nothing_of_ours(dsn: str, hosted: str) -> None:
-    assert apply_migrations(hosted, MIGRATIONS) == NAMES
+    assert apply_migrations(hosted, MIGRATIONS) == IN_ORDER
 
     user_id = str(uuid.uuid4())
     accept = "select public.accept_turn(%s, 'id', 'hello', 'hash', 'enqueue', 'me', true, 8, false) ->> 'outcome'"

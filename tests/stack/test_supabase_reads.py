@@ -108,6 +108,23 @@ async def test_history_pages_forwards_newest_first(
     assert ([m.position for m in rest.data], rest.has_more) == ([position + 5, position + 4, position + 3], False)
 
 
+async def test_a_search_reads_the_messages_under_row_level_security(
+    client: SupabaseClient, reads: SupabaseReads, ann: Principal, ben: Principal
+) -> None:
+    """The index is asked for the user's id; which messages are read, the token decides."""
+    await converse(client, ann.user_id, "Ann's tea", "milk", "tea again")
+    await converse(client, ben.user_id, "Ben's tea")
+
+    page = await reads.search(ann, "TE", 3, before=None, after=None)
+    rest = await reads.search(ann, "TE", 3, before=page.data[-1].position, after=None)
+
+    assert ([message.content for message in page.data], page.has_more) == (["tea again"] * 2 + ["Ann's tea"], True)
+    assert ([message.content for message in rest.data], rest.has_more) == (["Ann's tea"], False)
+    if ann.access_token is not None:
+        with_the_token_of_another = replace(ann, access_token=ben.access_token)
+        assert (await reads.search(with_the_token_of_another, "tea", 9, before=None, after=None)).data == ()
+
+
 async def test_a_turn_reads_the_same_as_the_store_gives_it(
     client: SupabaseClient, reads: SupabaseReads, ann: Principal
 ) -> None:
@@ -190,6 +207,7 @@ async def test_a_user_without_a_token_reads_own_rows_only_whatever_is_asked(
         ("tickets", "id"),
         ("sessions", "user_id"),
         ("known_addresses", "user_id"),
+        ("sign_in_devices", "session_id"),
     ],
 )
 async def test_a_user_without_a_token_reads_no_hidden_column_or_table(

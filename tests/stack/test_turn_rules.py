@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.stack.bookkeeper import Bookkeeper
 from tests.stack.chat_client import ChatUser
 
 
@@ -126,3 +127,23 @@ async def test_closing_every_device_cancels_nothing(stack: Any, http: Any, ada: 
         assert later.ready["resumed"] is True
         end = await later.end_of(ack["turn_id"])
         assert end["turn"]["message"]["content"] == later.text_of(ack["turn_id"]) == "w0 w1 w2"
+
+
+async def test_a_stream_that_is_broken_on_purpose_ends_as_the_same_reply_with_one_charge(
+    stack: Any, http: Any, ada: ChatUser, gate: str
+) -> None:
+    async with ada.connect() as device:
+        ack = await device.say(f"GATE {gate} 2 3")
+        await device.wait_for(lambda _: device.text_of(ack["turn_id"]).split() == ["w0", "w1"])
+        status, problem = await ada.call("POST", "/development/break-stream")
+        assert (status, problem) == (204, None)
+        await stack.open_gate(http, gate)
+        end = await device.end_of(ack["turn_id"])
+    assert end["type"] == "turn.completed"
+    assert end["turn"]["message"]["content"] == device.text_of(ack["turn_id"]) == "w0 w1 w2 w3 w4"
+    assert len(await stack.model_log(http, gate)) == 1
+    book = await Bookkeeper(stack.env, http).settled(ada)
+    assert book.wrong == []
+    assert len(book.of_turn(ack["turn_id"])) == 1
+    log = (stack.data_dir / "logs" / "server.log").read_text("utf-8")
+    assert any("turn.recovering" in line and ack["turn_id"] in line for line in log.splitlines())

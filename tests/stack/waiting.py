@@ -24,6 +24,18 @@ async def ready_again(stack: RunningStack, http: aiohttp.ClientSession, service:
             await asyncio.sleep(0.3)
 
 
+async def serving_again(stack: RunningStack, http: aiohttp.ClientSession) -> None:
+    """Return when sign-in works again: `/ready` may show a state of two seconds ago."""
+    unknown = {"email": "nobody@example.com", "password": "Passw0rd-2026"}
+    async with asyncio.timeout(2 * TIMEOUT):
+        while True:
+            async with http.post(f"{stack.url}/api/v1/auth/login", json=unknown) as response:
+                if response.status == 401:
+                    return
+                assert response.status == 503
+            await asyncio.sleep(0.3)
+
+
 async def ended(user: ChatUser, turn_id: str) -> dict[str, Any]:
     """The turn, once it has ended."""
     async with asyncio.timeout(2 * TIMEOUT):

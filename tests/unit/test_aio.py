@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from server.aio import SingleFlight, StoppedError, TaskSet, cancel_and_wait, every
+from server.aio import SingleFlight, StoppedError, TaskSet, cancel_and_wait, every, run_now
 from tests.virtual_time import virtual_time
 
 
@@ -360,3 +360,29 @@ async def test_periodic_work_ends_by_cancellation_also_during_a_round() -> None:
     await tasks.aclose()
     assert periodic.cancelled()
     assert ended == [0]
+
+
+async def test_a_coroutine_is_run_without_a_task_up_to_where_it_would_wait() -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        done.append("begun")
+        try:
+            await asyncio.get_running_loop().create_future()
+            done.append("ended")
+        finally:
+            done.append("dropped")
+
+    run_now(work())
+    assert done == ["begun", "dropped"]
+
+
+def test_a_coroutine_that_does_not_wait_is_run_to_its_end_or_its_error() -> None:
+    async def work() -> None:
+        raise _WorkError
+
+    async def nothing() -> None: ...
+
+    run_now(nothing())
+    with pytest.raises(_WorkError):
+        run_now(work())

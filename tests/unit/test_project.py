@@ -32,9 +32,13 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
-def tracked_files() -> list[str]:
+def require_git() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("which files belong to the project is known in a git checkout alone")
+
+
+def tracked_files() -> list[str]:
+    require_git()
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
     return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
@@ -85,10 +89,21 @@ def test_the_locks_satisfy_what_the_project_asks_for(project: dict[str, Any]) ->
             assert requirement.specifier.contains(version.version), f"{requirement} but {name} has {version}"
 
 
-def test_what_the_local_stack_needs_is_no_deployed_servers_but_every_developers(project: dict[str, Any]) -> None:
-    extra = project["project"]["optional-dependencies"]["stack"]
-    assert set(extra) <= set(project["dependency-groups"]["dev"])
-    assert not {Requirement(asked).name for asked in extra} & lock("requirements.txt").keys()
+@pytest.mark.parametrize("name", ["stack", "talk"])
+def test_what_an_extra_needs_is_every_developers(project: dict[str, Any], name: str) -> None:
+    assert set(project["project"]["optional-dependencies"][name]) <= set(project["dependency-groups"]["dev"])
+
+
+@pytest.mark.parametrize("name", ["uv", "prompt-toolkit", "rich"])
+def test_what_only_commands_for_people_need_is_no_deployed_servers(name: str) -> None:
+    assert name in lock("requirements-dev.txt")
+    assert name not in lock("requirements.txt")
+
+
+def test_the_chat_in_the_terminal_asks_for_the_same_everywhere(project: dict[str, Any]) -> None:
+    client = tomllib.loads((ROOT / "clients" / "python" / "pyproject.toml").read_text("utf-8"))["project"]
+    server_side = {*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["talk"]}
+    assert {*client["dependencies"], *client["optional-dependencies"]["talk"]} <= server_side
 
 
 def test_developers_get_the_versions_that_are_deployed() -> None:
@@ -120,6 +135,20 @@ def test_a_wheel_holds_what_is_not_code_of_the_server_where_it_is_looked_for(pro
         "supabase/migrations": "server/migrations",
         "deploy/letta/patches": "server/stack/letta_patches",
     }
+
+
+def test_a_wheel_holds_the_built_console(project: dict[str, Any]) -> None:
+    """Hatch leaves out what git ignores."""
+    require_git()
+    built = ["index.html", "sw.js", "assets/index-B1a2.js"]
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--no-index", *(f"server/console/files/{name}" for name in built)],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    assert (ignored.returncode, ignored.stdout) == (1, b"")
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["server"]
 
 
 def test_node_packages_are_locked_without_addresses() -> None:

@@ -16,10 +16,11 @@ import structlog
 from click.testing import CliRunner
 
 import server.cli.main as cli
-from server.cli import users
+from server.cli import users_accounts
 from server.cli.doctor import table
-from server.doctor.findings import Diagnosis, fail, warn
+from server.doctor.findings import fail, warn
 from server.observability.logs import configure_logging
+from server.ports import Diagnosis
 from server.protocol.shapes import AgentStatus
 from server.terminal import echo_log, printable
 from tests.unit.config.test_settings import NEEDED
@@ -65,11 +66,11 @@ def test_users_list_escapes_a_hostile_account(monkeypatch: pytest.MonkeyPatch) -
     @asynccontextmanager
     async def context(_settings: object) -> AsyncIterator[Any]:
         async def search(*_: object) -> tuple[list[Any], bool]:
-            return [account], False
+            return [SimpleNamespace(account=account)], False
 
         yield SimpleNamespace(admin=SimpleNamespace(search=search))
 
-    monkeypatch.setattr(users, "open_operator_context", context)
+    monkeypatch.setattr(users_accounts, "open_operator_context", context)
     environment = {name.upper(): value for name, value in NEEDED.items()}
     result = CliRunner().invoke(cli.main, ["users", "list"], env=environment)
     assert result.exit_code == 0, result.output
@@ -90,7 +91,7 @@ def test_a_commands_error_is_escaped(kind: type[click.ClickException], monkeypat
     def refuse() -> None:
         raise kind(f"no: {HOSTILE}")
 
-    monkeypatch.setattr(cli.LazyGroup, "get_command", lambda *_: refuse)
+    monkeypatch.setattr(cli.MainGroup, "get_command", lambda *_: refuse)
     result = CliRunner().invoke(cli.main, ["doctor"])
     assert result.exit_code == kind("").exit_code
     assert "no: a\\x1b[2Jb" in result.output

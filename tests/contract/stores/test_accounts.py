@@ -5,11 +5,13 @@ import uuid
 
 import pytest
 
-from server.ports import AccountChange, AccountStore, FencedError, ProvisioningClaim
+from server.ports import AccountChange, AccountStore, FencedError, ProvisioningClaim, SignInDevice
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from tests.contract.stores.worlds import World
+
+NO_DEVICE = SignInDevice(None, None, None)
 
 
 @pytest.fixture
@@ -291,7 +293,7 @@ async def test_an_account_knows_the_newest_addresses_that_signed_in_to_it(world:
     assert await accounts.known_addresses(email) == []
     await accounts.ensure(user_id, email, None)
     for n in (*range(22), 5):
-        await accounts.record_address(user_id, f"hash-{n}")
+        await accounts.record_sign_in(user_id, NO_DEVICE, f"hash-{n}")
     assert await accounts.known_addresses(email) == ["hash-5", *(f"hash-{n}" for n in range(21, 1, -1) if n != 5)]
     assert await accounts.known_addresses(f"{other[:8]}@example.com") == []
     assert await accounts.known_addresses("nobody@example.com") == []
@@ -301,8 +303,8 @@ async def test_addresses_of_a_deleted_account_are_gone(world: World, accounts: A
     user_id = await world.sign_up()
     email = f"{user_id[:8]}@example.com"
     await accounts.ensure(user_id, email, None)
-    await accounts.record_address(user_id, "hash")
+    await accounts.record_sign_in(user_id, NO_DEVICE, "hash")
     await world.delete_user(user_id)
     assert await accounts.known_addresses(email) == []
-    await accounts.record_address(user_id, "hash")
+    await accounts.record_sign_in(user_id, NO_DEVICE, "hash")
     assert await accounts.known_addresses(email) == []

@@ -168,7 +168,7 @@ async def test_accounts_are_found_newest_first_and_in_pages(world: World, admin:
     newest = made[::-1]
 
     async def found(wanted: AccountFilter, after: str | None = None, limit: int = 10) -> list[str]:
-        return [one.user_id for one in await admin.search(wanted, after, limit)]
+        return [one.account.user_id for one in await admin.search(wanted, after, limit)]
 
     assert await found(AccountFilter(mark.upper())) == newest
     assert await found(AccountFilter(mark), limit=2) == newest[:2]
@@ -194,6 +194,8 @@ async def test_details_are_those_of_one_user(world: World, admin: AdminStore, ch
     assert details.standing
     assert (details.standing.limit, details.standing.spent, details.standing.period) == (Decimal(10), Decimal(0), "30d")
     assert details.total.messages == 1
+    [listed] = await admin.search(AccountFilter(chat.user_id), None, 10)
+    assert (listed.account, listed.standing, listed.total) == (details.account, details.standing, details.total)
     fresh = await admin.details(await account(world), 10)
     assert fresh
     assert (fresh.standing, fresh.open_turns, fresh.last_message_at) == (None, 0, None)
@@ -241,6 +243,17 @@ async def test_an_action_that_makes_a_user_is_found_by_that_user(world: World, a
     await admin.end(number, "done", user_id=user_id)
     [action] = await admin.actions(user_id, None, 100)
     assert (action.id, action.user_id) == (number, user_id)
+
+
+async def test_an_action_has_the_addresses_of_both_until_they_are_deleted(world: World, admin: AdminStore) -> None:
+    ann, ben = await account(world), await account(world)
+    await admin.begin(Actor(ann, "192.0.2.1"), "repair", ben, {})
+    found = [await world.accounts.get(user_id) for user_id in (ann, ben)]
+    [action] = await admin.actions(ben, None, 10)
+    assert [action.actor_email, action.user_email] == [one and one.email for one in found]
+    await world.delete_user(ben)
+    [action] = await admin.actions(ben, None, 10)
+    assert (action.actor_email, action.user_email) == (found[0] and found[0].email, None)
 
 
 async def test_actions_are_read_in_pages_and_outlive_their_users(world: World, admin: AdminStore) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from server.ports import ApiKey, Credential, NewApiKey, Principal
+from server.ports import ApiKey, Credential, NewApiKey, Principal, SignInDevice
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from tests.contract.stores.worlds import World
@@ -179,3 +179,31 @@ async def test_sign_ins_are_listed_and_ended_by_their_user_only(world: World) ->
     [left] = await world.credentials.sign_ins(ann)
     assert left.id == second
     assert left.created_at <= left.last_seen_at
+
+
+async def test_a_sign_in_has_the_device_that_was_recorded_last_until_it_ends(world: World) -> None:
+    ann, ben = await world.sign_up(), await world.sign_up()
+    for user_id in (ann, ben):
+        await world.accounts.ensure(user_id, "", None)
+    known, unknown = await world.sign_in(ann), await world.sign_in(ann)
+    for name in ("Old/1", "Браузер"):
+        await world.accounts.record_sign_in(ann, SignInDevice(known, name, "2001:db8::1"), None)
+    for owner, session_id in ((ben, known), (ann, str(uuid.uuid4())), (str(uuid.uuid4()), unknown)):
+        await world.accounts.record_sign_in(owner, SignInDevice(session_id, "Ben's", "192.0.2.66"), None)
+
+    listed = {one.id: (one.user_agent, one.address) for one in await world.credentials.sign_ins(ann)}
+    assert listed == {known: ("Браузер", "2001:db8::1"), unknown: (None, None)}
+
+    assert await world.devices() >= {known}
+    assert await world.credentials.end_sign_in(ann, known)
+    assert known not in await world.devices()
+
+
+async def test_devices_of_a_deleted_user_are_gone(world: World) -> None:
+    user_id = await world.sign_up()
+    await world.accounts.ensure(user_id, "", None)
+    session_id = await world.sign_in(user_id)
+    await world.accounts.record_sign_in(user_id, SignInDevice(session_id, None, None), None)
+    assert session_id in await world.devices()
+    await world.delete_user(user_id)
+    assert session_id not in await world.devices()

@@ -276,6 +276,23 @@ async def test_a_settled_turn_is_searched_once_more_for_housekeeping(chat: Chat)
     assert looks[1][0].since <= looks[1][0].attempts[0].sent_at <= search.now
 
 
+async def test_the_log_of_turns_that_follow_one_another_is_read_for_housekeeping_only_now_and_then(chat: Chat) -> None:
+    """A turn every four seconds, whose calls are entered two seconds after its end."""
+    older, read_again = 0, set[str]()
+    for number in range(16):
+        turn = await completed(chat, f"message {number}")
+        await chat.world.let_pass(chat.user_id, 2)
+        await chat.world.make_due(chat.user_id)
+        [search] = await chat.world.ledger.due(10)
+        again = {one.turn_id for one in search.attempts if one.is_settled and one.sent_at >= search.since}
+        older += bool(again)
+        read_again |= again
+        await chat.world.ledger.enter(chat.user_id, charged(turn, call(), call()))
+        await chat.world.let_pass(chat.user_id, 2)
+    assert older <= 3
+    assert len(read_again) >= 10
+
+
 async def test_a_search_has_the_time_at_which_an_attempt_was_stopped(chat: Chat) -> None:
     turn, lease = await chat.running()
     asked = await chat.store.request_cancel(chat.user_id, turn.id)

@@ -56,6 +56,10 @@ class World(Protocol):
         """A sign-in of the user at Auth. Returns its id."""
         ...
 
+    async def devices(self) -> set[str]:
+        """The sign-ins of which a device is stored."""
+        ...
+
     async def ban(self, user_id: str) -> None:
         """Ban the user at Auth."""
         ...
@@ -130,6 +134,9 @@ class MemoryWorld:
         session_id = str(uuid.uuid4())
         self.database.sign_ins[session_id] = user_id
         return session_id
+
+    async def devices(self) -> set[str]:
+        return self.database.devices.keys() & self.database.sign_ins.keys()
 
     async def ban(self, user_id: str) -> None:
         self.database.banned.add(user_id)
@@ -217,6 +224,10 @@ class SupabaseWorld:
         await self.database.execute("insert into auth.sessions (id, user_id) values (%s, %s)", [session_id, user_id])
         return session_id
 
+    async def devices(self) -> set[str]:
+        cursor = await self.database.execute("select session_id::text from public.sign_in_devices")
+        return {session_id for (session_id,) in await cursor.fetchall()}
+
     async def ban(self, user_id: str) -> None:
         await self.database.execute(
             "update auth.users set banned_until = now() + interval '1 hour' where id = %s", [user_id]
@@ -286,7 +297,9 @@ class SupabaseWorld:
             {"earlier": earlier, "user_id": user_id},
         )
         await self.database.execute(
-            "update public.billing_accounts set look_at = look_at - %s where user_id = %s", [earlier, user_id]
+            "update public.billing_accounts set look_at = look_at - %(earlier)s,"
+            " housekeeping_read_at = housekeeping_read_at - %(earlier)s where user_id = %(user_id)s",
+            {"earlier": earlier, "user_id": user_id},
         )
         await self.database.execute(
             "update public.sessions set paced_until = paced_until - %s where user_id = %s", [earlier, user_id]

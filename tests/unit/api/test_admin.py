@@ -1,6 +1,5 @@
-"""What operators do over HTTP: who may, what it does, and that each change is recorded."""
+"""What operators do to users over HTTP: who may, what it does, and that each change is recorded."""
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,29 +11,12 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from tests.fakes.agent import MODEL_FAILED, Reply
-from tests.unit.api.world import PASSWORD, Client, World
+from tests.unit.api.operators import admin, make_admin, recorded
+from tests.unit.api.world import PASSWORD, World
 
 USERS = "/api/v1/admin/users"
 ADMIN_ROUTES = [(route.method, route.path) for route in router.ROUTES if route.path.startswith("/api/v1/admin/")]
 NOBODY = "00000000-0000-4000-8000-000000000000"
-
-
-async def admin(world: World) -> Client:
-    """A signed-in admin."""
-    user = await world.user()
-    make_admin(world, user.user_id)
-    return user
-
-
-def make_admin(world: World, user_id: str, is_admin: bool = True) -> None:
-    (world.database.admins.add if is_admin else world.database.admins.discard)(user_id)
-    row = world.database.profiles[user_id]
-    row.account = replace(row.account, is_admin=is_admin)
-
-
-def recorded(world: World) -> list[tuple[str, str | None, str | None, str | None]]:
-    """(action, actor, user, outcome) of all actions, oldest first."""
-    return [(one.action, one.actor_id, one.user_id, one.outcome) for one in world.database.actions]
 
 
 def test_every_admin_endpoint_is_for_admins() -> None:
@@ -100,6 +82,15 @@ async def test_pages_of_users_hold_each_once(world: World) -> None:
             break
         page = (await ann.get(f"{USERS}?limit=2&after={page['next_cursor']}")).json
     assert (len(seen), set(seen)) == (5, everybody)
+
+
+async def test_listed_users_have_what_they_spent(world: World) -> None:
+    ann, ben = await admin(world), await world.user()
+    await ben.say("hello")
+    [listed] = (await ann.get(USERS, params={"query": ben.user_id})).json["data"]
+    shown = (await ann.get(f"{USERS}/{ben.user_id}")).json
+    assert (listed["budget"], listed["total"]) == (shown["budget"], shown["total"])
+    assert listed["total"]["messages"] == 2
 
 
 async def test_one_user_is_shown_with_plan_spending_and_errors_and_without_any_text(world: World) -> None:
@@ -326,48 +317,3 @@ async def test_what_cannot_be_recorded_is_not_done(world: World) -> None:
     answer = await ann.request("PATCH", f"{USERS}/{ben.user_id}/plan", json={"budget": "1"})
     assert answer.code == "supabase_unavailable"
     assert world.billing.customers[ben.user_id].plan == Plan(Decimal(5), "30d")
-
-
-async def test_the_record_is_read_in_pages_and_by_user(world: World) -> None:
-    ann, ben, cy = await admin(world), await world.user(), await world.user()
-    for user in (ben, cy, ben):
-        await ann.post(f"{USERS}/{user.user_id}/unblock")
-    first = (await ann.get("/api/v1/admin/audit?limit=2")).json
-    second = (await ann.get(f"/api/v1/admin/audit?limit=2&before={first['next_cursor']}")).json
-    assert [one["user_id"] for one in first["data"] + second["data"]] == [ben.user_id, cy.user_id, ben.user_id]
-    assert (first["has_more"], second["has_more"]) == (True, False)
-    assert first["data"][0] | {"id": 3, "at": "", "ended_at": ""} == {
-        "id": 3,
-        "at": "",
-        "actor_id": ann.user_id,
-        "source": "127.0.0.1",
-        "action": "unblock",
-        "user_id": ben.user_id,
-        "details": {},
-        "outcome": "done",
-        "reason": None,
-        "ended_at": "",
-    }
-    only = (await ann.get(f"/api/v1/admin/audit?user_id={cy.user_id}")).json["data"]
-    assert [one["user_id"] for one in only] == [cy.user_id]
-
-
-async def test_usage_is_summed_over_all_users_as_json_and_csv(world: World) -> None:
-    ann, ben = await admin(world), await world.user()
-    for user in (ann, ben, ben):
-        await user.say("Hi")
-    usage = (await ann.get("/api/v1/admin/usage")).json
-    [day] = usage["days"]
-    assert (usage["range"]["messages"], day["users"], day["messages"]) == (6, 2, 6)
-    [model] = usage["models"]
-    assert (model["model"], model["cost"], day["models"]) == ("gpt-4", usage["range"]["cost"], [model])
-    table = await ann.get("/api/v1/admin/usage", headers={"Accept": "text/csv"})
-    assert table.headers["Content-Type"].startswith("text/csv")
-    assert len(table.raw.splitlines()) == 2
-    assert (await ann.get("/api/v1/admin/usage?from=2026-02-01&to=2026-01-01")).code == "invalid_request"
-
-
-async def test_the_named_plans_are_listed(world: World) -> None:
-    listed = (await (await admin(world)).get("/api/v1/admin/plans")).json
-    assert (listed["default"], sorted(listed["plans"])) == ("default", ["default", "pro"])
-    assert listed["plans"]["pro"]["budget"] == "50"

@@ -103,7 +103,8 @@ async def test_the_pages_load_only_from_their_own_origin(world: World) -> None:
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert b"//" not in answer.raw.replace(b"<!--", b"")
-    for name, kind in (("style.css", "text/css"), ("docs.js", "text/javascript"), ("callback.js", "text/javascript")):
+    for name in ("style.css", "docs.js", "callback.css", "callback.js", "callback_words.js"):
+        kind = "text/css" if name.endswith(".css") else "text/javascript"
         assert (await world.visitor.get(f"/pages/{name}")).headers["Content-Type"].startswith(kind)
     assert (await world.visitor.get("/pages/index.html")).status == 404
 
@@ -200,6 +201,7 @@ def test_all_endpoints_of_the_protocol_are_described() -> None:
         ("GET", f"{api}/user/profile"),
         ("PATCH", f"{api}/user/profile"),
         ("GET", f"{api}/user/usage"),
+        ("GET", f"{api}/about"),
         ("GET", "/health"),
         ("GET", "/ready"),
         ("GET", "/metrics"),
@@ -223,7 +225,7 @@ def test_only_sign_in_and_operations_are_open() -> None:
     open_paths = {route.path for route in router.ROUTES if route.access == "public"}
     names = ("register", "login", "refresh", "verify", "resend", "recover", "reset")
     signing_in = {f"/api/v1/auth/{name}" for name in names}
-    describing = {"/openapi.json", "/asyncapi.json", "/docs", "/", "/pages/{name}", "/auth/callback"}
+    describing = {"/api/v1/about", "/openapi.json", "/asyncapi.json", "/docs", "/", "/pages/{name}", "/auth/callback"}
     assert open_paths == signing_in | describing | {"/health", "/ready", "/metrics"}
 
 

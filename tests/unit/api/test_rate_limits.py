@@ -9,8 +9,8 @@ from tests.unit.api.world import Client, World
 
 
 @asynccontextmanager
-async def limited(requests: int = 0, memory: int = 0) -> AsyncIterator[World]:
-    world = World(requests_per_minute=requests, memory_requests_per_minute=memory)
+async def limited(requests: int = 0, memory: int = 0, searches: int = 0) -> AsyncIterator[World]:
+    world = World(requests_per_minute=requests, memory_requests_per_minute=memory, searches_per_minute=searches)
     async with world.serving() as serving:
         yield serving
 
@@ -49,6 +49,18 @@ async def test_the_memory_has_a_rate_of_its_own(method: str) -> None:
         assert answers[2].json["rate_limit"] == "memory_requests"
         assert [one.status == 429 for one in answers] == [False, False, True]
         assert (await ann.get("/api/v1/user/profile")).status == 200
+
+
+async def test_searches_have_a_rate_that_reading_the_history_does_not_use() -> None:
+    async with limited(searches=2) as world:
+        ann, ben = await world.user(), await world.user()
+        search = "/api/v1/chat/history?query=tea"
+        assert [(await ann.get("/api/v1/chat/history")).status for _ in range(3)] == [200, 200, 200]
+        answers = [await ann.get(search) for _ in range(3)]
+        assert [one.status for one in answers] == [200, 200, 429]
+        assert answers[2].json["rate_limit"] == "searches"
+        assert (await ann.get("/api/v1/chat/history")).status == 200
+        assert (await ben.get(search)).status == 200
 
 
 async def test_an_event_stream_counts_as_a_request() -> None:

@@ -19,6 +19,7 @@ from server.accounts.export import AccountExport, RunningExports
 from server.accounts.history import HistoryDeletion
 from server.admin.service import AdminContext, AdminService
 from server.api import router
+from server.api.console import CONSOLE, BuiltFile
 from server.api.openapi import document
 from server.api.schemas import Problem
 from server.app.lifecycle import Lifecycle
@@ -38,7 +39,8 @@ from server.http.rate_limits import AddressLimiter
 from server.keyring import KeyRing
 from server.observability.metrics import Metrics
 from server.observability.readiness import Readiness
-from server.ports import AgentTemplate, ControlMessage, Estimate, Plan, Plans
+from server.observability.service_health import ServiceHealth
+from server.ports import AgentTemplate, ControlMessage, Diagnosis, Estimate, Plan, Plans
 from server.protocol.limits import Limits
 from server.protocol.rates import RateName
 from server.protocol.shapes import AgentStatus, Usage
@@ -46,6 +48,7 @@ from server.provisioning import Provisioner, ProvisioningContext
 from server.resilience.rate_limiter import RateLimiter
 from server.sessions.hub import SessionHub
 from server.sessions.turns.attempt import AttemptServices
+from server.sessions.turns.breakable_gateway import BreakableGateway
 from server.streaming.connection_list import ConnectionList
 from server.streaming.credential_watch import CredentialWatch
 from server.streaming.sse import EventStreams
@@ -179,13 +182,17 @@ class World:
     lifecycle: Lifecycle = field(default_factory=lambda: Lifecycle("running"))
     letta: SwitchProbe = field(default_factory=lambda: SwitchProbe("letta"))
     supabase: SwitchProbe = field(default_factory=lambda: SwitchProbe("supabase"))
+    diagnoses: list[Diagnosis] = field(default_factory=list)
     environment: str = "production"
+    demo_user: str = ""
+    console: Mapping[str, BuiltFile] = field(default_factory=dict)
     origins: tuple[str, ...] = ("https://app.example.com",)
     auth_per_minute: int = 0
     sign_ins_per_minute: int = 0
     new_accounts_per_minute: int = 0
     requests_per_minute: int = 0
     memory_requests_per_minute: int = 0
+    searches_per_minute: int = 0
     exports_per_minute: int = 0
     api_key_requests_per_minute: int = 0
     address_header: str | None = None
@@ -224,8 +231,12 @@ class World:
             "requests": self.requests_per_minute,
             "key_requests": self.api_key_requests_per_minute,
             "memory_requests": self.memory_requests_per_minute,
+            "searches": self.searches_per_minute,
             "exports": self.exports_per_minute,
         }
+
+    async def diagnose(self) -> list[Diagnosis]:
+        return self.diagnoses
 
     @property
     def visitor(self) -> Client:
@@ -253,7 +264,8 @@ class World:
         template = AgentTemplate("gpt-4", "http://litellm/v1", "hash-1")
         context = ProvisioningContext(self.billing, self.directory, KeyRing(SECRET), PLANS, template)
         self.provisioner = Provisioner(accounts, context)
-        attempts = AttemptServices(store, self.gateway, self.provisioner, FlatPrice(), self.limits, now=self.now)
+        gateway = BreakableGateway(self.gateway)
+        attempts = AttemptServices(store, gateway, self.provisioner, FlatPrice(), self.limits, now=self.now)
         self.budgets = Budgets(FakeLedger(self.database), self.billing, clock=lambda: self.seconds)
 
         def received(message: ControlMessage) -> None:
@@ -289,6 +301,7 @@ class World:
         app = web.Application()
         app[app_keys.SETTINGS] = self._settings()
         app[app_keys.HUB] = self.hub
+        app[app_keys.BREAKABLE] = gateway
         app[app_keys.EVENT_STREAMS] = EventStreams(self.hub, self.limits, tickets)
         app[app_keys.SOCKETS] = WebSocketEndpoint(self.hub, authenticator, origins, self.limits, limiter=limiter)
         app[app_keys.IDENTITY] = self.identity
@@ -335,7 +348,9 @@ class World:
         app[app_keys.ORIGINS] = origins
         app[app_keys.METRICS] = Metrics()
         app[app_keys.READINESS] = Readiness([self.letta, self.supabase], lambda: self.lifecycle.phase)
+        app[app_keys.SERVICE_HEALTH] = ServiceHealth(self.diagnose, now=self.now)
         app[app_keys.NOW] = self.now
+        app[CONSOLE] = self.console
         router.install(app)
         change(app)
         async with self.hub.running(), self.gateway, TestClient(TestServer(app)) as self.http:
@@ -354,6 +369,8 @@ class World:
                 "litellm_master_key": "sk-master",
                 "secret_key": SECRET,
                 "environment": self.environment,
+                "demo_user": self.demo_user,
+                "demo_model": bool(self.demo_user),
             }
         )
         settings.__dict__["limits"] = self.limits  # what its cached property would hold

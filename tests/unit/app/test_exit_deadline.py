@@ -42,7 +42,7 @@ async def never(app=None):
     finally:
         await never()
 
-def app(settings):
+def app(settings, diagnose):
     app = web.Application()
     app[LIFECYCLE] = Life()
     {wire}

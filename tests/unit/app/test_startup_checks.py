@@ -82,6 +82,11 @@ async def test_an_unavailable_litellm_is_a_warning(settings: Settings, litellm: 
         ({"default_budget_usd": None}, ["production.no_default_budget"]),
         ({"trusted_proxies": 0}, ["client_address.from_connections"]),
         ({"trusted_proxies": 0, "client_address_header": "X-Real-IP"}, []),
+        ({"environment": "development", "public_url": HttpUrl("http://127.0.0.1:8080")}, []),
+        (
+            {"environment": "development", "public_url": HttpUrl("https://chat.example.com")},
+            ["settings.development_in_public"],
+        ),
     ],
 )
 async def test_probable_mistakes_are_logged(settings: Settings, changed: dict[str, object], logged: list[str]) -> None:

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 import pytest
 from pydantic import SecretStr
 
-from server.auth.sign_ins import KNOWN_SECONDS, SignInLimits, account_name
+from server.auth.sign_ins import KNOWN_SECONDS, RECORD_SECONDS, SignInLimits, account_name
+from server.ports import SignInDevice
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.rates import RateName
 from server.resilience.rate_limiter import RateLimiter
+from tests.virtual_time import virtual_time
 
 ACCOUNT_RATES: tuple[RateName, ...] = ("sign_ins", "registrations", "mails", "codes")
 SECRET, OLDER = SecretStr("a secret key, long enough to use"), SecretStr("an older key, long enough to use")
@@ -23,8 +25,11 @@ class Book:
     """The database; counts its queries."""
 
     hashes: list[str] = field(default_factory=list)
+    devices: list[SignInDevice] = field(default_factory=list)
     asked: int = 0
     unavailable: bool = False
+    answers: asyncio.Event | None = None
+    """Recording waits for it."""
 
     async def known_addresses(self, email: str) -> list[str]:
         self.asked += 1
@@ -33,10 +38,17 @@ class Book:
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
         return list(self.hashes) if email == ANN else []
 
-    async def record_address(self, user_id: str, address_hash: str) -> None:
+    async def record_sign_in(self, user_id: str, device: SignInDevice, address_hash: str | None) -> None:
+        if self.answers is not None:
+            await self.answers.wait()
         if self.unavailable:
             raise PlatformError(ErrorCode.SUPABASE_UNAVAILABLE)
-        self.hashes.append(address_hash)
+        self.devices.append(device)
+        self.hashes += [] if address_hash is None else [address_hash]
+
+
+def device_at(address: str | None, session_id: str | None = None) -> SignInDevice:
+    return SignInDevice(session_id, "curl/8", address)
 
 
 def answer_as(outcome: ErrorCode | None) -> None:
@@ -70,7 +82,7 @@ class Door:
         except PlatformError as error:
             self.pauses += [] if error.retry_after is None else [error.retry_after]
             return error.code
-        await self.limits.signed_in("ann", email, address)
+        await self.limits.signed_in("ann", email, device_at(address))
         return None
 
     async def exhaust(self) -> None:
@@ -118,7 +130,7 @@ async def test_an_address_that_signs_in_without_a_password_is_known_at_once() ->
     door = Door()
     await door.exhaust()
     assert await door.tries(HOME, outcome=None) is ErrorCode.RATE_LIMITED
-    await door.limits.signed_in("ann", ANN, HOME)  # by a refresh token, for instance
+    await door.limits.signed_in("ann", ANN, device_at(HOME))  # by a refresh token, for instance
     assert await door.tries(HOME, outcome=None) is None
 
 
@@ -213,8 +225,6 @@ async def test_an_address_that_could_not_be_stored_is_stored_at_the_next_sign_in
     door.store.unavailable = False
     assert await door.tries(HOME, outcome=None) is None
     assert len(door.store.hashes) == 1
-    await door.tries(HOME, outcome=None)
-    assert len(door.store.hashes) == 1
 
 
 async def test_without_a_limit_nothing_is_counted_or_stored() -> None:
@@ -234,3 +244,43 @@ async def test_registrations_of_one_address_are_limited_beside_its_sign_ins() ->
     await door.limits.sign_up("ben@example.com")
     await door.limits.mail(ANN)
     await door.limits.code(ANN)
+
+
+async def test_a_sign_in_keeps_the_device_of_its_last_request_for_tokens() -> None:
+    """A phone that comes home again; nor can an instance know what another one has stored meanwhile."""
+    door = Door()
+    devices = [device_at(address, "1") for address in (HOME, MOBILE, HOME, HOME)]
+    for device in devices:
+        await door.limits.signed_in("ann", ANN, device)
+    assert door.store.devices == devices
+    home, mobile, *again = door.store.hashes
+    assert again == [home, home] != [mobile, home]
+
+
+@pytest.mark.parametrize(("per_minute", "address"), [(0, HOME), (5, None)])
+async def test_a_device_is_recorded_without_a_limit_and_without_an_address(
+    per_minute: int, address: str | None
+) -> None:
+    door = Door(per_minute=per_minute)
+    await door.limits.signed_in("ann", ANN, device_at(address, "1"))
+    assert (door.store.devices, door.store.hashes) == ([device_at(address, "1")], [])
+
+
+async def test_where_neither_sign_in_nor_address_is_known_the_database_is_not_asked() -> None:
+    door = Door()
+    await door.limits.signed_in("ann", ANN, device_at(None))
+    assert door.store.devices == []
+
+
+@virtual_time
+async def test_a_sign_in_waits_a_second_at_most_until_it_is_recorded() -> None:
+    door = Door()
+    door.store.answers = asyncio.Event()
+    begun = asyncio.get_running_loop().time()
+    await door.limits.signed_in("ann", ANN, device_at(HOME, "1"))
+    assert asyncio.get_running_loop().time() - begun == RECORD_SECONDS
+    assert door.store.devices == []
+    door.store.answers.set()
+    await door.limits.signed_in("ann", ANN, device_at(HOME, "2"))
+    assert door.store.devices == [device_at(HOME, "1"), device_at(HOME, "2")]
+    await door.limits.aclose()

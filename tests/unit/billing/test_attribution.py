@@ -170,11 +170,11 @@ def test_calls_that_do_not_add_up_are_charged_and_flagged_after_ten_minutes() ->
     assert findings == Findings((LedgerEntry(logged, "t", 1, UNMATCHED),), (SettledAttempt("t", 1, UNMATCHED),))
 
 
-def test_an_estimate_that_is_not_confirmed_is_written_off_after_a_day() -> None:
+def test_an_estimate_that_is_not_confirmed_is_written_off_in_the_end() -> None:
     calls = [call(0.5, 1, 100, 10), call(1.2, 2, 150, 20)]
-    one, day = attempt("t", 0, 2.5, COMPLETED, *calls), CONFIRMED_WITHIN.total_seconds()
-    assert found([one], calls[:1], now=day) == Findings()
-    findings = found([one], calls[:1], now=day + 3)
+    one, end = attempt("t", 0, 2.5, COMPLETED, *calls), CONFIRMED_WITHIN.total_seconds()
+    assert found([one], calls[:1], now=end) == Findings()
+    findings = found([one], calls[:1], now=end + 3)
     assert findings.settled == (SettledAttempt("t", 1, MISSING, written_off=True),)
     assert findings.entries == (LedgerEntry(calls[0], "t", 1, UNMATCHED),)
 

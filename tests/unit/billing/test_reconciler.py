@@ -1,11 +1,12 @@
 """Reconciling: calls are entered once they are logged, changed charges are announced, and no outage loses a call."""
 
 import asyncio
+from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
 
 from server.ports import Plan
-from server.ports.schedule import LONGEST_POLL
+from server.ports.schedule import CLOCK_DOUBT, LONGEST_POLL, READ_MARGIN
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus
@@ -57,6 +58,28 @@ async def test_a_call_that_is_logged_late_is_found_by_a_later_search() -> None:
     world.billing.late.clear()
     await world.reconciler.round()
     assert (await world.stored(turn)).cost == Decimal("0.5")
+
+
+async def test_a_search_that_finds_nothing_calls_the_database_only_for_a_turn_that_is_new_to_it() -> None:
+    world = BillingWorld()
+    ann = world.user()
+    entered: list[str] = []
+
+    async def count(operation: str) -> None:
+        entered.extend([operation] if operation == "enter" else [])
+
+    world.database.before = count
+    for number in (1, 2):
+        call = world.call(ann)
+        world.billing.late.add(call.request_id)
+        await world.turn(ann, call)
+        for _ in range(3):
+            await world.reconciler.round()
+            world.wait(10)
+        assert len(entered) == number
+    world.billing.late.clear()
+    await world.reconciler.round()
+    assert len(entered) == 3
 
 
 async def test_a_call_that_outlives_its_cancelled_turn_is_charged_to_it_when_it_is_logged() -> None:
@@ -146,6 +169,19 @@ async def test_calls_are_attributed_although_the_gateways_clock_is_an_hour_wrong
             await world.reconciler.round()
             world.wait(30)
         assert [(await world.stored(turn)).cost for turn in turns] == [Decimal("0.1"), Decimal("0.2"), Decimal("0.3")]
+
+
+async def test_the_log_before_a_turn_is_read_only_as_far_as_the_clocks_may_be_wrong() -> None:
+    world = BillingWorld()
+    world.billing.clock_ahead, world.billing.clock_error = 100.0, 1.0
+    ann = world.user()
+    for expected in (READ_MARGIN, timedelta(seconds=1) + CLOCK_DOUBT):
+        began, known = world.time, timedelta(seconds=100 if world.billing.read_since else 0)
+        await world.turn(ann, world.call(ann))
+        await world.reconciler.round()
+        assert world.billing.read_since[-1] == began + known - expected
+        world.wait(3700)
+        await world.reconciler.round()  # the first turn is settled
 
 
 async def test_a_slow_answer_of_the_database_is_not_mistaken_for_a_clock_offset() -> None:

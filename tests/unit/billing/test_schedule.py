@@ -31,9 +31,10 @@ IN_SQL = {
     "private.search_json": (s.KEYS_SINCE, s.KNOWN_SINCE),
     "public.claim_settlements": (
         s.REREAD_EVERY,
-        s.SEARCHED_FOR,
-        s.HOUSEKEEPING_UNTIL,
         s.HOUSEKEEPING_FROM,
+        s.HOUSEKEEPING_FROM,
+        s.SEARCHED_FOR,
+        s.HOUSEKEEPING_SEARCH,
         s.REREAD,
     ),
 }
@@ -82,7 +83,6 @@ TURN = timedelta(seconds=Limits().turn_seconds)
             s.LITELLM_WRITES_WITHIN, s.HOUSEKEEPING_SEARCH, id="housekeeping is logged when it is searched for"
         ),
         pytest.param(s.HOUSEKEEPING_FROM, s.HOUSEKEEPING_SEARCH, id="housekeeping is read when it is searched for"),
-        pytest.param(s.HOUSEKEEPING_SEARCH + s.LONGEST_POLL, s.HOUSEKEEPING_UNTIL, id="and also by a late poll"),
         # Two clocks: a call is read, and a row that was entered before is known.
         pytest.param(CLOCKS, s.READ_MARGIN, id="the read period begins before the searched one, by any clock"),
         pytest.param(s.READ_MARGIN + CLOCKS, s.KNOWN_SINCE, id="a call that is read and was entered is known"),
@@ -102,6 +102,11 @@ TURN = timedelta(seconds=Limits().turn_seconds)
         pytest.param(s.UNMATCHED_AFTER, s.CONFIRMED_WITHIN, id="an estimate is flagged before it is written off"),
         pytest.param(
             s.LONGEST_CALL, s.CONFIRMED_WITHIN, id="no estimate is written off whose call may still be logged"
+        ),
+        pytest.param(
+            s.CONFIRMED_WITHIN + s.LONGEST_PAUSE + s.REREAD_EVERY + TURN,
+            s.REREAD,
+            id="a call in doubt is read again after the estimate that it might have confirmed is written off",
         ),
         pytest.param(s.SHORTEST_PAUSE, s.LONGEST_PAUSE, id="pauses grow"),
         pytest.param(s.POLL, s.LONGEST_POLL, id="polling intervals grow"),

@@ -10,6 +10,7 @@ from typing import Any
 from server.billing.budgets import Budgets
 from server.billing.reconciler import Reconciler
 from server.ports import Announcement, Estimate, ModelCall, NewTurn, TurnEnd
+from server.ports.schedule import FIRST_SEARCH
 from server.protocol.limits import Allowance
 from server.protocol.shapes import Turn, TurnStatus, Usage
 from tests.fakes.billing import FakeBilling
@@ -81,7 +82,7 @@ class BillingWorld:
         self.billing.calls += calls
         ended = await self.store.finish(accepted.lease, end)
         await self.store.release(accepted.lease)
-        self.wait(1)
+        self.wait(FIRST_SEARCH.total_seconds())
         return ended
 
     def call(self, user_id: str, cost: str = "0.5", **more: Any) -> ModelCall:

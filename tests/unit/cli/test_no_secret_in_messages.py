@@ -1,8 +1,6 @@
 """No command prints the value of a secret setting, also if it or another setting is invalid."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from pydantic import SecretStr
 
 from server.cli.main import COMMANDS, main
 from server.config.settings import Settings
+from tests.stack.forked import run_chat
 from tests.unit.config.test_settings import NEEDED
 
 pytestmark = pytest.mark.usefixtures("logging_restored")
@@ -56,6 +55,7 @@ MALFORMED = (
 )
 INVOCATIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "up": (("up", "--data-dir", "/dev/null/x"),),
+    "talk": (("talk", "--url", "http://127.0.0.1:9", "--api-key", MARK, "Hello"),),
     "down": (("down", "--data-dir", "/dev/null/x"),),
     "status": (("status", "--data-dir", "/dev/null/x"),),
     "logs": (("logs", "server", "--data-dir", "/dev/null/x"),),
@@ -131,17 +131,9 @@ def test_no_command_shows_any_secret(arguments: tuple[str, ...], missing: str) -
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_server_that_does_not_start_shows_no_secret(name: str, tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_shows_no_secret(name: str) -> None:
     """A separate process, since it changes signal handlers and logging."""
-    done = subprocess.run(
-        [sys.executable, "-m", "server", "serve"],
-        cwd=Path(__file__).parents[3],
-        env={"PATH": os.environ["PATH"], **environment(**{name: f"{MARK}\n{MARK}"})},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_chat("serve", env={"PATH": os.environ["PATH"], **environment(**{name: f"{MARK}\n{MARK}"})})
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"chat: {name.upper()}: ")

@@ -1,6 +1,8 @@
 """The commands of the local stack."""
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,8 +15,8 @@ from server.stack import instance
 from server.stack.instance import ServiceState, State
 from server.stack.layout import Layout
 from server.stack.mails import Mail
-from server.stack.stack_env import stack_environment, write_stack_env
-from server.stack.up import local_services
+from server.stack.stack_env import DEMO_USER, stack_environment, write_stack_env
+from server.stack.up import invitation, local_services, welcome
 
 
 def chat(*arguments: str, typed: str = "") -> tuple[int, str]:
@@ -38,6 +40,22 @@ def test_every_listed_command_exists(name: str) -> None:
 
 def test_an_unknown_command_is_refused() -> None:
     assert chat("dance")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unneeded"),
+    [
+        (("--help",), {"asyncio", "pydantic", "structlog"}),
+        (("status",), {"httpx", "psycopg", "pydantic", "structlog"}),
+        (("users", "list", "--help"), {"psycopg"}),
+    ],
+)
+def test_a_command_loads_only_what_it_needs(arguments: tuple[str, ...], unneeded: set[str], tmp_path: Path) -> None:
+    run = f"import sys; from server.cli.main import main; main({arguments!r}, standalone_mode=False)"
+    code = f"{run}; print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "click" in done.stderr.split()
+    assert not unneeded & set(done.stderr.split())
 
 
 def test_a_refusal_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:
@@ -98,6 +116,35 @@ def test_the_servers_environment_has_no_redis(layout: Layout) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     assert "REDIS_URL" not in stack_environment(layout)
     assert "# REDIS_URL=redis://127.0.0.1:" in file.read_text()
+
+
+@pytest.mark.parametrize(("key", "is_demo"), [({}, "true"), ({"OPENAI_API_KEY": "sk-one"}, "false")])
+def test_the_server_knows_whether_the_demo_model_answers(layout: Layout, key: dict[str, str], is_demo: str) -> None:
+    assert stack_environment(Layout(layout.root, 8080, key))["DEMO_MODEL"] == is_demo
+
+
+def test_a_demo_user_is_offered_unless_addresses_are_confirmed(layout: Layout) -> None:
+    assert stack_environment(Layout(layout.root, 8080, {}))["DEMO_USER"] == DEMO_USER
+    confirming = Layout(layout.root, 8080, {"STACK_CONFIRM_EMAIL": "true"})
+    assert stack_environment(confirming)["DEMO_USER"] == ""
+
+
+def test_the_last_line_of_chat_up_names_the_address_and_how_to_get_in(layout: Layout) -> None:
+    line = invitation(Layout(layout.root, 8123, {}))
+    assert "\n" not in line
+    assert line.startswith("Open http://127.0.0.1:8123 in a browser")
+    assert "demo user" in line
+    confirming = invitation(Layout(layout.root, 8123, {"STACK_CONFIRM_EMAIL": "true"}))
+    assert "demo user" not in confirming
+    assert "chat mails" in confirming
+
+
+def test_chat_up_says_whether_the_demo_model_answers_and_shows_no_key(layout: Layout) -> None:
+    assert "OPENAI_API_KEY=sk-… uv run chat up" in welcome(Layout(layout.root, 8123, {}), 12.3, "letta: start 9 s")
+    real = welcome(Layout(layout.root, 8123, {"OPENAI_API_KEY": "sk-hush", "AGENT_MODEL": "gpt-5"}), 12.3, "")
+    assert "gpt-5" in real
+    assert "demo" not in real
+    assert "sk-hush" not in real
 
 
 def test_mails_of_a_stack_without_mails(layout: Layout) -> None:

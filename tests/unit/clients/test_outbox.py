@@ -1,6 +1,7 @@
 """Commands that wait for their answer."""
 
 import asyncio
+from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.virtual_time import virtual_time
 class Lab:
     """An outbox, what it transmits, and what the server answers."""
 
-    def __init__(self, storage: dict[str, str] | None = None) -> None:
+    def __init__(self, storage: MutableMapping[str, str] | None = None) -> None:
         self.sent: list[str] = []
         self.postponed: list[str] = []
         self.outbox = Outbox(
@@ -125,3 +126,66 @@ async def test_messages_that_were_not_acknowledged_are_stored_for_their_user_alo
     assert isinstance(answers[1].exception(), ChatError)
     assert [message["client_message_id"] for message in Lab(storage).outbox.restore("ada")] == ["m2"]
     assert Lab(storage).outbox.restore("grace") == []
+
+
+def stored(storage: MutableMapping[str, str]) -> list[str]:
+    """What the next program of this user would send."""
+    return [message["client_message_id"] for message in Lab(storage).outbox.restore("ada")]
+
+
+@virtual_time
+async def test_messages_are_restored_in_their_order() -> None:
+    storage: dict[str, str] = {}
+    lab = Lab(storage)
+    lab.outbox.restore("ada")
+    sent = [f"m{number}" for number in (3, 1, 2, 5, 4)]
+    for message_id in sent:
+        lab.message(message_id)
+    assert stored(storage) == sent
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@virtual_time
+async def test_two_programs_with_one_storage_lose_none_of_each_others_messages(first: int) -> None:
+    storage: dict[str, str] = {}
+    labs = [Lab(storage), Lab(storage)]
+    for lab in labs:
+        lab.outbox.restore("ada")
+    for number, lab in enumerate(labs):
+        lab.message(f"acknowledged {number}")
+        lab.message(f"waits {number}")
+        lab.ack(f"acknowledged {number}")
+    for lab in (labs[first], labs[1 - first]):
+        lab.outbox.clear(ChatError("closed", "Closed."))
+        assert stored(storage) == ["waits 0", "waits 1"]
+
+
+@virtual_time
+async def test_a_message_that_two_programs_send_is_deleted_by_whichever_is_answered() -> None:
+    storage: dict[str, str] = {}
+    first, second = Lab(storage), Lab(storage)
+    first.outbox.restore("ada")
+    answers = [first.message()]
+    [message] = second.outbox.restore("ada")
+    answers.append(second.message(message["client_message_id"]))
+    assert len(storage) == 1
+    second.ack("m1")
+    assert storage == {}
+    first.ack("m1")
+    assert (storage, [await answer for answer in answers]) == ({}, ["t1", "t1"])
+
+
+@virtual_time
+async def test_a_message_that_was_sent_again_before_its_user_was_known_is_stored_once() -> None:
+    storage: dict[str, str] = {}
+    before = Lab(storage)
+    before.outbox.restore("ada")
+    before.message("m1")
+    lab = Lab(storage)
+    lab.message("m1")
+    lab.message("m2")
+    assert lab.outbox.restore("ada") == []
+    assert len(storage) == 2
+    lab.ack("m1")
+    lab.ack("m2")
+    assert storage == {}

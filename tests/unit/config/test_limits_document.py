@@ -60,7 +60,8 @@ EXPECTED = {
     "connections of an instance": f"{default('MAX_CONNECTIONS'):,}, as many as `ulimit -n` allows; then the one idle"
     " longest is closed",
     "address with its query": f"{SEARCH_BYTES // KIB} KiB; the query {QUERY_BYTES // KIB} KiB, except"
-    " `agent/memory`'s, and below 33 parameters",
+    " `agent/memory`'s and `chat/history`'s, and below 33 parameters",
+    "words of a search in the history": f"{LIMITS.search_characters} characters",
     "name": f"{LIMITS.name_characters} characters",
     "connections per user": f"{LIMITS.connections_per_user}, [then](#more-devices-than-slots) 4004 or 429",
     "sockets not signed in yet": f"{LIMITS.unauthenticated_sockets_per_address} from one address,"

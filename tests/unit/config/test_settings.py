@@ -102,6 +102,25 @@ def test_a_period_must_be_one_that_litellm_accepts(value: str) -> None:
     assert problem.startswith("BUDGET_PERIOD")
 
 
+def test_the_demo_user_is_an_address_and_a_password() -> None:
+    found = settings(demo_user="demo@example.com:pass:word-1").demo_user
+    assert found is not None
+    assert (found.email, found.password) == ("demo@example.com", "pass:word-1")
+    assert settings(demo_user="").demo_user is None
+
+
+@pytest.mark.parametrize("value", ["demo@example.com", "demo@example.com:", "demo:password-1", ":", "@"])
+def test_a_demo_user_that_is_none_is_refused(value: str) -> None:
+    (problem,) = problems(demo_user=value)
+    assert problem == "DEMO_USER: must be an address and a password, as demo@example.com:Demo-user-1"
+
+
+@pytest.mark.parametrize("given", [{"demo_model": "true"}, {"demo_user": "demo@example.com:Demo-user-1"}], ids=str)
+def test_nothing_of_the_demo_is_accepted_in_production(given: dict[str, str]) -> None:
+    (problem,) = problems(environment="production", secret_key="0123456789abcdef" * 2, **given)
+    assert problem == "settings: DEMO_MODEL and DEMO_USER are for development: empty both in production"
+
+
 def test_railways_header_is_trusted_only_on_railway_and_can_be_overridden() -> None:
     assert header_in_use(None, {}) is None
     assert header_in_use(None, {"RAILWAY_ENVIRONMENT_ID": "x"}) == "X-Real-IP"

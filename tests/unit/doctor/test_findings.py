@@ -1,10 +1,13 @@
 """An error in a check does not affect the others, and an unavailable service is reported once."""
 
+import asyncio
+
 import click
 import pytest
 
 from server.cli.doctor import table
-from server.doctor.findings import Check, Diagnosis, Finding, examine, fail, ok, warn
+from server.doctor.findings import Check, examine, fail, ok, warn
+from server.ports import Diagnosis, Finding
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.resilience import ServiceError
@@ -50,6 +53,17 @@ async def test_an_error_is_a_finding(error: Exception, says: str) -> None:
     (found,) = await examine([check("a", error)])
     assert (found.finding.level, found.finding.message) == ("fail", says)
     assert found.finding.remedy
+
+
+async def test_a_service_that_stops_answering_is_asked_nothing_more() -> None:
+    async def hang() -> Finding:
+        await asyncio.Event().wait()
+        return ok("never")
+
+    checks = [check("a", ok("good")), Check("letta", "b", hang), check("c", ok("good"))]
+    found = await examine(checks, check_seconds=0.01)
+    assert [one.name for one in found] == ["a", "b"]
+    assert found[-1].finding.message.startswith("no answer within")
 
 
 def test_the_table_has_the_remedy_below_the_problem() -> None:

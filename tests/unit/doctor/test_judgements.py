@@ -4,15 +4,15 @@ from decimal import Decimal
 
 import jwt
 import pytest
+from letta_patches import PATCHES
 
 from server.config.validators import key_kind
 from server.doctor.configuration import judge_secret
-from server.doctor.findings import Finding, Level
-from server.doctor.letta import judge_stop
+from server.doctor.letta import SPEED_PATCHES, judge_speed, judge_stop
 from server.doctor.litellm import judge_log, judge_model, judge_price, judge_release
 from server.doctor.redis import judge_version
 from server.doctor.supabase import judge_anon_key, judge_confirmation, judge_issuer, judge_tokens
-from server.ports import ModelPrice, SpendLog
+from server.ports import Finding, Level, ModelPrice, SpendLog
 
 GPT_4 = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.00003"))
 FREE = ModelPrice(Decimal(0), Decimal(0), Decimal(0))
@@ -57,6 +57,10 @@ def test_the_kind_of_a_key_is_recognized_by_its_form(key: str, kind: str) -> Non
         (judge_stop({"stop": None}), "ok"),
         (judge_stop({"stop": "this is Letta 0.16.9, it knows 0.16.8"}), "warn"),
         (judge_stop({}), "warn"),
+        (judge_speed(dict.fromkeys(SPEED_PATCHES)), "ok"),
+        (judge_speed(dict.fromkeys(SPEED_PATCHES) | {"signatures": "LETTA_PATCH_SIGNATURES turns it off"}), "warn"),
+        (judge_speed({"stop": None}), "warn"),
+        (judge_speed({}), "warn"),
         (judge_anon_key("publishable", accepted=True), "ok"),
         (judge_anon_key("anon", accepted=True), "ok"),
         (judge_anon_key("anon", accepted=False), "fail"),
@@ -105,3 +109,8 @@ def test_litellm_is_recent_enough_for_its_spend_log(release: str | None, level: 
 @pytest.mark.parametrize(("version", "level"), [("6.2.14", "ok"), ("8.0.1", "ok"), ("6.0.20", "fail"), ("?", "fail")])
 def test_redis_is_recent_enough_for_streams_and_scripts(version: str, level: str) -> None:
     assert judge_version(version).level == level
+
+
+def test_the_doctor_knows_every_patch_of_letta() -> None:
+    names = {patch.__name__.rpartition(".")[2] for patch in PATCHES}
+    assert names == {"stop", *SPEED_PATCHES}

@@ -1,8 +1,8 @@
-"""Events, JSON or CSV by the Accept header, and `respond-async` in the Prefer header."""
+"""Events, JSON or CSV by the Accept header, gzip by Accept-Encoding, and `respond-async` in the Prefer header."""
 
 import pytest
 
-from server.http.content_negotiation import prefers_csv, prefers_stream, wants_async
+from server.http.content_negotiation import accepts_gzip, prefers_csv, prefers_stream, wants_async
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,21 @@ def test_json_unless_csv_is_preferred(accept: str | None, csv: bool) -> None:
 )
 def test_respond_async_is_found_at_any_position(prefer: list[str], expected: bool) -> None:
     assert wants_async(prefer) is expected
+
+
+@pytest.mark.parametrize(
+    ("accepted", "gzip"),
+    [
+        (None, False),
+        ("", False),
+        ("gzip", True),
+        ("deflate, GZIP;q=0.5", True),
+        ("br", False),
+        ("*", True),
+        ("gzip;q=0, *", False),
+        ("*;q=0", False),
+        ("gzip;q=nonsense", False),
+    ],
+)
+def test_gzip_where_it_is_allowed(accepted: str | None, gzip: bool) -> None:
+    assert accepts_gzip(accepted) is gzip

@@ -109,6 +109,13 @@ def test_sizes_are_counted_in_bytes() -> None:
     assert refusal.value.code is ErrorCode.TOO_LARGE
 
 
+@pytest.mark.parametrize("service", ["letta", "litellm", "supabase"])
+def test_the_error_of_an_unavailable_service_says_when_to_repeat_the_request(service: str) -> None:
+    code = ErrorCode(f"{service}_unavailable")
+    assert orjson.loads(error_frame(PlatformError(code)))["retry_after"] == 5
+    assert orjson.loads(error_frame(PlatformError(code, retry_after=60)))["retry_after"] == 60
+
+
 def test_an_error_has_its_code_and_its_retry_after() -> None:
     frame = orjson.loads(error_frame(PlatformError(ErrorCode.OVERLOADED, retry_after=0.2), "m1"))
     assert frame == {

@@ -211,6 +211,35 @@ async def test_a_ready_account_is_not_provisioned_again_at_sign_in(world: World)
     assert world.calls == ["ensure"]
 
 
+async def test_after_a_sign_in_the_agent_is_not_read_again(world: World) -> None:
+    handle = await world.process().ready(ANN, EMAIL)
+    process = world.process()
+    await process.ensure_account(ANN, EMAIL)
+    world.calls.clear()
+    assert await process.ready(ANN) == handle
+    assert world.calls == []
+
+
+async def test_a_prefetched_agent_is_read_once_and_by_no_one_else(world: World) -> None:
+    handle = await world.process().ready(ANN, EMAIL)
+    process = world.process()
+    world.calls.clear()
+    process.prefetch(ANN)
+    process.prefetch(ANN)
+    assert await process.ready(ANN) == handle
+    process.prefetch(ANN)
+    assert world.calls == ["get"]
+
+
+async def test_a_prefetch_that_fails_or_comes_too_late_raises_nothing(world: World) -> None:
+    process = world.process()
+    process.prefetch("nobody")
+    with pytest.raises(PlatformError, match="does not exist"):
+        await process.ready("nobody")
+    await process.aclose()
+    process.prefetch(ANN)
+
+
 async def test_another_configuration_is_applied_at_sign_in(world: World) -> None:
     await world.process().ready(ANN, EMAIL)
     world.template = OTHER_TEMPLATE

@@ -13,7 +13,7 @@ from server.keyring import KeyRing
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
-from server.provisioning.steps import AGENT_REPLACED
+from server.provisioning.steps import AGENT_REPLACED, STEPS
 from tests.unit.provisioning.world import ANN, BOB, OTHER_TEMPLATE, Killed, World, unavailable
 
 EMAIL = "ann@example.com"
@@ -71,6 +71,11 @@ async def test_the_intent_of_every_step_is_stored_before_it_runs(world: World) -
         ("ensure_conversation", "conversation"),
     ]
     assert world.account().intent is None
+
+
+async def test_the_intent_of_a_step_is_stored_together_with_the_result_of_the_one_before(world: World) -> None:
+    await world.process().ready(ANN, EMAIL)
+    assert world.calls.count("record") == len(STEPS) + 1
 
 
 async def test_the_key_is_stored_encrypted_before_it_is_registered(world: World) -> None:

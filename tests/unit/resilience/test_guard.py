@@ -79,7 +79,7 @@ async def test_only_an_unanswered_failure_opens_the_breaker(answered: bool, open
 
 
 async def test_after_a_cancelled_probe_the_next_call_is_admitted() -> None:
-    breaker = Breaker("letta", UNAVAILABLE, threshold=1, cooldown=0)
+    breaker = Breaker("letta", UNAVAILABLE, threshold=1, shortest=0, cooldown=0)
     guarded = Guard(breaker)
     breaker.failed()
     begun = asyncio.Event()

@@ -64,7 +64,7 @@ class Device:
 
     # What the session calls
 
-    def wake(self) -> None:
+    def deliver(self) -> None:
         if not self.dozing:
             self.read()
 

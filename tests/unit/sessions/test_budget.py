@@ -11,7 +11,6 @@ from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus
 from tests.fakes.agent import Reply
-from tests.fakes.database import BillingRow
 from tests.unit.sessions.world import Process, World
 from tests.virtual_time import now, virtual_time
 
@@ -20,7 +19,7 @@ COMPLETED, UNSENT = TurnStatus.COMPLETED, TurnStatus.UNSENT
 
 def set_budget(world: World, user: str, limit: str | None) -> None:
     """US dollars; what the replies of these tests cost is more than one."""
-    row = world.database.billing.setdefault(user, BillingRow())
+    row = world.database.billing_of(user)
     row.limit = None if limit is None else Decimal(limit)
     row.started_at = now() - timedelta(days=1)
 

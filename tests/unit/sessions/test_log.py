@@ -1,5 +1,6 @@
 """The event log and its readers: gapless, ordered, joined without loss, and nobody waits for anybody."""
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.protocol.cursors import EventCursor
 from server.protocol.limits import Limits
-from server.sessions.events.codec import Frame
+from server.sessions.events.codec import Entry
 from server.sessions.events.log import EventLog, LogTrimmedError
 
 LIMITS = Limits()
@@ -30,7 +31,7 @@ def _write(log: EventLog, written: list[Written]) -> None:
         log.append(kind, turn_id, attempt, **fields)
 
 
-def _read(frames: list[Frame]) -> list[dict[str, Any]]:
+def _read(frames: list[Entry]) -> list[dict[str, Any]]:
     return [orjson.loads(frame.data) for frame in frames]
 
 
@@ -148,6 +149,18 @@ def test_the_log_is_trimmed_to_the_newest_events(limits: Limits) -> None:
     assert not log.holds(EventCursor("another", 100))
     with pytest.raises(LogTrimmedError):
         left_behind.take()
+
+
+def test_an_event_takes_little_more_memory_than_its_bytes() -> None:
+    log = EventLog(LIMITS)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        _write(log, [("message.delta", "t1", 1, "word")] * 1000)
+        used = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert used < 1000 * 1000 < 10 * log.appended_bytes
 
 
 def test_one_event_larger_than_the_log_is_still_kept() -> None:

@@ -76,7 +76,7 @@ def test_long_reasoning_comes_whole_in_pieces_of_the_limit() -> None:
 
 def test_no_piece_of_reasoning_is_longer_than_the_limit() -> None:
     shown = Shown().feed(ReasoningDelta("я" * 20))
-    sizes = [len(orjson.loads(entry.frame.data)["text"].encode()) for entry in shown.log.after(0)]
+    sizes = [len(orjson.loads(entry.data)["text"].encode()) for entry in shown.log.after(0)]
     assert sum(sizes) == 40
     assert max(sizes) <= 16
 

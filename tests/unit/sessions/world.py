@@ -153,6 +153,10 @@ class Agents:
         self.gone: list[AgentHandle] = []
         self.replacement: AgentHandle | None = None
         self.introduced: list[str] = []
+        self.prefetched: list[str] = []
+
+    def prefetch(self, user_id: str) -> None:
+        self.prefetched.append(user_id)
 
     async def ready(self, user_id: str, *, timeout: float) -> AgentHandle:
         if self.delay > timeout:

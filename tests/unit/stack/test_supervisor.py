@@ -2,15 +2,17 @@
 
 import asyncio
 import os
+import re
 import signal
 
 import pytest
 
 from server.stack import supervisor as supervision
-from server.stack.console import Console
+from server.stack import timeline
 from server.stack.errors import StackError
 from server.stack.instance import ServiceState, State
 from server.stack.layout import Layout
+from server.stack.progress import ProgressLog
 from server.stack.service import Service
 from server.stack.supervisor import Supervisor
 from tests.unit.stack.small_services import (
@@ -37,7 +39,7 @@ async def run_until_ready(layout: Layout, services: list[Service]) -> States:
     async def ready() -> None:
         stop.set()
 
-    await Supervisor(services, Console(layout), states).run(stop, ready)
+    await Supervisor(services, ProgressLog(layout), states).run(stop, ready)
     return states
 
 
@@ -50,6 +52,31 @@ async def test_a_service_starts_after_its_dependencies_and_stops_before_them(lay
         *("ground started", "walls started", "roof started"),
         *("roof stopped", "walls stopped", "ground stopped"),
     ]
+
+
+async def test_a_service_that_waited_says_for_which(layout: Layout) -> None:
+    services: list[Service] = [small(layout, "ground"), small(layout, "roof", needs=("ground",))]
+    await run_until_ready(layout, services)
+    log = layout.log("stack").read_text()
+    assert "roof      ready after ground (" in log
+    assert "ground    ready (" in log
+
+
+async def test_the_critical_path_ends_with_the_service_that_was_ready_last(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "LONG_SECONDS", 0.0)
+    services: list[Service] = [small(layout, "roof", needs=("ground",)), small(layout, "ground")]
+    stop, path = asyncio.Event(), ""
+    supervisor = Supervisor(services, ProgressLog(layout), States())
+
+    async def ready() -> None:
+        nonlocal path
+        path = supervisor.critical_path()
+        stop.set()
+
+    await supervisor.run(stop, ready)
+    assert re.fullmatch(r"ground: install .*; roof: prepare \d+ s, start \d+ s", path)
 
 
 async def test_every_service_ends_as_stopped_without_a_process(layout: Layout) -> None:
@@ -75,7 +102,7 @@ async def test_a_service_that_exits_is_restarted_and_logged(layout: Layout) -> N
         kill()
 
     async with asyncio.timeout(30):
-        await Supervisor([small(layout, "mortal")], Console(layout), states).run(stop, ready)
+        await Supervisor([small(layout, "mortal")], ProgressLog(layout), states).run(stop, ready)
     log = layout.log("stack").read_text()
     assert "died (signal 9); restarting" in log
     assert "running again" in log
@@ -104,7 +131,7 @@ async def test_a_service_that_never_becomes_healthy_ends_the_stack(
 async def test_kill_all_kills_a_service_that_does_not_stop(layout: Layout) -> None:
     states, stop = States(), asyncio.Event()
     stubborn = small(layout, "stubborn", IGNORE_SIGTERM)
-    supervisor = Supervisor([stubborn], Console(layout), states)
+    supervisor = Supervisor([stubborn], ProgressLog(layout), states)
     pids: list[int] = []
 
     async def ready() -> None:
@@ -130,6 +157,6 @@ async def test_a_stop_during_the_start_leaves_no_process(layout: Layout) -> None
 
     states.when(lambda now: now["slow"].pid is not None, stop_now)
     slow = small(layout, "slow", "import signal; signal.pause()")
-    await Supervisor([slow, small(layout, "quick")], Console(layout), states).run(stop, never)
+    await Supervisor([slow, small(layout, "quick")], ProgressLog(layout), states).run(stop, never)
     assert all(wait_until_gone(pid) for pid in pids)
     assert {state.state for state in states.now} == {State.STOPPED}

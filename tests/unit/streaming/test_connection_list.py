@@ -19,6 +19,9 @@ class Device(Subscriber):
     """A connection without a client."""
 
     kind = "websocket"
+    is_writing = False
+
+    def wake(self) -> None: ...
 
 
 async def open_on(process: Process, user_id: str, session_id: str) -> Device:

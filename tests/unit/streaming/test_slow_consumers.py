@@ -75,6 +75,14 @@ def test_a_slow_consumer_is_aborted_under_uvloop_too() -> None:
 
 
 @virtual_time_with_sockets
+async def test_a_client_that_asks_too_much_at_once_is_closed_with_the_code_of_a_slow_one() -> None:
+    async with StreamingServer() as server, RawSocket.open(server, server.user()) as raw:
+        for _ in range(1000):
+            raw.send(0x1, b'{"type":"ping"}')
+        assert await raw.close_code() == 4000
+
+
+@virtual_time_with_sockets
 async def test_a_client_that_never_reads_its_responses_is_aborted() -> None:
     question = b'{"type":"ping",' + b",".join(b'"%c":1' % letter for letter in range(97, 113)) + b"}"
     async with StreamingServer() as server, RawSocket.open(server, server.user(), receive_buffer=4096) as raw:

@@ -1,6 +1,7 @@
 """Authenticating a WebSocket, its lifetime, and its end."""
 
 import asyncio
+import gc
 from contextlib import AsyncExitStack
 
 import aiohttp
@@ -8,10 +9,12 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from server.protocol.codes import ErrorCode
+from server.protocol.codes import SIGNED_OUT, ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Limits
 from server.protocol.shapes import AgentStatus
+from server.sessions.events.snapshot import Snapshot
+from server.streaming.connection import WebSocketConnection
 from tests.unit.streaming.raw import RawSocket
 from tests.unit.streaming.server_fixture import StreamingServer
 from tests.virtual_time import now, virtual_time_with_sockets
@@ -259,30 +262,30 @@ async def test_another_users_token_closes_the_socket() -> None:
 
 
 @virtual_time_with_sockets
-async def test_a_client_that_answers_pings_stays_and_one_that_does_not_is_closed() -> None:
+async def test_an_idle_socket_holds_neither_a_writer_nor_the_snapshot_that_it_was_sent() -> None:
     async with StreamingServer() as server:
         user = server.user()
-        async with server.socket(user) as alive, server.socket(user, autoping=False) as dead:
-            living = asyncio.ensure_future(alive.closed())
-            began = now()
-            assert await dead.closed() == (4003, "no_pong")
-            assert 34 < (now() - began).total_seconds() < 36
-            await asyncio.sleep(300)
-            assert not living.done()
-            living.cancel()
+        async with server.socket(user) as client:
+            await client.send("ping")
+            await client.until("pong")
+            await asyncio.sleep(1)
+            [connection] = (await server.process.hub.session(user)).connections
+            assert isinstance(connection, WebSocketConnection)
+            assert not connection.is_writing
+            gc.collect()  # what earlier tests left behind
+            assert not [one for one in gc.get_objects() if isinstance(one, Snapshot)]
 
 
 @virtual_time_with_sockets
-async def test_a_slow_command_does_not_fail_the_keepalive() -> None:
-    async with StreamingServer() as server, server.socket(server.user()) as socket:
-
-        async def slow(operation: str) -> None:
-            if operation == "accept":
-                await asyncio.sleep(50)
-
-        server.world.database.before = slow
-        await socket.send("message", client_message_id="m1", content="hello")
-        await socket.until("turn.completed")
+async def test_a_socket_that_has_ended_starts_no_writer_when_its_credential_ends() -> None:
+    async with StreamingServer() as server:
+        user = server.user()
+        async with server.socket(user):
+            [connection] = (await server.process.hub.session(user)).connections
+        await asyncio.sleep(1)
+        assert isinstance(connection, WebSocketConnection)
+        connection.close(SIGNED_OUT)
+        assert not connection.is_writing
 
 
 @virtual_time_with_sockets

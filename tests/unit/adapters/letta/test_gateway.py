@@ -1,6 +1,8 @@
 """Sending to Letta when the network or Letta fails: what was sent, what is raised, and what the breaker counts."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -38,6 +40,12 @@ async def world() -> AsyncIterator[World]:
 async def send(client: LettaClient) -> list[object]:
     async with LettaGateway(client).send(AGENT, HELLO) as events:
         return [event async for event in events]
+
+
+def test_the_sdk_is_imported_whole_before_the_first_message() -> None:
+    code = "import sys, server.adapters.letta.gateway; print('letta_client.resources.conversations' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 async def test_a_turn_is_one_foreground_request_as_the_member_without_an_otid(world: World) -> None:

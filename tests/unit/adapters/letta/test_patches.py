@@ -1,5 +1,6 @@
 """The patches of Letta's process: applied when its app is loaded, but not to a version or code they do not know."""
 
+import inspect
 import json
 import os
 import ssl
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from letta_patches import known, tls_context
+from letta_patches import PATCHES, known, tls_context
+from letta_patches.connection_tests import FRESH_SECONDS, FreshConnections
 from letta_patches.known import UnknownCodeError, digest, require
 from letta_patches.prepared_statements import is_transaction_pooler
+from letta_patches.signatures import with_cached
+from letta_patches.tool_schemas import generated_once
 
 from server.stack.letta import patches_folder
 
@@ -82,7 +86,10 @@ def test_a_patch_is_turned_off_by_its_switch(tmp_path: Path) -> None:
     assert reported(done) == {"name": "stop", "applied": False, "detail": "LETTA_PATCH_STOP turns it off"}
 
 
-@pytest.mark.parametrize("name", ["stop", "tls_context", "prepared_statements", "tool_order"])
+NAMES = [patch.__name__.rpartition(".")[2] for patch in PATCHES]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_each_patch_has_a_switch(tmp_path: Path, name: str) -> None:
     switch = f"LETTA_PATCH_{name.upper()}"
     done = start(tmp_path, "0.16.8", **{switch: "off"})
@@ -117,6 +124,60 @@ def test_one_tls_context_is_shared_unless_the_caller_has_its_own() -> None:
     assert shared(verify=own) is not shared(verify=own)
     assert shared(cert="mine.pem") is not shared(cert="mine.pem")
     assert len(created) == 6
+
+
+class Connections:
+    """A pool's connections, whose tests are recorded."""
+
+    def __init__(self) -> None:
+        self.now, self.tested = 100.0, list[object]()
+        self.patched = FreshConnections(self.test, lambda: self.now)
+
+    def test(self, connection: object) -> bool:
+        self.tested.append(connection)
+        return False
+
+
+def test_a_connection_is_tested_unless_it_was_in_use_within_the_last_second() -> None:
+    one, connections = object(), Connections()
+    assert connections.patched.ping(one) is False
+    connections.patched.used(one)
+    connections.now += FRESH_SECONDS - 0.01
+    assert connections.patched.ping(one) is True
+    assert connections.tested == [one]
+    connections.now += 0.01
+    assert connections.patched.ping(one) is False
+    assert connections.tested == [one, one]
+
+
+def test_a_closed_connection_leaves_nothing_to_a_new_one_at_its_address() -> None:
+    one, connections = object(), Connections()
+    connections.patched.used(one)
+    connections.patched.used(None)
+    connections.patched.closed(one)
+    assert connections.patched.ping(one) is False
+
+
+def test_the_schema_of_a_tool_is_generated_once_and_a_change_of_it_stays_with_its_caller() -> None:
+    generated: list[str] = []
+
+    def generate(module_name: str, function_name: str) -> dict[str, Any]:
+        generated.append(f"{module_name}.{function_name}")
+        return {"name": function_name, "parameters": {"properties": {}}}
+
+    schema = generated_once(generate)
+    schema("base", "memory_insert")["parameters"]["properties"]["heartbeat"] = {}
+    assert schema(module_name="base", function_name="memory_insert") == generate("base", "memory_insert")
+    assert schema("base", "memory_replace")["name"] == "memory_replace"
+    assert generated == ["base.memory_insert", "base.memory_insert", "base.memory_replace"]
+
+
+def test_signatures_are_cached_in_a_module_of_their_own() -> None:
+    ours = with_cached("signature")
+    assert ours.signature(start) is ours.signature(start)
+    assert ours.signature(start) == inspect.signature(start)
+    assert inspect.signature(start) is not inspect.signature(start)
+    assert ours.isasyncgen is inspect.isasyncgen
 
 
 @pytest.mark.parametrize("version", [known.VERSION, "0.17.0"])

@@ -32,12 +32,25 @@ def recorded(name: str) -> bytes:
 
 
 def parse(data: bytes, cuts: tuple[int, ...] = ()) -> list[AgentEvent]:
+    """The events of a body that is read in parts, from cut to cut."""
     parser = StreamParser()
     events: list[AgentEvent] = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, stop in pairwise(edges):
         events += parser.feed(data[start:stop])
     return events + parser.end()
+
+
+def joined(events: list[AgentEvent]) -> list[AgentEvent]:
+    """The same with adjacent pieces of one message as one: equal however the body was read."""
+    result: list[AgentEvent] = []
+    for event in events:
+        last = result[-1] if result else None
+        if isinstance(event, TextDelta) and isinstance(last, TextDelta) and last.message_id == event.message_id:
+            result[-1] = TextDelta(event.message_id, last.text + event.text)
+        else:
+            result.append(event)
+    return result
 
 
 def text_of(events: list[AgentEvent]) -> str:
@@ -52,7 +65,8 @@ def end_of(events: list[AgentEvent]) -> RunEnded:
 
 @given(name=st.sampled_from(ALL), cuts=st.lists(st.integers(0, 20_000), max_size=20))
 def test_events_do_not_depend_on_how_the_bytes_are_split(name: str, cuts: list[int]) -> None:
-    assert parse(recorded(name), tuple(cuts)) == parse(recorded(name))
+    whole = parse(recorded(name))
+    assert joined(parse(recorded(name), tuple(cuts))) == whole == joined(whole)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -71,16 +85,25 @@ def test_the_run_is_known_from_the_first_ping() -> None:
 
 
 def test_text_is_emitted_piece_by_piece_with_its_message_id() -> None:
-    events = parse(recorded("plain"))
+    body = recorded("plain")
+    events = parse(body, tuple(cut for cut, byte in enumerate(body, start=1) if byte == ord("\n")))
     pieces = [event for event in events if isinstance(event, TextDelta)]
     assert [piece.text for piece in pieces] == ["Hello,", " Wörld", " —", " one", " two."]
     assert len({piece.message_id for piece in pieces}) == 1
     assert end_of(events) == RunEnded(TurnStatus.COMPLETED)
 
 
-def test_all_text_of_one_read_is_emitted_at_once() -> None:
-    parser = StreamParser()
-    assert text_of(parser.feed(recorded("plain"))) == "Hello, Wörld — one two."
+def test_all_text_of_one_read_is_one_event() -> None:
+    [text] = [event for event in StreamParser().feed(recorded("plain")) if isinstance(event, TextDelta)]
+    assert text.text == "Hello, Wörld — one two."
+
+
+def test_texts_of_two_messages_are_two_events_also_in_one_read() -> None:
+    data = b"".join(
+        b"data: " + orjson.dumps({"id": id_, "message_type": "assistant_message", "content": text}) + b"\n\n"
+        for id_, text in (("m1", "One"), ("m1", "."), ("m2", "Two"))
+    )
+    assert StreamParser().feed(data) == [TextDelta("m1", "One."), TextDelta("m2", "Two")]
 
 
 def test_usage_is_emitted_before_the_end() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from inspect import isawaitable
 from typing import Any
 
 from aiohttp import web
@@ -18,7 +19,10 @@ ANON, SERVICE = "sb_publishable_tests", "sb_secret_tests"
 
 @dataclass
 class Project:
-    """Path → (status, body); a callable body is asked each time. Anything else is 404. Its clock is `ahead` of ours."""
+    """Path → (status, body); a callable body is asked, and awaited, each time; it may send its response
+    itself. Anything else is 404.
+
+    Its clock is `ahead` of ours."""
 
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     seen: list[web.BaseRequest] = field(default_factory=list)
@@ -31,6 +35,9 @@ class Project:
             self.seen.append(request)
             status, body = self.answers.get(request.path, (404, {"message": "nothing here"}))
             body = body(request) if callable(body) else body
+            body = await body if isawaitable(body) else body
+            if isinstance(body, web.StreamResponse):
+                return body
             headers = {"Date": format_datetime(datetime.now(UTC) + self.ahead, usegmt=True)}
             if isinstance(body, str):
                 return web.Response(status=status, text=body, content_type="text/html", headers=headers)

@@ -4,15 +4,18 @@ import asyncio
 from collections.abc import Awaitable, MutableMapping
 from typing import Any
 
+import httpx
 import pytest
 import structlog
+from aiohttp import web
 from pydantic import SecretStr
 
-from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.client import REQUEST_SECONDS, SupabaseClient
 from server.adapters.supabase.faults import Faults, SupabaseError
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.unit.adapters.supabase.project import ANON, SERVICE, Project
+from tests.virtual_time import virtual_time_with_sockets
 
 CALL, MESSAGES, HEALTH = "/rest/v1/rpc/work", "/rest/v1/messages", "/auth/v1/health"
 
@@ -298,3 +301,27 @@ async def test_an_operators_error_is_logged_once_a_minute_and_does_not_open_the_
             assert failure.value.code is ErrorCode.SUPABASE_UNAVAILABLE
     assert _operators_events(logged) == [(event, code)] * 2
     assert not client.guard.breaker.is_open
+
+
+async def dripping(request: web.Request) -> web.StreamResponse:
+    """Sends a byte a second, and never ends."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b" ")
+        await asyncio.sleep(1.0)
+
+
+@virtual_time_with_sockets
+async def test_no_request_lasts_longer_than_half_a_minute_even_if_its_body_keeps_coming() -> None:
+    project = Project({HEALTH: (200, dripping)})
+    await project.open()
+    client = project.client()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with asyncio.timeout(600):
+        with pytest.raises(httpx.ReadError):
+            await client.http.get(f"{project.url}{HEALTH}")
+    assert REQUEST_SECONDS <= loop.time() - began <= REQUEST_SECONDS + 3.0
+    await client.aclose()
+    await project.close()

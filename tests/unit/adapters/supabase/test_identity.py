@@ -1,5 +1,6 @@
 """Classifying Auth's refusals and failures, in the wording of hosted Supabase."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,7 @@ import structlog
 from aiohttp import web
 from pydantic import SecretStr
 
-from server.adapters.supabase.client import SupabaseClient
+from server.adapters.supabase.client import CONCURRENT_AUTH_CALLS, CONCURRENT_CALLS, SupabaseClient
 from server.adapters.supabase.faults import Faults
 from server.adapters.supabase.identity import SupabaseIdentity
 from server.ports import LinkToken, MailCode, MailProof, PkceCode, Principal
@@ -70,6 +71,28 @@ async def test_a_sign_up_sends_the_name_and_the_target_of_the_confirmation_link(
     assert (pair.user_id, pair.refresh_token.get_secret_value(), pair.expires_in) == (USER["id"], "r-1", 3600)
     assert int(pair.expires_at.timestamp()) == SESSION["expires_at"]
     assert "r-1" not in repr(pair)
+
+
+@pytest.mark.parametrize(
+    ("claims", "session_id"),
+    [
+        ({"session_id": "7B2C5A5E-3F5C-4E0B-9D0B-2B1F4C6D8E9F"}, "7b2c5a5e-3f5c-4e0b-9d0b-2b1f4c6d8e9f"),
+        ({"session_id": "'; drop table --"}, None),
+        ({"session_id": ["7b2c5a5e-3f5c-4e0b-9d0b-2b1f4c6d8e9f"]}, None),
+        ({}, None),
+    ],
+)
+async def test_tokens_name_the_sign_in_that_their_claims_name(
+    project: Project, identity: SupabaseIdentity, claims: dict[str, Any], session_id: str | None
+) -> None:
+    access_token = jwt.encode(claims, "a secret that is long enough for this")
+    project.answers[TOKEN] = (200, SESSION | {"access_token": access_token})
+    assert (await identity.sign_in("ann@example.com", PASSWORD)).session_id == session_id
+
+
+async def test_tokens_that_cannot_be_read_name_no_sign_in(project: Project, identity: SupabaseIdentity) -> None:
+    project.answers[TOKEN] = (200, SESSION | {"access_token": "a.b.c"})
+    assert (await identity.sign_in("ann@example.com", PASSWORD)).session_id is None
 
 
 async def test_a_sign_up_without_a_session_requires_a_confirmation(
@@ -394,3 +417,25 @@ async def test_a_refused_password_has_its_error(
     with pytest.raises(PlatformError) as refused:
         await identity.set_password(token(), SecretStr("Another-passw0rd"), None)
     assert refused.value.code is meaning
+
+
+async def test_a_burst_of_sign_ups_waits_in_slots_of_its_own_and_delays_no_turn(
+    project: Project, client: SupabaseClient, identity: SupabaseIdentity
+) -> None:
+    slots_are_taken, answered = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_: web.BaseRequest) -> dict[str, Any]:
+        if project.requests(SIGN_UP) == CONCURRENT_AUTH_CALLS:
+            slots_are_taken.set()
+        await answered.wait()
+        return SESSION
+
+    project.answers = {SIGN_UP: (200, slowly), "/rest/v1/rpc/work": (200, True)}
+    async with asyncio.timeout(30), asyncio.TaskGroup() as burst:
+        for number in range(CONCURRENT_CALLS):
+            burst.create_task(identity.sign_up(f"{number}@example.com", PASSWORD, None))
+        await slots_are_taken.wait()
+        assert await client.call("work") is True
+        assert project.requests(SIGN_UP) == CONCURRENT_AUTH_CALLS
+        answered.set()
+    assert project.requests(SIGN_UP) == CONCURRENT_CALLS

@@ -150,6 +150,24 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
         read_migrations(tmp_path / "nowhere")
 
 
+def test_a_file_that_builds_indexes_concurrently_has_nothing_else() -> None:
+    """Its statements are not rolled back together. It can be applied again after any of them."""
+    concurrent = [migration for migration in NUMBERED + REPEATABLE_ONES if migration.is_concurrent]
+    assert [migration.name for migration in concurrent] == ["message_words"]
+    for migration in concurrent:
+        drop, create = map(code, migration.statements)
+        name = re.fullmatch(r"drop index concurrently if exists public\.(\w+)", drop)
+        assert name, drop
+        assert create.startswith(f"create index concurrently {name[1]} on public."), create
+
+
+def test_the_script_builds_indexes_in_its_transaction_and_records_the_statement_as_it_is() -> None:
+    statement = "-- create it\ncreate index concurrently i on t (c)"
+    printed = script([Migration("1", "it", (statement,))])
+    assert "begin;\n\n-- create it\ncreate index i on t (c);" in printed
+    assert f"array['{statement}']" in printed
+
+
 def test_the_script_records_statements_as_literals() -> None:
     printed = script([Migration("1", "it", ("select 'it''s'",))])
     assert "values\n('1', array['select ''it''''s''']::text[], 'it');" in printed

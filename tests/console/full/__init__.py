@@ -1,0 +1,1 @@
+"""What `python -m tests.console` plays beside the tests of the gate."""
