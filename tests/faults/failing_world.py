@@ -19,7 +19,6 @@ from tests.stack.chat_client import TIMEOUT, ChatUser, Json, register
 from tests.stack.own_server import ServerProcess
 from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended
 
 SECRETS: Final = ("SUPABASE_SERVICE_KEY", "LETTA_API_TOKEN", "LITELLM_MASTER_KEY", "SECRET_KEY")
 NEVER_SHOWN: Final = (VENDOR_WORDS, "sk-", "Traceback", "127.0.0.1", "<html", "internal_error", "httpx", "aiohttp")
@@ -115,7 +114,7 @@ class FailingWorld:
         """Retry a failed turn, which must complete. Returns it."""
         status, again = await user.call("POST", f"/chat/turns/{turn['id']}/retry")
         assert status == 200, (status, again)
-        after = await ended(user, turn["id"])
+        after = await user.ended(turn["id"])
         assert (after["status"], after["attempt"]) == ("completed", turn["attempt"] + 1), after
         return after
 

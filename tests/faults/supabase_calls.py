@@ -4,7 +4,6 @@ import asyncio
 from typing import Final
 
 from tests.stack.chat_client import TIMEOUT, ChatUser, Json
-from tests.stack.waiting import ended
 
 UNAVAILABLE: Final = "supabase_unavailable"
 
@@ -22,7 +21,7 @@ async def until_it_works(ada: ChatUser, body: Json) -> Json:
                 break
             assert_unavailable(turn, status)
             await asyncio.sleep(0.3)
-    turn = await ended(ada, turn["id"])
+    turn = await ada.ended(turn["id"])
     assert turn["status"] == "completed", turn
     return turn
 

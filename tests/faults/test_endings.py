@@ -11,7 +11,6 @@ from tests.faults.failing_world import failing_world, unique
 from tests.faults.fault_kinds import Hang
 from tests.stack.own_redis import own_redis
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended
 
 SILENT: Final = ("supabase", "letta", "litellm", "redis")
 
@@ -43,6 +42,6 @@ async def test_a_server_ends_while_no_service_answers(
             await world.stack.open_gate(world.http, gate)
             world.server.start()
             await world.server.ready()
-            turn = await ended(ada, ack["turn_id"])
+            turn = await ada.ended(ack["turn_id"])
             assert (turn["status"], turn["message"]["content"]) == ("completed", "w0 w1 w2")
             assert await world.model_calls(text) == 1

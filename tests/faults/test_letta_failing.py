@@ -14,7 +14,6 @@ from tests.faults.fault_kinds import Answer, Hang, Interrupted, Reset
 from tests.faults.http_faults import Fault
 from tests.stack.chat_client import Json
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended
 
 SEND: Final = r"^/v1/conversations/[^/]+/messages"
 CANCEL: Final = r"^/v1/conversations/[^/]+/cancel"
@@ -92,7 +91,7 @@ async def _lost_before(world: FailingWorld, fault: Fault) -> None:
     with world.letta.breaking(fault, "POST", SEND, mentions=text):
         status, turn = await ada.call("POST", "/chat/message", {"content": f"ECHO {text}", "stream": False})
         if status == 202:
-            turn = {"turn": await ended(ada, turn["id"])}
+            turn = {"turn": await ada.ended(turn["id"])}
     assert world.letta.requests("POST", SEND, text) == 1
     _assert_failed(world.presentable(turn)["turn"], "letta_unavailable")
     assert (await world.retry_completes(ada, turn["turn"]))["message"]["content"] == text
@@ -107,7 +106,7 @@ async def _lost_after(world: FailingWorld, fault: Fault) -> None:
             "POST", "/chat/message", {"content": f"{text} SLOW 4 0.05", "stream": False}, Prefer="respond-async"
         )
         assert status == 202
-        turn = await ended(ada, turn["id"])
+        turn = await ada.ended(turn["id"])
     assert (turn["status"], turn["message"]["content"], turn["attempt"]) == ("completed", REPLY, 1)
     assert await world.model_calls(text) == 1
     await world.assert_works(ada)

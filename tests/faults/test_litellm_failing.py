@@ -14,7 +14,6 @@ from tests.faults.failing_world import FailingWorld, Resident, failing_world, un
 from tests.faults.fault_kinds import VENDOR_WORDS, Answer, Hang, Interrupted, Reset
 from tests.faults.http_faults import Fault
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended
 
 MODEL: Final = "^/v1/chat/completions"
 PRICES: Final = "^/model/info"
@@ -203,4 +202,4 @@ async def test_sign_in_reads_and_messages_work_while_litellm_is_unavailable(worl
         )
         code, turn = await refused
         assert code == 202
-    assert (await ended(bob, turn["id"]))["message"]["content"] == "early"
+    assert (await bob.ended(turn["id"]))["message"]["content"] == "early"

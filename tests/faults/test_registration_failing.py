@@ -20,7 +20,6 @@ from tests.faults.http_faults import Fault, FaultProxy
 from tests.stack.chat_client import TIMEOUT, ChatUser, Json, register
 from tests.stack.provisioning_lab import open_lab
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended
 
 SIGN_UP: Final = "^/auth/v1/signup"
 SIGN_IN: Final = "^/auth/v1/token.*grant_type=password"
@@ -102,7 +101,7 @@ async def _exactly_one_of_each(world: FailingWorld, user: ChatUser) -> None:
 async def _first_message_is_answered(world: FailingWorld, user: ChatUser, turn: Json, text: str) -> None:
     """At once or, if provisioning took longer than a message waits, after a retry."""
     async with asyncio.timeout(4 * TIMEOUT):
-        while (turn := world.presentable(await ended(user, turn["id"])))["status"] == "failed":
+        while (turn := world.presentable(await user.ended(turn["id"])))["status"] == "failed":
             error = turn["error"]
             assert (error["code"], error["retryable"]) in (("agent_unavailable", True), ("letta_unavailable", True))
             await user.call("POST", f"/chat/turns/{turn['id']}/retry")
@@ -158,7 +157,7 @@ async def _letta_hangs(world: FailingWorld) -> None:
 async def _letta_is_unavailable_for_longer_than_a_message_waits(world: FailingWorld) -> None:
     user, text = await world.new_visitor(), unique()
     with world.letta.breaking(Answer(503), "POST", "^/v1/admin/orgs/", mentions=user.id):
-        turn = world.presentable(await ended(user, (await _send(user, text))["id"]))
+        turn = world.presentable(await user.ended((await _send(user, text))["id"]))
         error = turn["error"]
         assert (turn["status"], error["code"], error["retryable"]) == ("failed", "agent_unavailable", True), turn
         assert error["retry_after"] > 0

@@ -51,8 +51,18 @@ class ChatUser:
     async def say(self, content: str, **fields: Any) -> Json:
         """Send a message over REST and wait for its turn to end. Returns the Turn, completed."""
         status, turn = await self.call("POST", "/chat/message", {"content": content, "stream": False, **fields})
-        assert status == 200, (status, turn)
+        if status == 202:  # the answer waits for 45 s; on a busy machine a turn may take longer
+            turn = await self.ended(turn["id"])
+        else:
+            assert status == 200, (status, turn)
         assert turn["status"] == "completed", turn
+        return dict(turn)
+
+    async def ended(self, turn_id: str) -> Json:
+        """The turn, once it has ended."""
+        async with asyncio.timeout(2 * TIMEOUT):
+            while (turn := await self.get(f"/chat/turns/{turn_id}"))["status"] in ("queued", "running"):
+                await asyncio.sleep(0.3)
         return dict(turn)
 
     @asynccontextmanager

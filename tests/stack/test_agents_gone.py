@@ -14,7 +14,6 @@ from tests.stack.commands import chat_users
 from tests.stack.own_server import ServerProcess
 from tests.stack.provisioning_lab import Lab, open_lab
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended
 
 NEEDS_OPERATOR = "The agent service no longer knows your agent. This needs an operator."
 
@@ -132,11 +131,11 @@ async def test_a_turn_whose_agent_was_deleted_during_a_crash_fails_and_its_retry
         await delete(lab, bob, "agent")
     await own_stack.open_gate(http, gate)
     await own_server.restart()
-    turn = await ended(bob, ack["turn_id"])
+    turn = await bob.ended(ack["turn_id"])
     assert (turn["status"], turn["error"]["code"], turn["error"]["retryable"]) == ("failed", "letta_unavailable", True)
     status, _ = await bob.call("POST", f"/chat/turns/{ack['turn_id']}/retry")
     assert status == 200
-    turn = await ended(bob, ack["turn_id"])
+    turn = await bob.ended(ack["turn_id"])
     assert (turn["status"], turn["message"]["content"]) == ("completed", "w0 w1 w2 w3 w4")
     assert len(await own_stack.model_log(http, gate)) == 2
 

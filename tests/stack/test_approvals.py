@@ -21,7 +21,6 @@ from tests.stack.chat_client import ChatUser
 from tests.stack.own_server import ServerProcess
 from tests.stack.provisioning_lab import Lab, open_lab
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended
 
 REMEMBER = 'memory_insert {"label": "human", "new_string": "Sails"}'
 DENIED = "there is nobody who could give it"
@@ -181,9 +180,9 @@ async def test_a_turn_that_a_crash_left_waiting_for_an_approval_fails_and_its_re
     own_server.kill()
     await own_stack.open_gate(http, gate)
     await own_server.restart()
-    turn = await ended(bob, ack["turn_id"])
+    turn = await bob.ended(ack["turn_id"])
     assert (turn["status"], turn["error"]["code"], turn["error"]["retryable"]) == ("failed", "model_error", True)
     assert (await bob.call("POST", f"/chat/turns/{ack['turn_id']}/retry"))[0] == 200
-    turn = await ended(bob, ack["turn_id"])
+    turn = await bob.ended(ack["turn_id"])
     assert turn["status"] == "completed"
     assert DENIED in turn["message"]["content"]

@@ -13,7 +13,6 @@ from tests.stack.charges import Charged, Scene
 from tests.stack.chat_client import register
 from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ async def _survivors(stack: RunningStack, server: ServerProcess, http: aiohttp.C
         server.kill()  # a settlement begins a second after the end of a turn
     await server.restart()
     await stack.open_gate(http, gate)
-    await ended(ada, running)
+    await ada.ended(running)
     books = await asyncio.gather(*(scene.keeper.settled(scene.user) for scene in (one, other)))
     return Survivors(await one.charged("resumed", books[0]), await other.charged("just ended", books[1]), books)
 

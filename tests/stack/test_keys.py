@@ -14,7 +14,6 @@ from tests.stack.chat_client import ChatUser
 from tests.stack.commands import chat_users
 from tests.stack.provisioning_lab import Executioner, Killed, Lab, open_lab
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended
 
 REMEMBER = 'memory_insert {"label": "human", "new_string": "Sails", "insert_line": -1}'
 REASONS = {
@@ -182,5 +181,5 @@ async def test_an_agent_with_another_key_than_its_users_is_repaired_automaticall
             _, turn = await ada.call("POST", "/chat/message", {"content": "ECHO two", "stream": False})
             if turn.get("code") != "key_refused":
                 break
-    assert (await ended(ada, turn["id"]))["message"]["content"] == "two"
+    assert (await ada.ended(turn["id"]))["message"]["content"] == "two"
     assert await reason_of(ada) is None

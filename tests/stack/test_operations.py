@@ -8,7 +8,6 @@ import aiohttp
 from tests.stack.chat_client import TIMEOUT, ChatUser, register
 from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended
 
 
 async def test_sigterm_sends_clients_to_reconnect_and_no_reply_is_lost(
@@ -26,7 +25,7 @@ async def test_sigterm_sends_clients_to_reconnect_and_no_reply_is_lost(
     await own_stack.open_gate(http, gate)
     assert await own_server.stopped() == 0
     await own_server.restart()
-    turn = await ended(bob, ack["turn_id"])
+    turn = await bob.ended(ack["turn_id"])
     assert (turn["status"], turn["message"]["content"]) == ("completed", "w0 w1 w2")
     assert len(await own_stack.model_log(http, gate)) == 1
 

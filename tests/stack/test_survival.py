@@ -10,7 +10,7 @@ import pytest
 from tests.stack.chat_client import ChatUser, register
 from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended, ready_again
+from tests.stack.waiting import ready_again
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_a_turn_that_ended_while_the_server_was_down_is_stored(
         own_server.kill()
         await own_stack.open_gate(http, gate)
     await own_server.restart()
-    turn = await ended(bob, ack["turn_id"])
+    turn = await bob.ended(ack["turn_id"])
     assert (turn["status"], turn["message"]["content"]) == ("completed", "w0 w1 w2")
     assert turn["usage"]["model_calls"] == 1
     assert len(await own_stack.model_log(http, gate)) == 1

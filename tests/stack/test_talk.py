@@ -9,7 +9,6 @@ from tests.faults.chaos import ChaosProxy
 from tests.stack.chat_client import ChatUser
 from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
-from tests.stack.waiting import ended
 from tests.unit.clients.talk.terminal_process import piped, talking
 
 PASSWORD = "Passw0rd-2026"
@@ -83,7 +82,7 @@ async def test_a_reply_that_ended_while_there_was_no_connection_is_shown(
             own_server.kill()
             await own_stack.open_gate(http, gate)
             await own_server.restart()
-            await ended(bob, turn_id)
+            await bob.ended(turn_id)
             proxy.listen()
             await person.shows("w0 w1 w2 w3 w4", " tokens ·")
 

@@ -1,11 +1,10 @@
 """Waiting for other processes, by polling."""
 
 import asyncio
-from typing import Any
 
 import aiohttp
 
-from tests.stack.chat_client import TIMEOUT, ChatUser
+from tests.stack.chat_client import TIMEOUT
 from tests.stack.running_stack import RunningStack
 
 
@@ -34,11 +33,3 @@ async def serving_again(stack: RunningStack, http: aiohttp.ClientSession) -> Non
                     return
                 assert response.status == 503
             await asyncio.sleep(0.3)
-
-
-async def ended(user: ChatUser, turn_id: str) -> dict[str, Any]:
-    """The turn, once it has ended."""
-    async with asyncio.timeout(2 * TIMEOUT):
-        while (turn := await user.get(f"/chat/turns/{turn_id}"))["status"] in ("queued", "running"):
-            await asyncio.sleep(0.3)
-    return dict(turn)
