@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.conftest import shared_stack
 
 PYTEST = (sys.executable, "-m", "pytest", "-q", "--durations=50", "--durations-min=2")
-BESIDE_EACH_OTHER = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
+BESIDE_EACH_OTHER = ("-n", "5", "--dist", "loadfile", "--no-loadscope-reorder")
 """Processes: more than the two cores of a small machine, since tests wait more than they compute. The order of files is
 fixed, because LiteLLM's limits per minute must be tested while few keys are in use."""
 WITHOUT_SERVICES = {

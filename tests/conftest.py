@@ -28,7 +28,7 @@ from tests.browser.site import serve_site
 from tests.stack.forked import end_fork_server
 from tests.stack.own_redis import OwnRedis, own_redis
 from tests.stack.own_server import ServerProcess, server_environment
-from tests.stack.own_supabase import own_supabase
+from tests.stack.own_supabase import BCRYPT_COST, own_supabase
 from tests.stack.patches import ALL, applied_patches, switches
 from tests.stack.running_stack import RunningStack, free_port, read_env
 
@@ -240,6 +240,7 @@ def _local_stack(data_dir: Path, api_port: int, model_port: int) -> Iterator[Non
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= switches(ALL - applied_patches()) | {
         "OPENAI_API_KEY": "sk-scripted",
+        "STACK_BCRYPT_COST": BCRYPT_COST,
         "OPENAI_BASE_URL": f"http://127.0.0.1:{model_port}/v1",
         "AUTH_REQUESTS_PER_MINUTE": "0",
         "SIGN_INS_PER_MINUTE": "0",

@@ -85,6 +85,8 @@ class SupabaseLite(Service):
             "LITE_SITE_URL": f"http://{LOOPBACK}:{layout.api_port}",
             "LITE_JWT_SECRET": layout.secret("supabase_jwt"),
             "LITE_JWT_EXPIRY": layout.environ.get("STACK_JWT_EXPIRY", "3600"),
+            "LITE_AUTH_BCRYPT_COST": layout.environ.get("STACK_BCRYPT_COST", "10"),
+            "NODE_COMPILE_CACHE": str(layout.folder("supabase") / "compile-cache"),
             "LITE_CONFIRM_EMAIL": "true" if confirms_addresses(layout) else "false",
             "LITE_PUBLISHABLE_KEY": anon_key(layout),
             "LITE_SECRET_KEY": service_key(layout),

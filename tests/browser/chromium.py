@@ -17,8 +17,10 @@ QUIET = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",
 )
-"""Tests run as root, and without network requests of the browser's own."""
+"""Tests run as root, without network requests of the browser's own, and without a process per window for an address bar
+that nobody sees."""
 
 
 def program() -> str:

@@ -27,6 +27,8 @@ from server.stack.supabase_lite import LOGIN, SOURCES, anon_key, service_key
 from tests.stack.running_stack import RunningStack, free_port
 
 READY_SECONDS = 60
+BCRYPT_COST = "4"
+"""The least: passwords of tests need no protection, and at Supabase's 10 each costs some 50 ms of processor time."""
 
 
 @contextmanager
@@ -73,6 +75,8 @@ def _environment(layout: Layout, owner_url: str, home: Path, *, confirm_email: b
         "LITE_SITE_URL": "http://127.0.0.1",
         "LITE_JWT_SECRET": layout.secret("supabase_jwt"),
         "LITE_JWT_EXPIRY": "3600",
+        "LITE_AUTH_BCRYPT_COST": BCRYPT_COST,
+        "NODE_COMPILE_CACHE": str(layout.folder("supabase") / "compile-cache"),
         "LITE_CONFIRM_EMAIL": str(confirm_email).lower(),
         "LITE_PUBLISHABLE_KEY": anon_key(layout),
         "LITE_SECRET_KEY": service_key(layout),
