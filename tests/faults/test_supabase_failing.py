@@ -295,7 +295,8 @@ async def test_a_server_that_cannot_fetch_the_projects_keys_recovers_without_a_r
     same_model = {"LITELLM_URL_FOR_LETTA": world.model.url}
     async with server_behind_proxies(world.stack, world.env, tmp_path / "server.log", **same_model) as fresh:
         user = replace(ada.user, url=fresh.server.url)
-        for fault in (*FAULTS.values(), Hang()):
+        broken = [fault for name, fault in FAULTS.items() if name != "a stale schema"]  # 404: it publishes no keys
+        for fault in (*broken, Hang()):
             with fresh.supabase.breaking(fault, "GET", "jwks.json"):
                 answers = await asyncio.gather(*(user.call("GET", "/auth/me") for _ in range(6)))
             for status, problem in answers:
