@@ -60,6 +60,7 @@ class Run:
         self.posts: asyncio.Queue[tuple[Json, asyncio.Future[tuple[int, Json]]]] = asyncio.Queue()
         """Commands over REST: method and body, and where the answer goes."""
         self.reports: asyncio.Queue[tuple[Json, asyncio.Future[str | None]]] = asyncio.Queue()
+        self._is_over = False
         self.frames: list[Json] = []
         """Everything that was sent to the client, for whoever compares it with the schema."""
 
@@ -67,6 +68,22 @@ class Run:
         """A token in the form of a JWT, so that the client can see when it expires."""
         claims = {"sub": USER_ID, "exp": int(time.time() + self.token_seconds), "jti": uuid.uuid4().hex}
         return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.sig"
+
+    # -- what the HTTP server does ----------------------------------------------------------------------------------
+
+    async def compared(self, report: Json) -> str | None:
+        """How this report differs from what the scenario waits for, or None; also None once the scenario is over."""
+        if self._is_over:
+            return None
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self.reports.put_nowait((report, answer))
+        return await answer
+
+    def end(self) -> None:
+        """Nobody waits for a report any more."""
+        self._is_over = True
+        while not self.reports.empty():
+            self.reports.get_nowait()[1].set_result(None)
 
     # -- what scenarios do ----------------------------------------------------------------------------------------
 

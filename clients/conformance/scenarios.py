@@ -501,6 +501,23 @@ async def history_that_is_late(run: Run) -> None:
     await run.shows(messages=[user("question 1"), reply("answer 1"), user("Hello"), reply("Hi")], has_more=True)
 
 
+@rule("A history that was read before a retry does not bring the old reply back.")
+async def history_older_than_a_retry(run: Run) -> None:
+    world = run.world
+    turn = world.accept("Hello")
+    world.started(turn)
+    world.failed(turn, "model_error", "The model failed.", retryable=True, text="Hm")
+    run.history_answered.clear()
+    link = await run.greeted()
+    await run.history_read.wait()
+    run.client(do="retry", turn_id=turn["id"])
+    frame = await link.receive("retry")
+    await link.send(ack(frame, turn), world.retried(turn), world.completed(turn, "Hi!"))
+    await run.shows(messages=[user("Hello"), reply("Hi!")])
+    run.history_answered.set()
+    await run.shows(messages=[user("Hello"), reply("Hi!")], is_loading=False)
+
+
 # -- where WebSockets are blocked -----------------------------------------------------------------------------------
 
 

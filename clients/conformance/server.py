@@ -211,6 +211,8 @@ async def _play(run: Run, name: str) -> None:
         run.client(do="end", passed=False, problem=f"{type(cause).__name__}: {cause}")
     else:
         run.client(do="end", passed=True, problem=None)
+    finally:
+        run.end()
 
 
 async def next_action(request: web.Request) -> web.Response:
@@ -219,9 +221,7 @@ async def next_action(request: web.Request) -> web.Response:
 
 async def report(request: web.Request) -> web.Response:
     run = _run(request)
-    answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-    run.reports.put_nowait((await request.json(), answer))
-    difference = await answer
+    difference = await run.compared(await request.json())
     return web.json_response({"accepted": difference is None, "difference": difference})
 
 
