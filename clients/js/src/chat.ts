@@ -236,7 +236,7 @@ export class Chat {
   async #reload(running?: string): Promise<void> {
     const signal = this.#load(true);
     const { turns, queue } = this.#state;
-    const old = new Set(turns.map(({ id }) => id).filter((id) => ![null, running, ...queue].includes(id)));
+    const old = new Map(turns.filter(({ id }) => ![null, running, ...queue].includes(id)).map((turn) => [turn.id, turn]));
     for (let wait = 1000; !signal.aborted; wait = Math.min(wait * 2, 30_000)) {
       try {
         const { agent } = this.#state;

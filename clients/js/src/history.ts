@@ -6,47 +6,47 @@ import type { History, Message } from "./wire.js";
 /** The state with a page of the history, whose turns may be known in part. Turns before it stay if they adjoin it;
  * otherwise they can be loaded again.
  *
- * `old`: turns that are older than this page unless they are in it. For the newest page these are the turns that were
- * shown before it was asked for; for a page of older messages there are none. */
-export function withPage(state: ChatState, page: History, old: ReadonlySet<string | null> = new Set()): ChatState {
+ * `old`: turns by id that are older than this page unless they are in it. For the newest page these are the turns that
+ * were shown when it was asked for; for a page of older messages there are none. */
+export function withPage(state: ChatState, page: History, old?: ReadonlyMap<string | null, ChatTurn>): ChatState {
   const turns = turnsOf(page);
-  const known = new Map(state.turns.map((turn) => [turn.id, turn]));
-  const inPage = new Set(turns.map(({ id }) => id));
-  const first = state.turns.findIndex(({ id }) => inPage.has(id));
+  const first = state.turns.findIndex(({ id }) => turns.has(id));
   const before = state.turns.slice(0, Math.max(first, 0));
-  const after = state.turns.slice(before.length).filter(({ id }) => !inPage.has(id) && (first >= 0 || !old.has(id)));
-  const next = before.length ? state.history : { hasMore: page.has_more, before: page.next_cursor };
-  const merged = turns.map((turn) => joined(known.get(turn.id), turn));
-  return withTurns({ ...state, history: { ...next, isLoading: false } }, [...before, ...merged, ...after]);
+  const after = state.turns.slice(before.length).filter(({ id }) => !turns.has(id) && (first >= 0 || !old?.has(id)));
+  const history = before.length ? state.history : { hasMore: page.has_more, before: page.next_cursor };
+  for (const known of state.turns) {
+    const stored = turns.get(known.id);
+    if (stored) turns.set(known.id, joined(known, stored, old?.get(known.id)));
+  }
+  return withTurns({ ...state, history: { ...history, isLoading: false } }, [...before, ...turns.values(), ...after]);
 }
 
-/** What events have shown of a turn is at least as new as the history, as long as the turn is open. */
-function joined(known: ChatTurn | undefined, stored: ChatTurn): ChatTurn {
-  if (!known) return stored;
+/** What events have shown of a turn that is open, or since the page was asked for, is at least as new as the page. `before`:
+ * the turn as it was shown then. */
+function joined(known: ChatTurn, stored: ChatTurn, before: ChatTurn | undefined): ChatTurn {
   const turn = { ...known, user: known.user ?? stored.user };
-  if (isOpen(known) || !stored.reply) return turn;
-  const { text, status, cost, reasoning, tools } = stored.reply;
-  const reply = known.reply ?? stored.reply;
-  return { ...turn, reply: reply.text === text ? reply : { ...reply, text, status, cost, reasoning, tools } };
+  const { reply } = stored;
+  if (isOpen(known) || !reply || known.reply?.text !== before?.reply?.text) return turn;
+  const { text, status, cost, reasoning, tools } = reply;
+  const shown = known.reply ?? reply;
+  return { ...turn, reply: shown.text === text ? shown : { ...shown, text, status, cost, reasoning, tools } };
 }
 
 /** The page's messages, oldest first, by turn. A turn without a reply was not sent, failed or was stopped. */
-function turnsOf(page: History): ChatTurn[] {
-  const turns: { id: string; attempt: number; user: ChatMessage | null; reply: ChatMessage | null }[] = [];
+function turnsOf(page: History): Map<string | null, ChatTurn> {
+  const turns = new Map<string | null, ChatTurn>();
   for (const message of [...page.data].reverse()) {
-    let turn = turns.at(-1);
-    if (turn?.id !== message.turn_id) {
-      turn = { id: message.turn_id, attempt: 0, user: null, reply: null };
-      turns.push(turn);
-    }
-    if (message.role === "user") turn.user = userMessage(message, null, message.status === "unsent" ? "unsent" : "sent");
-    else turn.reply = replyOf(message);
+    const id = message.turn_id;
+    const user = turns.get(id)?.user ?? null;
+    const turn = { id, attempt: 0, user, reply: null };
+    if (message.role === "user") turns.set(id, { ...turn, user: { ...userMessage(message, null, message.status === "unsent" ? "unsent" : "sent"), canRetry: true } });
+    else turns.set(id, { ...turn, user: user && { ...user, canRetry: false }, reply: replyOf(message) });
   }
-  return turns.map((turn) => (turn.user && !turn.reply ? { ...turn, user: { ...turn.user, canRetry: true } } : turn));
+  return turns;
 }
 
 function replyOf(message: Message): ChatMessage {
-  const { turn_id, created_at, content: text, cost, status, steps } = message;
-  const reply = newReply(turn_id, created_at);
-  return { ...(steps?.reduce(grown, reply) ?? reply), text, cost, status: status === "partial" ? "partial" : "complete", canRetry: status === "partial" };
+  const { content: text, cost, status, steps } = message;
+  const reply = newReply(message.turn_id, message.created_at);
+  return { ...(steps?.reduce(grown, reply) ?? reply), text, cost, status, canRetry: status === "partial" };
 }

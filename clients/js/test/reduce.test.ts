@@ -16,10 +16,11 @@ const event = (type: string, turn_id: string, fields: object = {}) =>
 const started = (id: string, fields: object = {}) =>
   event("turn.started", id, { user_message: message(id, "user", id), client_message_id: `client-${id}`, ...fields });
 const delta = (id: string, text: string, fields: object = {}) => event("message.delta", id, { text, ...fields });
-const completed = (id: string, text: string) =>
+const completed = (id: string, text: string, attempt = 1) =>
   event("turn.completed", id, {
+    attempt,
     turn: {
-      ...{ id, status: "completed", attempt: 1, client_message_id: `client-${id}`, user_message: message(id, "user", id) },
+      ...{ id, status: "completed", attempt, client_message_id: `client-${id}`, user_message: message(id, "user", id) },
       ...{ message: message(id, "assistant", text), usage: null, cost: null, cost_status: null, error: null, reason: null },
       ...{ queue_position: null, created_at: AT, started_at: AT, finished_at: AT },
     },
@@ -28,7 +29,8 @@ const ready = (fields: Partial<ReadyFrame> = {}) =>
   ({ type: "ready", cursor: "e:0", resumed: false, user_id: "u", limits: {}, turn: null, queued: [], ...fields }) as ReadyFrame;
 const after = (state: ChatState, ...frames: LinkFrame[]) => frames.reduce(reduce, state);
 const page = (has_more: boolean, ...oldestFirst: Message[]): History => ({ data: oldestFirst.toReversed(), has_more, next_cursor: has_more ? "next" : null });
-const newest = (state: ChatState, from: History) => withPage(state, from, new Set(state.turns.map(({ id }) => id).filter((id) => id !== state.reply?.turnId && id)));
+const newest = (state: ChatState, from: History) => withPage(state, from, shown(state));
+const shown = (state: ChatState) => new Map(state.turns.filter(({ id }) => id !== state.reply?.turnId && id).map((turn) => [turn.id, turn]));
 const texts = (state: ChatState) => state.messages.map(({ text }) => text);
 
 function sending(state: ChatState, id: string): ChatState {
@@ -78,8 +80,17 @@ test("a message that the history has already is not shown twice when its ack arr
 });
 
 test("a turn that ended while the history was on its way stays", () => {
-  const state = withPage(after(INITIAL, started("a"), completed("a", "A")), page(false), new Set());
+  const state = withPage(after(INITIAL, started("a"), completed("a", "A")), page(false));
   assert.deepEqual(texts(state), ["a", "A"]);
+});
+
+test("a history that was read before a retry does not bring the old reply back", () => {
+  const stale = page(false, message("a", "user", "a"), { ...message("a", "assistant", "Hm"), status: "partial" });
+  const asked = after(INITIAL, started("a"), completed("a", "Hm"));
+  for (const before of [INITIAL, asked]) {
+    const state = after(asked, started("a", { attempt: 2 }), completed("a", "Hi!", 2));
+    assert.deepEqual(texts(withPage(state, stale, shown(before))), ["a", "Hi!"]);
+  }
 });
 
 test("after a long absence only the newest page is shown, and older ones can be loaded again", () => {

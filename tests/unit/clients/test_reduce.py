@@ -47,7 +47,7 @@ def test_replies_of_the_history_have_their_steps() -> None:
     world.completed(turn, "Hi")
     turn["message"]["steps"] = STEPS
     page: Any = world.history(50, None)
-    state = with_newest(ChatState(), page, set())
+    state = with_newest(ChatState(), page, {})
     assert parts(state.messages[-1]) == ("Hi", *NOTED)
 
 
@@ -57,7 +57,18 @@ def test_steps_that_were_seen_stay_where_the_history_has_them_cut() -> None:
     state = after(world.started(turn), world.reasoning(turn, "I should note it."), world.completed(turn, "Hi"))
     turn["message"]["steps"] = STEPS
     page: Any = world.history(50, None)
-    assert with_newest(state, page, {turn["id"]}).messages[-1] is state.messages[-1]
+    assert with_newest(state, page, {turn.id: turn for turn in state.turns}).messages[-1] is state.messages[-1]
+
+
+def test_a_history_that_was_read_before_a_retry_does_not_bring_the_old_reply_back() -> None:
+    world = World()
+    turn = world.accept("Hello")
+    asked = after(world.started(turn), world.failed(turn, "model_error", "No.", retryable=True, text="Hm"))
+    stale: Any = world.history(50, None)
+    state = after(world.retried(turn), world.completed(turn, "Hi!"), state=asked)
+    for before in (ChatState(), asked):
+        shown = with_newest(state, stale, {turn.id: turn for turn in before.turns}).messages[-1]
+        assert (shown.text, shown.status) == ("Hi!", "complete")
 
 
 def test_a_retry_that_was_accepted_is_open_before_its_first_event() -> None:
@@ -108,7 +119,7 @@ def test_a_page_that_begins_with_a_reply_is_completed_by_the_next() -> None:
         world.started(turn)
         world.completed(turn, f"answer {number}")
     newest: Any = world.history(3, None)
-    state = with_newest(ChatState(), newest, set())
+    state = with_newest(ChatState(), newest, {})
     assert [message.text for message in state.messages] == ["answer 0", "question 1", "answer 1"]
     older: Any = world.history(3, newest["next_cursor"])
     state = with_older(state, older)

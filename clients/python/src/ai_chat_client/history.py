@@ -1,6 +1,6 @@
 """Pages of the history, and how they join what is already shown."""
 
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ai_chat_client.reader import Missed
@@ -9,12 +9,15 @@ from ai_chat_client.state import ChatMessage, ChatState, ChatTurn, HistoryState,
 from ai_chat_client.steps import with_steps
 from ai_chat_client.wire import History, Message
 
+Turns = Mapping[str | None, ChatTurn]
+"""By id."""
 
-def with_newest(state: ChatState, page: History, old: AbstractSet[str | None]) -> ChatState:
+
+def with_newest(state: ChatState, page: History, old: Turns) -> ChatState:
     """The newest page. Turns before it stay if they adjoin it; otherwise they can be loaded again.
 
-    `old`: the turns that were shown before the page was asked for. Others are newer than the page, or in it."""
-    merged, in_page = _joined_page(state, page)
+    `old`: the turns that were shown when the page was asked for. Others are newer than the page, or in it."""
+    merged, in_page = _joined_page(state, page, old)
     first = next((number for number, turn in enumerate(state.turns) if turn.id in in_page), None)
     before = state.turns[:first] if first is not None else ()
     after = [
@@ -26,7 +29,7 @@ def with_newest(state: ChatState, page: History, old: AbstractSet[str | None]) -
     return with_turns(replace(state, history=history), [*before, *merged, *after])
 
 
-def with_missed(state: ChatState, missed: Missed, old: AbstractSet[str | None]) -> ChatState:
+def with_missed(state: ChatState, missed: Missed, old: Turns) -> ChatState:
     """What was read after a connection that was not resumed."""
     state = with_turns(state, [turn for turn in state.turns if turn.id not in missed.gone])
     return with_newest(state, missed.page, old)
@@ -34,27 +37,29 @@ def with_missed(state: ChatState, missed: Missed, old: AbstractSet[str | None]) 
 
 def with_older(state: ChatState, page: History) -> ChatState:
     """A page of older messages. Its newest turn may be the rest of the oldest one here."""
-    merged, in_page = _joined_page(state, page)
+    merged, in_page = _joined_page(state, page, {})
     newer = [turn for turn in state.turns if turn.id not in in_page]
     return with_turns(replace(state, history=_loaded(page)), [*merged, *newer])
 
 
-def _joined_page(state: ChatState, page: History) -> tuple[list[ChatTurn], set[str | None]]:
+def _joined_page(state: ChatState, page: History, old: Turns) -> tuple[list[ChatTurn], set[str | None]]:
     known = {turn.id: turn for turn in state.turns}
     stored = _turns_of(page)
-    return [_joined(known.get(turn.id), turn) for turn in stored], {turn.id for turn in stored}
+    return [_joined(known.get(turn.id), turn, old.get(turn.id)) for turn in stored], {turn.id for turn in stored}
 
 
 def _loaded(page: History) -> HistoryState:
     return HistoryState(is_loading=False, has_more=page["has_more"], before=page["next_cursor"])
 
 
-def _joined(known: ChatTurn | None, stored: ChatTurn) -> ChatTurn:
-    """What events have shown of a turn is at least as new as the history, as long as the turn is open."""
+def _joined(known: ChatTurn | None, stored: ChatTurn, before: ChatTurn | None) -> ChatTurn:
+    """What events have shown of a turn that is open, or since the page was asked for, is at least as new as the page.
+
+    `before`: the turn as it was shown then."""
     if known is None:
         return stored
     turn = replace(known, user=known.user or stored.user)
-    if is_open(known) or stored.reply is None:
+    if is_open(known) or stored.reply is None or _text(known) != _text(before):
         return turn
     new = stored.reply
     reply = known.reply or new
@@ -63,6 +68,10 @@ def _joined(known: ChatTurn | None, stored: ChatTurn) -> ChatTurn:
     if reply.text != new.text:
         reply = replace(reply, text=new.text, status=new.status, cost=new.cost)
     return replace(turn, reply=reply)
+
+
+def _text(turn: ChatTurn | None) -> str | None:
+    return turn.reply.text if turn and turn.reply else None
 
 
 def _turns_of(page: History) -> list[ChatTurn]:

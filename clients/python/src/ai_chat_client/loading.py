@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ai_chat_client.errors import ChatError
-from ai_chat_client.history import with_missed, with_older
+from ai_chat_client.history import Turns, with_missed, with_older
 from ai_chat_client.reader import Reader
 from ai_chat_client.reduce import end_of_turn, reduce
 from ai_chat_client.state import AgentState, ChatState, is_open
@@ -36,10 +36,10 @@ class Loading:
         """Turns that ended without a connection, the newest messages, and the agent's status."""
         running = ready["turn"]
         live = {turn["id"] for turn in ready["queued"]} | ({running["turn_id"]} if running else set())
-        old = [turn for turn in self._shown().turns if turn.id and turn.id not in live]
+        old: Turns = {turn.id: turn for turn in self._shown().turns if turn.id and turn.id not in live}
         agent = self._shown().agent
         try:
-            missed = await self._reader.missed([turn.id for turn in old if turn.id and is_open(turn)])
+            missed = await self._reader.missed([turn.id for turn in old.values() if turn.id and is_open(turn)])
         except ChatError:
             self._show_loading(False)
             return
@@ -47,7 +47,7 @@ class Loading:
         for turn in missed.turns:
             if end := end_of_turn(turn):
                 state = reduce(state, end)
-        state = with_missed(state, missed, {turn.id for turn in old})
+        state = with_missed(state, missed, old)
         if self._shown().agent is agent:  # no event came meanwhile
             state = replace(state, agent=AgentState(missed.agent["status"], missed.agent["reason"]))
         self._change(state)

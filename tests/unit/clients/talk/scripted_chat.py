@@ -32,7 +32,7 @@ class ScriptedChat:
 
     def __post_init__(self) -> None:
         page: Any = self.world.history(50, None)
-        self.state = with_newest(self.state, page, set())
+        self.state = with_newest(self.state, page, {})
 
     def after(self, *frames: Any) -> None:
         for frame in frames:

@@ -22,7 +22,7 @@ class Scene:
         self.transcript = Transcript()
         self.state = ChatState(connection="online")
         page: Any = self.world.history(50, None)
-        self.first = self.show(with_newest(self.state, page, set()))
+        self.first = self.show(with_newest(self.state, page, {}))
 
     def show(self, state: ChatState) -> list[Entry]:
         self.state = state
@@ -204,7 +204,7 @@ def test_turns_that_ended_while_there_was_no_connection_are_shown() -> None:
     scene.world.started(turn)
     scene.world.completed(turn, "yes")
     page: Any = scene.world.history(50, None)
-    assert kinds(scene.show(with_newest(scene.state, page, set()))) == ["Said", "Wrote", "Ended"]
+    assert kinds(scene.show(with_newest(scene.state, page, {}))) == ["Said", "Wrote", "Ended"]
 
 
 def test_a_deleted_history_ends_what_was_open() -> None:
