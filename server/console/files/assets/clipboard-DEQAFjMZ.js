@@ -1,0 +1,1 @@
+import{c as e,t}from"./index-Ds-DQEa9.js";async function n(n,r=e().copied){try{await navigator.clipboard.writeText(n),t(r)}catch{t(e().notCopied)}}export{n as t};

@@ -1,1 +1,0 @@
-import{c as e,t}from"./index-CIgjcyj-.js";async function n(n,r=e().copied){try{await navigator.clipboard.writeText(n),t(r)}catch{t(e().notCopied)}}export{n as t};

@@ -1,1 +1,0 @@
-import e,{t}from"./panel-COC3dueS.js";import{d as n}from"./index-CIgjcyj-.js";function r(){let r=t();return n(`div`,{class:`page`,children:n(`div`,{class:`stack`,children:[n(`div`,{class:`stack tight`,children:[n(`h1`,{children:r.title}),n(`p`,{class:`soft`,children:r.lead})]}),n(e,{})]})})}export{r as default};
