@@ -1,7 +1,8 @@
 """`python -m tests`: all checks that must pass before a change lands. Prints all failures, and a table of times.
 
-The stack starts once. Checks without services run beside it at a lower priority. Tests that can share the stack run in
-several processes, since they mostly wait; those marked `alone` follow one by one.
+The stack starts once. Checks without services run beside it at a lower priority. The tests marked `alone` come first,
+one by one, while those checks use the other core. Tests that can share the stack follow in several processes, since
+they mostly wait.
 """
 
 import os
@@ -32,8 +33,8 @@ WITHOUT_SERVICES = {
 }
 SERVICES = (*PYTEST, "tests", "--ignore=tests/unit")
 WITH_SERVICES = {
-    "tests that share the services": (*SERVICES, "-m", "not alone", *BESIDE_EACH_OTHER),
     "tests that need the services alone": (*SERVICES, "-m", "alone"),
+    "tests that share the services": (*SERVICES, "-m", "not alone", *BESIDE_EACH_OTHER),
 }
 LOWER_PRIORITY = 5
 """A third of the usual share of a busy processor: some tests of `unit/` measure real time, and must not starve."""
