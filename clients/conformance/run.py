@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from clients.conformance.world import USER_ID, Json, World
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that a client has for each step: its backoff included."""
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import shutil
-import socket
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ from playwright.async_api import Page, expect
 from tests.clients.processes import run
 from tests.clients.python_package import SOURCE
 from tests.fakes.agent import Reply, Tool
+from tests.stack.running_stack import free_port
 from tests.unit.api.world import PASSWORD, World
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -41,8 +41,7 @@ async def chainlit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @asynccontextmanager
 async def running(app: Path, server: str) -> AsyncIterator[str]:
     """The app's address, once it answers."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(str(app / "venv" / "bin" / "chainlit"), "run", "app.py", "--headless", "--host", "127.0.0.1"),
         *("--port", str(port)),

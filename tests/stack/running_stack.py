@@ -1,23 +1,30 @@
 """The stack on which tests run: its addresses, its processes, and the control endpoints of the scripted model."""
 
+import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 
+from server.stack.layout import port_is_free
+
+PORTS: Final = range(10_000, 20_000)
+"""Below those that Linux gives to outgoing connections, and apart from those of `chat up`."""
+_numbers = itertools.count(os.getpid() * 97)
+
 
 def free_port() -> int:
-    """A free TCP port of the loopback interface."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface that stays free until its caller listens, also after a restart.
+
+    Each process takes the ports in turn, from a place of its own."""
+    candidates = (PORTS[number % len(PORTS)] for number in itertools.islice(_numbers, len(PORTS)))
+    return next(filter(port_is_free, candidates))
 
 
 def read_env(path: Path) -> dict[str, str]:

@@ -78,7 +78,7 @@ class Driver:
                         return None if action["passed"] else str(action["problem"])
 
     async def _report_until_accepted(self, chat: Chat, url: str) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             with suppress(httpx.HTTPError):
                 while not (await self._http.post(url, json=report(chat))).json()["accepted"]:
                     await asyncio.sleep(0.02)
