@@ -41,7 +41,7 @@ class SmallService(Service):
     def command(self) -> Command:
         self._mark.unlink(missing_ok=True)
         argv = (sys.executable, "-I", "-S", "-c", self._code.replace("{name}", self.name))
-        return Command(argv, {}, self.layout.root, stop_seconds=3)
+        return Command(argv, {}, self.layout.root, stop_seconds=120)
 
     async def healthy(self) -> bool:
         return self._mark.exists()
@@ -89,7 +89,7 @@ def events(layout: Layout) -> list[str]:
     return (layout.root / "events").read_text().splitlines()
 
 
-def wait_until_gone(pid: int, seconds: float = 20) -> bool:
+def wait_until_gone(pid: int, seconds: float = 120) -> bool:
     """Wait until the process ends. Returns False after `seconds`."""
     try:
         descriptor = os.pidfd_open(pid)

@@ -110,7 +110,7 @@ def test_status_of_an_unused_directory_is_empty(layout: Layout) -> None:
 
 def test_down_stops_and_waits(layout: Layout) -> None:
     with another_chat_up(layout) as running:
-        assert control.down(layout.root)
+        assert control.down(layout.root, timeout=120)
         assert instance.running_pid(layout.root) is None
         assert running.wait() == 0
 

@@ -101,7 +101,7 @@ async def test_a_service_that_exits_is_restarted_and_logged(layout: Layout) -> N
         states.when(runs_again, stop.set)
         kill()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(300):
         await Supervisor([small(layout, "mortal")], ProgressLog(layout), states).run(stop, ready)
     log = layout.log("stack").read_text()
     assert "died (signal 9); restarting" in log
@@ -139,7 +139,7 @@ async def test_kill_all_kills_a_service_that_does_not_stop(layout: Layout) -> No
         states.when(lambda now: now["stubborn"].state is State.STOPPING, supervisor.kill_all)
         stop.set()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(300):
         await supervisor.run(stop, ready)
     assert wait_until_gone(pids[0])
 

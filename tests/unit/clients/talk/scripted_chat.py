@@ -15,7 +15,7 @@ from ai_chat_client.reduce import reduce
 from ai_chat_client.state import ChatMessage, ChatState, with_local
 from ai_chat_client.talk.conversation import Conversation
 from clients.conformance.world import World
-from tests.unit.clients.talk.terminal import FakeTerminal
+from tests.unit.clients.talk.terminal import SECONDS, FakeTerminal
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ class Talk:
 
     async def end(self) -> str:
         """The whole text, once it has ended by itself."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(SECONDS):
             await self.running
         return self.terminal.text()
 

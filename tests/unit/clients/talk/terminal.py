@@ -8,7 +8,7 @@ from prompt_toolkit.data_structures import Size
 
 from ai_chat_client.talk.screen import SteadyOutput
 
-SECONDS = 60
+SECONDS = 300
 """A generous limit."""
 
 
