@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
 
-DATABASES: Final = ("postgres", "letta", "litellm")
 _TABLES: Final = """
     select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p', 'm') and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
@@ -15,10 +15,14 @@ _TABLES: Final = """
 
 
 async def tables_with(env: dict[str, str], words: Sequence[str]) -> dict[str, list[str]]:
-    """`database.schema.table` → those of the words that some row of it contains, in any column."""
+    """`database.schema.table` → those of the words that some row of it contains, in any column. `postgres` is the
+    project's database, whatever its name."""
+    url = env["SUPABASE_DB_URL"]
+    databases = {"postgres": urlsplit(url).path.removeprefix("/"), "letta": "letta", "litellm": "litellm"}
     found: dict[str, list[str]] = {}
-    for database in DATABASES:
-        found |= await asyncio.to_thread(_search, env["SUPABASE_DB_URL"], database, words)
+    for called, database in databases.items():
+        tables = await asyncio.to_thread(_search, url, database, words)
+        found |= {f"{called}.{table}": hits for table, hits in tables.items()}
     return found
 
 
@@ -29,5 +33,5 @@ def _search(url: str, database: str, words: Sequence[str]) -> dict[str, list[str
             rows = sql.SQL("select distinct word from {} as r, unnest(%s::text[]) word where strpos(r::text, word) > 0")
             hits = connection.execute(rows.format(sql.Identifier(schema, table)), [list(words)]).fetchall()
             if hits:
-                found[f"{database}.{schema}.{table}"] = sorted(word for (word,) in hits)
+                found[f"{schema}.{table}"] = sorted(word for (word,) in hits)
     return found
