@@ -1,5 +1,8 @@
 """Somebody with a mailbox and a browser, for tests of the mails' links and codes."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +13,7 @@ import psycopg
 from playwright.async_api import Page, expect
 
 from server.stack.mails import Mail, read_mails
+from tests.stack.chat_client import TIMEOUT
 
 PASSWORD, NEW = "Passw0rd-2026", "Another-passw0rd-2026"
 
@@ -47,6 +51,20 @@ class Visitor:
 
     async def login(self, password: str = PASSWORD, email: str | None = None) -> int:
         return (await self.post("login", email=email or self.email, password=password))[0]
+
+    async def recovers(self) -> None:
+        """Ask for a mail to set another password."""
+        async with self.mailed():
+            assert (await self.post("recover", email=self.email))[0] == 202
+
+    @asynccontextmanager
+    async def mailed(self) -> AsyncIterator[None]:
+        """Returns when the mail that is asked for in the block is there: the server's answer does not wait for it."""
+        before = self.mails()
+        yield
+        async with asyncio.timeout(TIMEOUT):
+            while self.mails() == before:
+                await asyncio.sleep(0.05)
 
     def mail(self, to: str | None = None) -> Mail:
         """The newest mail."""

@@ -34,7 +34,7 @@ async def test_a_confirmation_link_confirms_and_leaves_nobody_signed_in(visitor:
 
 async def test_a_forgotten_password_is_set_by_the_mails_link(visitor: Visitor) -> None:
     other_device = await visitor.signed_up()
-    assert (await visitor.post("recover", email=visitor.email))[0] == 202
+    await visitor.recovers()
     await visitor.open(visitor.mail().link)
     await visitor.sees("Set a new password")
     await visitor.sets_password()
@@ -71,7 +71,7 @@ async def test_a_link_that_cannot_sign_in_where_the_storage_is_full_leaves_nothi
 
 async def test_a_password_set_where_the_console_asked_for_it_signs_in(visitor: Visitor) -> None:
     await visitor.signed_up()
-    await visitor.post("recover", email=visitor.email)
+    await visitor.recovers()
     await visitor.awaits("recovery")
     await visitor.open(visitor.mail().link)
     await visitor.sets_password()
@@ -117,7 +117,7 @@ async def test_after_the_link_the_console_knows_the_address(visitor: Visitor) ->
 async def test_the_page_speaks_russian_to_those_who_do(visitor: Visitor) -> None:
     await visitor.page.add_init_script("Object.defineProperty(navigator, 'languages', {get: () => ['ru-RU', 'en']})")
     await visitor.signed_up()
-    await visitor.post("recover", email=visitor.email)
+    await visitor.recovers()
     await visitor.open(visitor.mail().link)
     await visitor.sees("Новый пароль", "Выберите пароль")
     await expect(visitor.page.get_by_label("Новый пароль", exact=True)).to_be_focused()
@@ -128,7 +128,7 @@ async def test_the_page_speaks_russian_to_those_who_do(visitor: Visitor) -> None
 
 async def test_secrets_leave_the_address_bar_the_history_and_every_request(visitor: Visitor) -> None:
     await visitor.signed_up()
-    await visitor.post("recover", email=visitor.email)
+    await visitor.recovers()
     await visitor.page.goto(f"{visitor.url}/")
     await visitor.open(visitor.mail().link)
     await visitor.sees("Set a new password")
@@ -142,7 +142,7 @@ async def test_secrets_leave_the_address_bar_the_history_and_every_request(visit
 
 async def test_a_password_that_auth_refuses_can_be_replaced_on_the_page(visitor: Visitor) -> None:
     await visitor.signed_up()
-    await visitor.post("recover", email=visitor.email)
+    await visitor.recovers()
     await visitor.open(f"{visitor.url}/auth/callback#token_hash={visitor.token_hash()}&type=recovery")
     await visitor.sets_password("onlyletters")
     await expect(visitor.page.get_by_role("alert")).to_contain_text("Password should contain")
@@ -168,7 +168,7 @@ async def test_a_template_with_a_token_hash_uses_nothing_up_before_the_click(vis
 
 async def test_a_used_link_offers_another_one_that_works(visitor: Visitor) -> None:
     await visitor.signed_up()
-    await visitor.post("recover", email=visitor.email)
+    await visitor.recovers()
     link = visitor.mail().link
     await visitor.open(link)
     await visitor.sets_password()
@@ -176,7 +176,8 @@ async def test_a_used_link_offers_another_one_that_works(visitor: Visitor) -> No
     await visitor.page.goto("about:blank")
     await visitor.open(link)
     await visitor.sees("This link no longer works", "Ask for a new link")
-    await visitor.asks_for_a_link("set a new password")
+    async with visitor.mailed():
+        await visitor.asks_for_a_link("set a new password")
     await visitor.open(visitor.mail().link)
     await visitor.sets_password(PASSWORD)
     await visitor.sees("Your password is set")
@@ -222,7 +223,8 @@ async def test_a_link_of_another_apps_sign_in_leads_back_to_the_app_or_to_a_link
     await visitor.signed_up()
     await visitor.open(f"{visitor.url}/auth/callback?code=0a1b2c")
     await visitor.sees("Go back to the app", "only in the app and the browser")
-    await visitor.asks_for_a_link("set a new password")
+    async with visitor.mailed():
+        await visitor.asks_for_a_link("set a new password")
     assert visitor.mail().kind == "recovery"
 
 
@@ -250,7 +252,7 @@ async def test_asking_for_a_link_looks_the_same_for_an_unknown_address(visitor: 
 
 async def test_without_a_connection_the_page_keeps_the_password_form(visitor: Visitor) -> None:
     await visitor.signed_up()
-    await visitor.post("recover", email=visitor.email)
+    await visitor.recovers()
     await visitor.open(visitor.mail().link)
     await visitor.page.context.set_offline(True)
     await visitor.sets_password()
@@ -295,7 +297,8 @@ async def test_a_forgotten_password_is_replaced_in_the_console_by_the_mails_code
     await visitor.signed_up()
     await page.goto(f"{visitor.url}/#/welcome/recover")
     await page.get_by_label("E-mail").fill(visitor.email)
-    await page.get_by_role("button", name="Send the code").click()
+    async with visitor.mailed():
+        await page.get_by_role("button", name="Send the code").click()
     await page.get_by_label("New password").fill("onlyletters")
     await page.get_by_label("Code from the mail").fill(visitor.mail().code or "")
     await page.get_by_role("button", name="Set the password").click()
