@@ -3,15 +3,20 @@ turns end and are settled."""
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
 
-from tests.stack.bookkeeper import Book, Bookkeeper, Call
+from server.adapters.supabase.accounts import SupabaseAccountStore
+from tests.stack.bookkeeper import Book, Bookkeeper, Call, shown
 from tests.stack.chat_client import TIMEOUT, ChatUser, Device
 from tests.stack.running_stack import RunningStack
+from tests.stack.supabase_users import PASSWORD, client_of, sign_up, token_of
 
 Json = dict[str, Any]
 REMEMBER: Final = 'CALL memory_insert {"label": "human", "new_string": "Sails", "insert_line": -1}'
@@ -91,10 +96,27 @@ class Scene:
 
     async def limit(self, **limits: float | None) -> None:
         """Change the user's limits at LiteLLM, from the next call on."""
+        await self._at_litellm("POST", "user/update", json={"user_id": self.user.id, **limits})
+
+    async def has_spent(self) -> None:
+        """Return when LiteLLM counts something against the user's budget."""
+        async with asyncio.timeout(TIMEOUT):
+            while not (await self._at_litellm("GET", f"user/info?user_id={self.user.id}"))["user_info"]["spend"]:
+                await asyncio.sleep(0.1)
+
+    async def _at_litellm(self, method: str, path: str, **options: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.stack.env['LITELLM_MASTER_KEY']}"}
-        url = f"{self.stack.env['LITELLM_BASE_URL'].rstrip('/')}/user/update"
-        async with self.http.post(url, json={"user_id": self.user.id, **limits}, headers=headers) as response:
+        url = f"{self.stack.env['LITELLM_BASE_URL'].rstrip('/')}/{path}"
+        async with self.http.request(method, url, headers=headers, **options) as response:
             assert response.status == 200, await response.text()
+            return await response.json()
+
+    async def is_told(self, book: Book) -> None:
+        """Return when the device has the settlement of every turn with calls: it is published once it is stored."""
+        for turn_id in self.turns.values():
+            turn = book.turn(turn_id)
+            if turn["cost_status"] == "settled" and book.of_turn(turn_id):
+                await self.device.wait_for(partial(_tells, turn_id, shown(turn["cost"])))
 
     async def until(self, name: str, state: str) -> None:
         """Return when the model's last request for the turn of this name is in this state."""
@@ -116,10 +138,31 @@ class Scene:
         return Charged(book.turn(turn_id), book.of_turn(turn_id), len(asked), published, written)
 
 
+def _tells(turn_id: str, cost: Decimal, frame: Json) -> bool:
+    """Whether a frame has the settlement of this turn."""
+    return frame["type"] == "usage.settled" and (frame["turn_id"], Decimal(frame["cost"])) == (turn_id, cost)
+
+
+@asynccontextmanager
+async def user_without_agent(stack: RunningStack, http: aiohttp.ClientSession) -> AsyncIterator[ChatUser]:
+    """A new user, whose agent is not made before the end of the block: another instance seems to be making it."""
+    async with aclosing(client_of(stack.env)) as client:
+        somebody, accounts = await sign_up(client), SupabaseAccountStore(client)
+        await accounts.ensure(somebody.user_id, somebody.email, None)
+        claim = await accounts.claim(somebody.user_id, "tests", 2 * TIMEOUT)
+        assert claim is not None
+        password = PASSWORD.get_secret_value()
+        yield ChatUser(http, stack.url, somebody.user_id, somebody.email, password, token_of(somebody), "")
+        await accounts.release(claim)
+
+
+async def unasked(scene: Scene) -> None:
+    """A message that is cancelled while its agent is being made."""
+    await scene.cancel(await scene.send("before the model", "ECHO never asked"))
+
+
 async def answers(scene: Scene) -> None:
     """Plain replies, tools, reasoning, and an error of the model after which Letta's retry succeeds."""
-    provisioning = await scene.send("before the model", "ECHO never asked")
-    await scene.cancel(provisioning)
     await scene.say("done", "ECHO one")
     await scene.say("done again", "ECHO two")
     await scene.say("tools", REMEMBER)
@@ -147,7 +190,7 @@ async def cancellations(scene: Scene) -> None:
     await scene.cancel(middle)
     await scene.until("in mid-reply", "gone")
     running = await scene.send("interrupted", f"GATE {gate}-3 1 7")
-    await scene.stack.at_gate(scene.http, f"{gate}-3")
+    await scene.device.wait_for(lambda _: scene.device.text_of(running).split() == ["w0"])
     await scene.say("interrupting", "ECHO now", on_busy="interrupt")
     await scene.device.end_of(running)
     await scene.until("interrupted", "gone")
@@ -168,12 +211,15 @@ async def failures(scene: Scene) -> None:
 async def budgets(scene: Scene) -> None:
     """A budget that is used up in the middle of a turn, a second attempt with a larger one, and one of nothing."""
     await scene.say("within", "ECHO within")
-    spent = sum(call.cost for call in (await scene.keeper.settled(scene.user)).calls.values())
-    await scene.limit(max_budget=float(spent) + 0.0001)
-    broken = await scene.say("out of budget", REMEMBER)
+    await scene.has_spent()
+    gate = uuid.uuid4().hex
+    broken = await scene.send("out of budget", REMEMBER.replace("CALL", f"CALL AT {gate}"))
+    await scene.stack.at_gate(scene.http, gate)
+    await scene.limit(max_budget=0.000001)
+    await scene.stack.open_gate(scene.http, gate)
+    assert (await scene.device.end_of(broken))["type"] == "turn.failed"
     await scene.limit(max_budget=1000)
-    if broken["status"] == "failed":
-        await scene.retry(broken["id"], 2)
+    await scene.retry(broken, 2)
     await scene.keeper.settled(scene.user)
     await scene.limit(max_budget=0.000001)
     await scene.say("no budget", "ECHO too late")

@@ -6,6 +6,7 @@ user's whole book agrees to the last digit.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import combinations
@@ -25,13 +26,15 @@ from tests.stack.charges import (
     failures,
     silences,
     summaries,
+    unasked,
+    user_without_agent,
 )
 from tests.stack.chat_client import register
 from tests.stack.patches import applied_patches
 from tests.stack.running_stack import RunningStack
 
 Play = Callable[[Scene], Awaitable[None]]
-ALL_SCENES: Final[tuple[Play, ...]] = (answers, cancellations, failures, budgets, silences, summaries)
+ALL_SCENES: Final[tuple[Play, ...]] = (unasked, answers, cancellations, failures, budgets, silences, summaries)
 SCENES: Final = tuple(play for play in ALL_SCENES if play is not cancellations or "stop" in applied_patches())
 PROMPT, CACHED, COMPLETION = Decimal("0.00003"), Decimal("0.000015"), Decimal("0.00006")
 FLOATS_ROUND: Final = Decimal("1e-12")
@@ -76,11 +79,12 @@ async def scenes(stack: RunningStack) -> AllPlayed:
 
 
 async def _play(stack: RunningStack, http: aiohttp.ClientSession, play: Play) -> Played:
-    user = await register(http, stack.url)
-    async with user.connect() as device:
+    newcomer = user_without_agent(stack, http) if play is unasked else nullcontext(await register(http, stack.url))
+    async with newcomer as user, user.connect() as device:
         scene = Scene(stack, http, user, device)
         await play(scene)
         book = await scene.keeper.settled(user, scene.unsettled)
+        await scene.is_told(book)
         return Played(user.id, book, {name: await scene.charged(name, book) for name in scene.turns})
 
 
@@ -147,9 +151,9 @@ def test_a_message_sent_twice_is_charged_once(scenes: AllPlayed) -> None:
 
 
 def test_a_turn_cancelled_before_it_was_sent_costs_nothing(scenes: AllPlayed) -> None:
-    unasked = scenes.charged(answers, "before the model")
-    assert (unasked.turn["status"], unasked.cost, unasked.turn["cost_status"]) == ("cancelled", NOTHING, "settled")
-    assert (unasked.calls, unasked.asked) == ([], 0)
+    cancelled = scenes.charged(unasked, "before the model")
+    assert (cancelled.turn["status"], cancelled.turn["cost_status"]) == ("cancelled", "settled")
+    assert (cancelled.cost, cancelled.calls, cancelled.asked) == (NOTHING, [], 0)
 
 
 @pytest.mark.parametrize(("name", "words"), [("in mid-reply", 3), ("interrupted", 1)])
