@@ -59,7 +59,11 @@ select exists (select from public.attempts where user_id = %(user)s and ended_at
 """Whether the server itself has yet to change rows: an ended turn is not charged, or a running one not yet sent."""
 
 
-@dataclass(frozen=True, slots=True)
+OLD: Final = 150.0
+"""Age in seconds at which Ada's running turn is replaced by another one: servers end one after 280 s at most."""
+
+
+@dataclass(slots=True)
 class Scene:
     """A server, what is Ada's there, and those who are not Ada."""
 
@@ -70,9 +74,14 @@ class Scene:
     device: Device
     """Her open socket. On it a turn is running, until `gate` opens."""
     gate: str
-    ids: Mapping[str, str]
+    begun: float
+    """When that turn began, by the loop's clock."""
+    secret: str
+    ids: dict[str, str]
     """The placeholders of the table, as hers."""
-    words: frozenset[str]
+    turns: set[str]
+    """All her turns."""
+    words: set[str]
     """By what of hers an answer would be recognised."""
     memory: Json
     credentials: Mapping[Foreigner, Credentials]
@@ -80,6 +89,30 @@ class Scene:
     """Makes one more user of this kind; `access_token` is what they present."""
     rows: Callable[[], Awaitable[list[Any]]]
     """Reads every row of hers."""
+    settled: Callable[[], Awaitable[None]]
+    """Returns when the server itself changes none of them."""
+
+    async def goes_on(self) -> bool:
+        """Have a young turn running. Returns True if the one that ran was old, and another one runs now."""
+        if asyncio.get_running_loop().time() - self.begun < OLD:
+            return False
+        await self.ends()
+        self.gate, self.begun = uuid.uuid4().hex, asyncio.get_running_loop().time()
+        turn_id = (await self.device.say(f"{self.secret} GATE {self.gate} 2 3"))["turn_id"]
+        await self.stack.at_gate(self.http, self.gate)
+        self.ids["running_turn_id"] = turn_id
+        self.turns.add(turn_id)
+        self.words.add(turn_id)
+        before, self.memory = self.memory, await self.ada.get("/agent/memory")
+        assert [self.memory[part] for part in ("blocks", "archival")] == [before["blocks"], before["archival"]]
+        await self.settled()
+        return True
+
+    async def ends(self) -> None:
+        """The running turn ends as it should."""
+        await self.stack.open_gate(self.http, self.gate)
+        end = await self.device.end_of(self.ids["running_turn_id"])
+        assert end["turn"]["message"]["content"].split() == [f"w{number}" for number in range(5)]
 
 
 @asynccontextmanager
@@ -108,6 +141,7 @@ async def isolation_scene(stack: RunningStack, url: str, env: dict[str, str]) ->
                 Foreigner.DELETED: deleted,
             }
             credentials = await credentials_of(ada, eve, env, SupabaseSessionStore(client), issued, spent_ticket)
+            begun = asyncio.get_running_loop().time()
             ids["running_turn_id"] = (await device.say(f"{secret} GATE {gate} 2 3"))["turn_id"]
             await stack.at_gate(http, gate)
             memory, *_ = await asyncio.gather(*(user.get("/agent/memory") for user in (ada, eve, mallory)))
@@ -117,9 +151,13 @@ async def isolation_scene(stack: RunningStack, url: str, env: dict[str, str]) ->
             }
             assert set(PLACEHOLDERS) <= set(ids)
             profile = await ada.get("/user/profile")
-            async with asyncio.timeout(2 * TIMEOUT):
-                while await _value(database, ABOUT_TO_CHANGE, ada.id):
-                    await asyncio.sleep(0.2)
+
+            async def settled() -> None:
+                async with asyncio.timeout(TIMEOUT):
+                    while await _value(database, ABOUT_TO_CHANGE, ada.id):
+                        await asyncio.sleep(0.2)
+
+            await settled()
             yield Scene(
                 stack=stack,
                 url=url,
@@ -127,15 +165,17 @@ async def isolation_scene(stack: RunningStack, url: str, env: dict[str, str]) ->
                 ada=ada,
                 device=device,
                 gate=gate,
+                begun=begun,
+                secret=secret,
                 ids=ids,
-                words=frozenset(
-                    {secret.split()[1], profile["name"], profile["agent_id"]}
-                    | {value for name, value in ids.items() if name not in UNTOLD}
-                ),
+                turns={ids[name] for name in ("turn_id", "failed_turn_id", "running_turn_id")},
+                words={secret.split()[1], profile["name"], profile["agent_id"]}
+                | {value for name, value in ids.items() if name not in UNTOLD},
                 memory=memory,
                 credentials=credentials,
                 another=another,
                 rows=await _rows_of(database, ada.id),
+                settled=settled,
             )
 
 
@@ -212,7 +252,7 @@ async def _claiming_admin(user: ChatUser, env: Mapping[str, str], database: Data
     had when it was issued and have no more."""
     claim = {"role": "admin", "is_admin": True, "app_metadata": {"role": "admin"}}
     headers = {"apikey": env["SUPABASE_ANON_KEY"], **user.headers}
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=TIMEOUT) as client:
         url = f"{env['SUPABASE_URL']}/auth/v1/user"
         answer = await client.put(url, json={"data": claim, "app_metadata": claim, "role": "admin"}, headers=headers)
         assert answer.status_code == 200, answer.text

@@ -37,6 +37,7 @@ from tests.stack.isolation_scene import Scene, isolation_scene
 from tests.stack.running_stack import RunningStack
 
 SOCKET: Final = "/api/v1/chat/stream"
+MESSAGE: Final = "/api/v1/chat/message"
 HANDSHAKE: Final = {
     "Upgrade": "websocket",
     "Connection": "Upgrade",
@@ -49,7 +50,7 @@ NAMES: Final = {f"{route.method} {route.path}": route for route in ROUTES}
 
 @pytest.fixture(scope="module")
 async def scene(stack: RunningStack, new_shared_server: NewServer, server_env: dict[str, str]) -> AsyncIterator[Scene]:
-    server = await new_shared_server(REDIS_URL=None, TURN_TIMEOUT_SECONDS="280")  # one turn runs through all of this
+    server = await new_shared_server(REDIS_URL=None, TURN_TIMEOUT_SECONDS="280")  # a turn runs through all of this
     async with isolation_scene(stack, server.url, server_env) as made:
         yield made
 
@@ -63,6 +64,8 @@ async def last_rows(scene: Scene) -> list[Any]:
 @pytest.fixture
 async def nothing_of_hers_changes(scene: Scene, last_rows: list[Any]) -> AsyncIterator[None]:
     """Every row of Ada's after each cell is what it was after the one before."""
+    if await scene.goes_on():
+        last_rows[:] = await scene.rows()
     yield
     before, last_rows[:] = last_rows.copy(), await scene.rows()
     assert [(old, new) for old, new in zip(before, last_rows, strict=True) if old != new] == []
@@ -94,7 +97,17 @@ def filled(value: Any, ids: Any) -> Any:
 
 
 async def send(scene: Scene, route: Route, attempt: Attempt, headers: dict[str, str], **query: str) -> Response:
-    """Send the request. Of an event stream only the first event is read."""
+    """Send the request, again if a service is slow or the sender's turn has not ended. Of an event stream only the
+    first event is read."""
+    async with asyncio.timeout(2 * TIMEOUT):
+        while True:
+            answer = await send_once(scene, route, attempt, headers, **query)
+            if answer.status != 503 and (answer.status, route.path) != (202, MESSAGE):
+                return answer
+            await asyncio.sleep(0.3)
+
+
+async def send_once(scene: Scene, route: Route, attempt: Attempt, headers: dict[str, str], **query: str) -> Response:
     path = filled(route.path, {**scene.ids, **filled(attempt.path, scene.ids)})
     sent = filled({"query": {**attempt.query, **query}, "body": attempt.body, "headers": attempt.headers}, scene.ids)
     async with scene.http.request(
@@ -267,10 +280,6 @@ async def test_a_frame_does_nothing_to_anothers_session(scene: Scene, kind: str,
 async def test_what_ran_meanwhile_still_runs_and_what_was_there_still_is(scene: Scene) -> None:
     assert await scene.ada.get("/agent/memory") == scene.memory
     assert (await scene.ada.get("/auth/me"))["id"] == scene.ada.id
-    await scene.stack.open_gate(scene.http, scene.gate)
-    end = await scene.device.end_of(scene.ids["running_turn_id"])
-    assert end["turn"]["message"]["content"].split() == [f"w{number}" for number in range(5)]
-    assert {frame.get("turn_id") for frame in scene.device.frames if "seq" in frame} - {None} == {
-        scene.ids[name] for name in ("turn_id", "failed_turn_id", "running_turn_id")
-    }
+    await scene.ends()
+    assert {frame.get("turn_id") for frame in scene.device.frames if "seq" in frame} - {None} == scene.turns
     assert await scene.ada.say("ECHO still here")
