@@ -19,6 +19,7 @@ from server.ports import AgentEvent, AgentHandle, AgentTemplate, OutgoingMessage
 from server.protocol.codes import ErrorCode
 from server.resilience import Breaker
 from tests.scripted_model import Gate, Script, Seen, create_app
+from tests.stack.chat_client import TIMEOUT
 
 MODEL = "gpt-4"
 
@@ -70,9 +71,12 @@ class LettaWorld:
 
     async def ended(self, agent: AgentHandle, run_id: str) -> None:
         """Return when the run has ended."""
-        async with asyncio.timeout(30):
-            while (run := await self.gateway.run(agent, run_id)) is not None and run.status == "running":
-                pass
+        async with asyncio.timeout(TIMEOUT):
+            while True:
+                run = await self.gateway.run(agent, run_id)
+                if run is None or run.status != "running":
+                    return
+                await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -115,7 +119,7 @@ async def read_until(events: AsyncIterator[AgentEvent], text: str) -> list[Agent
     """The next events, up to the one that completes `text`. Words that arrive in one read are one event, so a test
     cannot say how many events that is."""
     seen: list[AgentEvent] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(TIMEOUT):
         while text_of(seen) != text:
             seen.append(await anext(events))
     return seen

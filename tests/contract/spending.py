@@ -21,7 +21,7 @@ MODEL = "gpt-4"
 GPT_4 = ModelPrice(Decimal("0.00003"), Decimal("0.00006"), Decimal("0.000015"))
 LONG = "The sea was calm that morning and nobody spoke. " * 150
 """Longer than the part of a prompt that a model caches."""
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from server.protocol.errors import PlatformError
 from server.protocol.shapes import TurnStatus
 from tests.contract.agents import AgentWorld, ScriptedAgents
 from tests.letta_world import letta_world, read_until, text_of
+from tests.stack.chat_client import TIMEOUT
 
 HOUR = 3600.0
 NO_RUN = "run-00000000-0000-4000-8000-000000000000"
@@ -239,8 +240,8 @@ async def test_another_users_run_is_not_visible(world: AgentWorld, agent: AgentH
 async def test_leaving_before_the_first_event_does_not_stop_the_run(world: AgentWorld, agent: AgentHandle) -> None:
     async with world.gateway.send(agent, [OutgoingMessage("user", "ECHO unheard")]):
         pass
-    async with asyncio.timeout(30):
-        while not (runs := await world.gateway.runs_within(agent, HOUR)):
-            pass
+    async with asyncio.timeout(TIMEOUT):
+        while not (runs := await world.gateway.runs_within(agent, HOUR)):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.05)
     await world.ended(agent, runs[0].id)
     assert text_of(await world.gateway.reply(agent, runs[0].id)) == "unheard"

@@ -41,7 +41,7 @@ class Talker:
         """The error of a turn: the answer, quoted like by the client that Letta uses.
 
         Limits are counted by whole minutes: the first call of a new one may still pass."""
-        for _ in range(3):
+        for _ in range(10):
             status, answer = await self.ask()
             if status >= 400:
                 break

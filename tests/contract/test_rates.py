@@ -28,9 +28,11 @@ async def buckets(request: pytest.FixtureRequest) -> AsyncIterator[SharedBuckets
 
 
 async def test_a_bucket_has_as_many_tokens_as_a_minute_and_says_when_there_is_the_next(buckets: SharedBuckets) -> None:
+    began = time.monotonic()
     waits = [await buckets.take("requests", "ann", 3) for _ in range(4)]
+    passed = time.monotonic() - began
     assert waits[:3] == [0, 0, 0]
-    assert 15 < waits[3] <= 20
+    assert 20 - passed - 1 < waits[3] <= 20
     assert await buckets.take("requests", "ann", 3) <= waits[3]
 
 
@@ -41,7 +43,7 @@ async def test_limits_and_keys_have_buckets_of_their_own(buckets: SharedBuckets)
 
 
 async def test_a_bucket_fills_again(buckets: SharedBuckets) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not await buckets.take("requests", "ann", 600):
             pass
         while await buckets.take("requests", "ann", 600):
@@ -57,8 +59,8 @@ async def test_a_token_that_is_put_back_can_be_taken_and_no_bucket_overflows(buc
 
 
 async def test_concurrent_requests_get_no_more_than_there_is(buckets: SharedBuckets) -> None:
-    waits = await asyncio.gather(*(buckets.take("requests", "ann", 10) for _ in range(60)))
-    assert waits.count(0) == 10
+    waits = await asyncio.gather(*(buckets.take("requests", "ann", 2) for _ in range(60)))
+    assert waits.count(0) == 2
 
 
 async def test_redis_keeps_no_key_longer_than_a_minute_and_no_address(redis_server: OwnRedis) -> None:

@@ -24,7 +24,7 @@ from server.adapters.supabase.reads import SupabaseReads
 from server.adapters.supabase.select import Select
 from server.adapters.supabase.sessions import SupabaseSessionStore
 from server.adapters.supabase.tokens import SupabaseTokenVerifier
-from server.ports import ALL_SCOPES, NewApiKey, NewTurn, Principal, Standing, UsageDay, UsageSum
+from server.ports import ALL_SCOPES, NewApiKey, NewTurn, Principal, Standing, UsageSum
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from server.protocol.limits import Allowance
@@ -151,13 +151,15 @@ async def test_another_users_turn_is_none(client: SupabaseClient, reads: Supabas
 
 
 async def test_usage_keeps_every_digit(client: SupabaseClient, reads: SupabaseReads, ann: Principal) -> None:
-    cost = Decimal("0.12345678901234567890")
+    cost, began = Decimal("0.12345678901234567890"), datetime.now(UTC).date()
     await converse(client, ann.user_id, "1", "2", cost=cost)
-    today = datetime.now(UTC).date()
+    days = await reads.usage_days(ann, began, datetime.now(UTC).date())
 
     assert await reads.usage_total(ann) == UsageSum(4, 14, 2 * cost)
-    assert await reads.usage_days(ann, today, today) == [UsageDay(today, 4, 14, 2 * cost)]
-    assert await reads.usage_days(ann, today - timedelta(days=9), today - timedelta(days=1)) == []
+    assert UsageSum(*(sum(getattr(day, name) for day in days) for name in ("messages", "tokens", "cost"))) == (
+        UsageSum(4, 14, 2 * cost)
+    )
+    assert await reads.usage_days(ann, began - timedelta(days=9), began - timedelta(days=1)) == []
 
 
 async def test_a_users_standing_can_be_read_before_the_budget_was_read_from_litellm(

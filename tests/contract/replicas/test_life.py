@@ -48,7 +48,7 @@ async def test_after_a_short_outage_the_listener_has_missed_something(world: Rep
     await world.save()
     await world.crash()
     await world.start()
-    await instance.listener.until(lambda listener: listener.states)
+    await instance.listener.until(lambda listener: listener.states[-1:] in (["missed"], ["recovered"]))
     assert instance.listener.states in (["missed"], ["unavailable", "recovered"])
     other = await world.instance()
     await other.replicas.rewrite([NEW])
@@ -94,7 +94,7 @@ async def test_a_backend_that_lost_its_last_second_says_where_it_stands(world: R
     await owner.replicas.append([append(2, b"3")])
     await world.crash()
     await world.start()
-    await owner.listener.until(lambda listener: listener.states)
+    await owner.listener.until(lambda listener: listener.states[-1:] in (["missed"], ["recovered"]))
     assert await owner.replicas.append([append(3, b"4")]) == [2]
     assert await owner.replicas.append([append(2, b"3", b"4")]) == [4]
     assert await owner.replicas.read(USER, "e1", 0, 4) == (b"1", b"2", b"3", b"4")
@@ -141,7 +141,7 @@ async def test_replicas_expire_unless_they_are_kept(redis_only: RedisWorld) -> N
     assert len(keys) == 3
     for key in keys:
         assert 0 < client.ttl(key) <= 600
-        client.expire(key, 5)
+        client.expire(key, 300)
     await instance.replicas.keep([USER])
     assert all(client.ttl(key) > 500 for key in keys)
 
@@ -151,7 +151,7 @@ async def test_a_redis_that_answers_nothing_is_unavailable_and_recovers(redis_on
     await instance.replicas.follow(USER)
     redis_only.server.freeze()
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             with pytest.raises(ReplicasUnavailableError):
                 await instance.replicas.state(USER)
             await instance.listener.until(lambda listener: listener.states == ["unavailable"])

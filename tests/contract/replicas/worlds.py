@@ -14,7 +14,7 @@ from server.ports import ControlMessage, Lease, Published, ReplicaBackend
 from tests.fakes.replicas import MemoryBroker, MemoryReplicas
 from tests.stack.own_redis import OwnRedis
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 120.0
 OWNER, OTHER = "owner", "other"
 
 

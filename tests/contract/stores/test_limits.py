@@ -1,6 +1,7 @@
 """How many messages a user may store: per minute, behind a turn that is stopping, and over budget."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -11,12 +12,14 @@ from tests.contract.stores.test_budgets import budget, spend
 
 
 async def test_a_users_messages_of_a_minute_may_be_sent_in_one_burst(chat: Chat) -> None:
+    began = time.monotonic()
     for n in range(3):
         await chat.say(f"{n}", per_minute=3)
     with pytest.raises(PlatformError) as raised:
         await chat.say("one more", per_minute=3)
+    passed = time.monotonic() - began
     assert raised.value.code is ErrorCode.RATE_LIMITED
-    assert 15 < (raised.value.retry_after or 0) <= 20
+    assert 20 - passed - 1 < (raised.value.retry_after or 0) <= 20
     assert len(await chat.world.history(chat.user_id)) == 3
 
 
@@ -86,11 +89,11 @@ async def test_without_a_rate_no_message_is_refused(chat: Chat) -> None:
 
 
 async def test_concurrent_messages_are_limited_to_the_rate(chat: Chat) -> None:
-    said = (chat.say(f"{n}", waiting=50, per_minute=5) for n in range(25))
+    said = (chat.say(f"{n}", waiting=50, per_minute=2) for n in range(25))
     outcomes = await asyncio.gather(*said, return_exceptions=True)
     refusals = [one for one in outcomes if isinstance(one, PlatformError)]
-    assert (len(refusals), {one.code for one in refusals}) == (20, {ErrorCode.RATE_LIMITED})
-    assert len(await chat.world.history(chat.user_id)) == 5
+    assert (len(refusals), {one.code for one in refusals}) == (23, {ErrorCode.RATE_LIMITED})
+    assert len(await chat.world.history(chat.user_id)) == 2
 
 
 async def test_interrupts_count_against_the_queue_while_the_running_turn_is_stopping(chat: Chat) -> None:

@@ -6,7 +6,7 @@ A world offers what the ports cannot say: signing users up, letting time pass, l
 import json
 import uuid
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -205,6 +205,7 @@ class SupabaseWorld:
     def __init__(self, client: SupabaseClient, database: psycopg.AsyncConnection[Any]) -> None:
         self.client = client
         self.database = database
+        self._began = datetime.now(UTC).date()
         self.sessions: SessionStore = SupabaseSessionStore(client)
         self.accounts: AccountStore = SupabaseAccountStore(client)
         self.ledger: Ledger = SupabaseLedger(client)
@@ -273,16 +274,24 @@ class SupabaseWorld:
         )
 
     async def today(self, user_id: str) -> Day:
-        return await self.day(user_id, 0)
+        """Since the test began, perhaps before midnight."""
+        return await self._days(user_id, self._began, date.max)
 
     async def day(self, user_id: str, days_ago: int) -> Day:
+        date = self._began - timedelta(days=days_ago)
+        return await self._days(user_id, date, date)
+
+    async def _days(self, user_id: str, first: date, last: date) -> Day:
         cursor = await self.database.execute(
             "select total_messages, total_tokens, exact_cost, total_cost from public.usage_metrics where user_id = %s"
-            " and date = (now() at time zone 'utc')::date - %s",
-            [user_id, days_ago],
+            " and date between %s and %s",
+            [user_id, first, last],
         )
-        [(messages, tokens, exact, shown)] = await cursor.fetchall()
-        assert shown == min(round(exact, 6), Decimal("9999.999999"))
+        days = await cursor.fetchall()
+        assert days
+        for _, _, exact, shown in days:
+            assert shown == min(round(exact, 6), Decimal("9999.999999"))
+        messages, tokens, exact, _ = (sum(figures) for figures in zip(*days, strict=True))
         return Day(messages, tokens, exact)
 
     async def make_due(self, user_id: str) -> None:
