@@ -21,7 +21,7 @@ from typing import Protocol
 import aiohttp
 import pytest
 import structlog
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from tests.browser.chromium import chromium
 from tests.browser.site import serve_site
@@ -34,6 +34,11 @@ from tests.stack.running_stack import RunningStack, free_port, read_env
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 900
+STOP_SECONDS = 120
+BROWSER_SECONDS = 120
+"""Limit of a wait in a page; generous, since the machines are slow and shared."""
+
+expect.set_options(timeout=BROWSER_SECONDS * 1000)
 
 
 def pytest_sessionfinish() -> None:
@@ -176,6 +181,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def page(browser: Browser) -> AsyncIterator[Page]:
     """An empty tab with cookies and storage of its own."""
     context = await browser.new_context()
+    context.set_default_timeout(BROWSER_SECONDS * 1000)
     try:
         yield await context.new_page()
     finally:
@@ -232,7 +238,7 @@ def _scripted_model(port: int, folder: Path) -> Iterator[None]:
             yield
         finally:
             model.terminate()
-            model.wait(10)
+            model.wait(STOP_SECONDS)
 
 
 @contextmanager
@@ -258,7 +264,7 @@ def _local_stack(data_dir: Path, api_port: int, model_port: int) -> Iterator[Non
     finally:
         up.send_signal(signal.SIGTERM)
         try:
-            up.wait(40)
+            up.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             up.kill()
             raise

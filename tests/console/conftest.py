@@ -5,18 +5,16 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser
 
 from tests.console.accessibility import Axe, axe_of
-from tests.console.person import SECONDS, People, people
+from tests.console.person import People, people
 from tests.stack.chat_client import ChatUser, register
 from tests.stack.running_stack import RunningStack
 
 ALL = os.environ.get("CONSOLE_TESTS") == "all"
 LANGUAGES = ("en", "ru") if ALL else ("en",)
 collect_ignore = [] if ALL else ["full"]
-
-expect.set_options(timeout=SECONDS * 1000)
 
 
 @pytest.fixture(params=LANGUAGES)

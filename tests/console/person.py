@@ -1,6 +1,6 @@
 """A person at a browser: opens the console, signs in, talks, looks around, by roles and accessible names.
 
-Every wait is Playwright's own, bounded by `SECONDS`, on something that the person sees.
+Every wait is Playwright's own, bounded by `BROWSER_SECONDS`, on something that the person sees.
 """
 
 import re
@@ -13,12 +13,11 @@ from typing import Any
 import orjson
 from playwright.async_api import Browser, BrowserContext, Locator, Page, StorageState, ViewportSize, expect
 
+from tests.conftest import BROWSER_SECONDS
 from tests.console.watch import Watch
 from tests.console.words import Words
 from tests.stack.chat_client import ChatUser
 
-SECONDS = 30
-"""Generous: the machines are slow and shared."""
 LOCALES = {"en": "en-GB", "ru": "ru-RU"}
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -154,7 +153,7 @@ class People:
             is_mobile=touch,
             **options,
         )
-        context.set_default_timeout(SECONDS * 1000)
+        context.set_default_timeout(BROWSER_SECONDS * 1000)
         watch = Watch()
         self._opened.append((context, watch))
         await watch.follow(context)

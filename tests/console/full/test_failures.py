@@ -9,8 +9,8 @@ import pytest
 from playwright.async_api import Browser, expect
 from playwright.async_api import Error as PlaywrightError
 
-from tests.conftest import NewServer
-from tests.console.person import SECONDS, People, people, signed_in
+from tests.conftest import BROWSER_SECONDS, NewServer
+from tests.console.person import People, people, signed_in
 from tests.console.replies import WHOLE, HeldReply
 from tests.faults.chaos import ChaosProxy
 from tests.stack.chat_client import ChatUser, register
@@ -75,7 +75,7 @@ async def test_a_reply_that_failed_says_so_and_succeeds_when_letta_is_back(
     await expect(person.conversation.get_by_role("alert").last).to_be_visible()
     letta.listen()
     reply = person.replies.last.get_by_text("while Letta is down")
-    async with asyncio.timeout(SECONDS):  # a breaker refuses some seconds longer
+    async with asyncio.timeout(BROWSER_SECONDS):  # a breaker refuses some seconds longer
         while not await reply.is_visible():
             with suppress(PlaywrightError):  # the button goes when the reply begins
                 await again.click(timeout=1_000)

@@ -13,7 +13,7 @@ from tests.stack.chat_client import ChatUser
 from tests.stack.running_stack import RunningStack
 
 TURNS: Final = 1_500
-SECONDS_UPWARD: Final = 180
+SECONDS_UPWARD: Final = 360
 
 TO_THE_TOP: Final = """() => {
   for (let box = document.querySelector("[role=log]"); box; box = box.parentElement) box.scrollTop = 0;
