@@ -18,6 +18,10 @@ from prisma import Json, Prisma, errors  # type: ignore[import-not-found, unused
 Check = Callable[[Any, str], Awaitable[None]]
 
 
+PATIENT = {"max_wait": timedelta(seconds=60), "timeout": timedelta(seconds=60)}
+"""Of transactions that must succeed, also where this process or the engine waits for a processor."""
+
+
 async def a_created_row_reads_back_exactly(db: Any, user: str) -> None:
     reset = datetime(2030, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
     await db.litellm_usertable.create(
@@ -151,7 +155,7 @@ async def a_batch_that_fails_changes_nothing(db: Any, user: str) -> None:
 async def a_transaction_sees_its_own_changes_and_commits(db: Any, user: str) -> None:
     await db.litellm_usertable.create(data={"user_id": user})
 
-    async with db.tx() as tx:
+    async with db.tx(**PATIENT) as tx:
         await tx.litellm_usertable.update(where={"user_id": user}, data={"spend": 5})
         (row,) = await tx.query_raw('SELECT spend FROM "LiteLLM_UserTable" WHERE user_id = $1', user)
         assert row["spend"] == 5
@@ -164,7 +168,7 @@ async def a_transaction_left_by_an_error_is_rolled_back(db: Any, user: str) -> N
     await db.litellm_usertable.create(data={"user_id": user})
 
     async def failing() -> None:
-        async with db.tx() as tx:
+        async with db.tx(**PATIENT) as tx:
             await tx.litellm_usertable.update(where={"user_id": user}, data={"spend": 5})
             raise ValueError
 
@@ -245,7 +249,7 @@ async def lost_connections_are_replaced(db: Any, user: str) -> None:
     await asyncio.gather(*(_spend(db, user) for _ in range(10)))
 
     ended = await db.query_raw(
-        "SELECT count(pg_terminate_backend(pid))::int AS n FROM pg_stat_activity "
+        "SELECT count(pg_terminate_backend(pid, 60000))::int AS n FROM pg_stat_activity "
         "WHERE application_name = 'litellm-engine' AND datname = current_database() AND pid <> pg_backend_pid()"
     )
     assert ended[0]["n"] > 0

@@ -22,14 +22,14 @@ class OwnRedis:
     def __init__(self, program: str, folder: Path) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client = redis.Redis(port=self.port, socket_timeout=5)
+        self.client = redis.Redis(port=self.port, socket_timeout=60)
         self._command = [program, "--port", str(self.port), "--dir", str(folder), "--save", "", "--appendonly", "no"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns when it answers."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while not self._answers():
             assert time.monotonic() < until, "Redis does not start"
             time.sleep(0.02)

@@ -16,8 +16,8 @@ import aiohttp
 from tests.stack.forked import ROOT, Forked
 from tests.stack.running_stack import RunningStack, free_port
 
-READY_SECONDS: Final = 90.0
-STOP_SECONDS: Final = 60.0
+READY_SECONDS: Final = 180.0
+STOP_SECONDS: Final = 180.0
 INHERITED: Final = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 TAIL_LINES: Final = 60
 REDIS_DATABASE: Final = 1

@@ -26,7 +26,7 @@ from server.stack.layout import Layout
 from server.stack.supabase_lite import LOGIN, SOURCES, anon_key, service_key
 from tests.stack.running_stack import RunningStack, free_port
 
-READY_SECONDS = 60
+READY_SECONDS = 180
 BCRYPT_COST = "4"
 """The least: passwords of tests need no protection, and at Supabase's 10 each costs some 50 ms of processor time."""
 

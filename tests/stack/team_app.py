@@ -1,5 +1,6 @@
 """A team's own app in a real browser: it signs in with supabase-js and talks to Supabase and to the server."""
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,13 +65,17 @@ class TeamApp:
         return await self.run(script, {"url": f"{self.api}/api/v1{path}", "method": method, "body": body})
 
     async def say(self, content: str) -> None:
-        """Send a message; its turn must complete."""
-        answer = await self.ask("/chat/message", "POST", {"content": content, "stream": False})
+        """Send a message; its turn must complete. An answer waits for 45 s; then the message is sent again, which
+        attaches to its turn."""
+        body = {"content": content, "client_message_id": uuid.uuid4().hex, "stream": False}
+        while (answer := await self.ask("/chat/message", "POST", body))["status"] == 202:
+            await asyncio.sleep(0.3)
         assert (answer["status"], answer["body"]["status"]) == (200, "completed"), answer
 
     async def human(self) -> str:
         """The `human` block of the agent's memory."""
-        memory = await self.ask("/agent/memory")
+        while (memory := await self.ask("/agent/memory"))["status"] == 503:  # a slow agent
+            await asyncio.sleep(0.5)
         return str(next(block["value"] for block in memory["body"]["blocks"] if block["label"] == "human"))
 
     def mail_to(self, email: str, is_it: Callable[[Mail], bool] = lambda _: True) -> Mail:

@@ -93,7 +93,7 @@ async def test_memory_written_after_the_conversation_was_deleted_is_in_the_next_
 ) -> None:
     await ada.say("ECHO before")
     await delete(lab, ada, "conversation")
-    status, block = await ada.call("PATCH", "/agent/memory/human", {"value": "Rows."})
+    status, block = await ada.ask("PATCH", "/agent/memory/human", {"value": "Rows."})
     assert (status, block["value"]) == (200, "Rows.")
     text = f"ECHO {uuid.uuid4()}"
     await ada.say(text)
@@ -146,7 +146,7 @@ async def test_only_a_repair_recreates_an_organization_that_letta_lost(
     await ada.say("ECHO before")
     gone = await delete(lab, ada, "organization")
     for _ in range(2):
-        status, problem = await ada.call("POST", "/chat/message", {"content": "ECHO refused", "stream": False})
+        status, problem = await ada.send("ECHO refused")
         assert (status, problem["code"], problem["retryable"]) == (503, "agent_unavailable", True)
         assert problem["detail"] == NEEDS_OPERATOR
     assert (await ada.call("GET", "/agent/memory"))[0] == 503

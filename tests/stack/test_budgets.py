@@ -70,7 +70,7 @@ async def test_a_model_outside_the_plan_is_refused_at_once_with_the_reason(lab: 
     await ada.say("ECHO before")
     billing = LiteLLMBilling(lab.litellm)
     await billing.set_plan(ada.id, Plan(models=("mini",)))
-    status, problem = await ada.call("POST", "/chat/message", {"content": "ECHO hi", "stream": False})
+    status, problem = await ada.send("ECHO hi")
     assert (status, problem["code"], problem["retryable"]) == (502, "model_error", False)
     assert problem["detail"] == "Your plan does not include the language model that your agent uses."
     await billing.set_plan(ada.id, Plan())

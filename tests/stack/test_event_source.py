@@ -23,7 +23,7 @@ SAID = "words => seen.map(event => event.text ?? '').join('').trim().split(/\\s+
 ENDED = "id => seen.some(event => event.type === 'turn.completed' && event.turn_id === id)"
 REPLY = "id => seen.find(event => event.type === 'turn.completed' && event.turn_id === id).turn.message.content"
 GIVEN_UP = "() => source.readyState === EventSource.CLOSED"
-TIMEOUT = 120_000.0
+TIMEOUT = 240_000.0
 """Milliseconds: the server is restarted meanwhile, and the browser retries every few seconds."""
 
 

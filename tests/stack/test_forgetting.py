@@ -78,7 +78,7 @@ def test_every_table_with_rows_of_users_is_exported(supabase_env: dict[str, str]
 
 async def test_passages_are_edited_as_the_agent_sees_them(new_user: NewUser) -> None:
     user = await new_user("Ada")
-    status, added = await user.call("POST", "/agent/memory/archival", {"text": "likes tea"})
+    status, added = await user.ask("POST", "/agent/memory/archival", {"text": "likes tea"})
     assert status == 201
     status, replaced = await user.call("PATCH", f"/agent/memory/archival/{added['id']}", {"text": "likes coffee"})
     assert (status, replaced["text"], replaced["created_at"]) == (200, "likes coffee", added["created_at"])
@@ -93,9 +93,9 @@ async def test_a_deleted_history_is_forgotten_and_the_memory_is_kept(
 ) -> None:
     word = f"zebra{uuid.uuid4().hex[:12]}"
     user = await new_user("Ada")
-    await user.call("POST", "/agent/memory/archival", {"text": "has a cat"})
+    assert (await user.ask("POST", "/agent/memory/archival", {"text": "has a cat"}))[0] == 201
     await user.say(f"ECHO {word} is a secret")
-    await user.call("POST", "/chat/message", {"content": f"ERR 400 {word}", "stream": False})
+    assert (await user.send(f"ERR 400 {word}"))[1]["code"] == "model_error"
     spent = (await user.get("/user/usage"))["total"]["messages"]
     async with user.connect() as device:
         assert (await user.call("DELETE", "/chat/history"))[0] == 204

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from server.keyring import fingerprint
-from tests.stack.chat_client import ChatUser
+from tests.stack.chat_client import TIMEOUT, ChatUser
 from tests.stack.commands import chat_users
 from tests.stack.provisioning_lab import Executioner, Killed, Lab, open_lab
 from tests.stack.running_stack import RunningStack
@@ -86,7 +86,7 @@ async def test_a_rotation_killed_before_or_after_any_effect_is_finished_by_the_n
     with pytest.raises(Killed):
         await dying.rotate_key(ada.id, "at once")
     await dying.aclose()
-    await lab.process().ready(ada.id, timeout=60)
+    await lab.process().ready(ada.id, timeout=TIMEOUT)
     await ada.say("ECHO after")
     changed = (step, when) != ("record", "before")
     assert (await key_of(lab, ada) != between) == changed
@@ -149,7 +149,7 @@ async def test_a_refused_key_has_a_code_of_its_own_and_is_repaired(
 async def test_over_rest_a_refused_key_is_a_503_that_names_no_vendor(lab: Lab, ada: ChatUser) -> None:
     await ada.say("ECHO before")
     await spoil(lab, ada, "block")
-    status, problem = await ada.call("POST", "/chat/message", {"content": "ECHO refused", "stream": False})
+    status, problem = await ada.send("ECHO refused")
     assert (status, problem["code"], problem["retryable"]) == (503, "key_refused", False)
     assert problem["detail"] == "The model gateway does not accept your account's key. Please contact support."
 
@@ -174,12 +174,10 @@ async def test_an_agent_with_another_key_than_its_users_is_repaired_automaticall
     account = (await lab.holdings(ada.id)).account
     member = lab.letta.as_member(str(account.member_id))
     await member.patch(f"/v1/providers/{account.provider_id}", cast_to=object, body={"api_key": "sk-of-yesterday"})
-    status, problem = await ada.call("POST", "/chat/message", {"content": "ECHO one", "stream": False})
+    status, problem = await ada.send("ECHO one")
     assert (status, problem["code"]) == (503, "key_refused")
-    async with asyncio.timeout(60):
-        while True:
-            _, turn = await ada.call("POST", "/chat/message", {"content": "ECHO two", "stream": False})
-            if turn.get("code") != "key_refused":
-                break
-    assert (await ada.ended(turn["id"]))["message"]["content"] == "two"
+    async with asyncio.timeout(TIMEOUT):
+        while (answer := await ada.send("ECHO two"))[0] == 503:
+            await asyncio.sleep(0.3)
+    assert (answer[0], answer[1]["message"]["content"]) == (200, "two")
     assert await reason_of(ada) is None

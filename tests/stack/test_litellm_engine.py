@@ -59,7 +59,7 @@ async def engine(stack: RunningStack) -> AsyncIterator[Engine]:
 @pytest.fixture(scope="module")
 def results(engine: Engine) -> dict[str, str | None]:
     """The results of all checks, from one run."""
-    output, _ = engine.start("run").communicate(timeout=120)
+    output, _ = engine.start("run").communicate(timeout=360)
     return dict(json.loads(output.splitlines()[-1]))
 
 
@@ -81,7 +81,7 @@ def test_the_engine_dies_with_the_process_that_started_it(engine: Engine) -> Non
         finally:
             client.kill()
     try:
-        ended, _, _ = select.select([engine_process], [], [], 20)
+        ended, _, _ = select.select([engine_process], [], [], 120)
     finally:
         os.close(engine_process)
 

@@ -13,6 +13,7 @@ import pytest
 from server.stack.environments import Node
 from server.stack.layout import Layout
 from server.stack.mails import read_mails
+from tests.stack.chat_client import TIMEOUT
 from tests.stack.running_stack import RunningStack
 
 MANY = """
@@ -34,7 +35,7 @@ async def chat_mails(stack: RunningStack, *options: str) -> str:
 async def address(stack: RunningStack) -> str:
     """An address for which a magic link was requested."""
     email = f"{uuid.uuid4().hex[:12]}@example.com"
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=TIMEOUT) as http:
         url, headers = f"{stack.env['SUPABASE_URL']}/auth/v1/otp", {"apikey": stack.env["SUPABASE_ANON_KEY"]}
         asked = {"redirect_to": "http://localhost:3000/in"}
         assert (await http.post(url, params=asked, json={"email": email}, headers=headers)).status_code == 200

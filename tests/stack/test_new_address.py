@@ -12,6 +12,7 @@ from playwright.async_api import Page
 from tests.browser.packages import supabase_js
 from tests.browser.site import serve_site
 from tests.conftest import NewServer
+from tests.stack.chat_client import TIMEOUT
 from tests.stack.running_stack import RunningStack
 from tests.stack.team_app import TeamApp, fresh_address
 
@@ -29,7 +30,7 @@ async def app(
 
 
 async def customer_address(env: dict[str, str], user_id: str) -> str | None:
-    async with httpx.AsyncClient(base_url=env["LITELLM_BASE_URL"]) as litellm:
+    async with httpx.AsyncClient(timeout=TIMEOUT, base_url=env["LITELLM_BASE_URL"]) as litellm:
         headers = {"Authorization": f"Bearer {env['LITELLM_MASTER_KEY']}"}
         found = await litellm.get("/user/info", params={"user_id": user_id}, headers=headers)
     return None if found.status_code == 404 else found.json()["user_info"]["user_email"]
@@ -51,7 +52,7 @@ async def test_an_address_that_supabase_js_changed_reaches_the_profile_and_the_c
     mail = app.mail_to(old, lambda mail: mail.kind == "email_change")  # Supabase Lite asks at the old address alone
     assert await app.follow(mail.link or "") == f"{app.origin}/welcome"
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(TIMEOUT):
         while await customer_address(app.env, me["id"]) != new:
             assert (await app.ask("/auth/me"))["status"] == 200
             await asyncio.sleep(0.2)

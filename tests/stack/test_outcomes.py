@@ -81,7 +81,7 @@ async def test_content_that_the_policy_refuses_has_its_own_code_and_is_not_sent_
     stack: RunningStack, http: aiohttp.ClientSession, ada: ChatUser
 ) -> None:
     refused, failed, after = (uuid.uuid4().hex for _ in range(3))
-    status, problem = await ada.call("POST", "/chat/message", {"content": f"{refused} POLICY", "stream": False})
+    status, problem = await ada.send(f"{refused} POLICY")
     assert (status, problem["code"], problem["retryable"]) == (422, "content_refused", False)
     assert "content policy" in problem["detail"]
     async with ada.connect() as device:

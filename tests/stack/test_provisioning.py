@@ -17,6 +17,7 @@ from server.protocol.errors import PlatformError
 from server.protocol.shapes import AgentStatus
 from server.provisioning.steps import AGENT_REPLACED
 from server.resilience import Breaker, Guard
+from tests.stack.chat_client import TIMEOUT
 from tests.stack.commands import chat_users
 from tests.stack.provisioning_lab import Executioner, Killed, Lab, open_lab
 from tests.stack.running_stack import RunningStack
@@ -43,7 +44,7 @@ async def somebody(lab: Lab) -> Principal:
 
 async def test_a_registration_makes_one_of_everything(lab: Lab, somebody: Principal) -> None:
     started = time.monotonic()
-    handle = await lab.process().ready(somebody.user_id, somebody.email, timeout=60)
+    handle = await lab.process().ready(somebody.user_id, somebody.email, timeout=TIMEOUT)
     print(f"\nsaga: {time.monotonic() - started:.2f} s")  # noqa: T201 - a figure to read, not a judgement
     await lab.assert_exactly_one_of_each(somebody.user_id)
     assert (await lab.holdings(somebody.user_id)).account.handle == handle
@@ -57,10 +58,10 @@ async def test_a_crash_before_or_after_any_effect_is_repaired(
     executioner = Executioner(_call_number(step), after=when == "after")
     dying = lab.process(executioner)
     with pytest.raises(Killed):
-        await dying.ready(somebody.user_id, somebody.email, timeout=60)
+        await dying.ready(somebody.user_id, somebody.email, timeout=TIMEOUT)
     await dying.aclose()
     assert (executioner.calls[-1] == step) == (when == "after")
-    await lab.process().ready(somebody.user_id, timeout=60)
+    await lab.process().ready(somebody.user_id, timeout=TIMEOUT)
     await lab.assert_exactly_one_of_each(somebody.user_id)
 
 
@@ -72,7 +73,7 @@ def _call_number(step: str) -> int:
 
 async def test_two_instances_at_once_make_one_of_everything(lab: Lab, somebody: Principal) -> None:
     instances = [lab.process(owner=f"instance-{number}") for number in range(3)]
-    handles = await asyncio.gather(*(one.ready(somebody.user_id, somebody.email, timeout=90) for one in instances))
+    handles = await asyncio.gather(*(one.ready(somebody.user_id, somebody.email, timeout=TIMEOUT) for one in instances))
     assert len(set(handles)) == 1
     await lab.assert_exactly_one_of_each(somebody.user_id)
 
@@ -89,14 +90,14 @@ async def test_with_litellm_down_the_account_waits_and_is_completed_later(lab: L
         await cut_off.aclose()
     assert account.agent_status is AgentStatus.PROVISIONING
     assert "model gateway" in (account.status_reason or "")
-    await lab.process().ready(somebody.user_id, timeout=60)
+    await lab.process().ready(somebody.user_id, timeout=TIMEOUT)
     await lab.assert_exactly_one_of_each(somebody.user_id)
 
 
 async def test_chat_users_repair_makes_a_deleted_agent_and_a_deleted_key_again(
     lab: Lab, stack: RunningStack, somebody: Principal
 ) -> None:
-    handle = await lab.process().ready(somebody.user_id, somebody.email, timeout=60)
+    handle = await lab.process().ready(somebody.user_id, somebody.email, timeout=TIMEOUT)
     await lab.letta.as_member(handle.member_id).agents.delete(handle.agent_id)
     await lab.litellm.post("/key/delete", {"keys": (await lab.holdings(somebody.user_id)).key_hashes})
     assert await chat_users(stack, "repair", somebody.user_id) == [
@@ -110,7 +111,7 @@ async def test_chat_users_repair_makes_a_deleted_agent_and_a_deleted_key_again(
 async def test_chat_users_list_shows_the_status_of_an_account(
     lab: Lab, stack: RunningStack, somebody: Principal
 ) -> None:
-    await lab.process().ready(somebody.user_id, somebody.email, timeout=60)
+    await lab.process().ready(somebody.user_id, somebody.email, timeout=TIMEOUT)
     lines = await chat_users(stack, "list", "--limit", "1000")
     assert f"{somebody.user_id}  active        {somebody.email}" in lines
 
@@ -118,7 +119,7 @@ async def test_chat_users_list_shows_the_status_of_an_account(
 async def test_chat_users_reencrypt_moves_a_key_to_a_new_secret_key(
     lab: Lab, stack: RunningStack, somebody: Principal
 ) -> None:
-    await lab.process().ready(somebody.user_id, somebody.email, timeout=60)
+    await lab.process().ready(somebody.user_id, somebody.email, timeout=TIMEOUT)
     old, new = lab.settings.secret_key.get_secret_value(), secrets.token_urlsafe(48)
     moved = {"SECRET_KEY": new, "SECRET_KEY_PREVIOUS": old}
     assert await chat_users(stack, "reencrypt", somebody.user_id, **moved) == ["1 done"]

@@ -16,7 +16,7 @@ async def test_the_curl_example_registers_talks_and_shows_the_memory(stack: Runn
     (script,) = [block for block in blocks if "auth/register" in block]
     script = script.replace("http://127.0.0.1:8080", stack.url).replace("grace@", f"{uuid.uuid4().hex[:12]}@")
     shell = await asyncio.create_subprocess_exec("bash", "-eu", "-c", script, stdout=PIPE, stderr=STDOUT)
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(400):
         output, _ = await shell.communicate()
     text = output.decode()
     assert shell.returncode == 0, text

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from tests.stack.chat_client import TIMEOUT
 from tests.stack.rls import HIDDEN, READABLE, RELATIONS
 from tests.stack.rls_scene import Pair, columns, functions, make_pair
 from tests.stack.supabase_users import Visitor, client_of, token_of
@@ -35,7 +36,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 async def scene(supabase_env: dict[str, str]) -> AsyncIterator[Scene]:
-    async with aclosing(client_of(supabase_env)) as client, httpx.AsyncClient() as http:
+    async with aclosing(client_of(supabase_env)) as client, httpx.AsyncClient(timeout=TIMEOUT) as http:
         pair, dsn = await make_pair(client), supabase_env["SUPABASE_DB_URL"]
         ann, nobody = (Visitor(http, supabase_env, token) for token in (token_of(pair.ann), None))
         yield Scene(pair, ann, nobody, columns(dsn), dsn)

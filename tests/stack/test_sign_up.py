@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import httpx
 
-from tests.stack.chat_client import ChatUser
+from tests.stack.chat_client import TIMEOUT, ChatUser
 from tests.stack.running_stack import RunningStack
 
 PASSWORD = "Passw0rd-2026"
@@ -15,7 +15,7 @@ PASSWORD = "Passw0rd-2026"
 
 async def test_a_user_created_directly_at_supabase_can_chat(stack: RunningStack, http: aiohttp.ClientSession) -> None:
     email = f"{uuid.uuid4().hex[:12]}@example.com"
-    async with httpx.AsyncClient() as supabase:
+    async with httpx.AsyncClient(timeout=TIMEOUT) as supabase:
         answer = await supabase.post(
             f"{stack.env['SUPABASE_URL']}/auth/v1/signup",
             json={"email": email, "password": PASSWORD},

@@ -21,6 +21,7 @@ from server.ports import LinkToken, MailCode, MailProof, PkceCode, Principal, To
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import PlatformError
 from tests.faults.http_faults import FaultProxy
+from tests.stack.chat_client import TIMEOUT
 from tests.stack.own_supabase import own_supabase
 from tests.stack.running_stack import RunningStack
 from tests.stack.supabase_users import PASSWORD, client_of, fresh_address, token_of
@@ -185,7 +186,7 @@ async def test_a_project_with_a_custom_hostname_works_and_the_doctor_reports_its
     own = f"{supabase_env['SUPABASE_URL']}/auth/v1"
     async with FaultProxy(supabase_env["SUPABASE_URL"]) as elsewhere:
         env = supabase_env | {"SUPABASE_URL": elsewhere.url}
-        async with aclosing(client_of(env)) as client, httpx.AsyncClient() as http:
+        async with aclosing(client_of(env)) as client, httpx.AsyncClient(timeout=TIMEOUT) as http:
             principal = await verified(client, await registered(SupabaseIdentity(client)))
             assert await SupabaseReads(client).profile(principal) is None
             keys = SecretStr(env["SUPABASE_ANON_KEY"]), SecretStr(env["SUPABASE_SERVICE_KEY"])

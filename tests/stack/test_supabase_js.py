@@ -10,6 +10,7 @@ from playwright.async_api import Page
 from server.stack.mails import mail_file
 from tests.browser.packages import supabase_js
 from tests.browser.site import serve_site
+from tests.stack.chat_client import TIMEOUT
 from tests.stack.running_stack import RunningStack
 from tests.stack.team_app import PASSWORD, TeamApp, fresh_address
 
@@ -117,7 +118,9 @@ async def test_pages_of_any_origin_may_ask_and_read_every_answer(stack: RunningS
     names = "apikey,authorization,content-type,x-client-info,traceparent"
     asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": names}
     key = {"apikey": stack.env["SUPABASE_ANON_KEY"]}
-    async with httpx.AsyncClient(base_url=stack.env["SUPABASE_URL"], headers={"Origin": "http://a.test"}) as browser:
+    async with httpx.AsyncClient(
+        timeout=TIMEOUT, base_url=stack.env["SUPABASE_URL"], headers={"Origin": "http://a.test"}
+    ) as browser:
         for path in PATHS:
             allowed = await browser.options(path, headers=asked)
             answer = await browser.request(method, path, headers=key)
@@ -241,6 +244,8 @@ async def test_a_new_name_reaches_the_agent_and_keeps_what_the_agent_wrote(app: 
     renamed = await app.ask("/user/profile", "PATCH", {"name": "Grace"})
 
     assert (renamed["status"], renamed["body"]["name"]) == (200, "Grace")
+    if await app.human() == "User's name: Ada\nLikes green tea.":  # a slow agent is told before its next turn
+        await app.say("ECHO hello")
     assert await app.human() == "User's name: Grace\nLikes green tea."
 
 

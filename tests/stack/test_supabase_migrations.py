@@ -176,7 +176,7 @@ async def test_messages_are_written_while_an_index_is_built(dsn: str) -> None:
         writer.execute("drop index public.messages_words")
         writer.execute("delete from supabase_migrations.schema_migrations where name = 'message_words'")
         earlier.execute("update public.messages set content = content")
-        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(300), asyncio.TaskGroup() as tasks:
             applied = tasks.create_task(asyncio.to_thread(apply_migrations, dsn, MIGRATIONS))
             while writer.execute(INDEX_BUILDS.encode()).fetchone() != (1,):
                 await asyncio.sleep(0)

@@ -64,7 +64,7 @@ async def test_killing_letta_fails_the_turn_retryably_and_frees_the_conversation
 ) -> None:
     async with ada.connect() as device:
         ack = await device.say(f"GATE {gate} 1 2")
-        await stack.at_gate(http, gate)
+        await device.wait_for(lambda _: device.text_of(ack["turn_id"]).split() == ["w0"])
         pid = stack.kill("letta")
         await stack.open_gate(http, gate)
         await ready_again(stack, http, "letta", pid)
@@ -84,15 +84,21 @@ async def test_a_fact_comes_back_from_memory_after_every_service_was_killed(
 ) -> None:
     told = await ada.say("Please remember that my favourite colour is ultramarine.")
     assert told["usage"]["model_calls"] >= 2
-    before = await ada.get("/chat/history")
+    before = await said(ada)
     pids = {service: stack.kill(service) for service in ("server", "letta", "litellm", "supabase", "redis", "postgres")}
     for service, pid in pids.items():
         await ready_again(stack, http, service, pid)
-    assert await ada.get("/chat/history") == before
+    assert await said(ada) == before
     blocks = {block["label"]: block["value"] for block in (await ada.get("/agent/memory"))["blocks"]}
     assert "ultramarine" in blocks["human"]
     answer = await ada.say("What is my favourite colour?")
     assert "ultramarine" in answer["message"]["content"].lower()
+
+
+async def said(user: ChatUser) -> list[tuple[str, ...]]:
+    """The user's history, without what it cost: that is settled later."""
+    history = (await user.get("/chat/history"))["data"]
+    return [(one["id"], one["role"], one["content"], one["status"]) for one in history]
 
 
 async def test_registrations_cut_off_by_a_crash_end_with_one_agent_each(
@@ -101,6 +107,7 @@ async def test_registrations_cut_off_by_a_crash_end_with_one_agent_each(
     users = await asyncio.gather(*(register(http, own_stack.url, f"User {n}") for n in range(4)))
     own_server.kill()  # while the agents are being made
     await own_server.restart()
+    await asyncio.gather(*(user.has_agent() for user in users))
     turns = await asyncio.gather(*(user.say("ECHO still here") for user in users))
     assert [turn["message"]["content"] for turn in turns] == ["still here"] * 4
     organizations = [o["name"] for o in await _letta(own_stack, http, "/v1/admin/orgs/?limit=1000")]

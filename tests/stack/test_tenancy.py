@@ -4,7 +4,7 @@ import aiohttp
 import httpx
 import pytest
 
-from tests.stack.chat_client import ChatUser
+from tests.stack.chat_client import TIMEOUT, ChatUser
 from tests.stack.conftest import NewUser
 from tests.stack.running_stack import RunningStack
 
@@ -33,5 +33,5 @@ async def test_letta_keeps_each_users_agent_to_its_own_member(
 async def _letta_member(stack: RunningStack, user: ChatUser) -> str:
     headers = {"apikey": stack.env["SUPABASE_SERVICE_KEY"]}
     url = f"{stack.env['SUPABASE_URL']}/rest/v1/user_profiles?select=letta_member_id&id=eq.{user.id}"
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=TIMEOUT) as client:
         return str((await client.get(url, headers=headers)).json()[0]["letta_member_id"])

@@ -14,6 +14,7 @@ import pytest
 from server.adapters.supabase.identity import SupabaseIdentity
 from server.ports import TokenPair
 from tests.conftest import NewServer
+from tests.stack.chat_client import TIMEOUT
 from tests.stack.own_server import ServerProcess
 from tests.stack.supabase_users import PASSWORD, client_of, fresh_address
 
@@ -55,7 +56,7 @@ async def leaves_nothing(env: dict[str, str], user_id: str) -> bool:
     with psycopg.connect(env["SUPABASE_DB_URL"]) as connection:
         if connection.execute("select from public.user_profiles where id = %s", [user_id]).fetchone():
             return False
-    async with httpx.AsyncClient(base_url=env["LITELLM_BASE_URL"]) as litellm:
+    async with httpx.AsyncClient(timeout=TIMEOUT, base_url=env["LITELLM_BASE_URL"]) as litellm:
         headers = {"Authorization": f"Bearer {env['LITELLM_MASTER_KEY']}"}
         return (await litellm.get("/user/info", params={"user_id": user_id}, headers=headers)).status_code == 404
 
