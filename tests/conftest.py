@@ -234,7 +234,7 @@ def _scripted_model(port: int, folder: Path) -> Iterator[None]:
             [sys.executable, "-m", "tests.scripted_model", "--port", str(port)], cwd=ROOT, stdout=log, stderr=log
         )
         try:
-            _wait_until_answered(f"http://127.0.0.1:{port}/v1/models", model, 60)
+            _wait_until_answered(f"http://127.0.0.1:{port}/v1/models", model, START_SECONDS)
             yield
         finally:
             model.terminate()

@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+LAUNCH_MS = 240_000
 QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -35,7 +36,7 @@ def program() -> str:
 async def chromium() -> AsyncIterator[Browser]:
     """A headless browser with an empty profile."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=program(), args=QUIET)
+        browser = await playwright.chromium.launch(executable_path=program(), args=QUIET, timeout=LAUNCH_MS)
         try:
             yield browser
         finally:
