@@ -217,14 +217,23 @@ def shared_stack() -> Iterator[RunningStack]:
 
 
 def _is_up(data_dir: Path) -> bool:
+    """Whether all services run; one that a test has killed may be on its way back."""
+    until = time.monotonic() + START_SECONDS
+    while (states := _states(data_dir)) - {"stopped"} and time.monotonic() < until:
+        if states == {"running"}:
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def _states(data_dir: Path) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-m", "server", "status", "--json", "--data-dir", str(data_dir)],
         capture_output=True,
         check=False,
         cwd=ROOT,
     )
-    states = [row["state"] for row in json.loads(done.stdout or b"[]")]
-    return bool(states) and all(state == "running" for state in states)
+    return {row["state"] for row in json.loads(done.stdout or b"[]")}
 
 
 @contextmanager
