@@ -19,6 +19,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from tests.stack.running_stack import free_port
+
 _OF_ONE_CONNECTION: Final = frozenset(
     {"connection", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 )
@@ -141,7 +143,7 @@ class FaultProxy:
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream.rstrip("/")
         self._rules: list[Rule] = []
-        self._port = 0
+        self._port = free_port()
         self._under_way = 0
         self._passing = asyncio.Event()
         self._passing.set()
@@ -222,7 +224,6 @@ class FaultProxy:
     async def _listen(self) -> None:
         self._site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
         await self._site.start()
-        self._port = self._runner.addresses[0][1]
 
     def _drop_connections(self) -> None:
         assert self._runner.server is not None

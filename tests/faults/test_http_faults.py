@@ -1,6 +1,7 @@
 """The proxy that injects faults: it forwards everything else unchanged, and each fault has the described effect."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from tests.faults.fault_kinds import VENDOR_WORDS, Answer, Hang, Interrupted, Reset
 from tests.faults.http_faults import FaultProxy
@@ -69,6 +71,8 @@ async def test_a_connection_is_refused_while_the_proxy_does_not_listen(
     async with proxy.refusing():
         with pytest.raises(aiohttp.ClientOSError):
             await _whole(http, proxy)
+        with socket.socket() as another, pytest.raises(OSError, match="in use"):  # nor is the port another's meanwhile
+            another.bind(("127.0.0.1", URL(proxy.url).port or 0))
     assert (await _whole(http, proxy))[0] == 200
 
 

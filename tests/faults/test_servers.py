@@ -1,7 +1,7 @@
 """The server processes for tests of failures: they can be killed, frozen, drained and restarted."""
 
 import asyncio
-from pathlib import Path
+import socket
 
 import aiohttp
 import pytest
@@ -9,17 +9,9 @@ import pytest
 from tests.conftest import NewServer
 from tests.stack.chat_client import register
 from tests.stack.own_server import ServerProcess
-from tests.stack.running_stack import free_port
 
 
-def test_a_free_port_is_none_that_an_outgoing_connection_may_take_before_it_is_used() -> None:
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    ports = [free_port() for _ in range(20)]
-    assert len(set(ports)) == 20
-    assert max(ports) < lowest
-
-
-async def test_a_server_of_the_tests_own_keeps_its_users_across_a_kill_and_a_deploy(
+async def test_a_server_of_the_tests_own_keeps_its_users_and_its_port_across_a_kill_and_a_deploy(
     new_server: NewServer, http: aiohttp.ClientSession
 ) -> None:
     server = await new_server()
@@ -27,6 +19,8 @@ async def test_a_server_of_the_tests_own_keeps_its_users_across_a_kill_and_a_dep
     assert (await user.say("ECHO first"))["message"]["content"] == "first"
     server.kill()
     assert not server.alive
+    with socket.socket() as another, pytest.raises(OSError, match="in use"):
+        another.bind(("127.0.0.1", server.port))
     await server.restart()
     assert (await user.say("ECHO second"))["message"]["content"] == "second"
     server.terminate()

@@ -1,6 +1,5 @@
 """The stack on which tests run: its addresses, its processes, and the control endpoints of the scripted model."""
 
-import itertools
 import json
 import os
 import signal
@@ -12,19 +11,19 @@ from typing import Any, Final
 
 import aiohttp
 
-from server.stack.layout import port_is_free
-
-PORTS: Final = range(10_000, 20_000)
-"""Below those that Linux gives to outgoing connections, and apart from those of `chat up`."""
-_numbers = itertools.count(os.getpid() * 97)
+_KEEPERS: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that stays free until its caller listens, also after a restart.
+    """A free TCP port of the loopback interface, which no other process is given while this one runs.
 
-    Each process takes the ports in turn, from a place of its own."""
-    candidates = (PORTS[number % len(PORTS)] for number in itertools.islice(_numbers, len(PORTS)))
-    return next(filter(port_is_free, candidates))
+    It refuses connections until a server listens there, which must set SO_REUSEADDR, as all of ours do.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    _KEEPERS.append(keeper)
+    return int(keeper.getsockname()[1])
 
 
 def read_env(path: Path) -> dict[str, str]:
