@@ -14,12 +14,20 @@ from tests.faults.supabase_calls import UNAVAILABLE, assert_unavailable, rpc, un
 from tests.stack.chat_client import TIMEOUT
 from tests.stack.running_stack import RunningStack
 
+LOSING: Final = asyncio.Lock()
+"""One case after another loses an answer. Together, and with cases that hang, their calls could fail five times in a
+row, which opens the breaker for all cases."""
+
 
 async def _acceptance_is_lost(world: FailingWorld, fault: Fault) -> None:
     """It was stored, and the retry finds the same turn."""
     ada, text = (await world.new_resident()).user, unique()
-    with world.supabase.breaking(fault, "POST", rpc("accept_turn"), mentions=text, times=1):
-        turn = await ada.say(f"ECHO {text}")
+    body = {"content": f"ECHO {text}", "stream": False}
+    async with LOSING:
+        with world.supabase.breaking(fault, "POST", rpc("accept_turn"), mentions=text, times=1):
+            status, turn = await ada.call("POST", "/chat/message", body, Prefer="respond-async")
+    assert status == 202, turn
+    turn = await ada.ended(turn["id"])
     assert (turn["message"]["content"], turn["attempt"]) == (text, 1)
     assert len(await world.stored_turns(ada, f"ECHO {text}")) == 1
     assert await world.model_calls(text) == 1
@@ -29,8 +37,9 @@ async def _acceptance_is_lost_for_good(world: FailingWorld, fault: Fault) -> Non
     """It was stored, and no answer says so: it runs once, and is found by its id."""
     ada, text = (await world.new_resident()).user, unique()
     body = {"content": f"ECHO {text}", "client_message_id": str(uuid.uuid4()), "stream": False}
-    with world.supabase.breaking(fault, "POST", rpc("accept_turn"), mentions=text):
-        status, problem = await ada.call("POST", "/chat/message", body)
+    async with LOSING:
+        with world.supabase.breaking(fault, "POST", rpc("accept_turn"), mentions=text):
+            status, problem = await ada.call("POST", "/chat/message", body)
     assert_unavailable(world.presentable(problem), status)
     turn = await until_it_works(ada, body)
     assert (turn["message"]["content"], turn["attempt"]) == (text, 1)
