@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import aiohttp
 
 from tests.faults.transcript import Json, Transcript
-from tests.stack.chat_client import ChatUser
+from tests.stack.chat_client import TIMEOUT, ChatUser
 
 NO_CODE: Final = 1006
 SHORTEST_PAUSE: Final = 0.2
@@ -26,15 +26,16 @@ READ_TIMEOUT: Final = aiohttp.ClientTimeout(sock_connect=5, sock_read=30)
 class Device:
     """Use as `async with Device(user, urls) as device:`. It stays connected to one of the urls, the first one first.
 
-    `heartbeat`: seconds after which it disconnects from a silent server (half of it for the pong). `first_pause`: about
-    how many seconds it waits after the end of a connection; it doubles with each further attempt that fails."""
+    `heartbeat`: seconds after which it disconnects from a silent server (half of it for the pong): few where one falls
+    silent, else so many that a server on a busy machine does not seem silent. `first_pause`: about how many seconds it
+    waits after the end of a connection; it doubles with each further attempt that fails."""
 
     def __init__(
         self,
         user: ChatUser,
         urls: Sequence[str],
         *,
-        heartbeat: float = 10.0,
+        heartbeat: float = 60.0,
         first_pause: float = 0.2,
         chance: random.Random | None = None,
     ) -> None:
@@ -86,7 +87,7 @@ class Device:
         """Request another attempt, until there is an answer."""
         await self._send({"type": "retry", "turn_id": turn_id}, f"retry-{uuid.uuid4()}")
 
-    async def until(self, condition: Callable[[], Any], timeout: float = 60.0) -> Any:
+    async def until(self, condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
         """Wait until the condition is true, and return its value. It is checked after every frame."""
         try:
             async with asyncio.timeout(timeout):
@@ -109,7 +110,7 @@ class Device:
             f"missing: {self._missing}, turns: {turns}, faults: {seen.faults}"
         )
 
-    async def end_of(self, message_id: str, attempt: int = 1, timeout: float = 60.0) -> Json:
+    async def end_of(self, message_id: str, attempt: int = 1, timeout: float = TIMEOUT) -> Json:
         """The turn of one of its messages as this attempt, or a later one, ended."""
         return dict(await self.until(lambda: self._end(message_id, attempt), timeout))
 
@@ -128,7 +129,7 @@ class Device:
         replies = self.transcript.replies.values()
         return not (self._unanswered or self._missing or self._histories_due) and all(reply.turn for reply in replies)
 
-    async def quiet(self, timeout: float = 60.0) -> None:
+    async def quiet(self, timeout: float = TIMEOUT) -> None:
         """Return when it is connected and quiet."""
         await self.until(lambda: self.is_quiet and self.connected, timeout)
 
@@ -292,7 +293,7 @@ class Device:
                     return
 
 
-async def all_quiet(devices: Sequence[Device], timeout: float = 120.0) -> None:
+async def all_quiet(devices: Sequence[Device], timeout: float = TIMEOUT) -> None:
     """Return when every device is connected and quiet, and all of them know the same turns."""
     async with asyncio.timeout(timeout):
         while True:

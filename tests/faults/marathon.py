@@ -22,6 +22,8 @@ TURN_TIMEOUT: Final = 240.0
 """Seconds within which a turn ends, whatever is done to the servers meanwhile."""
 FIRST_TEXT_TIMEOUT: Final = 5.0
 """Seconds after which a reply is cancelled even without any text."""
+HEARTBEAT: Final = 10.0
+"""Seconds after which a device leaves a server that is frozen."""
 FROZEN_SECONDS: Final = (13.0, 16.0)
 """Longer than a lease lasts: another server takes over, and the frozen one must detect that when it thaws."""
 
@@ -109,10 +111,8 @@ class Marathon:
         urls = [server.url for server in self._servers]
         return tuple(
             [
-                await self._stays.enter_async_context(
-                    Device(user, [preferred, *(url for url in urls if url != preferred)], chance=self._chance)
-                )
-                for preferred in urls
+                await self._stays.enter_async_context(Device(user, order, heartbeat=HEARTBEAT, chance=self._chance))
+                for order in (urls, urls[::-1])
             ]
         )
 

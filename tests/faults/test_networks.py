@@ -21,6 +21,9 @@ from tests.stack.chat_client import ChatUser, register
 from tests.stack.own_server import ServerProcess
 from tests.stack.running_stack import RunningStack
 
+ENDLESS = "SLOW 3000 0.04"
+"""A reply that is still being written when it is cancelled, however long the steps before take."""
+
 
 @pytest.fixture(scope="module")
 async def shared_server(new_shared_server: NewServer) -> ServerProcess:
@@ -58,10 +61,10 @@ def gate() -> str:
     return uuid.uuid4().hex
 
 
-async def end_everywhere(message_id: str, *devices: Device) -> str:
+async def end_everywhere(message_id: str, *devices: Device, status: str = "completed") -> str:
     """The reply to a message, once it has ended on each device and each has assembled the whole text."""
     ends = [await device.end_of(message_id) for device in devices]
-    assert [turn["status"] for turn in ends] == ["completed"] * len(devices)
+    assert [turn["status"] for turn in ends] == [status] * len(devices)
     content = str(ends[0]["message"]["content"])
     assert [device.text(message_id) for device in devices] == [content] * len(devices)
     for device in devices:
@@ -104,11 +107,15 @@ async def test_connections_reset_in_the_middle_of_frames_are_resumed_without_a_g
     chance = random.Random(7)
     async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as far:
         await all_quiet([near, far])
-        message = await near.say("SLOW 150 0.04")
+        message = await near.say(ENDLESS)
         for resets in range(1, 6):
             await far.until(lambda resets=resets: far.connected and far.connections == resets)  # type: ignore[misc]
             proxy.link_of(far.port).down.set(replace(NORMAL, reset_after=chance.randrange(20, 1000)))
-        assert (await end_everywhere(message, near, far)).endswith("w149")
+        await far.until(lambda: far.connected and far.connections == 6)
+        said = far.text(message)
+        await far.until(lambda: len(far.text(message)) > len(said))
+        await near.cancel(near.transcript.turn_of[message])
+        assert (await end_everywhere(message, near, far, status="cancelled")).startswith(f"{said} ")
         assert far.connections == 6
         assert far.transcript.epochs == 1
 
@@ -119,13 +126,15 @@ async def test_event_streams_cut_in_the_middle_of_an_event_are_resumed_without_a
     chance, seen = random.Random(5), Transcript()
     async with Device(ada, [server.url]) as near:
         await near.quiet()
-        message = await near.say("SLOW 100 0.04")
+        message = await near.say(ENDLESS)
         for _ in range(5):
             await read_events(proxy, ada, seen, cut_after=chance.randrange(800, 3000))
+        await near.until(lambda: near.text(message))
+        await near.cancel(near.transcript.turn_of[message])
         await read_events(proxy, ada, seen)
-        content = await end_everywhere(message, near)
+        content = await end_everywhere(message, near, status="cancelled")
     reply = seen.replies[near.transcript.turn_of[message]]
-    assert (reply.text, reply.turn is not None) == (content, True)
+    assert (reply.text, reply.turn is not None, content != "") == (content, True, True)
     assert (seen.faults, seen.unfinished, seen.epochs) == ([], [], 1)
 
 
@@ -194,7 +203,11 @@ async def test_a_client_reconnects_until_the_network_lets_a_connection_through(
 async def test_a_vanished_client_is_disconnected_and_resumes_without_a_gap(
     stack: RunningStack, http: aiohttp.ClientSession, server: ServerProcess, proxy: ChaosProxy, ada: ChatUser, gate: str
 ) -> None:
-    async with Device(ada, [server.url]) as near, Device(ada, [proxy.url]) as silent, Device(ada, [proxy.url]) as stuck:
+    async with (
+        Device(ada, [server.url]) as near,
+        Device(ada, [proxy.url], heartbeat=10) as silent,
+        Device(ada, [proxy.url], heartbeat=10) as stuck,
+    ):
         await all_quiet([near, silent, stuck])
         message = await near.say(f"GATE {gate} 3 30")
         await asyncio.gather(*(device.until(lambda d=device: d.text(message)) for device in (silent, stuck)))  # type: ignore[misc]
@@ -221,10 +234,11 @@ async def test_a_reader_of_one_kilobyte_a_second_falls_behind_and_delays_no_othe
         before = await metric(http, server, "process_resident_memory_bytes")
         thin.set(down=at_rate(1000))
         messages = [await near.say("SLOW 1500 0.004"), await stranger.say("SLOW 100 0.01")]
+        await near.until(lambda: len(near.text(messages[0])) > 1500)
+        assert len(far.text(messages[0])) < len(near.text(messages[0])) / 2
         await end_everywhere(messages[1], stranger)
         await end_everywhere(messages[0], near)
         assert await metric(http, server, "process_resident_memory_bytes") - before < 48 * 1024 * 1024
-        assert len(far.text(messages[0])) < len(near.text(messages[0])) / 2
         thin.set(NORMAL)
         await end_everywhere(messages[0], near, far)
         assert (far.connections, far.closes.total()) == (1, 0)
@@ -240,8 +254,8 @@ async def test_a_reader_too_slow_for_the_log_is_closed_and_reads_what_it_missed_
     ):
         await all_quiet([near, far])
         thin.set(down=at_rate(100))
-        message = await near.say("SLOW 20000 0.001")
-        await near.until(lambda: _seq(near) - _seq(far) > Limits().log_events + 100, 120)
+        message = await near.say("SLOW 200000 0.001")  # words that come together are one event
+        await near.until(lambda: _seq(near) - _seq(far) > Limits().log_events + 100, 200)
         thin.set(NORMAL)  # so that the close frame arrives before the server gives up
         await near.cancel(near.transcript.turn_of[message])
         ends = [await device.end_of(message) for device in (near, far)]
