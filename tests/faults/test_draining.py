@@ -32,6 +32,5 @@ async def test_a_json_request_that_still_waits_when_a_drain_ends_gets_its_202(
     assert await server.stopped() == 0
     await stack.open_gate(http, gate)
     await server.restart()
-    async with user.connect() as device:
-        end = await device.end_of(str(turn["id"]))
-    assert end["turn"]["message"]["content"] == "w0 w1 w2 w3 w4"
+    end = await user.ended(str(turn["id"]))
+    assert end["message"]["content"] == "w0 w1 w2 w3 w4"

@@ -19,7 +19,8 @@ SILENT: Final = ("supabase", "letta", "litellm", "redis")
 async def test_a_server_ends_while_no_service_answers(
     stack: RunningStack, server_env: dict[str, str], tmp_path: Path, silent: tuple[str, ...]
 ) -> None:
-    """Within DRAIN_SECONDS and ten seconds more; the timeout here is longer, for a busy machine."""
+    """Within DRAIN_SECONDS and ten seconds more; the timeout here is longer, for a busy machine, and shorter than what
+    a silent Letta takes without a deadline of the server's own."""
     log = tmp_path / "server.log"
     with own_redis(stack, tmp_path) as redis:
         async with failing_world(stack, server_env, log, REDIS_URL=redis.url, DRAIN_SECONDS="0") as world:
@@ -35,7 +36,7 @@ async def test_a_server_ends_while_no_service_answers(
                         redis.freeze()
                         silence.callback(redis.thaw)
                     world.server.terminate()
-                    async with asyncio.timeout(15):
+                    async with asyncio.timeout(40):
                         code = await world.server.stopped()
             said = log.read_text("utf-8")
             assert ("server.stopped" in said, "server.hung" in said) == (code == 0, code != 0), said[-2000:]

@@ -110,8 +110,10 @@ async def test_a_user_cannot_read_or_stop_anothers_turn_on_any_instance(both: Tw
 async def test_a_client_resumes_on_the_other_instance_from_its_cursor(both: TwoServers) -> None:
     user, gate = await both.user(), both.gate()
     steady, roaming = await both.device(user, both.first), await both.device(user, both.first, both.second)
+    there = await both.device(user, both.second)
     message = await steady.say(f"GATE {gate} 2 3")
-    await roaming.until(lambda: roaming.text(message).split() == ["w0", "w1"])
+    for device in (roaming, there):  # what one instance has just delivered is on its way to the other
+        await device.until(lambda device=device: device.text(message).split() == ["w0", "w1"])  # type: ignore[misc]
     async with user.http.ws_connect(
         f"{both.second.url}/api/v1/chat/stream", headers=user.headers, params={"after": str(roaming.transcript.cursor)}
     ) as socket:
@@ -123,7 +125,7 @@ async def test_a_client_resumes_on_the_other_instance_from_its_cursor(both: TwoS
             text += frame.get("text", "")
     assert text == " w2 w3 w4"
     await roaming.end_of(message)
-    assert faultless(steady, roaming)
+    assert faultless(steady, roaming, there)
 
 
 async def test_a_repeated_message_on_another_instance_is_the_same_turn(both: TwoServers) -> None:
@@ -136,7 +138,10 @@ async def test_a_repeated_message_on_another_instance_is_the_same_turn(both: Two
     assert (conflict[0], conflict[1]["code"]) == (409, "id_conflict")
     await both.open(gate)
     (status, turn), (other_status, other_turn) = await first, await second
-    assert (status, other_status, turn) == (200, 200, other_turn)
+    assert {status, other_status} <= {200, 202}  # 202: the turn outlasts the request
+    assert turn["id"] == other_turn["id"]
+    turn = await user.ended(turn["id"])
+    assert (turn["status"], turn["attempt"], turn["message"]["content"]) == ("completed", 1, "w0 w1")
     assert await both.asked(gate) == 1
 
 
@@ -164,7 +169,8 @@ async def test_steps_are_shown_on_another_instance_and_survive_the_death_of_thei
     async with elsewhere.connect() as laptop:
         async with user.connect() as phone:
             turn_id = (await phone.say(search(gate, f" THEN {gate}")))["turn_id"]
-            await laptop.wait_for(lambda frame: frame["type"] == "tool.returned")
+            for device in (laptop, phone):
+                await device.wait_for(lambda frame: frame["type"] == "tool.returned")
             seen = steps_seen(phone, turn_id)
             assert [step["type"] for step in seen] == ["tool.called", "tool.returned"]
             async with elsewhere.connect() as late:
@@ -193,7 +199,7 @@ async def test_a_deploy_hands_a_running_reply_over_at_once(
         await both.open(gate)
         await asyncio.gather(*(device.end_of(id_) for device in (phone, laptop) for id_ in (message, waiting)))
         assert [d.text(message) for d in (phone, laptop)] == ["w0 w1 w2 w3 w4"] * 2
-        assert phone.closes[1012] == 1
+        assert phone.closes[1012] >= 1  # again, if it comes back before the old instance has ended
         assert (laptop.connections, laptop.transcript.epochs) == (1, 1)
         assert faultless(phone, laptop)
         assert await both.asked(gate) == 1

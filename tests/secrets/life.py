@@ -17,7 +17,7 @@ from tests.secrets.scanner import Scanner
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 _TOKENS = ("access_token", "refresh_token", "ticket", "key")
 """Members of answers whose text values are secrets."""
-_TIMEOUT = 60.0
+TIMEOUT = 120.0
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Client:
                 await socket.send_json(first)
             await socket.send_json({"type": "message", "client_message_id": uuid.uuid4().hex, "content": message})
             while True:
-                received = await asyncio.wait_for(socket.receive(), _TIMEOUT)
+                received = await asyncio.wait_for(socket.receive(), TIMEOUT)
                 self.scanner.read("frames", f"{received.data}{received.extra or ''}")
                 if received.type is not aiohttp.WSMsgType.TEXT:
                     return frames
@@ -78,7 +78,7 @@ class Client:
     async def first_event(self, ticket: str) -> str:
         """The first line of an event stream that is opened by a ticket."""
         async with self.http.get(f"{self.url}/api/v1/chat/events", params={"ticket": ticket}) as response:
-            line = (await asyncio.wait_for(response.content.readline(), _TIMEOUT)).decode()
+            line = (await asyncio.wait_for(response.content.readline(), TIMEOUT)).decode()
             self.scanner.read("events", f"{dict(response.headers)} {line}")
             return line
 

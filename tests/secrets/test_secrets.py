@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from server.api.router import ROUTES
 from server.keyring import KeyRing
 from server.stack.mails import read_mails
-from tests.secrets.life import Client, run_command
+from tests.secrets.life import TIMEOUT, Client, run_command
 from tests.secrets.places import another_database, command_lines, logs, redis_values, sizes_of_logs, tables
 from tests.secrets.scanner import Scanner, Stored
 from tests.stack.own_redis import OwnRedis
@@ -67,10 +67,13 @@ class Lab:
     async def command(self, *arguments: str) -> str:
         return await run_command(self.scanner, self.env, *arguments)
 
-    def mail(self, kind: str, to: str) -> dict[str, str]:
-        """The proof in the newest mail of this kind to an address."""
-        mails = read_mails(self.supabase / "mails.jsonl", to)
-        (mail,) = [one for one in mails if one.kind == kind][-1:]
+    async def mail(self, kind: str, to: str) -> dict[str, str]:
+        """The proof in the newest mail of this kind to an address, once there is one: the server answers after the same
+        time whether or not there is an account, and may have it sent later."""
+        async with asyncio.timeout(TIMEOUT):
+            while not (mails := [one for one in read_mails(self.supabase / "mails.jsonl", to) if one.kind == kind]):
+                await asyncio.sleep(0.1)
+        mail = mails[-1]
         assert mail.link is not None
         assert mail.code is not None
         token = parse_qs(urlsplit(mail.link).query)["token"][0]
@@ -153,7 +156,7 @@ async def register(lab: Lab) -> Client:
     assert (await user.call("POST", "/auth/register", credentials))[0] == 202
     assert (await user.call("POST", "/auth/login", credentials))[0] == 401
     assert (await user.call("POST", "/auth/resend", {"email": lab.email}))[0] == 202
-    await user.sign_in("/auth/verify", {**lab.mail("signup", lab.email), "type": "signup"})
+    await user.sign_in("/auth/verify", {**await lab.mail("signup", lab.email), "type": "signup"})
     assert (await user.call("POST", "/auth/login", {"email": lab.email, "password": wrong}))[0] == 401
     await user.sign_in("/auth/login", credentials)
     await user.sign_in("/auth/refresh", {"refresh_token": user.seen["refresh token"]})
@@ -194,7 +197,7 @@ async def use_a_key(user: Client) -> None:
 async def change_credentials(lab: Lab, user: Client) -> None:
     """Recover and change the password, change the address, sign out."""
     assert (await user.call("POST", "/auth/recover", {"email": lab.email}))[0] == 202
-    proof, password, next_one = lab.mail("recovery", lab.email), lab.password(), lab.password()
+    proof, password, next_one = await lab.mail("recovery", lab.email), lab.password(), lab.password()
     await user.sign_in("/auth/reset", {**proof, "password": password})
     wrong = {"password": next_one, "current_password": user.seen["password"]}
     assert (await user.call("POST", "/auth/password", wrong))[0] in (401, 403, 204)
@@ -213,7 +216,7 @@ async def operate(lab: Lab, user_id: str) -> Client:
     operator = lab.client()
     credentials = {"email": email, "password": lab.password("password of the operator")}
     assert (await operator.call("POST", "/auth/register", credentials))[0] == 202
-    await operator.sign_in("/auth/verify", {**lab.mail("signup", email), "type": "signup"})
+    await operator.sign_in("/auth/verify", {**await lab.mail("signup", email), "type": "signup"})
     operator_id = (await operator.succeed("GET", "/auth/me"))["id"]
     assert operator_id in await lab.command("users", "admin", operator_id, "on")
     await operator.succeed("GET", f"/admin/users/{user_id}")
@@ -295,7 +298,7 @@ async def _with_wrong_key(lab: Lab, name: str, value: str, tmp_path: Path) -> No
         client = Client(lab.http, server.url, lab.scanner)
         body = {"email": f"{name.lower()}@example.com", "password": lab.password("password of another user")}
         await client.call("POST", "/auth/register", body)
-        await client.sign_in("/auth/verify", {**lab.mail("signup", body["email"]), "type": "signup"})
+        await client.sign_in("/auth/verify", {**await lab.mail("signup", body["email"]), "type": "signup"})
         await client.call("POST", "/chat/message", {"content": "ECHO refused", "stream": False})
         await client.call("GET", "/agent/memory")
         await client.call("GET", "/user/usage")
