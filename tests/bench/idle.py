@@ -10,7 +10,7 @@ import aiohttp
 from tests.bench.flame import recorded
 from tests.bench.processes import allow_open_files, cpu_seconds, resident_bytes, running
 from tests.bench.streams import Sockets, http_client, user_token
-from tests.bench.table import Row, at_most, ratio
+from tests.bench.table import Row, at_most, ratio, times
 from tests.stack.running_stack import free_port
 
 WARM_UP: Final = 200
@@ -45,7 +45,7 @@ def main(connections: int) -> list[Row]:
         with running("tests.bench.servers", kind, "--upstream", "http://127.0.0.1:9", port=port) as pid:
             results[kind] = asyncio.run(_grow(port, pid, connections))
             print(f"{kind:>6}: {results[kind]:6.1f} KiB per idle connection", flush=True)
-    print(f"ours / bare: {results['ours'] / results['bare']:.2f}")
+    print(f"ours / bare: {times(results['ours'], results['bare']):.2f}")
     return [ratio("Memory of an idle connection against bare aiohttp", results["ours"], results["bare"], 1.2, "KiB")]
 
 

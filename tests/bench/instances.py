@@ -17,7 +17,7 @@ AIM: Final = 1.1
 TOGETHER: Final = 1.8
 FOLLOWER_P50_MS: Final = 25.0
 FOLLOWER_P99_MS: Final = 60.0
-ANSWER_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ async def _round(side: Side, seconds: float) -> Round:
 
 
 async def _talk(device: Device, until: float, replies: list[float]) -> None:
-    while (began := time.monotonic()) < until:
+    while (began := time.monotonic()) < until or not replies:
         await _turn(device)
         replies.append(time.monotonic() - began)
 

@@ -23,7 +23,7 @@ def running(module: str, *arguments: str, port: int) -> Iterator[int]:
 
 
 @contextmanager
-def listening(command: list[str], port: int, seconds: float = 30) -> Iterator[int]:
+def listening(command: list[str], port: int, seconds: float = 120) -> Iterator[int]:
     """The command's process, once it listens at `port`. Yields its pid."""
     process = subprocess.Popen(command)
     try:

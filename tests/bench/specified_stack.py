@@ -14,8 +14,8 @@ from tests.bench.streams import Figures, measure, stream, upstream_running
 from tests.bench.table import Row, times
 from tests.stack.running_stack import free_port
 
-INSTALL_SECONDS: Final = 120.0
-GRACE_SECONDS: Final = 20.0
+INSTALL_SECONDS: Final = 300.0
+GRACE_SECONDS: Final = 60.0
 """So long after the model's last chunk a relay has failed that has not delivered all of them. letta-client opens 100
 connections at most, so that of more sessions some never begin."""
 _FOLDER: Final = Path(__file__).parent / "specified"

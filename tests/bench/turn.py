@@ -56,10 +56,10 @@ async def _cost(platform: Platform, number: int, seconds: float) -> float:
 
 
 async def _talk(user: ChatUser, until: float) -> int:
-    """Talk on one socket. Returns the number of turns."""
+    """Talk on one socket. Returns the number of turns, one at least."""
     turns = 0
     async with user.connect() as device:
-        while time.monotonic() < until:
+        while not turns or time.monotonic() < until:
             await device.end_of((await device.say(MESSAGE))["turn_id"])
             turns += 1
     return turns
