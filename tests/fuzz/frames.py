@@ -16,7 +16,7 @@ from tests.fuzz.server import Identity, Target
 from tests.fuzz.target import Tally
 
 EXAMPLES: Final = 20
-ANSWER_SECONDS: Final = 30.0
+ANSWER_SECONDS: Final = 60.0
 _SETTINGS = settings(
     database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), print_blob=False
 )

@@ -21,7 +21,7 @@ from server.api.openapi import document
 from tests.fuzz.server import Identity, Target
 from tests.fuzz.target import Tally
 
-TIMEOUT: Final = 20.0
+TIMEOUT: Final = 60.0
 EXAMPLES: Final = 2
 """Inputs of one operation, identity and kind at a time."""
 STEPS: Final = 10

@@ -29,7 +29,7 @@ MARK = "quokka-orchid-lantern"
 """In all data of the victim; no answer to another user has it."""
 _LIMITS = Limits(messages_per_minute=0, unsent_turns_per_period=10_000, connections_per_user=64, close_seconds=0.5)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_SETTLING_SECONDS = 10.0
+_SETTLING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Server:
         return target
 
     async def report(self) -> Report:
-        """Waits until the clients' tasks have ended, for ten seconds."""
+        """Waits until the clients' tasks have ended, for a minute."""
         assert self.world is not None
         with suppress(TimeoutError):
             async with asyncio.timeout(_SETTLING_SECONDS):

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import random
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -14,8 +13,8 @@ from tests.fuzz.rest import ENDINGS
 from tests.fuzz.server import Identity, Target
 from tests.fuzz.target import Tally
 
-END_SECONDS: Final = 45.0
-"""The server's deadline of a request's header is 30 s."""
+END_SECONDS: Final = 90.0
+"""The server's deadline of a request's header is 30 s; the rest is for a busy machine."""
 QUIET_SECONDS: Final = 0.5
 """A client that gets nothing for so long leaves."""
 FRAME_SECONDS: Final = 2.0
@@ -205,16 +204,16 @@ class Sockets:
         self._judge(who, f"a socket with: {name}", answer)
 
     async def _slowly(self) -> None:
-        """Many clients that stop in the middle of a request do not delay another one."""
+        """Many clients that stop in the middle of a request do not delay another one: it is answered while they are
+        connected, before the server's deadline."""
         who = self._target.identities[1]
         stopped = [await asyncio.open_connection("127.0.0.1", self._target.port) for _ in range(100)]
         for _, writer in stopped:
             whole = head("POST", "/api/v1/auth/login", who, b"Content-Length: 100") + b'{"email":'
             writer.write(whole[: self._random.randint(1, len(whole))])
             self._tally.inputs["slow requests"] += 1
-        began = time.monotonic()
         answer = await self._exchange(head("GET", "/api/v1/auth/me", who, b"Connection: close"))
-        if b"HTTP/1.1 200" not in answer or time.monotonic() - began > END_SECONDS / 3:
+        if b"HTTP/1.1 200" not in answer or any(reader.at_eof() for reader, _ in stopped):
             self._tally.wrong("slow clients delay another one", repr(answer))
         for _, writer in stopped:
             writer.transport.abort()

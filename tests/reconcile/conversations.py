@@ -15,7 +15,7 @@ from tests.faults.transcript import Json, content_of
 from tests.reconcile.report import Report
 from tests.stack.bookkeeper import Bookkeeper
 
-TIMEOUT: Final = 60.0
+TIMEOUT: Final = 120.0
 MOST_CALLS: Final = 4
 """Model calls an attempt may have made that did not complete: a tool or two and a word about it."""
 

@@ -15,6 +15,9 @@ from server.stack.layout import Layout
 from server.stack.redis import Redis
 from tests.stack.running_stack import RunningStack, free_port
 
+SECONDS = 120
+"""A generous limit of a start, and of an answer."""
+
 
 class OwnRedis:
     """A Redis process without automatic persistence: a crash loses everything since `save`."""
@@ -22,14 +25,14 @@ class OwnRedis:
     def __init__(self, program: str, folder: Path) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client = redis.Redis(port=self.port, socket_timeout=60)
+        self.client = redis.Redis(port=self.port, socket_timeout=SECONDS)
         self._command = [program, "--port", str(self.port), "--dir", str(folder), "--save", "", "--appendonly", "no"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns when it answers."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 120
+        until = time.monotonic() + SECONDS
         while not self._answers():
             assert time.monotonic() < until, "Redis does not start"
             time.sleep(0.02)
