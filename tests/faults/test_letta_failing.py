@@ -128,7 +128,7 @@ async def _silent_memory(world: FailingWorld, fault: Fault) -> None:
     with world.letta.breaking(fault, "GET", MEMORY, mentions=resident.member_id):
         status, problem = await resident.user.call("GET", "/agent/memory")
     _assert_problem(world.presentable(problem), status, "letta_unavailable")
-    await resident.user.read("/agent/memory")
+    await resident.user.get("/agent/memory")
 
 
 SLOW: Final[dict[str, tuple[Callable[[FailingWorld, Fault], Awaitable[None]], Fault]]] = {
@@ -292,7 +292,7 @@ async def test_the_memory_is_unavailable_while_letta_is_and_recovers(
         status, problem = await ada.user.call("GET", "/agent/memory")
     _assert_problem(world.presentable(problem), status, "letta_unavailable")
     assert (await ada.user.get("/agent/status"))["status"] == "active"
-    await ada.user.read("/agent/memory")
+    await ada.user.get("/agent/memory")
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
@@ -304,13 +304,13 @@ async def test_a_new_name_is_stored_and_reaches_the_agent_when_letta_recovers(
     with world.letta.breaking(PASSING[name], method, MEMORY, mentions=ada.member_id):
         status, profile = await ada.user.call("PATCH", "/user/profile", {"name": new})
     assert (status, profile["name"]) == (200, new)
-    await ada.user.read("/agent/memory")
+    await ada.user.get("/agent/memory")
 
     lines: list[str] = []
     async with asyncio.timeout(2 * TIMEOUT):
         while f"User's name: {new}" not in lines:  # a turn does not wait for a slow Letta: then the next one sends it
             await ada.user.say("ECHO hello")
-            blocks = (await ada.user.read("/agent/memory"))["blocks"]
+            blocks = (await ada.user.get("/agent/memory"))["blocks"]
             [lines] = [block["value"].splitlines() for block in blocks if block["label"] == "human"]
     assert lines.count(f"User's name: {new}") == 1
 

@@ -155,10 +155,10 @@ async def _letta_is_unavailable_for_longer_than_a_message_waits(world: FailingWo
         error = turn["error"]
         assert (turn["status"], error["code"], error["retryable"]) == ("failed", "agent_unavailable", True), turn
         assert error["retry_after"] > 0
-        status = world.presentable(await user.read("/agent/status"))
+        status = world.presentable(await user.get("/agent/status"))
         assert status["status"] == "provisioning"
         assert "goes on by itself" in status["reason"]
-        assert (await user.read("/chat/history"))["data"][0]["content"] == f"ECHO {text}"
+        assert (await user.get("/chat/history"))["data"][0]["content"] == f"ECHO {text}"
     await user.call("POST", f"/chat/turns/{turn['id']}/retry")
     await _first_message_is_answered(world, user, turn, text)
     await _exactly_one_of_each(world, user)
@@ -168,7 +168,7 @@ async def _only_the_background_repair(world: FailingWorld) -> None:
     """Without any further request, the background repair completes the account."""
     user = await world.new_visitor()
     with world.letta.breaking(Answer(500), "POST", "^/v1/agents/", mentions=user.id, times=1) as failing:
-        await user.read("/auth/me")
+        await user.get("/auth/me")
         await failing.happened()
     await _exactly_one_of_each(world, user)
 

@@ -225,7 +225,7 @@ async def test_a_read_only_database_is_unavailable_until_it_accepts_writes(world
             assert (await report(world, "supabase"))["status"] == "degraded"
             status, problem = await ada.user.call("POST", "/chat/message", body)
             assert_unavailable(world.presentable(problem), status)
-            await ada.user.read("/chat/history")  # its connection was closed too
+            await ada.user.get("/chat/history")  # its connection was closed too
             async with asyncio.timeout(TIMEOUT):
                 while world.supabase.requests("POST", rpc("finish_turn"), ada.user.id) < tried + 4:
                     await asyncio.sleep(0.3)
@@ -284,7 +284,7 @@ async def test_reads_fail_while_supabase_is_unavailable_and_work_afterwards(
     with world.supabase.breaking(FAULTS[name], "GET", table, mentions=ada.user.id):
         status, problem = await ada.user.call("GET", path)
     assert_unavailable(world.presentable(problem), status)
-    await ada.user.read(path)
+    await ada.user.get(path)
 
 
 async def test_a_server_that_cannot_fetch_the_projects_keys_recovers_without_a_restart(
@@ -301,6 +301,6 @@ async def test_a_server_that_cannot_fetch_the_projects_keys_recovers_without_a_r
                 answers = await asyncio.gather(*(user.call("GET", "/auth/me") for _ in range(6)))
             for status, problem in answers:
                 assert_unavailable(fresh.presentable(problem), status)
-        await user.read("/auth/me")
+        await user.get("/auth/me")
         with fresh.supabase.breaking(Reset(), "GET", "jwks.json"):
             await user.get("/auth/me")  # fetched keys stay valid during an outage
