@@ -55,8 +55,10 @@ SET_ADMIN: Final = "select public.set_admin(%(user)s, %(is_admin)s, null, 'test'
 ABOUT_TO_CHANGE: Final = """
 select exists (select from public.attempts where user_id = %(user)s and ended_at is not null and settled_at is null)
   or exists (select from public.turns where user_id = %(user)s and status = 'running' and run_id is null)
+  or exists (select from public.billing_accounts where user_id = %(user)s and budget_read_at is null)
 """
-"""Whether the server itself has yet to change rows: an ended turn is not charged, or a running one not yet sent."""
+"""Whether the server itself has yet to change rows: an ended turn is not charged, a running one not yet sent, or the
+budget, which is read after the first charge, not yet stored."""
 
 
 OLD: Final = 150.0
