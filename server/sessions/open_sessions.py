@@ -10,7 +10,7 @@ import structlog
 
 from server.aio import cancel_and_wait
 from server.ports import ControlMessage, SessionStore
-from server.protocol.codes import SERVICE_RESTART
+from server.protocol.codes import SERVICE_RESTART, ErrorCode
 from server.protocol.errors import PlatformError
 from server.sessions.events.logs import Logs
 from server.sessions.session import Session
@@ -34,7 +34,9 @@ class OpenSessions:
         self.opening: dict[str, asyncio.Task[Session]] = {}
 
     async def get(self, user_id: str) -> Session:
-        """The user's session, loaded once for all callers that wait for it. Raises PlatformError."""
+        """The user's session, loaded once for all callers that wait for it.
+
+        Raises PlatformError; `draining` if the instance ends before it is loaded."""
         if (session := self.by_user.get(user_id)) is not None:
             session.used()
             return session
@@ -42,7 +44,10 @@ class OpenSessions:
         if opening is None:
             opening = self.opening[user_id] = asyncio.create_task(self._open(user_id))
             opening.add_done_callback(partial(self._opened, user_id))
-        return await asyncio.shield(opening)
+        await asyncio.wait((opening,))  # it goes on for the others if this caller is cancelled
+        if opening.cancelled():
+            raise PlatformError(ErrorCode.DRAINING, retry_after=1.0)
+        return opening.result()
 
     async def _open(self, user_id: str) -> Session:
         session = self._make(user_id)

@@ -282,8 +282,9 @@ async def test_a_session_that_cannot_be_opened_keeps_no_instance_from_ending() -
         opening = asyncio.create_task(process.device(user))
         await asyncio.sleep(0.1)
         await process.stop()
-        await asyncio.wait({opening})
-        assert opening.cancelled() or opening.exception() is not None
+        with pytest.raises(PlatformError) as refusal:
+            await opening
+        assert refusal.value.code is ErrorCode.DRAINING
 
 
 @virtual_time
