@@ -16,6 +16,7 @@ from playwright.async_api import Page, expect
 from tests.clients.processes import run
 from tests.clients.python_package import SOURCE
 from tests.fakes.agent import Reply, Tool
+from tests.stack.chat_client import TIMEOUT
 from tests.stack.running_stack import free_port
 from tests.unit.api.world import PASSWORD, World
 
@@ -86,6 +87,9 @@ async def test_the_chainlit_app_signs_in_streams_with_tools_and_shows_the_histor
         await page.fill("#password", PASSWORD)
         await page.keyboard.press("Enter")
         await page.locator("#chat-input").click()
+        async with asyncio.timeout(TIMEOUT):
+            while not world.hub.counts["connections"]:  # noqa: ASYNC110 - Chainlit may lose what is sent before
+                await asyncio.sleep(0.1)
         await page.keyboard.type("I like green tea")
         await page.locator("#chat-submit").click()
         await expect(page.get_by_text("Noted, Ada.")).to_be_visible()
