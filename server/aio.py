@@ -94,9 +94,12 @@ class TaskSet:
             raise StoppedError(f"{task.get_name()} was cancelled")
         return task.result()
 
-    async def aclose(self) -> None:
-        """Start no more tasks; cancel the running ones and wait until they have ended. May be called again."""
+    async def aclose(self, grace: float = 0.0) -> None:
+        """Start no more tasks; cancel those that still run after `grace` seconds, and wait until all have ended. May be
+        called again."""
         self._is_closed = True
+        if grace and self._waiting:
+            await asyncio.wait(tuple(self._waiting), timeout=grace)
         await cancel_and_wait(*self._waiting)
 
     async def __aenter__(self) -> "TaskSet":
@@ -129,7 +132,7 @@ class SingleFlight(Generic[K, T]):
         self._tasks = TaskSet(name, ignored=ignored)
         self._runs: dict[K, asyncio.Task[T]] = {}
 
-    def __contains__(self, key: K) -> bool:
+    def __contains__(self, key: object) -> bool:
         """Whether a run of this key is active."""
         return key in self._runs
 
@@ -148,9 +151,9 @@ class SingleFlight(Generic[K, T]):
         while (run := self._runs.get(key)) is not None:
             await asyncio.wait((run,))
 
-    async def aclose(self) -> None:
-        """Start no more runs; cancel the active ones and wait until they have ended."""
-        await self._tasks.aclose()
+    async def aclose(self, grace: float = 0.0) -> None:
+        """Start no more runs; cancel those still active after `grace` seconds, and wait until all have ended."""
+        await self._tasks.aclose(grace)
 
     def _begin(self, key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> "asyncio.Task[T]":
         run = self._runs.get(key)

@@ -218,7 +218,7 @@ def shared_stack() -> Iterator[RunningStack]:
 
 def _is_up(data_dir: Path) -> bool:
     """Whether all services run; one that a test has killed may be on its way back."""
-    until = time.monotonic() + START_SECONDS
+    until = time.monotonic() + STOP_SECONDS
     while (states := _states(data_dir)) - {"stopped"} and time.monotonic() < until:
         if states == {"running"}:
             return True

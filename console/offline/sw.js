@@ -3,7 +3,7 @@
 const FILES = __FILES__;
 const PAGE_SHA256 = "__PAGE_SHA256__";
 const CACHE = "console-__VERSION__";
-const PATIENCE = 4000; // milliseconds for the network to answer, before the page is shown from here
+const NETWORK_TIMEOUT = 4000; // milliseconds for the network to answer, before the page is shown from here
 
 self.addEventListener("install", (event) => event.waitUntil(fill()));
 
@@ -41,7 +41,7 @@ async function removeOthers() {
 /** The newest page if the server answers soon, else that of this build. */
 async function page(request) {
   const ending = new AbortController();
-  const timer = setTimeout(() => ending.abort(), PATIENCE);
+  const timer = setTimeout(() => ending.abort(), NETWORK_TIMEOUT);
   try {
     const answer = await fetch(request, { signal: ending.signal });
     if (answer.ok) return answer;

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from server.aio import cancel_and_wait
+from server.aio import SingleFlight, StoppedError, cancel_and_wait
 from server.ports import ControlMessage, SessionStore
 from server.protocol.codes import SERVICE_RESTART, ErrorCode
 from server.protocol.errors import PlatformError
@@ -31,7 +31,7 @@ class OpenSessions:
         self._store = store
         self._logs = logs
         self.by_user: dict[str, Session] = {}
-        self.opening: dict[str, asyncio.Task[Session]] = {}
+        self.opening: SingleFlight[str, Session] = SingleFlight("open session", ignored=(PlatformError,))
 
     async def get(self, user_id: str) -> Session:
         """The user's session, loaded once for all callers that wait for it.
@@ -40,14 +40,10 @@ class OpenSessions:
         if (session := self.by_user.get(user_id)) is not None:
             session.used()
             return session
-        opening = self.opening.get(user_id)
-        if opening is None:
-            opening = self.opening[user_id] = asyncio.create_task(self._open(user_id))
-            opening.add_done_callback(partial(self._opened, user_id))
-        await asyncio.wait((opening,))  # it goes on for the others if this caller is cancelled
-        if opening.cancelled():
-            raise PlatformError(ErrorCode.DRAINING, retry_after=1.0)
-        return opening.result()
+        try:
+            return await self.opening.run(user_id, partial(self._open, user_id))
+        except StoppedError as cause:
+            raise PlatformError(ErrorCode.DRAINING, retry_after=1.0) from cause
 
     async def _open(self, user_id: str) -> Session:
         session = self._make(user_id)
@@ -58,11 +54,6 @@ class OpenSessions:
             raise
         self.by_user[user_id] = session
         return session
-
-    def _opened(self, user_id: str, opening: asyncio.Task[Session]) -> None:
-        self.opening.pop(user_id, None)
-        if not opening.cancelled():
-            opening.exception()  # retrieved: every caller may have been cancelled
 
     async def recover(self, user_id: str) -> None:
         """Have the user's session claim its open turns. After a failure the next scan finds it again."""
@@ -99,9 +90,7 @@ class OpenSessions:
 
     async def aclose(self) -> None:
         """Release every session, those included that are just being opened; open turns are recovered elsewhere."""
-        if opening := tuple(self.opening.values()):
-            _, late = await asyncio.wait(opening, timeout=_OPENING_SECONDS)
-            await cancel_and_wait(*late)  # a lease that one of them claimed runs out
+        await self.opening.aclose(_OPENING_SECONDS)  # a lease that one of those cut off has claimed runs out
         sessions = tuple(self.by_user.values())
         self.by_user.clear()
         await asyncio.gather(*(self._hand_over(session) for session in sessions))

@@ -265,6 +265,19 @@ async def test_all_callers_get_the_failure_and_the_next_call_starts_a_new_run() 
 
 
 @virtual_time
+async def test_runs_that_end_within_the_grace_of_a_close_are_not_stopped() -> None:
+    flight: SingleFlight[str, None] = SingleFlight("test")
+    began = asyncio.get_running_loop().time()
+    quick, slow = (asyncio.create_task(flight.run(str(n), partial(asyncio.sleep, n))) for n in (1, 9))
+    await asyncio.sleep(0)
+    await flight.aclose(2.0)
+    assert asyncio.get_running_loop().time() == began + 2.0
+    await quick
+    with pytest.raises(StoppedError):
+        await slow
+
+
+@virtual_time
 async def test_closing_a_single_flight_stops_its_runs_and_their_callers() -> None:
     flight: SingleFlight[str, str] = SingleFlight("test")
     waiting = asyncio.create_task(flight.run("a", partial(_echo, "never", asyncio.Event())))

@@ -43,7 +43,7 @@ const FILES = [
 ];
 const PAGE_SHA256 = "3cdfc74e480ccd9d5295685a1cbf99c311c1d0cbdb8e8f0a4db0175122c4963c";
 const CACHE = "console-2b5ba2a24010";
-const PATIENCE = 4000; // milliseconds for the network to answer, before the page is shown from here
+const NETWORK_TIMEOUT = 4000; // milliseconds for the network to answer, before the page is shown from here
 
 self.addEventListener("install", (event) => event.waitUntil(fill()));
 
@@ -81,7 +81,7 @@ async function removeOthers() {
 /** The newest page if the server answers soon, else that of this build. */
 async function page(request) {
   const ending = new AbortController();
-  const timer = setTimeout(() => ending.abort(), PATIENCE);
+  const timer = setTimeout(() => ending.abort(), NETWORK_TIMEOUT);
   try {
     const answer = await fetch(request, { signal: ending.signal });
     if (answer.ok) return answer;
