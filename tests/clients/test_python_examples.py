@@ -39,6 +39,14 @@ async def chainlit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+async def answers(url: str) -> bool:
+    try:
+        async with aiohttp.ClientSession() as http, http.get(url):
+            return True
+    except aiohttp.ClientConnectionError:
+        return False
+
+
 @asynccontextmanager
 async def running(app: Path, server: str) -> AsyncIterator[str]:
     """The app's address, once it answers."""
@@ -59,7 +67,10 @@ async def running(app: Path, server: str) -> AsyncIterator[str]:
                 line = await process.stdout.readline()
                 assert line, output
                 output += line.decode()
-        yield f"http://127.0.0.1:{port}"
+            url = f"http://127.0.0.1:{port}"
+            while not await answers(url):  # noqa: ASYNC110 - it says so before it listens
+                await asyncio.sleep(0.1)
+        yield url
     finally:
         process.terminate()
         with suppress(TimeoutError):

@@ -14,7 +14,7 @@ import aiohttp
 
 from server.adapters.supabase.accounts import SupabaseAccountStore
 from tests.stack.bookkeeper import Book, Bookkeeper, Call, shown
-from tests.stack.chat_client import TIMEOUT, ChatUser, Device
+from tests.stack.chat_client import TERMINAL, TIMEOUT, ChatUser, Device
 from tests.stack.running_stack import RunningStack
 from tests.stack.supabase_users import PASSWORD, client_of, sign_up, token_of
 
@@ -84,13 +84,14 @@ class Scene:
         await self.device.end_of(turn_id)
 
     async def retry(self, turn_id: str, attempt: int) -> Json:
-        """Retry a turn; returns the ended turn."""
+        """Retry a turn, which must complete; returns it."""
         frame_id = uuid.uuid4().hex
         await self.device.send(type="retry", id=frame_id, turn_id=turn_id)
         assert (answer := await self.device.answer_to(frame_id))["type"] == "ack", answer
         end = await self.device.wait_for(
-            lambda f: f["type"] == "turn.completed" and (f["turn_id"], f["attempt"]) == (turn_id, attempt)
+            lambda f: f["type"] in TERMINAL and (f["turn_id"], f["attempt"]) == (turn_id, attempt)
         )
+        assert end["type"] == "turn.completed", end
         turn: Json = end["turn"]
         return turn
 
@@ -103,6 +104,15 @@ class Scene:
         async with asyncio.timeout(TIMEOUT):
             while not (await self._at_litellm("GET", f"user/info?user_id={self.user.id}"))["user_info"]["spend"]:
                 await asyncio.sleep(0.1)
+
+    async def is_in_budget(self) -> None:
+        """Return when the server does not count the budget as used up: of a user whose limit was raised it asks LiteLLM
+        only every few seconds, and then refuses a retry."""
+        async with asyncio.timeout(TIMEOUT):
+            while budget := (await self.user.get("/user/usage"))["budget"]:
+                if budget["limit"] is None or Decimal(budget["spent"]) < Decimal(budget["limit"]):
+                    return
+                await asyncio.sleep(0.5)
 
     async def _at_litellm(self, method: str, path: str, **options: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.stack.env['LITELLM_MASTER_KEY']}"}
@@ -219,6 +229,7 @@ async def budgets(scene: Scene) -> None:
     await scene.stack.open_gate(scene.http, gate)
     assert (await scene.device.end_of(broken))["type"] == "turn.failed"
     await scene.limit(max_budget=1000)
+    await scene.is_in_budget()
     await scene.retry(broken, 2)
     await scene.keeper.settled(scene.user)
     await scene.limit(max_budget=0.000001)
